@@ -1,0 +1,7 @@
+"""The heuristics as Lightning callbacks, one a file."""
+
+from lit_dist.callbacks.cyclical import CyclicalWeightTransfer
+from lit_dist.callbacks.prediction_writer import PredictionWriter
+from lit_dist.callbacks.weight_transfer import WeightTransfer
+
+__all__ = ["CyclicalWeightTransfer", "PredictionWriter", "WeightTransfer"]

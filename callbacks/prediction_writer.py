@@ -1,0 +1,64 @@
+"""PredictionWriter: what ``lit-dist predict`` leaves behind."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes ``predictions.csv`` into the run's folder: one row an image, with the probability of each class.
+
+    It works for modules whose ``predict_step`` returns float (images, classes), over a dict of site loaders; of our own
+    datasets it also writes the image, patient and label. With several processes each writes a file of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="epoch")
+
+    @override
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        loaders = trainer.predict_dataloaders
+        if not isinstance(loaders, Mapping):
+            return
+        if len(loaders) == 1:  # Lightning leaves a level out then
+            predictions = [predictions]
+        tables = [
+            _site_table(site, loader, batches, indices)
+            for (site, loader), batches, indices in zip(loaders.items(), predictions, batch_indices, strict=True)
+        ]
+        path = Path(trainer.log_dir or trainer.default_root_dir) / _file_name(trainer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.concat(tables, ignore_index=True).to_csv(path, index=False)
+        rank_zero_info(f"Predictions are in {path}")
+
+
+def _file_name(trainer: Trainer) -> str:
+    return "predictions.csv" if trainer.world_size == 1 else f"predictions-{trainer.global_rank}.csv"
+
+
+def _site_table(
+    site: str, loader: Any, batches: Sequence[torch.Tensor], indices: Sequence[Sequence[int]]
+) -> pd.DataFrame:
+    order = [index for batch in indices for index in batch]
+    probabilities = torch.cat(list(batches)).float().cpu().numpy()
+    rows = pd.DataFrame({"site": site, "index": order})
+    known = getattr(loader.dataset, "table", None)
+    if isinstance(known, pd.DataFrame):
+        columns = [column for column in ("image", "patient", "label") if column in known]
+        rows = pd.concat([rows, known[columns].iloc[order].reset_index(drop=True)], axis=1)
+    for number in range(probabilities.shape[1]):
+        rows[f"probability_{number}"] = probabilities[:, number]
+    return rows

@@ -1,0 +1,135 @@
+"""VisitRecord: what happens in a visit, written to the ledger, and the proof of the hand-off."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from lit_dist.baton import fingerprint
+from lit_dist.itinerary import Visit
+from lit_dist.ledger import Entry, Ledger
+
+
+class VisitRecord:
+    """Keeps the account of the visit that is under way.
+
+    Attributes:
+        visit: The visit under way, or the last one; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.visit: Visit | None = None
+        self._run = ""
+        self._ledger: Ledger | None = None
+        self._ended = True
+        self._images = 0
+        self._first_step = 0
+        self._sha256_in = ""
+        self._sha256_out = ""
+        self._seconds = 0.0
+        self._resumed_at = 0.0
+
+    def open_ledger(self, trainer: Trainer) -> None:
+        """Find the run's folder. To be called by every process."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
+        self._ledger = Ledger(folder / "ledger.jsonl") if folder and trainer.is_global_zero else None
+        self._resumed_at = time.monotonic()
+
+    def begin(self, trainer: Trainer, visit: Visit) -> None:
+        """Begin a visit, and prove that it starts with the weights that the last one ended with.
+
+        Raises:
+            RuntimeError: If it does not.
+        """
+        sha256, _ = _weights(trainer)
+        handed_over = self.visit is not None and visit.number == self.visit.number + 1
+        if handed_over and sha256 != self._sha256_out:
+            raise RuntimeError(
+                f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {visit.number - 1}"
+                f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
+                " the weights or buffers between two visits; let it do so within a visit"
+            )
+        if not handed_over:
+            self._run = uuid.uuid4().hex
+        self.visit = visit
+        self._ended = False
+        self._images = 0
+        self._first_step = trainer.global_step
+        self._sha256_in = sha256
+        self._seconds = 0.0
+        self._resumed_at = time.monotonic()
+
+    def count(self, batch: Any) -> None:
+        """Count the images of a batch."""
+        self._images += _batch_size(batch)
+
+    def end(self, trainer: Trainer) -> None:
+        """End the visit and write its line."""
+        if self.visit is None or self._ended:
+            return
+        self._ended = True
+        self._sha256_out, size = _weights(trainer)
+        images = torch.tensor(self._images, device=trainer.strategy.root_device)
+        images = trainer.strategy.reduce(images, reduce_op="sum")
+        if self._ledger is None:
+            return
+        entry = Entry(
+            run=self._run,
+            visit=self.visit.number,
+            cycle=self.visit.cycle,
+            site=self.visit.site,
+            images=int(images),
+            steps=trainer.global_step - self._first_step,
+            sha256_in=self._sha256_in,
+            sha256_out=self._sha256_out,
+            bytes=size,
+            seconds=round(self._elapsed(), 6),
+        )
+        self._ledger.append(entry)
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._resumed_at
+
+    def state_dict(self) -> dict[str, Any]:
+        """The account as plain values, for a checkpoint."""
+        return {
+            "run": self._run,
+            "visit": (self.visit.number, self.visit.cycle, self.visit.site) if self.visit else None,
+            "ended": self._ended,
+            "images": self._images,
+            "first_step": self._first_step,
+            "sha256_in": self._sha256_in,
+            "sha256_out": self._sha256_out,
+            "seconds": self._elapsed(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the account of a checkpoint."""
+        self.visit = Visit(*state["visit"]) if state["visit"] else None
+        self._run = state["run"]
+        self._ended = state["ended"]
+        self._images = state["images"]
+        self._first_step = state["first_step"]
+        self._sha256_in = state["sha256_in"]
+        self._sha256_out = state["sha256_out"]
+        self._seconds = state["seconds"]
+
+
+def _weights(trainer: Trainer) -> tuple[str, int]:
+    # Every process takes part, since a sharded strategy gathers the weights here.
+    return fingerprint(trainer.strategy.lightning_module_state_dict())
+
+
+def _batch_size(batch: Any) -> int:
+    """The length of the first tensor found in a batch, or of the batch itself."""
+    if isinstance(batch, torch.Tensor):
+        return len(batch) if batch.ndim else 1
+    if isinstance(batch, Mapping) and batch:
+        return _batch_size(next(iter(batch.values())))
+    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
+        return _batch_size(batch[0])
+    return 1

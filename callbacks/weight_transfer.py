@@ -1,0 +1,278 @@
+"""WeightTransfer: the mechanics that every transfer heuristic shares."""
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from typing_extensions import override
+
+from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
+from lit_dist.callbacks.shadow import Shadow
+from lit_dist.callbacks.site_source import SiteSource
+from lit_dist.callbacks.visit_record import VisitRecord
+from lit_dist.epoch_plan import EpochPlan
+from lit_dist.errors import InputError
+from lit_dist.itinerary import Itinerary, Visit
+from lit_dist.lightning_internals import check_early_stopping_after_validation
+from lit_dist.seeding import pass_seed, run_seed, seed_torch, step_seed
+from lit_dist.site_loader import SiteLoader, Stretch
+
+
+class WeightTransfer(Callback, ABC):
+    """Moves one model from site to site while Lightning trains it.
+
+    In each epoch the training batches come from the site whose turn it is; at the end of a visit the weights stay in
+    the module, and the next site goes on with them. That they are the same ones is checked by their SHA-256, and each
+    visit leaves a line in ``ledger.jsonl`` in the run's folder. A new heuristic implements ``itinerary``.
+
+    A visit lasts ``every_n_epochs`` passes over the site's images, each of which is an epoch of the trainer; or
+    ``every_n_steps`` optimizer steps, and then an epoch of the trainer is one cycle. With steps, each visit draws its
+    site's images in a new order, several times where there are not enough.
+
+    Everything random in a visit draws from the run's seed and the visit's number (see ``lit_dist.seeding``).
+
+    Args:
+        every_n_epochs: The length of a visit in epochs; give this or ``every_n_steps``.
+        every_n_steps: The length of a visit in optimizer steps; give this or ``every_n_epochs``.
+        optimizer_state: What becomes of momentum and the like at a transfer: ``"reset"`` (only weights travel),
+            ``"carry"`` (it travels too) or ``"local"`` (each site keeps its own).
+        validation: ``"trainer"`` leaves it to the trainer when to validate; ``"cycle"`` validates after each whole
+            cycle, unless the trainer's ``check_val_every_n_epoch`` was set to something else than 1.
+        seed: The run's seed; None takes that of ``seed_everything``, or 0.
+
+    Raises:
+        InputError: If both intervals are given or neither, or one is not positive; when the fit starts, if the
+            training data is not one loader a site, or another transfer callback is there.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int | None = None,
+        every_n_steps: int | None = None,
+        optimizer_state: OptimizerState = "reset",
+        validation: Literal["trainer", "cycle"] = "trainer",
+        seed: int | None = None,
+    ) -> None:
+        if (every_n_epochs is None) == (every_n_steps is None):
+            raise InputError("give every_n_epochs or every_n_steps, and only one of them")
+        if (every_n_epochs or every_n_steps or 0) < 1:
+            raise InputError("every_n_epochs and every_n_steps count from 1")
+        if optimizer_state not in ("reset", "carry", "local"):
+            raise InputError(f"optimizer_state={optimizer_state!r} is not 'reset', 'carry' or 'local'")
+        self.every_n_epochs = every_n_epochs
+        self.every_n_steps = every_n_steps
+        self.optimizer_state = optimizer_state
+        self.validation = validation
+        self.seed = seed
+        self._states = OptimizerStates(optimizer_state)
+        self._record = VisitRecord()
+        self._source: SiteSource | None = None
+        self._bar: Shadow | None = None
+
+    @abstractmethod
+    def itinerary(self, sites: Sequence[str]) -> Itinerary:
+        """The heuristic: which site is visited when.
+
+        Args:
+            sites: The names of all sites, in the order of their loaders.
+        """
+
+    @property
+    def state_key(self) -> str:
+        """Tells this callback's state in a checkpoint from that of another."""
+        return self._generate_state_key(
+            every_n_epochs=self.every_n_epochs,
+            every_n_steps=self.every_n_steps,
+            optimizer_state=self.optimizer_state,
+        )
+
+    # -- before training -------------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        self._check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
+        self._trainer = trainer
+        self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
+        self._planning = True
+        self._source = SiteSource(trainer, self._connect)
+        if trainer.progress_bar_callback is not None:
+            self._bar = Shadow(trainer.progress_bar_callback, "get_metrics", lambda *args: self._bar_metrics(*args))
+
+    def _check_callbacks(self, callbacks: Sequence[Callback]) -> None:
+        if sum(isinstance(callback, WeightTransfer) for callback in callbacks) > 1:
+            raise InputError("two transfer callbacks cannot steer one model; keep one of them in the callbacks")
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+            raise InputError(
+                "StochasticWeightAveraging puts other weights into the model between two visits, so no hand-off could"
+                " be proved; use EMAWeightAveraging, which keeps its average apart"
+            )
+        if self.every_n_steps and any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+            raise InputError("every_n_steps needs one accumulate_grad_batches for the whole run; use every_n_epochs")
+
+    def _connect(self, loader: SiteLoader) -> None:
+        if len(loader.sites) < 2:
+            raise InputError(f"there is only the site {loader.sites[0]!r}; a transfer needs at least two sites")
+        self.sites = loader.sites
+        itinerary = self.itinerary(loader.sites)
+        self._plan = EpochPlan(itinerary, self.every_n_epochs, self.every_n_steps, run_seed(self.seed))
+        self._set_validation()
+        loader.plan = lambda: self._stretches(self._trainer.current_epoch)
+        if self._planning:
+            loader.estimate = lambda: self._plan.mean_batches(
+                self._trainer.max_epochs or 0, self._trainer.accumulate_grad_batches, loader.batches
+            )
+
+    def _set_validation(self) -> None:
+        trainer, cycle = self._trainer, self._plan.epochs_a_cycle
+        if self.validation == "cycle" and trainer.check_val_every_n_epoch == 1 and cycle > 1:
+            trainer.check_val_every_n_epoch = cycle
+            check_early_stopping_after_validation(trainer)
+            if (trainer.max_epochs or 0) > 0 and (trainer.max_epochs or 0) % cycle:
+                rank_zero_warn(
+                    f"max_epochs={trainer.max_epochs} ends in the middle of a cycle of {cycle} epochs, so the last"
+                    f" visits are not validated; take a multiple of {cycle}"
+                )
+        elif trainer.check_val_every_n_epoch and trainer.check_val_every_n_epoch % cycle:
+            rank_zero_info(
+                f"Validation may run in the middle of a cycle of {cycle} epochs; to judge the model after whole cycles"
+                f" only, set validation='cycle' or check_val_every_n_epoch={cycle}."
+            )
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._source is not None
+        self._planning = False
+        if self._source.loader is not None:  # asked for already, to estimate the number of steps
+            self._source.loader.estimate = None
+            self._source.replan(now=True)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._source is not None
+        self._source.settle()
+        self._check_interval()
+        self._record.open_ledger(trainer)
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"sites": dict(enumerate(self.sites))})
+        self._begin_epoch()
+
+    @property
+    def _loader(self) -> SiteLoader:
+        assert self._source is not None
+        assert self._source.loader is not None
+        return self._source.loader
+
+    def _check_interval(self) -> None:
+        interval, every = self._trainer.val_check_interval, self._trainer.check_val_every_n_epoch
+        if self.every_n_steps or not isinstance(interval, int) or every is None:
+            return
+        shortest = min((self._loader.batches(Stretch(site)), site) for site in self._plan.itinerary.sites)
+        if interval > shortest[0]:
+            raise InputError(
+                f"val_check_interval={interval} batches, but site {shortest[1]!r} has {shortest[0]:.0f}; take a"
+                " fraction such as 0.5, or set check_val_every_n_epoch=null to count batches over all sites"
+            )
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def _stretches(self, epoch: int) -> list[Stretch]:
+        return self._plan.epoch(epoch, self._trainer.accumulate_grad_batches)
+
+    def _begin_epoch(self) -> None:
+        self._epoch = self._stretches(self._trainer.current_epoch)
+        # Where each stretch but the last ends, counted in batches of the epoch.
+        self._ends = list(accumulate(int(self._loader.batches(stretch)) for stretch in self._epoch[:-1]))
+        self._stretch: Stretch | None = None
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._source is not None
+        self._source.settle()
+        self._begin_epoch()
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        place = bisect_right(self._ends, batch_idx)
+        stretch = self._epoch[place]
+        if stretch is not self._stretch:
+            self._begin_stretch(stretch)
+            self._first_batch = self._ends[place - 1] if place else 0
+        seed = step_seed(self._pass_seed, batch_idx - self._first_batch, trainer.global_rank)
+        seed_torch(seed, pl_module.device)
+
+    def _begin_stretch(self, stretch: Stretch) -> None:
+        self._stretch = stretch
+        self._pass_seed = pass_seed(self._plan.seed, stretch.visit, stretch.first_pass)
+        visit = self._plan.itinerary.visit(stretch.visit)
+        left = self._record.visit
+        if left is None or left.number != visit.number:
+            if left is not None and visit.number:
+                self._states.transfer(self._trainer.optimizers, left.site, visit.site)
+            self._record.begin(self._trainer, visit)
+        if not self._trainer.barebones:
+            self._log(visit)
+
+    def _log(self, visit: Visit) -> None:
+        # Lightning repeats a value in every logged step of the epoch until it is logged anew.
+        fields = {"visit": visit.number, "cycle": visit.cycle, "site": self.sites.index(visit.site)}
+        values = {name: float(value) for name, value in fields.items()}
+        self._trainer.lightning_module.log_dict(values, on_step=True, on_epoch=False, batch_size=1)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._record.count(batch)
+        if self._ends and batch_idx + 1 in self._ends:
+            self._record.end(trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._source is not None
+        epoch = self._stretches(trainer.current_epoch)
+        following = self._stretches(trainer.current_epoch + 1)
+        if following[0].visit != epoch[-1].visit:
+            self._record.end(trainer)
+        if {stretch.site for stretch in following} != {stretch.site for stretch in epoch}:
+            self._source.replan()
+
+    def _bar_metrics(self, *args: Any) -> dict[str, Any]:
+        assert self._bar is not None
+        visit = self._record.visit
+        return {**({"site": visit.site} if visit else {}), **self._bar.original(*args)}
+
+    # -- after training --------------------------------------------------------------------------------------------
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._close()
+
+    def _close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+            self._trainer.check_val_every_n_epoch = self._check_val_every_n_epoch
+        if self._bar is not None:
+            self._bar.lift()
+            self._bar = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"record": self._record.state_dict(), "optimizer_states": self._states.kept}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._record.load_state_dict(state_dict["record"])
+        self._states.kept = state_dict["optimizer_states"]

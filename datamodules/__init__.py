@@ -1,0 +1,25 @@
+"""The collections as Lightning datamodules, one a file."""
+
+from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.fundus import FundusDataModule
+from lit_dist.datamodules.partition import (
+    CountPartition,
+    DirichletPartition,
+    EqualPartition,
+    Partition,
+    SizePartition,
+)
+from lit_dist.datamodules.phantom import PhantomDataModule
+
+__all__ = [
+    "Augmentation",
+    "CountPartition",
+    "DirichletPartition",
+    "EqualPartition",
+    "FundusDataModule",
+    "InstitutionDataModule",
+    "Partition",
+    "PhantomDataModule",
+    "SizePartition",
+]

@@ -1,0 +1,280 @@
+"""InstitutionDataModule: what every collection of images over several sites has in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.partition import EqualPartition, Partition
+from lit_dist.datamodules.sampler import VisitSampler
+from lit_dist.datamodules.site_images import Pixels, SiteImages, one_thread
+from lit_dist.datamodules.site_table import print_sites
+from lit_dist.datamodules.splits import SPLITS, assign_sites, assign_splits, check_splits, read_splits, write_splits
+from lit_dist.errors import InputError
+from lit_dist.seeding import run_seed
+from lit_dist.site_loader import SiteLoader
+
+Loader = DataLoader[tuple[Tensor, int]]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of the three colours, in the range 0 to 1: what torchvision's pretrained weights expect."""
+
+
+class InstitutionDataModule(LightningDataModule, ABC):
+    """Images of several institutions, each with its own training, validation and test patients.
+
+    ``train_dataloader`` gives one loader a site, for a transfer callback to draw from. A batch leaves a loader as
+    uint8 images and int64 labels; on the device the images become float, normalised, (images, 3, height, width).
+
+    A collection implements ``read_images``, which says what images there are, and ``pixels``, which gives them decoded.
+    Where the table has a column ``site`` the sites are real; otherwise patients are dealt out to simulated ones.
+
+    Args:
+        sites: The number of simulated sites, or the names of the sites. Of real sites, those to keep; a number keeps
+            all.
+        partition: How patients are dealt out to simulated sites; equally by default.
+        centralized: Whether to pool the training images of all sites into one: the baseline that has all data.
+        only_site: Train and validate on this site alone: a single-institution model. It is tested on all sites.
+        val_fraction: The share of each site's patients for validation.
+        test_fraction: The share of each site's patients for the test.
+        splits: A ``splits.csv`` of an earlier run; its sites and splits are used instead of drawn.
+        split_seed: The only source of chance in partition and splits.
+        batch_size: The number of images in a batch; a site that has fewer gives them in one.
+        num_workers: The number of worker processes of a loader. Results do not depend on it.
+        persistent_workers: Whether a site keeps its worker processes while others train; for few sites only.
+        pin_memory: Whether batches are put into page-locked memory, which speeds the copy to a GPU up.
+        augmentation: What is done to training images; None leaves them as they are.
+        mean: The mean of each colour that is subtracted, in the range 0 to 1.
+        std: The standard deviation of each colour that is divided by, in the range 0 to 1.
+        allow_one_class: Whether a site may have training images of one class only.
+
+    Raises:
+        InputError: If a setting does not fit, or the data is not as it should be.
+    """
+
+    class_names: Sequence[str] = ("0", "1")
+
+    def __init__(
+        self,
+        sites: int | list[str] = 4,
+        partition: Partition | None = None,
+        centralized: bool = False,
+        only_site: str | None = None,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        splits: Path | None = None,
+        split_seed: int = 0,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        persistent_workers: bool = False,
+        pin_memory: bool = False,
+        augmentation: Augmentation | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        allow_one_class: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(sites, centralized, only_site, val_fraction, test_fraction, batch_size)
+        self.site_names = [f"site-{n}" for n in range(1, sites + 1)] if isinstance(sites, int) else list(sites)
+        self.all_sites = isinstance(sites, int)
+        self.partition = partition or EqualPartition()
+        self.centralized = centralized
+        self.only_site = only_site
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.splits = splits
+        self.split_seed = split_seed
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.persistent_workers = persistent_workers
+        self.pin_memory = pin_memory
+        self.augmentation = augmentation
+        self.mean = torch.tensor(mean).view(3, 1, 1)
+        self.std = torch.tensor(std).view(3, 1, 1)
+        self.allow_one_class = allow_one_class
+        self._table: pd.DataFrame | None = None
+        self._pixels: tuple[Pixels, NDArray[np.int64]] | None = None
+
+    # -- what a collection implements --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read_images(self) -> pd.DataFrame:
+        """The images: columns ``image`` (a name), ``patient``, ``label`` (int64), and ``site`` where sites are real."""
+
+    @abstractmethod
+    def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
+        """The decoded images of the table's rows: uint8 arrays, and the slot of each row in them."""
+
+    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows whose images can be read; a collection that skips damaged ones narrows it."""
+        return table
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    # -- who is where ------------------------------------------------------------------------------------------------
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All images: columns ``image, patient, site, split, label`` and more, one row an image."""
+        if self._table is None:
+            self._table = self._assign(self.read_images())
+        return self._table
+
+    @property
+    def sites(self) -> list[str]:
+        """The names of the sites."""
+        present = set(self.table["site"])
+        return [site for site in self.site_names if site in present]
+
+    def _assign(self, images: pd.DataFrame) -> pd.DataFrame:
+        if self.splits is not None:
+            table = read_splits(self.splits, images)
+        else:
+            table = self._with_sites(images)
+            table = assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
+            check_splits(table, "the table of images")
+        if self.splits is not None and self.all_sites:
+            self.site_names = list(dict.fromkeys(table["site"]))
+        table = table[table["site"].isin(self.site_names)].reset_index(drop=True)
+        self._check_table(table)
+        return table
+
+    def _with_sites(self, images: pd.DataFrame) -> pd.DataFrame:
+        if "site" not in images:
+            return assign_sites(images, self.site_names, self.partition, self.split_seed)
+        if self.all_sites:
+            self.site_names = list(dict.fromkeys(images["site"]))
+        return images
+
+    def _check_table(self, table: pd.DataFrame) -> None:
+        train = table[table["split"] == "train"]
+        for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
+            labels = train.loc[train["site"] == site, "label"]
+            if labels.empty:
+                known = ", ".join(sorted(set(table["site"])))
+                raise InputError(f"site {site!r} has no training images; the data has the sites {known}")
+            if labels.nunique() < 2 and not self.allow_one_class:
+                raise InputError(
+                    f"site {site!r} has {len(labels)} training images, all of the class"
+                    f" {self.class_names[labels.iloc[0]]!r}; leave the site out, or set allow_one_class=true"
+                )
+
+    # -- Lightning's hooks -------------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, stage: str) -> None:
+        self._open()
+        trainer = self.trainer
+        if stage != "fit" or trainer is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        folder = trainer.log_dir or trainer.default_root_dir
+        if trainer.is_global_zero:
+            write_splits(self.table, Path(folder) / "splits.csv")
+            print_sites(self.table, self.sites, self.class_names)
+
+    @override
+    def train_dataloader(self) -> dict[str, Loader] | SiteLoader:
+        """One loader a site, by name; the one of the pool or of the only site comes in a ``SiteLoader``."""
+        if self.centralized:
+            return SiteLoader({"central": self._train_loader(self.sites)})
+        if self.only_site is not None:
+            return SiteLoader({self.only_site: self._train_loader([self.only_site])})
+        return {site: self._train_loader([site]) for site in self.sites}
+
+    @override
+    def val_dataloader(self) -> dict[str, Loader]:
+        return self._loaders("val", [self.only_site] if self.only_site else self.sites)
+
+    @override
+    def test_dataloader(self) -> dict[str, Loader]:
+        return self._loaders("test", self.sites)
+
+    @override
+    def predict_dataloader(self) -> dict[str, Loader]:
+        return self._loaders("test", self.sites)
+
+    @override
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Turn a batch's uint8 images into normalised float ones."""
+        images, labels = batch
+        if self.mean.device != images.device:
+            self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
+        return images.float().div_(255).sub_(self.mean).div_(self.std), labels
+
+    # -- loaders -----------------------------------------------------------------------------------------------------
+
+    def dataset(self, sites: Sequence[str], split: str) -> SiteImages:
+        """The images of some sites and one of the splits ``train``, ``val`` and ``test``."""
+        if split not in SPLITS:
+            raise InputError(f"{split!r} is no split; they are {', '.join(SPLITS)}")
+        pixels, slots = self._open()
+        rows = np.flatnonzero(self.table["site"].isin(sites) & (self.table["split"] == split))
+        augmentation = self.augmentation if split == "train" else None
+        return SiteImages(pixels, slots[rows], self.table.iloc[rows].reset_index(drop=True), augmentation)
+
+    def _open(self) -> tuple[Pixels, NDArray[np.int64]]:
+        if self._pixels is None:
+            self._table = self.usable(self.table)
+            self._check_table(self._table)
+            self._pixels = self.pixels(self._table)
+        return self._pixels
+
+    def _train_loader(self, sites: Sequence[str]) -> Loader:
+        dataset = self.dataset(sites, "train")
+        batch_size = min(self.batch_size, len(dataset))
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=VisitSampler(len(dataset), run_seed()),
+            # Batch normalisation cannot learn from a single image, so one that is left over waits for another pass.
+            drop_last=len(dataset) % batch_size == 1,
+            persistent_workers=self.persistent_workers and self.num_workers > 0,
+            **self._loading(),
+        )
+
+    def _loaders(self, split: str, sites: Sequence[str]) -> dict[str, Loader]:
+        datasets = {site: self.dataset([site], split) for site in sites}
+        return {
+            site: DataLoader(dataset, batch_size=self.batch_size, **self._loading())
+            for site, dataset in datasets.items()
+            if len(dataset)
+        }
+
+    def _loading(self) -> dict[str, Any]:
+        return {"num_workers": self.num_workers, "worker_init_fn": one_thread, "pin_memory": self.pin_memory}
+
+
+def _check(
+    sites: int | list[str],
+    centralized: bool,
+    only_site: str | None,
+    val_fraction: float,
+    test_fraction: float,
+    batch_size: int,
+) -> None:
+    if isinstance(sites, int) and sites < 1:
+        raise InputError(f"sites={sites} is not a positive number")
+    if isinstance(sites, list) and len(set(sites)) < len(sites):
+        raise InputError(f"a name stands twice in sites={sites}")
+    if centralized and only_site is not None:
+        raise InputError("centralized pools all sites and only_site takes one; set one of them")
+    if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
+        raise InputError(
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} leave no patients for training"
+        )
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size} is not a positive number")

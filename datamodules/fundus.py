@@ -1,0 +1,184 @@
+"""FundusDataModule: colour photographs of the retina, graded for diabetic retinopathy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from lit_dist.datamodules import graham
+from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.cache import PixelCache, default_cache, refuse_failures
+from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_repeats, row_number
+from lit_dist.datamodules.photographs import decode, find_images
+from lit_dist.datamodules.site_images import Pixels
+from lit_dist.errors import InputError
+
+Task = Literal["referable", "any", "grade"]
+
+TASKS: dict[Task, tuple[dict[int, int], Sequence[str]]] = {
+    "referable": ({0: 0, 2: 1, 3: 1, 4: 1}, ("healthy", "referable")),
+    "any": ({0: 0, 1: 1, 2: 1, 3: 1, 4: 1}, ("healthy", "retinopathy")),
+    "grade": ({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}, ("none", "mild", "moderate", "severe", "proliferative")),
+}
+"""For each task, the class of each grade (grades that are not there are discarded), and the classes' names."""
+
+
+class FundusDataModule(InstitutionDataModule):
+    """Fundus photographs with their grades, as Kaggle's EyePACS has them, or any table with image and grade columns.
+
+    Expects, as Kaggle's archives unpack::
+
+        root/
+          labels.csv or trainLabels.csv     image,level
+          images/ or train/                 10_left.jpeg, 10_right.jpeg, ...
+
+    An image's patient is what stands before ``_left`` or ``_right`` in its name, or a column of the table; failing
+    both, each image is a patient. Photographs are prepared by ``lit_dist.datamodules.graham`` once, and kept in a
+    cache.
+
+    The data: Kaggle, "Diabetic Retinopathy Detection" (2015), photographs by EyePACS, under the competition's rules
+    (research, no redistribution); https://www.kaggle.com/c/diabetic-retinopathy-detection. APTOS 2019 is read with
+    ``image_column=id_code, grade_column=diagnosis``.
+
+    Args:
+        root: The folder of the collection.
+        task: ``"referable"`` (grade 0 against 2 to 4; grade 1 is discarded, as in the paper), ``"any"`` (0 against 1
+            to 4) or ``"grade"`` (five classes).
+        eyes: Which photographs of a patient to keep: ``"left"``, ``"right"`` or ``"both"``.
+        labels: The table; ``root/labels.csv`` or ``root/trainLabels.csv`` by default.
+        images: The folder of the photographs; ``root/images``, ``root/train`` or ``root`` by default.
+        image_column: The table's column with the images' names, with or without suffix.
+        grade_column: The table's column with the grades, 0 to 4.
+        patient_column: The table's column with the patients, if there is one.
+        site_column: The table's column with the hospitals; without it, sites are simulated.
+        radius: The retina's radius at which photographs are prepared, in pixels.
+        size: The side of the prepared images, in pixels.
+        cache_dir: Where prepared images are kept; the user's cache folder by default.
+        on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
+        augmentation: What is done to training images; by default every rotation and both flips.
+        **kwargs: Further arguments of ``InstitutionDataModule``.
+
+    Raises:
+        InputError: If the table or an image is not as it should be; the message names the row or file.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        task: Task = "referable",
+        eyes: Literal["left", "right", "both"] = "both",
+        labels: Path | None = None,
+        images: Path | None = None,
+        image_column: str = "image",
+        grade_column: str = "level",
+        patient_column: str | None = None,
+        site_column: str | None = None,
+        radius: int = 300,
+        size: int = 256,
+        cache_dir: Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        augmentation: Augmentation | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(augmentation=augmentation or Augmentation(fill=graham.GREY), **kwargs)
+        if task not in TASKS:
+            raise InputError(f"task={task!r} is none of {', '.join(TASKS)}")
+        if min(radius, size) < 8:
+            raise InputError(f"radius={radius} and size={size} must be at least 8 pixels")
+        root = Path(root)
+        self.class_of, self.class_names = TASKS[task]
+        self.eyes = eyes
+        self.labels = labels or _first(root / "labels.csv", root / "trainLabels.csv")
+        self.images = images or _first(root / "images", root / "train", root)
+        self.image_column = image_column
+        self.grade_column = grade_column
+        self.patient_column = patient_column
+        self.site_column = site_column
+        self.radius = radius
+        self.size = size
+        self.cache_dir = cache_dir or default_cache()
+        self.on_error = on_error
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    @override
+    def read_images(self) -> pd.DataFrame:
+        columns = [self.image_column, self.grade_column, *filter(None, [self.patient_column, self.site_column])]
+        table = read_table(self.labels, columns)
+        refuse_repeats(table, self.image_column, self.labels)
+        grades = parse_grades(table, self.grade_column, range(5), self.labels)
+        name = table[self.image_column].str.replace(r"\.[A-Za-z]+$", "", regex=True)
+        side = name.str.extract(r"^(?P<patient>.+)_(?P<eye>left|right)$")
+        patient = side["patient"].fillna(name) if self.patient_column is None else table[self.patient_column]
+        images = pd.DataFrame(
+            {"image": name, "patient": patient, "eye": side["eye"], "label": grades.map(self.class_of)}
+        )
+        if self.site_column is not None:
+            images["site"] = table[self.site_column]
+        files = find_images(self.images)
+        unused = len(set(files) - set(name))
+        if unused:
+            rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")
+        return self._keep(images.assign(path=name.map(files)))
+
+    def _keep(self, images: pd.DataFrame) -> pd.DataFrame:
+        if self.eyes != "both":
+            images = images[images["eye"] == self.eyes]
+            if images.empty:
+                raise InputError(f"{self.labels}: no image is named ..._{self.eyes}; set eyes=both")
+        images = self._without_missing(images[images["label"].notna()])
+        if "site" in images:
+            nameless = images.index[images["site"].str.strip() == ""]
+            if len(nameless):
+                raise InputError(f"{self.labels}, row {row_number(int(nameless[0]))}: {self.site_column} is empty")
+        return images.astype({"label": "int64"}).reset_index(drop=True)
+
+    def _without_missing(self, images: pd.DataFrame) -> pd.DataFrame:
+        missing = images[images["path"].isna()]
+        if len(missing):
+            row, name = row_number(int(missing.index[0])), missing["image"].iloc[0]
+            text = f"{self.labels}, row {row}: there is no image {name!r} in {self.images} ({len(missing)} are missing)"
+            if self.on_error == "raise":
+                raise InputError(f"{text}; leave such rows out with on_error=skip")
+            rank_zero_warn(f"{text}; they are left out")
+        return images[images["path"].notna()]
+
+    # -- the pixels --------------------------------------------------------------------------------------------------
+
+    @override
+    def prepare_data(self) -> None:
+        """Prepare the photographs that are not in the cache yet."""
+        failures = self._cache().build(list(self.table["path"]), self._prepare)
+        if self.on_error == "raise":
+            refuse_failures(failures)
+        elif failures:
+            names = ", ".join(path.name for path in list(failures)[:5])
+            rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")
+
+    @override
+    def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
+        return self._cache().open(list(table["path"]))
+
+    @override
+    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
+        if self.on_error == "raise":
+            return table
+        return table[self._cache().holds(list(table["path"]))].reset_index(drop=True)
+
+    def _cache(self) -> PixelCache:
+        settings = {"method": "graham", "version": graham.VERSION, "radius": self.radius, "size": self.size}
+        return PixelCache(self.cache_dir, settings, (self.size, self.size, 3))
+
+    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
+        return graham.graham(decode(content), self.radius, self.size)
+
+
+def _first(*paths: Path) -> Path:
+    """The first path that exists, or the last one."""
+    return next((path for path in paths if path.exists()), paths[-1])

@@ -1,0 +1,72 @@
+"""Reading tables of images and labels, with errors that name the row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lit_dist.errors import InputError
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file as text, keeping all its columns.
+
+    Args:
+        path: The file, comma-separated, UTF-8, with a header.
+        columns: The columns that must be there.
+
+    Raises:
+        InputError: If the file is missing, empty or not such a table, or lacks a column.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"there is no table at {path}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {error}") from None
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}")
+    if table.empty:
+        raise InputError(f"{path} has no rows")
+    return table
+
+
+def row_number(index: int) -> int:
+    """The line of a table's row as a spreadsheet shows it: the header is line 1."""
+    return index + 2
+
+
+def refuse_repeats(table: pd.DataFrame, column: str, path: Path) -> None:
+    """Refuse a table that names something twice.
+
+    Raises:
+        InputError: If a value of the column stands in two rows.
+    """
+    repeats = table.index[table[column].duplicated()]
+    if len(repeats):
+        again = int(repeats[0])
+        name = table[column].iloc[again]
+        first = int(table.index[table[column] == name][0])
+        raise InputError(
+            f"{path}, row {row_number(again)} repeats {name!r} of row {row_number(first)}"
+            f" ({len(repeats)} repeated rows); keep one row an image"
+        )
+
+
+def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: Path) -> "pd.Series[int]":
+    """Read a column of grades.
+
+    Raises:
+        InputError: If a value is not one of ``grades``.
+    """
+    known = {str(grade): grade for grade in grades}
+    values = table[column].str.strip()
+    wrong = table.index[~values.isin(known)]
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(
+            f"{path}, row {row_number(row)}: {column} is {table[column].iloc[row]!r}, not one of"
+            f" {', '.join(known)} ({len(wrong)} such rows)"
+        )
+    return values.map(known).astype("int64")

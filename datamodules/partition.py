@@ -1,0 +1,120 @@
+"""Simulated institutions: who has which patients."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_dist.datamodules.allot import allot
+from lit_dist.errors import InputError
+
+Labels = NDArray[np.int64]
+
+
+class Partition(ABC):
+    """Deals patients out to sites. A new partition implements ``assign``."""
+
+    @abstractmethod
+    def assign(self, labels: Labels, sites: Sequence[str], rng: np.random.Generator) -> Labels:
+        """Give each patient a site.
+
+        Args:
+            labels: The patients' labels, (patients,).
+            sites: The names of the sites.
+            rng: The only source of chance.
+
+        Returns:
+            The number of each patient's site, (patients,); -1 leaves the patient out.
+
+        Raises:
+            InputError: If the patients do not suffice, or the settings do not fit the sites.
+        """
+
+
+class EqualPartition(Partition):
+    """As many patients of each label at every site, as nearly as the numbers allow."""
+
+    def assign(self, labels: Labels, sites: Sequence[str], rng: np.random.Generator) -> Labels:
+        """Give each patient a site."""
+        return allot(labels, [1.0] * len(sites), rng)
+
+
+class SizePartition(Partition):
+    """Sites of given sizes with the same mixture of labels.
+
+    Args:
+        sizes: The sites' sizes, in any unit: only their proportions count.
+    """
+
+    def __init__(self, sizes: list[float]) -> None:
+        if not sizes or min(sizes) <= 0:
+            raise InputError(f"sizes={sizes} are not positive numbers")
+        self.sizes = sizes
+
+    def assign(self, labels: Labels, sites: Sequence[str], rng: np.random.Generator) -> Labels:
+        """Give each patient a site."""
+        if len(self.sizes) != len(sites):
+            raise InputError(f"there are {len(sites)} sites, but {len(self.sizes)} sizes")
+        return allot(labels, self.sizes, rng)
+
+
+class DirichletPartition(Partition):
+    """Label skew: each label is dealt out in proportions drawn from a Dirichlet distribution.
+
+    Source: Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for federated visual
+    classification", 2019, https://arxiv.org/abs/1909.06335.
+
+    Args:
+        alpha: The distribution's concentration: large gives equal sites, small gives sites of few labels each.
+        smallest: The number of patients that every site must have; proportions are drawn again until it holds.
+    """
+
+    def __init__(self, alpha: float = 0.5, smallest: int = 10) -> None:
+        if alpha <= 0:
+            raise InputError(f"alpha={alpha} is not a positive number")
+        self.alpha = alpha
+        self.smallest = smallest
+
+    def assign(self, labels: Labels, sites: Sequence[str], rng: np.random.Generator) -> Labels:
+        """Give each patient a site."""
+        for _ in range(1000):
+            assigned = np.empty(len(labels), dtype=np.int64)
+            for label in np.unique(labels):
+                of_label = labels == label
+                shares = rng.dirichlet([self.alpha] * len(sites)) + 1e-12
+                assigned[of_label] = allot(labels[of_label], shares.tolist(), rng)
+            if np.bincount(assigned, minlength=len(sites)).min() >= self.smallest:
+                return assigned
+        raise InputError(
+            f"no split of {len(labels)} patients over {len(sites)} sites with alpha={self.alpha} left every site"
+            f" {self.smallest} patients; take a larger alpha, fewer sites or a smaller `smallest`"
+        )
+
+
+class CountPartition(Partition):
+    """The given number of patients of each label at each site, as in the paper's experiments; the rest is left out.
+
+    Args:
+        counts: For each site, by name or in order, the number of patients of each label: ``[[300, 300], [500, 100]]``.
+    """
+
+    def __init__(self, counts: list[list[int]]) -> None:
+        if not counts or min(min(row, default=0) for row in counts) < 0:
+            raise InputError(f"counts={counts} are not one list of numbers for each site")
+        self.counts = counts
+
+    def assign(self, labels: Labels, sites: Sequence[str], rng: np.random.Generator) -> Labels:
+        """Give each patient a site."""
+        if len(self.counts) != len(sites):
+            raise InputError(f"there are {len(sites)} sites, but counts for {len(self.counts)}")
+        assigned = np.full(len(labels), -1, dtype=np.int64)
+        for label in range(max(len(row) for row in self.counts)):
+            wanted = [row[label] if label < len(row) else 0 for row in self.counts]
+            patients = rng.permutation(np.flatnonzero(labels == label))
+            if sum(wanted) > len(patients):
+                raise InputError(
+                    f"the counts ask for {sum(wanted)} patients of label {label}, but there are {len(patients)}"
+                )
+            assigned[patients[: sum(wanted)]] = np.repeat(np.arange(len(sites)), wanted)
+        return assigned

@@ -1,0 +1,58 @@
+"""The table of sites that a run begins with."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+
+def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
+    """Count what each site has.
+
+    Args:
+        table: One row an image, with the columns ``patient``, ``site``, ``split`` and ``label``.
+        sites: The sites, in the order of the result's rows.
+        class_names: The names of the labels from 0.
+
+    Returns:
+        One row a site: ``images``, ``patients``, the number of images of each split and class, and ``majority``, the
+        share of the commonest class among the training images.
+    """
+    rows = []
+    for site in sites:
+        own = table[table["site"] == site]
+        train = own[own["split"] == "train"]
+        rows.append(
+            {
+                "site": site,
+                "images": len(own),
+                "patients": own["patient"].nunique(),
+                **{split: int((own["split"] == split).sum()) for split in ("train", "val", "test")},
+                **{name: int((train["label"] == label).sum()) for label, name in enumerate(class_names)},
+                "majority": round(train["label"].value_counts(normalize=True).max(), 3),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def print_sites(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str], most: int = 24) -> None:
+    """Print the summary; of more than ``most`` sites, the first ones.
+
+    Args:
+        table: As for ``summarise``.
+        sites: As for ``summarise``.
+        class_names: As for ``summarise``.
+        most: The greatest number of rows.
+    """
+    summary = summarise(table, list(sites)[:most], class_names)
+    shown = Table(title="Sites (classes and majority rate: of the training images)", box=SIMPLE, pad_edge=False)
+    for column in summary.columns:
+        shown.add_column(str(column), justify="left" if column == "site" else "right")
+    for row in summary.itertuples(index=False):
+        shown.add_row(*map(str, row))
+    console = Console()
+    console.print(shown)
+    if len(sites) > most:
+        console.print(f"... and {len(sites) - most} more sites")

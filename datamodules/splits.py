@@ -1,0 +1,117 @@
+"""Who is where: the site of every patient, and the part of the site's data that the patient belongs to.
+
+The table has the columns ``image, patient, site, split, label``, one row an image. It is written into the run's folder
+as ``splits.csv`` and can be read again, so that another run sees the same images in the same places.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lit_dist.datamodules.allot import allot
+from lit_dist.datamodules.label_table import read_table
+from lit_dist.datamodules.partition import Partition
+from lit_dist.errors import InputError
+
+COLUMNS = ["image", "patient", "site", "split", "label"]
+SPLITS = ["train", "val", "test"]
+
+
+def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
+    """Add the column ``site``, dealt out by patient; patients that the partition leaves out are dropped.
+
+    A patient's label is the highest one of the patient's images.
+
+    Args:
+        table: One row an image, with the columns ``patient`` and ``label``.
+        sites: The names of the sites.
+        partition: Deals the patients out.
+        seed: The only source of chance.
+    """
+    patients = table.groupby("patient", sort=True)["label"].max()
+    chosen = partition.assign(patients.to_numpy(np.int64), sites, np.random.default_rng([seed, 0]))
+    names = dict(zip(patients.index, [sites[number] if number >= 0 else "" for number in chosen], strict=True))
+    table = table.assign(site=table["patient"].map(names))
+    return table[table["site"] != ""].reset_index(drop=True)
+
+
+def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.DataFrame:
+    """Add the column ``split``: in each site, patients are dealt out to training, validation and test.
+
+    A site's split depends on its own patients alone, so a hospital can draw it without knowing the others.
+
+    Args:
+        table: One row an image, with the columns ``patient``, ``site`` and ``label``.
+        val_fraction: The share of a site's patients for validation.
+        test_fraction: The share of a site's patients for the test.
+        seed: The only source of chance.
+    """
+    table = table.assign(split="")
+    shares = [1 - val_fraction - test_fraction, val_fraction, test_fraction]
+    for _, rows in table.groupby("site", sort=False):
+        patients = rows.groupby("patient", sort=True)["label"].max()
+        bins = allot(patients.to_numpy(np.int64), shares, np.random.default_rng([seed, 1]))
+        split_of = dict(zip(patients.index, [SPLITS[bin_] for bin_ in bins], strict=True))
+        table.loc[rows.index, "split"] = rows["patient"].map(split_of)
+    return table
+
+
+def check_splits(table: pd.DataFrame, origin: str) -> None:
+    """Refuse a table in which a patient is in two places.
+
+    Args:
+        table: With the columns of ``COLUMNS``.
+        origin: What to call the table in the message.
+
+    Raises:
+        InputError: If a patient is at two sites or in two splits, or a split has another name than those known.
+    """
+    unknown = sorted(set(table["split"]) - set(SPLITS))
+    if unknown:
+        raise InputError(f"{origin}: {unknown[0]!r} is no split; they are {', '.join(SPLITS)}")
+    for column in ("site", "split"):
+        several = table.groupby("patient")[column].nunique()
+        for patient in several[several > 1].index[:1]:
+            places = ", ".join(sorted(set(table.loc[table["patient"] == patient, column])))
+            raise InputError(f"{origin}: patient {patient!r} is in more than one {column}: {places}")
+
+
+def write_splits(table: pd.DataFrame, path: Path) -> None:
+    """Write the table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table[COLUMNS].to_csv(path, index=False)
+
+
+def read_splits(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Read a table that ``write_splits`` wrote, and match it with the images and labels of now.
+
+    Args:
+        path: The file.
+        table: The images of now, with the columns ``image``, ``patient`` and ``label``.
+
+    Returns:
+        The rows of ``table`` that the file names, with the file's ``site`` and ``split``, in the file's order.
+
+    Raises:
+        InputError: If the file names an image that is not there, or one with another label or patient, or if it puts a
+            patient in two places.
+    """
+    splits = read_table(path, COLUMNS).rename(columns={"label": "written", "patient": "owner"})
+    merged = splits.merge(table.drop(columns=["site", "split"], errors="ignore"), on="image", how="left")
+    for column, written in (("label", "written"), ("patient", "owner")):
+        gone = merged[merged[column].isna()]
+        if len(gone):
+            raise InputError(
+                f"{path}: there is no image {gone['image'].iloc[0]!r} in the data ({len(gone)} are missing)"
+            )
+        as_text = merged[column].astype("int64" if column == "label" else "str").astype(str)
+        changed = merged[as_text != merged[written]]
+        if len(changed):
+            image, was = changed["image"].iloc[0], changed[written].iloc[0]
+            raise InputError(f"{path}: image {image!r} has the {column} {was!r} there, but another one in the data")
+    merged["label"] = merged["label"].astype("int64")
+    result = merged.drop(columns=["written", "owner"])
+    check_splits(result, str(path))
+    return result

@@ -1,0 +1,190 @@
+"""ImageClassifier: the LightningModule of the paper, for any torchvision backbone."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from typing_extensions import override
+
+from lit_dist.backbone import build_backbone, load_weights
+from lit_dist.errors import InputError
+from lit_dist.metrics import METRICS, SiteReport
+
+Batch = tuple[Tensor, Tensor]
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+class ImageClassifier(pl.LightningModule):
+    """Classifies images: cross-entropy in training; per site and over all sites, the values of ``lit_dist.metrics``.
+
+    A batch is ``(images, labels)``: float (images, 3, height, width), normalised, and int64 (images,). Validation and
+    test loaders may be a dict by site: then each value is logged as ``val_<metric>/<site>``, and as ``val_<metric>``
+    over all sites' images, so that ``val_loss`` is the mean of the sites' losses weighted by their sizes (likewise
+    ``test_``). That loss is the plain cross-entropy, whatever the training loss, so that runs compare.
+
+    Args:
+        backbone: The name of a torchvision classification network.
+        num_classes: The number of classes.
+        weights: A file with weights to begin with (safetensors, or one that ``torch.load`` reads with
+            ``weights_only``); None begins with random ones.
+        dropout: The probability with which a feature before the last layer is dropped in training.
+        label_smoothing: How much of each label is spread evenly over all classes in training.
+        class_weights: The weight of each class in the training loss.
+        optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimizer.
+        lr_scheduler_interval: Whether the schedule goes on by epochs or by steps.
+        lr_scheduler_frequency: After how many epochs or steps the schedule goes on. With visits of one epoch, the
+            number of sites ties it to cycles.
+        backbone_kwargs: Further arguments of the network, such as ``image_size`` of a vision transformer.
+
+    Raises:
+        InputError: If a setting is out of range, or the backbone or its weights do not fit.
+
+    Example:
+        >>> classifier = ImageClassifier("squeezenet1_1", num_classes=5)
+        >>> classifier(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet34",
+        num_classes: int = 2,
+        weights: Path | None = None,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weights: list[float] | None = None,
+        optimizer: OptimizerCallable = _adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        lr_scheduler_frequency: int = 1,
+        backbone_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _check(num_classes, dropout, label_smoothing, class_weights)
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights"])
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.lr_scheduler_frequency = lr_scheduler_frequency
+        self.backbone = build_backbone(backbone, num_classes, dropout, **(backbone_kwargs or {}))
+        if weights is not None:
+            load_weights(self.backbone, backbone, Path(weights))
+        self._reports: dict[str, SiteReport] = {}
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float (images, classes)."""
+        logits: Tensor = self.backbone(images)
+        return logits
+
+    @override
+    def on_fit_start(self) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        classes = getattr(data, "num_classes", self.num_classes)
+        if classes != self.num_classes:
+            raise InputError(f"the data has {classes} classes, the model {self.num_classes}: set num_classes={classes}")
+        self._check_monitors()
+
+    def _check_monitors(self) -> None:
+        for callback in [*self.trainer.checkpoint_callbacks, *self.trainer.early_stopping_callbacks]:
+            monitor = getattr(callback, "monitor", None) or ""
+            prefix, _, metric = monitor.partition("/")[0].partition("_")
+            if prefix in ("val", "test") and (prefix == "test" or metric not in METRICS):
+                known = ", ".join(f"val_{name}" for name in METRICS)
+                raise InputError(f"{type(callback).__name__} monitors {monitor!r}, which a fit does not log; it logs"
+                                 f" {known}, and each of them as val_<metric>/<site>")  # fmt: skip
+
+    @override
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if isinstance(batch, Mapping):
+            raise InputError(
+                f"the batch holds one batch of each of {', '.join(map(str, batch))}: add a transfer callback, such as"
+                " CyclicalWeightTransfer, or train on one pool with centralized=true"
+            )
+        images, labels = batch
+        loss = cross_entropy(self(images), labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    # -- evaluation ------------------------------------------------------------------------------------------------
+
+    @override
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._collect(batch, self.trainer.val_dataloaders, dataloader_idx)
+
+    @override
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._collect(batch, self.trainer.test_dataloaders, dataloader_idx)
+
+    @override
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Probabilities, float (images, classes)."""
+        images = batch[0] if isinstance(batch, list | tuple) else batch
+        probabilities: Tensor = self(images).softmax(dim=1)
+        return probabilities
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        self._log_reports("val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self._log_reports("test")
+
+    def _collect(self, batch: Batch, loaders: Any, dataloader_idx: int) -> None:
+        images, labels = batch
+        logits = self(images)
+        names = [""]  # all sites together
+        if isinstance(loaders, Mapping):
+            names.append("/" + list(loaders)[dataloader_idx])
+        for name in names:
+            if name not in self._reports:
+                self._reports[name] = SiteReport().to(self.device)
+            self._reports[name].update(logits, labels)
+
+    def _log_reports(self, stage: str) -> None:
+        for name, report in self._reports.items():
+            values = {f"{stage}_{metric}{name}": value for metric, value in report.compute().items()}
+            self.log_dict(values, prog_bar=False, sync_dist=False)
+        self._reports.clear()
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler: dict[str, Any] = {
+            "scheduler": self.lr_scheduler(optimizer),
+            "interval": self.lr_scheduler_interval,
+            "frequency": self.lr_scheduler_frequency,
+            "monitor": "val_loss",  # for schedules that wait for a plateau
+        }
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+
+def _check(num_classes: int, dropout: float, label_smoothing: float, class_weights: list[float] | None) -> None:
+    checks: dict[str, Callable[[], bool]] = {
+        f"num_classes={num_classes} is not at least 2": lambda: num_classes >= 2,
+        f"dropout={dropout} is not in [0, 1)": lambda: 0 <= dropout < 1,
+        f"label_smoothing={label_smoothing} is not in [0, 1)": lambda: 0 <= label_smoothing < 1,
+        f"class_weights={class_weights} are not {num_classes} positive numbers": lambda: (
+            class_weights is None or (len(class_weights) == num_classes and min(class_weights) > 0)
+        ),
+    }
+    for message, holds in checks.items():
+        if not holds():
+            raise InputError(message)

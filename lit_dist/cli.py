@@ -1,0 +1,62 @@
+"""The command line: Lightning's own, with our classes known by their short names."""
+
+import sys
+import warnings
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from lightning.pytorch.cli import ArgsType, LightningCLI
+
+# Imported so that a configuration can name their classes without their modules.
+import lit_dist.classifier
+import lit_dist.datamodules  # noqa: F401
+from lit_dist.callbacks import PredictionWriter
+from lit_dist.errors import InputError
+
+
+def run(args: ArgsType = None) -> LightningCLI:
+    """Run a command, as ``lit-dist`` does, and let errors through.
+
+    Args:
+        args: The command's words; those of the process by default.
+
+    Returns:
+        The finished command, with its ``trainer``, ``model`` and ``datamodule``.
+    """
+    return LightningCLI(
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,  # the model takes its optimizer itself
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": [PredictionWriter()]},
+        parser_kwargs={"version": f"lit-dist {version('lit_dist')}"},
+        args=args,
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; what the user can mend ends in a message without a traceback, and exit status 1.
+
+    Args:
+        args: The command's words; those of the process by default.
+    """
+    # Lightning itself uses a class that torch is about to rename; the user can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+    sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
+    try:
+        run()
+    except InputError as error:
+        print(f"lit-dist: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _shipped(word: str) -> str:
+    """Find a configuration that comes with the package, where the working folder has none of that name."""
+    option, equals, name = word.rpartition("=")
+    path = Path(name)
+    if path.suffix != ".yaml" or path.exists() or path.parts[0] != "configs":
+        return word
+    shipped = Path(str(files("lit_dist"))) / path
+    return f"{option}{equals}{shipped}" if shipped.exists() else word

@@ -1,0 +1,63 @@
+"""EpochPlan: which site's batches an epoch of the trainer is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lit_dist.itinerary import Itinerary
+from lit_dist.site_loader import Stretch
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """Lays an itinerary out over the trainer's epochs, as a pure function of the epoch's number.
+
+    Attributes:
+        itinerary: Which site is visited when.
+        every_n_epochs: The length of a visit in epochs; an epoch is then one pass over the visited site.
+        every_n_steps: The length of a visit in optimizer steps; an epoch is then one cycle.
+        seed: The run's seed.
+    """
+
+    itinerary: Itinerary
+    every_n_epochs: int | None
+    every_n_steps: int | None
+    seed: int
+
+    @property
+    def epochs_a_cycle(self) -> int:
+        """The number of epochs in which every site has its turn."""
+        return self.every_n_epochs * len(self.itinerary.sites) if self.every_n_epochs else 1
+
+    def epoch(self, number: int, batches_a_step: int = 1) -> list[Stretch]:
+        """The stretches of an epoch.
+
+        Args:
+            number: The epoch's number, from 0.
+            batches_a_step: How many batches make one optimizer step.
+        """
+        if self.every_n_epochs:
+            visit, first_pass = divmod(number, self.every_n_epochs)
+            return [Stretch(self.itinerary.site(visit), None, visit, first_pass, self.seed)]
+        batches = (self.every_n_steps or 0) * batches_a_step
+        visits = len(self.itinerary.sites)
+        return [
+            Stretch(self.itinerary.site(visit), batches, visit, 0, self.seed)
+            for visit in range(number * visits, (number + 1) * visits)
+        ]
+
+    def mean_batches(self, epochs: int, batches_a_step: int, batches: Callable[[Stretch], float]) -> int:
+        """The length of a mean epoch, such that its optimizer steps times ``epochs`` are all steps of the run.
+
+        Where that is not a whole number of steps it is rounded up, so the product is too large by fewer steps than
+        there are epochs.
+
+        Args:
+            epochs: The number of epochs of the run; less than 1 if it is not known.
+            batches_a_step: How many batches make one optimizer step.
+            batches: Gives the number of batches of a stretch.
+        """
+        if epochs < 1:
+            epochs = self.epochs_a_cycle
+        lengths = (sum(map(batches, self.epoch(number, batches_a_step))) for number in range(epochs))
+        steps = sum(-(-length // batches_a_step) for length in lengths)
+        return int(-(-steps // epochs)) * batches_a_step

@@ -1,0 +1,86 @@
+"""What a classifier is judged by, for one site or for all sites together."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import nll_loss
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
+from torchmetrics.utilities import dim_zero_cat
+
+METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc", "majority_rate")
+"""The names of the values, in the order of importance."""
+
+
+def judge(log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Judge predictions by the values named in ``METRICS``.
+
+    The majority rate is the accuracy of always guessing the commonest class of these labels: an accuracy means little
+    without it. Balanced accuracy and AUROC are means over the classes that occur; with two classes the AUROC is the
+    usual one, with more it is the mean of one class against the rest. It is NaN where only one class occurs.
+
+    Args:
+        log_probs: Log-probabilities, float, (images, classes).
+        labels: Classes, int64, (images,).
+
+    Returns:
+        Scalars by name; the loss is the mean cross-entropy in nats.
+
+    Example:
+        >>> values = judge(torch.tensor([[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]]).log(), torch.tensor([0, 0, 1]))
+        >>> round(values["accuracy"].item(), 3), round(values["majority_rate"].item(), 3)
+        (1.0, 0.667)
+    """
+    classes = log_probs.shape[1]
+    counts = torch.bincount(labels, minlength=classes)
+    present = counts.nonzero().flatten().tolist()
+    predicted = log_probs.argmax(dim=1)
+    recalls = [(predicted[labels == label] == label).float().mean() for label in present]
+    return {
+        "loss": nll_loss(log_probs, labels),
+        "accuracy": multiclass_accuracy(predicted, labels, num_classes=classes, average="micro"),
+        "balanced_accuracy": torch.stack(recalls).mean(),
+        "auroc": _auroc(log_probs, labels, present),
+        "majority_rate": counts.max() / len(labels),
+    }
+
+
+def _auroc(log_probs: Tensor, labels: Tensor, present: list[int]) -> Tensor:
+    if len(present) < 2:
+        return log_probs.new_tensor(torch.nan)
+    against = [1] if log_probs.shape[1] == 2 else present
+    scores = log_probs.exp()
+    return torch.stack([binary_auroc(scores[:, label], (labels == label).long()) for label in against]).mean()
+
+
+class SiteReport(Metric):
+    """Collects the predictions of an epoch, over all processes, and judges them at its end.
+
+    Example:
+        >>> report = SiteReport()
+        >>> report.update(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+        >>> report.compute()["accuracy"].item()
+        1.0
+    """
+
+    full_state_update = False
+    log_probs: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("log_probs", default=[], dist_reduce_fx="cat")
+        self.add_state("labels", default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            logits: Float, (images, classes).
+            labels: int64, (images,).
+        """
+        self.log_probs.append(logits.detach().float().log_softmax(dim=1))
+        self.labels.append(labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The values of all batches since the last reset."""
+        return judge(dim_zero_cat(self.log_probs), dim_zero_cat(self.labels))

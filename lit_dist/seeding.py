@@ -1,0 +1,87 @@
+"""Seeds that depend on the run's seed, the visit and the sample, and on nothing else.
+
+A visit must give the same weights whichever process runs it, however many workers load its images, and whatever ran
+before it. So no random number is drawn from a generator that lives longer than one pass or one step: every one of them
+is seeded here, by a hash of what it is for.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+
+def derive(*parts: int | str) -> int:
+    """Hash ``parts`` to a seed of 62 bits.
+
+    The result is the same on every machine and Python version, unlike that of ``hash``.
+
+    Args:
+        *parts: What the seed is for, for example the run's seed, a purpose and a number.
+
+    Example:
+        >>> derive(0, "pass", 3, 0) == derive(0, "pass", 3, 0)
+        True
+        >>> derive(0, "pass", 3, 0) == derive(0, "pass", 3, 1)
+        False
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 2
+
+
+def run_seed(seed: int | None = None) -> int:
+    """The seed of a run: the given one, else that of Lightning's ``seed_everything``, else 0."""
+    return seed if seed is not None else int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+def pass_seed(seed: int, visit: int, number: int) -> int:
+    """The seed of one pass over a site's images: it decides their order.
+
+    Args:
+        seed: The run's seed.
+        visit: The visit's number.
+        number: The pass's number within the visit, from 0.
+    """
+    return derive(seed, "pass", visit, number)
+
+
+def sample_seed(pass_: int, index: int) -> int:
+    """The seed of one image's augmentation, from its pass's seed and its index in the site's images."""
+    return derive(pass_, "sample", index)
+
+
+def step_seed(pass_: int, step: int, rank: int = 0) -> int:
+    """The seed of one training step: it decides dropout and whatever else the network draws.
+
+    Args:
+        pass_: The seed of the pass that the visit's epoch, or the visit itself if it is shorter, began with.
+        step: The batch's number since then, from 0.
+        rank: The process's rank, so that processes do not drop the same units.
+    """
+    return derive(pass_, "step", step, rank)
+
+
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch's generators of the CPU and of ``device``.
+
+    ``torch.manual_seed`` does the same for every device that there may be, at eighty times the cost on a machine that
+    has none.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator for the block, then set it back to where it was."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

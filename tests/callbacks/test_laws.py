@@ -1,0 +1,198 @@
+"""Laws 1 to 3 of the design: a visit is a pure function, only its site is read, and the hand-off is proved.
+
+Each law is also broken here on purpose, to see that its check notices.
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from small import SmallData, SmallModule, fit, inputs, loader
+from torch.utils.data import DataLoader, Dataset
+
+from lit_dist import seeding
+from lit_dist.baton import fingerprint
+from lit_dist.callbacks import CyclicalWeightTransfer, weight_transfer
+
+INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
+
+
+def final(*callbacks: Callback, transfer: dict[str, Any] | None = None, **kwargs: Any) -> str:
+    module = fit(CyclicalWeightTransfer(**(transfer or {"every_n_epochs": 1})), *callbacks, **kwargs)
+    return fingerprint(module.state_dict())[0]
+
+
+def ledger() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("ledger.jsonl").read_text().splitlines()]
+
+
+class Noise(Callback):
+    """Draws random numbers wherever it can."""
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        torch.rand(5)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        torch.rand(3)
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        torch.rand(2)
+
+
+# -- law 1 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transfer", INTERVALS)
+def test_weights_do_not_depend_on_workers_validation_or_what_else_draws(transfer: dict[str, int]) -> None:
+    expected = final(transfer=transfer)
+    assert final(transfer=transfer, data=SmallData(num_workers=1)) == expected
+    assert final(transfer=transfer, data=SmallData(num_workers=2)) == expected
+    assert final(Noise(), transfer=transfer) == expected
+    assert final(transfer=transfer, limit_val_batches=0) == expected
+    assert final(transfer={**transfer, "seed": 1}) != expected
+
+
+@pytest.mark.parametrize("transfer", INTERVALS)
+def test_a_visit_alone_equals_the_visit_in_the_run(transfer: dict[str, int]) -> None:
+    """Start a run at visit 1 with the weights that visit 0 ended with: the same weights come out."""
+
+    class Keep(Callback):
+        def __init__(self) -> None:
+            self.weights: dict[str, Any] = {}
+
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            site = int(batch[0][0, 0])
+            self.weights.setdefault(site, {k: v.clone() for k, v in module.state_dict().items()})
+
+    keep = Keep()
+    fit(CyclicalWeightTransfer(**transfer), keep, max_epochs=6)
+    visit = ledger()[1]
+
+    class OnlyVisit1(weight_transfer.EpochPlan):
+        def epoch(self, number: int, batches_a_step: int = 1) -> list[Any]:
+            whole = super().epoch(number + transfer.get("every_n_epochs", 0), batches_a_step)
+            return whole[1:2] if "every_n_steps" in transfer and number == 0 else whole
+
+    Path("ledger.jsonl").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weight_transfer, "EpochPlan", OnlyVisit1)
+        module = SmallModule()
+        module.load_state_dict(keep.weights[1])
+        fit(CyclicalWeightTransfer(**transfer), module=module, max_epochs=transfer.get("every_n_epochs", 1))
+    assert [(line["visit"], line["sha256_in"]) for line in ledger()] == [(1, visit["sha256_in"])]
+    assert fingerprint(module.state_dict())[0] == visit["sha256_out"]
+
+
+@pytest.mark.parametrize("broken", ["step_seed", "pass_seed"])
+def test_law_1_broken_by_a_seed_from_elsewhere_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = final()
+    monkeypatch.setattr(weight_transfer, broken, lambda *_: int(torch.empty((), dtype=torch.int64).random_()))
+    assert final(Noise()) != expected
+
+
+def test_law_1_broken_by_a_loader_that_is_not_seeded_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_dist.site_loader.pass_seed", lambda *_: seeding.derive(len(torch.get_rng_state()), "x"))
+    same = [final(max_epochs=3), final(max_epochs=3)]
+    monkeypatch.setattr("lit_dist.site_loader.seeded", lambda _: torch.no_grad())
+    assert same[0] == same[1]
+    assert final(Noise(), max_epochs=3) != final(max_epochs=3)
+
+
+# -- law 2 -----------------------------------------------------------------------------------------------------------
+
+
+class Watched(Dataset[list[torch.Tensor]]):
+    """Notes in a file who reads it, so that reads by worker processes are seen too."""
+
+    def __init__(self, site: int, batches: int, log: Path) -> None:
+        self.site, self.log, self.rows = site, log, inputs(site, batches)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> list[torch.Tensor]:
+        with self.log.open("a") as file:
+            file.write("abc"[self.site])
+        return [self.rows[index]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("transfer", INTERVALS)
+def test_only_the_active_site_is_read(transfer: dict[str, int], workers: int, tmp_path: Path) -> None:
+    log = tmp_path / "reads"
+
+    class Data(SmallData):
+        def train_dataloader(self) -> Any:
+            return {
+                "abc"[site]: DataLoader(Watched(site, size, log), batch_size=2, num_workers=workers, shuffle=True)
+                for site, size in enumerate(self.sizes)
+            }
+
+    class Check(Callback):
+        def on_train_batch_end(
+            self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            reads, site = log.read_text(), "abc"[int(batch[0][0, 0])]
+            assert set(reads[self.seen :]) <= {site}, f"while {site} trained, {reads[self.seen :]} was read"
+            self.seen = len(reads)
+
+        seen = 0
+
+    fit(CyclicalWeightTransfer(**transfer), Check(), data=Data([4, 4, 4]))
+    assert set(log.read_text()) == {"a", "b", "c"}
+
+
+def test_law_2_broken_by_a_foreign_loader_is_noticed(tmp_path: Path) -> None:
+    class Data(SmallData):
+        def train_dataloader(self) -> Any:
+            sites = super().train_dataloader()
+            return {**sites, "b": loader(0, 6)}  # b's loader gives a's images
+
+    module = fit(CyclicalWeightTransfer(every_n_epochs=1), data=Data())
+    assert module.visited != "aaaabbbbbbcc" * 2
+
+
+# -- law 3 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transfer", INTERVALS)
+@pytest.mark.parametrize("order", ["fixed", "shuffled", "no_repeat", ["c", "a"]])
+def test_every_visit_starts_with_the_weights_that_the_last_one_ended_with(
+    transfer: dict[str, int], order: str | list[str]
+) -> None:
+    module = fit(CyclicalWeightTransfer(**transfer, order=order), max_epochs=12)  # type: ignore[arg-type]
+    lines = ledger()
+    assert [line["visit"] for line in lines] == list(range(len(lines)))
+    assert all(line["sha256_out"] == following["sha256_in"] for line, following in pairwise(lines))
+    assert all(line["sha256_out"] != line["sha256_in"] for line in lines)
+    assert lines[-1]["sha256_out"] == fingerprint(module.state_dict())[0]
+    assert sum(line["steps"] for line in lines) == len(module.visited)
+    assert sum(line["images"] for line in lines) == len(module.rows)
+    visits = [line["site"] for line in lines for _ in range(line["steps"])]
+    assert "".join(visits) == module.visited
+
+
+class Swap(Callback):
+    """Breaks the hand-off between two visits, as a site that trains a model of its own would."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 2:
+            with torch.no_grad():
+                dict([*module.named_parameters(), *module.named_buffers()])[self.what].add_(1)
+
+
+@pytest.mark.parametrize("what", ["network.0.weight", "network.1.running_mean", "network.1.num_batches_tracked"])
+def test_law_3_broken_by_other_weights_is_noticed(what: str) -> None:
+    with pytest.raises(RuntimeError, match="visit 2 at 'c' does not start with the weights that visit 1 ended with"):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), Swap(what))
+    assert [line["visit"] for line in ledger()] == [0, 1], "what was done before stays on record"

@@ -1,0 +1,46 @@
+"""Notices when Lightning changes the private parts that we touch."""
+
+import lightning.pytorch as pl
+import pytest
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from small import SmallData, SmallModule, fit, loader, loaders, trainer
+
+from lit_dist.lightning_internals import check_early_stopping_after_validation, train_source
+from lit_dist.site_loader import SiteLoader
+
+
+@pytest.mark.parametrize("kind", ["datamodule", "loader", "module"])
+def test_the_source_is_what_fit_was_given(kind: str) -> None:
+    class Look(Callback):
+        def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+            assert train_source(trainer) is source
+            raise KeyError("seen")
+
+    class Self(SmallModule):
+        def train_dataloader(self) -> SiteLoader:
+            return SiteLoader(loaders())
+
+    source = {"datamodule": SmallData(), "loader": SiteLoader(loaders()), "module": Self()}[kind]
+    with pytest.raises(KeyError, match="seen"):
+        if kind == "module":
+            trainer(Look()).fit(source, val_dataloaders=loader(0, 2))
+        else:
+            fit(Look(), data=source)
+
+
+def test_early_stopping_asks_this_attribute_when_to_look() -> None:
+    looked: list[str] = []
+
+    class Stop(EarlyStopping):
+        def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
+            looked.append("validation" if trainer.validating else "training")
+
+    class After(Callback):
+        def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+            check_early_stopping_after_validation(trainer)
+
+    fit(Stop("val_loss"), After(), data=SiteLoader(loaders()), max_epochs=1)
+    assert looked == ["validation"]
+    looked.clear()
+    fit(Stop("val_loss"), data=SiteLoader(loaders()), max_epochs=1)
+    assert looked == ["training"]
