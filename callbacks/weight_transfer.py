@@ -15,12 +15,12 @@ from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.site_source import SiteSource
 from lit_dist.callbacks.visit_record import VisitRecord
-from lit_dist.epoch_plan import EpochPlan
+from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
 from lit_dist.itinerary import Itinerary, Visit
 from lit_dist.lightning_internals import check_early_stopping_after_validation
 from lit_dist.seeding import pass_seed, run_seed, seed_torch, step_seed
-from lit_dist.site_loader import SiteLoader, Stretch
+from lit_dist.site_loader import SiteLoader
 
 
 class WeightTransfer(Callback, ABC):
@@ -122,7 +122,8 @@ class WeightTransfer(Callback, ABC):
         self.sites = loader.sites
         itinerary = self.itinerary(loader.sites)
         self._plan = EpochPlan(itinerary, self.every_n_epochs, self.every_n_steps, run_seed(self.seed))
-        self._set_validation()
+        if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._set_validation()
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
         if self._planning:
             loader.estimate = lambda: self._plan.mean_batches(

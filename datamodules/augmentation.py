@@ -1,6 +1,7 @@
 """Augmentation of photographs whose orientation carries no meaning."""
 
 import os
+import random
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ class Augmentation:
         """
         if self._pipeline is None:
             self._pipeline = self._build()
-        self._pipeline.set_random_seed(seed & 0xFFFFFFFF)
+        # set_random_seed would give every transform the same stream, so that both flips always come together.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         augmented: Image = self._pipeline(image=image)["image"]
         return augmented
 

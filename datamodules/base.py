@@ -165,7 +165,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
             labels = train.loc[train["site"] == site, "label"]
             if labels.empty:
-                known = ", ".join(sorted(set(table["site"])))
+                known = ", ".join(sorted(set(train["site"]))) or "none"
                 raise InputError(f"site {site!r} has no training images; the data has the sites {known}")
             if labels.nunique() < 2 and not self.allow_one_class:
                 raise InputError(

@@ -24,6 +24,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"there is no table at {path}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {error}") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first fields as names of rows
+        raise InputError(f"{path} cannot be read as a comma-separated table: row 2 has more fields than the header")
     for column in columns:
         if column not in table.columns:
             raise InputError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}")

@@ -1,7 +1,7 @@
 """Cyclical weight transfer in a Lightning project that knows nothing of lit_dist: two lines are new.
 
 The module and the datamodule stand for yours. The datamodule gives one training loader a site, as a dict; the callback
-does the rest. Run it with ``python examples/existing_project.py``, or with two processes, ``... existing_project.py 2``.
+does the rest. Run it with ``python examples/existing_project.py``; a number after it is the number of processes.
 """
 
 import sys

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lit_dist.backbone import build_backbone, load_weights
 from lit_dist.errors import InputError
-from lit_dist.metrics import METRICS, SiteReport
+from lit_dist.metrics import METRICS, SiteReport, print_reports
 
 Batch = tuple[Tensor, Tensor]
 
@@ -157,10 +157,13 @@ class ImageClassifier(pl.LightningModule):
             self._reports[name].update(logits, labels)
 
     def _log_reports(self, stage: str) -> None:
-        for name, report in self._reports.items():
-            values = {f"{stage}_{metric}{name}": value for metric, value in report.compute().items()}
-            self.log_dict(values, prog_bar=False, sync_dist=False)
+        reports = {name: report.compute() for name, report in self._reports.items()}
         self._reports.clear()
+        for name, values in reports.items():
+            self.log_dict({f"{stage}_{metric}{name}": value for metric, value in values.items()})
+        if self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
+            rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}
+            print_reports(rows, f"{stage} images")
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

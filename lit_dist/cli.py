@@ -1,5 +1,6 @@
 """The command line: Lightning's own, with our classes known by their short names."""
 
+import os
 import sys
 import warnings
 from importlib.metadata import version
@@ -15,6 +16,18 @@ from lit_dist.callbacks import PredictionWriter
 from lit_dist.errors import InputError
 
 
+class SiteCLI(LightningCLI):
+    """Lightning's command line, less the table of results that its own repeats for each loader."""
+
+    def before_test(self) -> None:
+        """Leave the table to the model."""
+        self.config_init["test"]["verbose"] = False
+
+    def before_validate(self) -> None:
+        """Leave the table to the model."""
+        self.config_init["validate"]["verbose"] = False
+
+
 def run(args: ArgsType = None) -> LightningCLI:
     """Run a command, as ``lit-dist`` does, and let errors through.
 
@@ -24,7 +37,7 @@ def run(args: ArgsType = None) -> LightningCLI:
     Returns:
         The finished command, with its ``trainer``, ``model`` and ``datamodule``.
     """
-    return LightningCLI(
+    return SiteCLI(
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,  # the model takes its optimizer itself
@@ -44,12 +57,29 @@ def main(args: list[str] | None = None) -> None:
     """
     # Lightning itself uses a class that torch is about to rename; the user can do nothing about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+    # Each command writes into a folder of its own, so this is always so when a checkpoint is used.
+    warnings.filterwarnings("ignore", message="The dirpath has changed from", category=UserWarning)
     sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:
         run()
-    except InputError as error:
-        print(f"lit-dist: {error}", file=sys.stderr)
+    except Exception as error:
+        message = _mistake(error)
+        if message is None:
+            raise
+        print(f"lit-dist: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _mistake(error: BaseException | None) -> str | None:
+    """What the user can mend, if an error comes from that: the parser wraps what a class's constructor raises."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return str(error)
+        if type(error).__module__.startswith("wandb.") and type(error).__name__ == "UsageError":
+            return f"W&B: {error} (or set WANDB_MODE=offline to keep the run on this machine)"
+        error = error.__cause__
+    return None
 
 
 def _shipped(word: str) -> str:

@@ -1,10 +1,28 @@
-"""EpochPlan: which site's batches an epoch of the trainer is made of."""
+"""EpochPlan: which site's batches an epoch of the trainer is made of. Nothing here knows of Lightning."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from lit_dist.itinerary import Itinerary
-from lit_dist.site_loader import Stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of an epoch that is drawn from one site.
+
+    Attributes:
+        site: The site's name.
+        batches: How many batches are drawn, in several passes where the site has fewer; None for one whole pass.
+        visit: The number of the visit that the stretch belongs to.
+        first_pass: The number of the stretch's first pass within the visit.
+        seed: The run's seed; None leaves the order of the images to the loader.
+    """
+
+    site: str
+    batches: int | None = None
+    visit: int = 0
+    first_pass: int = 0
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

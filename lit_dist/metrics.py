@@ -1,6 +1,11 @@
 """What a classifier is judged by, for one site or for all sites together."""
 
+from collections.abc import Mapping
+
 import torch
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import nll_loss
 from torchmetrics import Metric
@@ -84,3 +89,18 @@ class SiteReport(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The values of all batches since the last reset."""
         return judge(dim_zero_cat(self.log_probs), dim_zero_cat(self.labels))
+
+
+def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str) -> None:
+    """Print a table with one row a report.
+
+    Args:
+        reports: For each row's name, its values by the names in ``METRICS``.
+        title: What was judged.
+    """
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    for column in ("site", *METRICS):
+        table.add_column(column.replace("_", " "), justify="left" if column == "site" else "right")
+    for name, values in reports.items():
+        table.add_row(name, *(f"{values[metric].item():.3f}" for metric in METRICS))
+    Console().print(table)

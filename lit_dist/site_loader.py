@@ -2,36 +2,17 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities import CombinedLoader
 
+from lit_dist.epoch_plan import Stretch
 from lit_dist.errors import InputError
 from lit_dist.seeding import pass_seed, seeded
 
 MAX_PERSISTENT_SITES = 8
 """Up to so many sites may keep their worker processes while another site trains."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A part of an epoch that is drawn from one site.
-
-    Attributes:
-        site: The site's name.
-        batches: How many batches are drawn, in several passes where the site has fewer; None for one whole pass.
-        visit: The number of the visit that the stretch belongs to.
-        first_pass: The number of the stretch's first pass within the visit.
-        seed: The run's seed; None leaves the order of the images to the loader.
-    """
-
-    site: str
-    batches: int | None = None
-    visit: int = 0
-    first_pass: int = 0
-    seed: int | None = None
 
 
 class SiteLoader(CombinedLoader):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_two_processes_share_every_visit(tmp_path: Path, settings: dict[str, Any
         for first, second, rows in zip(*drawn, (8, 12, 4), strict=True):
             assert sorted(first + second) == list(range(rows)), "no image twice, none left out"
         assert [line["images"] for line in lines] == [8, 12, 4] * 2
-    assert all(line["sha256_out"] == following["sha256_in"] for line, following in zip(lines, lines[1:], strict=False))
+    assert all(line["sha256_out"] == following["sha256_in"] for line, following in pairwise(lines))
 
 
 @pytest.mark.slow

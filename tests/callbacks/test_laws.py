@@ -12,12 +12,12 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from small import SmallData, SmallModule, fit, inputs, loader
 from torch.utils.data import DataLoader, Dataset
 
 from lit_dist import seeding
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer, weight_transfer
+from small import SmallData, SmallModule, fit, inputs, loader
 
 INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
 

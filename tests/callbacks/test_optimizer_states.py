@@ -6,10 +6,10 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from small import SmallData, SmallModule, trainer
 
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.callbacks.optimizer_states import OptimizerStates
+from small import SmallData, SmallModule, trainer
 
 
 class NoChance(SmallModule):

@@ -16,13 +16,13 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
-from small import SIZES, SmallData, SmallModule, Stream, fit, loader, loaders, trainer
 from torch.utils.data import DataLoader
 
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.errors import InputError
 from lit_dist.site_loader import SiteLoader
+from small import SIZES, SmallData, SmallModule, Stream, fit, loader, loaders, trainer
 
 CYCLE = "aaaabbbbbbcc"
 

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from conftest import DATA
 
 from lit_dist.backbone import backbone_names, build_backbone, head_name, load_weights, read_weights
 from lit_dist.errors import InputError
-
+from real_data import real_folder
 
 # A RegNet computes its widths with tensors, so it cannot be built without memory; its small ones stand for all.
 NAMES = [name for name in backbone_names() if "regnet" not in name or "400mf" in name]
@@ -64,9 +63,7 @@ def test_auxiliary_heads_of_given_weights_are_left_out(tmp_path: Path) -> None:
 
 
 def test_real_imagenet_weights_recognise_photographs() -> None:
-    folder = DATA / "weights"
-    if not folder.is_dir():
-        pytest.skip(f"there are no weights at {folder}; set LIT_DIST_DATA to the folder that holds them")
+    folder = real_folder("weights")
     network = build_backbone("squeezenet1_0", 1000)
     load_weights(network, "squeezenet1_0", next(folder.rglob("*.safetensors")))
     assert network.state_dict()["features.0.weight"].abs().mean() > 0.01

@@ -1,8 +1,7 @@
 import math
 
-from lit_dist.epoch_plan import EpochPlan
+from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.itinerary import FixedOrder
-from lit_dist.site_loader import Stretch
 
 SIZES = {"a": 4, "b": 7}
 

@@ -3,10 +3,10 @@
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from small import SmallData, SmallModule, fit, loader, loaders, trainer
 
 from lit_dist.lightning_internals import check_early_stopping_after_validation, train_source
 from lit_dist.site_loader import SiteLoader
+from small import SmallData, SmallModule, fit, loader, loaders, trainer
 
 
 @pytest.mark.parametrize("kind", ["datamodule", "loader", "module"])
@@ -21,11 +21,10 @@ def test_the_source_is_what_fit_was_given(kind: str) -> None:
             return SiteLoader(loaders())
 
     source = {"datamodule": SmallData(), "loader": SiteLoader(loaders()), "module": Self()}[kind]
+    module, data = (source, None) if isinstance(source, SmallModule) else (SmallModule(), source)
+    validation = None if kind == "datamodule" else loader(0, 2)
     with pytest.raises(KeyError, match="seen"):
-        if kind == "module":
-            trainer(Look()).fit(source, val_dataloaders=loader(0, 2))
-        else:
-            fit(Look(), data=source)
+        trainer(Look()).fit(module, data, validation)
 
 
 def test_early_stopping_asks_this_attribute_when_to_look() -> None:

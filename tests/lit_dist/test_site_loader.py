@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 import torch
-from small import Stream, loader, loaders
 from torch.utils.data import DataLoader
 
+from lit_dist.epoch_plan import Stretch
 from lit_dist.errors import InputError
-from lit_dist.site_loader import MAX_PERSISTENT_SITES, SiteLoader, Stretch
+from lit_dist.site_loader import MAX_PERSISTENT_SITES, SiteLoader
+from small import Stream, loader, loaders
 
 LISTS = {"a": [0, 1, 2], "b": [10, 11]}
 

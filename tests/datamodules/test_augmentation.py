@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lit_dist.datamodules import Augmentation
+from lit_dist.errors import InputError
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def test_chance_comes_from_the_seed_alone() -> None:
+    augment = Augmentation(brightness=0.2)
+    first = augment(IMAGE, 2**61 + 5)
+    np.random.seed(4)
+    augment(IMAGE, 9)
+    assert (augment(IMAGE, 2**61 + 5) == first).all()
+    assert (Augmentation(brightness=0.2)(IMAGE, 2**61 + 5) == first).all()
+    assert len({augment(IMAGE, seed).tobytes() for seed in range(50)}) == 50
+
+
+def test_flips_alone_give_the_four_mirror_images() -> None:
+    augment = Augmentation(rotation=0)
+    expected = {view.tobytes() for view in (IMAGE, IMAGE[::-1], IMAGE[:, ::-1], IMAGE[::-1, ::-1])}
+    assert {augment(IMAGE, seed).tobytes() for seed in range(60)} == expected
+
+
+def test_rotations_reach_every_angle_and_fill_corners() -> None:
+    arrow = np.zeros((65, 65, 3), np.uint8)
+    arrow[30:35, 32:] = 255
+    augment = Augmentation(horizontal_flip=False, vertical_flip=False, fill=7)
+    angles = []
+    for seed in range(300):
+        turned = augment(arrow, seed)
+        y, x = np.nonzero(turned[..., 0] > 128)
+        angles.append(np.degrees(np.arctan2(y.mean() - 32, x.mean() - 32)))
+    assert (np.histogram(angles, bins=12, range=(-180, 180))[0] > 5).all()
+    assert (augment(np.zeros((64, 64, 3), np.uint8), 3) == 7).any()
+
+
+def test_nothing_is_changed_where_nothing_is_asked_for() -> None:
+    assert (Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False)(IMAGE, 1) == IMAGE).all()
+
+
+def test_importing_and_using_it_asks_nobody_for_updates() -> None:
+    code = """
+import socket, urllib.request
+def refuse(*args, **kwargs): raise SystemExit("network was used")
+socket.socket.connect = socket.create_connection = urllib.request.urlopen = socket.getaddrinfo = refuse
+import numpy, lit_dist.datamodules, lit_dist.callbacks, lit_dist.cli
+lit_dist.datamodules.Augmentation()(numpy.zeros((8, 8, 3), numpy.uint8), 1)
+import albumentations
+print("quiet")
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "quiet", done.stderr
+
+
+@pytest.mark.parametrize("settings", [{"rotation": 181}, {"rotation": -1}, {"brightness": 1}, {"fill": 256}])
+def test_refused_settings(settings: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        Augmentation(**settings)

@@ -1,0 +1,282 @@
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from contract import DataModuleContract, Make
+from fake_fundus import write_fundus
+from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
+from lit_dist.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_fundus(tmp_path / "eyepacs")
+
+
+def make(root: Path, **settings: Any) -> FundusDataModule:
+    return FundusDataModule(**{"root": root, "radius": 30, "size": 32, "cache_dir": root.parent / "cache", **settings})
+
+
+class TestFundusDataModule(DataModuleContract):
+    @pytest.fixture
+    def make(self, root: Path) -> Make:
+        return lambda **settings: make(root, **settings)
+
+
+class TestRealPhotographs(DataModuleContract):
+    """The same contract over real photographs."""
+
+    cache: Path | None = None
+
+    @pytest.fixture
+    def make(self, eyepacs: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+        cls = type(self)
+        cls.cache = cls.cache or tmp_path_factory.mktemp("real-cache")
+        return lambda **settings: make(eyepacs, **{"cache_dir": cls.cache, **settings})
+
+
+# -- tasks, eyes and columns -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "images", "classes"),
+    [("referable", 70, [40, 30]), ("any", 80, [40, 40]), ("grade", 80, [40, 10, 10, 10, 10])],
+)
+def test_tasks(root: Path, task: Any, images: int, classes: list[int]) -> None:
+    data = make(root, task=task)
+    assert len(data.table) == images
+    assert data.table["label"].value_counts().sort_index().tolist() == classes
+    assert data.num_classes == len(classes)
+
+
+@pytest.mark.parametrize("eyes", ["left", "right"])
+def test_one_eye_of_each_patient(root: Path, eyes: Any) -> None:
+    table = make(root, eyes=eyes).table
+    assert len(table) == 35
+    assert table["image"].str.endswith(eyes).all()
+    assert not table["patient"].duplicated().any()
+
+
+def test_both_eyes_stay_together(root: Path) -> None:
+    table = make(root).table
+    assert (table.groupby("patient").size() == 2).all()
+    assert (table.groupby("patient")[["site", "split"]].nunique() == 1).all().all()
+
+
+def test_a_table_of_other_columns_as_aptos_has_it(root: Path) -> None:
+    names = pd.read_csv(root / "trainLabels.csv").rename(columns={"image": "id_code", "level": "diagnosis"})
+    names["id_code"] = [f"{number:012x}" for number in range(len(names))]
+    for old, new in zip(pd.read_csv(root / "trainLabels.csv")["image"], names["id_code"], strict=True):
+        (root / "train" / f"{old}.jpeg").rename(root / "train" / f"{new}.jpeg")
+    names.to_csv(root / "train.csv", index=False)
+    data = make(root, labels=root / "train.csv", image_column="id_code", grade_column="diagnosis")
+    assert len(data.table) == 70
+    assert not data.table["patient"].duplicated().any(), "without eyes, each image is a patient"
+    with pytest.raises(InputError, match=r"no image is named \.\.\._left; set eyes=both"):
+        _ = make(root, labels=root / "train.csv", image_column="id_code", grade_column="diagnosis", eyes="left").table
+
+
+def test_real_hospitals_and_patients_come_from_columns(root: Path) -> None:
+    table = pd.read_csv(root / "trainLabels.csv")
+    table["hospital"] = ["Charité", "São Paulo", "UCSF", "mgh"] * 20
+    table["person"] = [f"x{number // 8}" for number in range(80)]
+    table["hospital"] = table.groupby("person")["hospital"].transform("first")
+    table.loc[table["person"] == "x3", "hospital"] = "UCSF"
+    table.to_csv(root / "trainLabels.csv", index=False)
+    settings = {"site_column": "hospital", "patient_column": "person", "allow_one_class": True}
+    data = make(root, **settings, val_fraction=0.2, test_fraction=0.2)
+    assert set(data.sites) == {"Charité", "UCSF"}
+    assert make(root, **settings, sites=["UCSF"]).sites == ["UCSF"]
+    with pytest.raises(InputError, match="'Bern' has no training images; the data has the sites UCSF"):
+        _ = make(root, **settings, sites=["UCSF", "Bern"]).table
+
+
+def test_a_patient_in_two_hospitals_is_refused(root: Path) -> None:
+    table = pd.read_csv(root / "trainLabels.csv")
+    table["hospital"] = ["a", "b"] * 40
+    table.to_csv(root / "trainLabels.csv", index=False)
+    with pytest.raises(InputError, match="patient '0' is in more than one site: a, b"):
+        _ = make(root, site_column="hospital").table
+
+
+def test_partitions_deal_out_patients(root: Path) -> None:
+    sizes = make(root, partition=SizePartition([4, 2, 1, 1]), allow_one_class=True).table.groupby("site").size()
+    assert sizes.max() > 2 * sizes.min()
+    counted = make(root, sites=2, partition=CountPartition([[8, 4], [4, 8]])).table
+    assert counted.groupby(["site", "label"]).size().tolist() == [16, 8, 8, 16]
+
+
+# -- the cache -------------------------------------------------------------------------------------------------------
+
+
+def pixels(data: FundusDataModule) -> np.ndarray:
+    data.prepare_data()
+    images, slots = data.pixels(data.table)
+    return np.stack([images[slot] for slot in slots])
+
+
+def test_a_changed_setting_or_image_never_meets_an_old_entry(root: Path) -> None:
+    before = pixels(make(root))
+    assert (pixels(make(root, radius=24)) != before).any()
+    changed, other = root / "train" / "0_left.jpeg", root / "train" / "2_right.jpeg"
+    content = other.read_bytes()
+    stat = changed.stat()
+    changed.write_bytes(content.ljust(stat.st_size, b"\0")[: max(stat.st_size, len(content))])
+    os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = pixels(make(root))
+    assert make(root).table["image"].iloc[0] == "0_left"
+    assert (after[0] != before[0]).any()
+    assert (after[1:] == before[1:]).all()
+    assert (after[0] == after[make(root).table["image"].tolist().index("2_right")]).all()
+
+
+def test_nothing_is_prepared_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = pixels(make(root))
+    calls: list[int] = []
+    monkeypatch.setattr(FundusDataModule, "_prepare", lambda self, content: calls.append(len(content)))
+    assert (pixels(make(root)) == expected).all()
+    shutil.copytree(root, root.parent / "moved")
+    assert (pixels(make(root.parent / "moved")) == expected).all(), "the same content elsewhere"
+    assert calls == []
+
+
+# -- bad input: each a sentence that names the file or the row -------------------------------------------------------
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    path = root / "trainLabels.csv"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+BAD_TABLES = {
+    "missing image": (lambda root: (root / "train/4_left.jpeg").unlink(), "row 10: there is no image '4_left'"),
+    "unknown grade": (lambda root: edit(root, "2_left,2", "2_left,5"), "row 6: level is '5', not one of 0, 1, 2, 3, 4"),
+    "empty grade": (lambda root: edit(root, "2_left,2", "2_left,"), "row 6: level is '', not one of"),
+    "word as grade": (lambda root: edit(root, "2_left,2", "2_left,two"), "row 6: level is 'two'"),
+    "duplicate row": (lambda root: edit(root, "2_left", "0_right"), "row 6 repeats '0_right' of row 3"),
+    "no column": (lambda root: edit(root, "image,level", "image,grade"), "no column 'level'; it has image, grade"),
+    "no rows": (lambda root: (root / "trainLabels.csv").write_text("image,level\n"), "has no rows"),
+    "empty table": (lambda root: (root / "trainLabels.csv").write_text(""), "cannot be read as a comma-separated"),
+    "no table": (lambda root: (root / "trainLabels.csv").unlink(), "there is no table at .*trainLabels.csv"),
+    "latin-1": (lambda root: (root / "trainLabels.csv").write_bytes(b"image,level\n\xff\xfe,1\n"), "UTF-8"),
+    "ragged": (lambda root: (root / "trainLabels.csv").write_text("image,level\na,1,2,3\nb,1\n"), "cannot be read|row"),
+    "no images": (lambda root: shutil.rmtree(root / "train"), "holds no images"),
+    "two suffixes": (
+        lambda root: shutil.copy(root / "train/0_left.jpeg", root / "train/0_left.png"),
+        "both 0_left.jpeg and 0_left.png",
+    ),
+    "outside": (lambda root: edit(root, "4_left", "../../etc/passwd"), "row 10: there is no image '../../etc/passwd'"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:1 images in .* have no row")
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables_are_refused(root: Path, name: str) -> None:
+    damage, message = BAD_TABLES[name]
+    damage(root)  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match=message):
+        _ = make(root).table
+
+
+BAD_IMAGES = {
+    "truncated": (lambda content: content[: len(content) // 2], "truncated"),
+    "empty": (lambda content: b"", "the file is empty"),
+    "text": (lambda content: b"not a photograph", "it is not an image"),
+    "half a header": (lambda content: content[:20], "it is not an image|truncated"),
+    "black": (None, "it shows no retina"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_bad_images_are_refused_or_left_out(root: Path, name: str) -> None:
+    damage, message = BAD_IMAGES[name]
+    path = root / "train" / "4_left.jpeg"
+    if damage is None:
+        from PIL import Image
+
+        Image.new("RGB", (64, 64)).save(path)
+    else:
+        path.write_bytes(damage(path.read_bytes()))  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match=rf"1 images cannot be used.*\n.*4_left\.jpeg: .*({message})"):
+        make(root).prepare_data()
+    data = make(root, on_error="skip")
+    with pytest.warns(UserWarning, match=r"left out: 4_left\.jpeg"):
+        data.prepare_data()
+    data.setup("test")
+    assert "4_left" not in set(data.table["image"])
+    other = make(root, on_error="skip")  # as another process of the same run would see it
+    other.setup("test")
+    assert other.table.equals(data.table)
+
+
+def test_all_bad_images_are_named_at_once_and_the_good_ones_are_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 2, 4, 5, 8, 10, 12):
+        (root / "train" / f"{number}_left.jpeg").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"(?s)7 images cannot be used.*0_left.*2_left.*and 2 more"):
+        make(root).prepare_data()
+    prepared: list[int] = []
+    original = FundusDataModule._prepare
+    monkeypatch.setattr(FundusDataModule, "_prepare", lambda self, c: (prepared.append(1), original(self, c))[1])
+    with pytest.raises(InputError):
+        make(root).prepare_data()
+    assert len(prepared) == 7, "the bad ones alone are tried again"
+
+
+def test_images_without_a_row_are_counted(root: Path) -> None:
+    for name in ("a", "b", "c"):
+        shutil.copy(root / "train" / "0_left.jpeg", root / "train" / f"{name}.jpeg")
+    with pytest.warns(UserWarning, match="3 images in .*train have no row"):
+        assert len(make(root).table) == 70
+
+
+def test_missing_images_can_be_left_out(root: Path) -> None:
+    (root / "train" / "4_left.jpeg").unlink()
+    with pytest.warns(UserWarning, match="row 10: there is no image '4_left'.*left out"):
+        assert len(make(root, on_error="skip").table) == 69
+
+
+def test_an_unwritable_cache_is_named(root: Path) -> None:
+    (root / "file").write_text("")
+    with pytest.raises(InputError, match=r"image cache .*file.* cannot be written .*cache_dir"):
+        make(root, cache_dir=root / "file").prepare_data()
+
+
+def test_a_site_of_one_class_is_refused(root: Path) -> None:
+    partition = CountPartition([[10, 0], [5, 10]])
+    with pytest.raises(InputError, match=r"'site-1' has .* all of the class 'healthy'.*allow_one_class"):
+        _ = make(root, sites=2, partition=partition).table
+    assert len(make(root, sites=2, partition=partition, allow_one_class=True).sites) == 2
+
+
+def test_setup_without_preparation_says_what_to_call(root: Path) -> None:
+    with pytest.raises(InputError, match=r"call prepare_data\(\) first"):
+        make(root).setup("fit")
+
+
+@pytest.mark.parametrize("settings", [{"task": "cancer"}, {"size": 2}, {"radius": 0}])
+def test_refused_settings(root: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        make(root, **settings)
+
+
+def test_original_photographs_and_small_ones_are_prepared_alike(eyepacs_originals: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("image,level\n10_left,0\n15_left,1\n15_right,2\n16_left,4\n")
+    folder = next(path.parent for path in eyepacs_originals.rglob("10_left.jpeg"))
+    settings = {"labels": table, "images": folder, "task": "grade", "sites": 1, "allow_one_class": True}
+    data = make(tmp_path, **settings, val_fraction=0, test_fraction=0, radius=300, size=256)
+    data.prepare_data()
+    data.setup("test")
+    images, slots = data.pixels(data.table)
+    for slot in slots:
+        assert images[slot].shape == (256, 256, 3)
+        assert (images[slot][:20, :20] == 128).all()
+        assert images[slot][64:192, 64:192].std() > 5

@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contract import DataModuleContract, Make
+from lit_dist.datamodules import PhantomDataModule
+from lit_dist.errors import InputError
+
+
+class TestPhantomDataModule(DataModuleContract):
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Make:
+        def build(**settings: Any) -> PhantomDataModule:
+            return PhantomDataModule(**{"patients": 40, "size": 32, **settings})
+
+        return build
+
+
+def test_named_sites_and_looks_of_their_own() -> None:
+    data = PhantomDataModule(sites=["mgh", "ucsf"], patients=20, size=32)
+    data.setup("fit")
+    assert data.sites == ["mgh", "ucsf"]
+    pixels, slots = data.pixels(data.table)
+    means = [
+        np.mean([pixels[slot] for slot in slots[data.table["site"] == site]], axis=(0, 1, 2)) for site in data.sites
+    ]
+    assert np.abs(means[0] - means[1]).max() > 3
+
+
+def test_ten_sites_stay_in_their_order() -> None:
+    assert PhantomDataModule(sites=11, patients=12).sites == [f"site-{number}" for number in range(1, 12)]
+
+
+def test_half_of_the_images_are_referable() -> None:
+    table = PhantomDataModule(patients=100).table
+    assert table["label"].mean() == pytest.approx(0.5)
+    assert set(table["grade"]) == {0, 2, 3, 4}
+
+
+@pytest.mark.parametrize("settings", [{"patients": 3}, {"size": 16}, {"size": 2000}])
+def test_refused_settings(settings: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="must be"):
+        PhantomDataModule(**settings)

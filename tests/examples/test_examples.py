@@ -1,0 +1,68 @@
+"""Each example is run as a user runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, *words: str) -> str:
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+    # With two processes, gloo's threads now and then abort a process that has already ended its work.
+    assert done.returncode == 0 or words, done.stderr
+    return done.stdout
+
+
+def ledger(folder: str) -> list[dict[str, object]]:
+    [path] = Path("runs").glob(f"{folder}/**/ledger.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_example_is_tested() -> None:
+    tests = Path(__file__).read_text()
+    assert all(f'"{path.name}"' in tests for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_an_existing_project_learns(processes: str) -> None:
+    shown = run("existing_project.py", *([processes] if processes == "2" else []))
+    assert float(shown.split("validation accuracy ")[1].split(";")[0]) > 0.8
+    lines = ledger("existing_project")
+    assert [line["site"] for line in lines] == ["mgh", "ucsf", "charite"] * 4
+    assert [line["images"] for line in lines] == [320, 160, 240] * 4
+
+
+@pytest.mark.slow
+def test_a_plain_loop_ends_with_the_same_weights() -> None:
+    hashes = re.findall(r"^(?:plain loop|lit_dist)\s+([0-9a-f]{64})$", run("reference_loop.py"), flags=re.MULTILINE)
+    assert len(hashes) == 2
+    assert hashes[0] == hashes[1]
+    assert len(ledger("reference")) == 6
+
+
+@pytest.mark.slow
+def test_the_plain_loop_equals_any_number_of_workers() -> None:
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        import reference_loop
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    assert {reference_loop.run_lit_dist(workers) for workers in (0, 1, 2)} == {reference_loop.run_plain()}
+
+
+def test_a_new_heuristic_walks() -> None:
+    run("new_heuristic.py")
+    lines = ledger("new_heuristic")
+    assert len(lines) == 10
+    assert all(line["steps"] == 2 for line in lines)
+    assert len({line["sha256_out"] for line in lines}) == 10, "every visit changes the weights"
+    assert len({line["site"] for line in lines}) > 2

@@ -1,0 +1,148 @@
+"""What every datamodule of the package promises; each one's tests inherit it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lit_dist import ImageClassifier
+from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.datamodules import InstitutionDataModule
+from lit_dist.errors import InputError
+from lit_dist.site_loader import SiteLoader
+
+Make = Callable[..., InstitutionDataModule]
+
+
+class DataModuleContract:
+    """A subclass gives the fixture ``make``: settings to a datamodule over small data."""
+
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Make:
+        raise NotImplementedError
+
+    @staticmethod
+    def ready(data: InstitutionDataModule) -> InstitutionDataModule:
+        data.prepare_data()
+        data.setup("fit")
+        return data
+
+    def test_one_loader_a_site_for_every_split(self, make: Make) -> None:
+        data = self.ready(make(sites=3))
+        assert len(data.sites) == 3
+        for loaders in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            assert isinstance(loaders, dict)
+            assert list(loaders) == data.sites
+            assert all(isinstance(loader, DataLoader) for loader in loaders.values())
+
+    def test_batches_are_uint8_images_with_labels_and_become_normalised_floats(self, make: Make) -> None:
+        data = self.ready(make(batch_size=4))
+        images, labels = next(iter(data.train_dataloader()[data.sites[0]]))
+        assert (images.dtype, images.ndim, images.shape[:2]) == (torch.uint8, 4, (4, 3))
+        assert (labels.dtype, labels.shape) == (torch.int64, (4,))
+        assert set(labels.tolist()) <= set(range(data.num_classes))
+        floats, _ = data.on_after_batch_transfer((images, labels), 0)
+        expected = (images.double() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+            [0.229, 0.224, 0.225]
+        ).view(3, 1, 1)
+        assert torch.allclose(floats.double(), expected, atol=1e-5)
+
+    def test_every_image_is_in_one_place_and_no_patient_in_two(self, make: Make) -> None:
+        table = self.ready(make()).table
+        assert not table["image"].duplicated().any()
+        assert (table.groupby("patient")["site"].nunique() == 1).all()
+        assert (table.groupby("patient")["split"].nunique() == 1).all()
+        assert set(table["split"]) == {"train", "val", "test"}
+
+    def test_the_same_settings_give_the_same_places_and_another_seed_others(self, make: Make) -> None:
+        places = [self.ready(make(split_seed=seed)).table.set_index("image")["split"] for seed in (0, 0, 1)]
+        assert places[0].equals(places[1])
+        assert not places[0].equals(places[2])
+
+    def test_splits_written_by_one_run_are_read_by_another(self, make: Make, tmp_path: Path) -> None:
+        run = pl.Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+            limit_val_batches=0,
+            limit_train_batches=1,
+            callbacks=[CyclicalWeightTransfer(every_n_epochs=1)],
+        )
+        first = make(split_seed=3)
+        run.fit(ImageClassifier("resnet18", num_classes=first.num_classes), first)
+        header = (tmp_path / "splits.csv").read_text().splitlines()[0]
+        assert header == "image,patient,site,split,label"
+        second = self.ready(make(splits=tmp_path / "splits.csv"))
+        columns = ["image", "patient", "site", "split", "label"]
+        assert second.table[columns].equals(first.table[columns])
+
+    def test_the_pool_has_the_images_of_all_sites(self, make: Make) -> None:
+        data, pool = self.ready(make()), self.ready(make(centralized=True))
+        loader = pool.train_dataloader()
+        assert isinstance(loader, SiteLoader)
+        assert loader.sites == ("central",)
+        pooled = sorted(loader.loaders["central"].dataset.table["image"])
+        assert pooled == sorted(name for one in data.train_dataloader().values() for name in one.dataset.table["image"])
+        assert list(pool.val_dataloader()) == list(pool.test_dataloader()) == data.sites
+        assert next(iter(loader))[0][0].dtype == torch.uint8
+
+    def test_one_site_alone_is_tested_on_all(self, make: Make) -> None:
+        name = self.ready(make()).sites[1]
+        data = self.ready(make(only_site=name))
+        assert list(data.train_dataloader().loaders) == [name]
+        assert list(data.val_dataloader()) == [name]
+        assert list(data.test_dataloader()) == data.sites
+
+    def test_an_unknown_only_site_is_refused(self, make: Make) -> None:
+        with pytest.raises(InputError, match="'nowhere' has no training images"):
+            self.ready(make(only_site="nowhere"))
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_images_do_not_depend_on_the_number_of_workers(self, make: Make, workers: int) -> None:
+        def drawn(data: InstitutionDataModule) -> list[torch.Tensor]:
+            loader = data.train_dataloader()[data.sites[0]]
+            loader.sampler.seed_pass(11)
+            return [batch[0] for batch in loader]
+
+        alone, helped = drawn(self.ready(make())), drawn(self.ready(make(num_workers=workers)))
+        assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+
+    def test_augmentation_changes_training_images_only_and_with_every_pass(self, make: Make) -> None:
+        data = self.ready(make())
+        loader = data.train_dataloader()[data.sites[0]]
+        passes = []
+        for seed in (1, 1, 2):
+            loader.sampler.seed_pass(seed)
+            order = [draw.index for draw in loader.sampler]
+            images = torch.cat([batch[0] for batch in loader])
+            passes.append(images[torch.tensor(order[: len(images)]).argsort()])
+        assert torch.equal(passes[0], passes[1])
+        assert not torch.equal(passes[0], passes[2])
+        validation = [torch.cat([b[0] for b in data.val_dataloader()[data.sites[0]]]) for _ in range(2)]
+        assert torch.equal(*validation)
+        dataset = data.val_dataloader()[data.sites[0]].dataset
+        assert torch.equal(
+            validation[0][0], torch.from_numpy(dataset.pixels[dataset.slots[0]].transpose(2, 0, 1).copy())
+        )
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"sites": 0}, "sites=0 is not"),
+            ({"sites": ["a", "b", "a"]}, "stands twice"),
+            ({"val_fraction": 0.6, "test_fraction": 0.4}, "leave no patients for training"),
+            ({"batch_size": 0}, "batch_size=0"),
+            ({"centralized": True, "only_site": "a"}, "set one of them"),
+        ],
+    )
+    def test_refused_settings(self, make: Make, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            make(**settings)

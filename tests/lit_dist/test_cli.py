@@ -1,0 +1,176 @@
+"""The command line, as a user meets it."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from fake_fundus import write_fundus
+from lit_dist.cli import main
+
+SMALL = ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+FIT = ["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL, "--trainer.max_epochs=4"]
+
+
+def command(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=200, **settings)
+
+
+def run_folder(heuristic: str = "phantom/cyclical") -> Path:
+    return sorted((Path("runs") / heuristic).glob("version_*"), key=lambda path: int(path.name.split("_")[1]))[-1]
+
+
+@pytest.mark.parametrize("start", [("lit-dist",), (sys.executable, "-m", "lit_dist")])
+def test_version_and_help(start: tuple[str, ...]) -> None:
+    assert version("lit_dist") in command(*start, "--version").stdout
+    text = command(*start, "--help").stdout
+    assert all(word in text for word in ("fit", "validate", "test", "predict"))
+
+
+def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
+    main(FIT)
+    shown = capsys.readouterr().out
+    assert "site-4" in shown
+    assert "majority" in shown
+    run = run_folder()
+    names = {"checkpoints", "config.yaml", "hparams.yaml", "ledger.jsonl", "metrics.csv", "splits.csv"}
+    assert {path.name for path in run.iterdir()} == names
+    lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    assert [line["site"] for line in lines] == ["site-1", "site-2", "site-3", "site-4"]
+    assert all(line["images"] == 28 for line in lines)
+    metrics = pd.read_csv(run / "metrics.csv")
+    assert metrics["val_loss"].notna().sum() == 1, "validated after the whole cycle"
+    assert {"visit", "cycle", "site", "train_loss", "val_auroc/site-3", "val_majority_rate"} <= set(metrics.columns)
+
+    best = str(run / "checkpoints" / "best.ckpt")
+    main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+    table = capsys.readouterr().out
+    assert "test images" in table
+    assert "balanced accuracy" in table
+    assert "DataLoader" not in table
+    main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+    assert f"{metrics['val_loss'].dropna().item():.3f}" in capsys.readouterr().out
+    main(["predict", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+    predictions = pd.read_csv(run_folder() / "predictions.csv")
+    splits = pd.read_csv(run / "splits.csv")
+    assert sorted(predictions["image"]) == sorted(splits.loc[splits["split"] == "test", "image"])
+    assert (predictions["probability_0"] + predictions["probability_1"]).tolist() == pytest.approx([1.0] * 24)
+    merged = predictions.merge(splits, on="image")
+    assert (merged["label_x"] == merged["label_y"]).all()
+    assert (merged["site_x"] == merged["site_y"]).all()
+
+
+def test_options_reach_sites_backbone_and_the_callback() -> None:
+    main([*FIT, "--data.sites=['mgh', 'ucsf']", "--model.backbone=resnet34", "--data.batch_size=8",
+          "--data.num_workers=1", "--trainer.callbacks+=EarlyStopping",
+          "--trainer.callbacks.monitor=val_loss"])  # fmt: skip
+    config = yaml.safe_load((run_folder() / "config.yaml").read_text())
+    assert config["model"]["init_args"]["backbone"] == "resnet34"
+    lines = (run_folder() / "ledger.jsonl").read_text().splitlines()
+    assert [json.loads(line)["site"] for line in lines] == ["mgh", "ucsf"] * 2
+
+
+def test_the_same_command_gives_the_same_weights_twice() -> None:
+    hashes = []
+    for _ in range(2):
+        main(FIT)
+        hashes.append(json.loads((run_folder() / "ledger.jsonl").read_text().splitlines()[-1])["sha256_out"])
+    assert hashes[0] == hashes[1]
+    main([*FIT, "--seed_everything=1"])
+    assert json.loads((run_folder() / "ledger.jsonl").read_text().splitlines()[-1])["sha256_out"] != hashes[0]
+
+
+# -- each shipped configuration --------------------------------------------------------------------------------------
+
+CONFIGS = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("short", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_each_configuration_runs(path: Path, short: bool, tmp_path: Path) -> None:
+    words = ["fit", "--config", str(path), "--model.backbone=resnet18", "--trainer.enable_progress_bar=false"]
+    if path.parent.name == "fundus":
+        root = write_fundus(tmp_path / "eyepacs", patients=80)
+        words += [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--data.num_workers=1"]
+    else:
+        words += ["--data.patients=40", "--data.size=32"]
+    main([*words, "--trainer.fast_dev_run=true"] if short else [*words, "--trainer.max_epochs=4"])
+    if not short:
+        run = run_folder(f"{path.parent.name}/{path.stem}")
+        assert (run / "checkpoints" / "best.ckpt").exists()
+        assert (run / "ledger.jsonl").exists() == (path.stem == "cyclical")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_each_configuration_says_how_it_is_run(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert f"lit-dist fit --config configs/{path.parent.name}/{path.name}" in header
+    assert header.startswith("# ")
+
+
+@pytest.mark.slow
+def test_cyclical_and_central_train_on_the_same_real_photographs_for_the_same_steps(eyepacs: Path) -> None:
+    words = [f"--data.root={eyepacs}", "--data.size=32", "--data.radius=60", "--model.backbone=resnet18",
+             "--trainer.enable_progress_bar=false", "--data.num_workers=0"]  # fmt: skip
+    main(["fit", "--config", "configs/fundus/cyclical.yaml", *words, "--trainer.max_epochs=8"])
+    cyclical = run_folder("fundus/cyclical")
+    lines = [json.loads(line) for line in (cyclical / "ledger.jsonl").read_text().splitlines()]
+    steps = sum(line["steps"] for line in lines)
+    budget = ["--trainer.max_epochs=-1", f"--trainer.max_steps={steps}"]
+    main(["fit", "--config", "configs/fundus/central.yaml", *words, *budget])
+    central = run_folder("fundus/central")
+    assert (central / "splits.csv").read_text() == (cyclical / "splits.csv").read_text()
+    assert pd.read_csv(central / "metrics.csv")["step"].max() == steps - 1
+    assert (cyclical / "checkpoints" / "best.ckpt").exists()
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trainer.callbacks.every_n_steps=3"], "only one of them"),
+        (["--trainer.callbacks.order=['site-1', 'mars']"], "'mars', which is none of site-1"),
+        (["--data.sites=1"], "a transfer needs at least two sites"),
+        (["--data.patients=2"], "patients=2"),
+        (["--model.backbone=resnet35"], "no classification network 'resnet35'"),
+        (["--model.weights=nowhere.pth"], "no file of weights at"),
+        (["--model.num_classes=3"], "the data has 2 classes, the model 3"),
+        (["--data.splits=nowhere.csv"], "no table at nowhere.csv"),
+        (["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val_f1"], "monitors 'val_f1'"),
+        (
+            ["--trainer.callbacks+=CyclicalWeightTransfer", "--trainer.callbacks.every_n_steps=3"],
+            "two transfer callbacks",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = yaml.safe_load((Path(__file__).parents[2] / "configs/phantom/cyclical.yaml").read_text())
+    config["trainer"]["callbacks"].reverse()  # options edit the last callback
+    Path("own.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--config", "own.yaml", *SMALL, "--trainer.max_epochs=4", *words])
+    assert exit_.value.code in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_missing_configuration_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "nowhere.yaml"])
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_a_file_here_goes_before_a_shipped_one() -> None:
+    Path("configs/phantom").mkdir(parents=True)
+    Path("configs/phantom/cyclical.yaml").write_text("this: is not ours\n")
+    with pytest.raises(SystemExit):
+        main(FIT)

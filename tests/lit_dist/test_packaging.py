@@ -1,0 +1,120 @@
+"""The rules that keep `callbacks/` and `datamodules/` importable as `lit_dist.callbacks` and `lit_dist.datamodules`."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = {"lit_dist": "lit_dist", "callbacks": "lit_dist.callbacks", "datamodules": "lit_dist.datamodules"}
+
+
+def packages() -> dict[str, str]:
+    """Every folder with an ``__init__.py`` under the source folders, by the name that it is imported by."""
+    found = {"lit_dist.configs": "configs"}
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("__init__.py")):
+            relative = path.parent.relative_to(ROOT / folder)
+            if not any((ROOT / folder / part).is_symlink() for part in [relative, *relative.parents][:-1]):
+                found[".".join([package, *relative.parts])] = str(Path(folder) / relative)
+    return found
+
+
+def test_the_project_names_every_package() -> None:
+    mapped = PROJECT["tool"]["setuptools"]["package-dir"]
+    assert {name: str(Path(folder)) for name, folder in mapped.items()} == packages()
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(packages())
+
+
+def test_links_make_the_checkout_importable() -> None:
+    for name in ("callbacks", "datamodules", "configs"):
+        link = ROOT / "lit_dist" / name
+        assert link.is_symlink()
+        assert link.readlink() == Path("..") / name
+
+
+def test_modules_have_their_real_names_and_no_twin() -> None:
+    code = """
+import importlib, pkgutil, sys
+import lit_dist, lit_dist.cli
+from lit_dist.callbacks import CyclicalWeightTransfer
+for module in pkgutil.walk_packages(lit_dist.__path__, "lit_dist."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+assert CyclicalWeightTransfer.__module__ == "lit_dist.callbacks.cyclical", CyclicalWeightTransfer.__module__
+twins = {"callbacks", "datamodules", "configs"} & set(sys.modules)
+assert not twins, twins
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_are_absolute_and_point_one_way(folder: str) -> None:
+    """Core modules import neither callbacks nor datamodules, and these two do not import each other."""
+    core = {path.stem for path in (ROOT / "lit_dist").glob("*.py")} - {"cli", "__main__", "__init__"}
+    for path in (ROOT / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            assert node.level == 0, f"{path} has a relative import"
+            parts = (node.module or "").split(".")
+            if parts[0] in ("callbacks", "datamodules", "configs"):
+                pytest.fail(f"{path} imports the twin module {node.module}")
+            if parts[0] != "lit_dist" or len(parts) == 1:
+                continue
+            if folder == "lit_dist" and path.stem in core:
+                assert parts[1] in core, f"{path} is core and imports {node.module}"
+            if folder in ("callbacks", "datamodules"):
+                assert parts[1] in core | {folder}, f"{path} imports {node.module}"
+
+
+@pytest.mark.parametrize("module", ["itinerary", "epoch_plan", "seeding", "baton", "ledger", "errors"])
+def test_the_innermost_modules_know_nothing_of_lightning(module: str) -> None:
+    code = f"import sys, lit_dist.{module}; assert not any(name.startswith('lightning') for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = "import sys, lit_dist; assert not {'torch', 'lightning', 'pandas', 'albumentations'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    code = "import lit_dist; assert all(getattr(lit_dist, name) for name in lit_dist.__all__)"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import lit_dist
+
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = lit_dist.Nothing
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_the_package_and_its_configurations_and_no_top_level_callbacks(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"lit_dist", f"lit_dist-{PROJECT['project']['version']}.dist-info"}
+    expected = {
+        f"{package.replace('.', '/')}/{path.name}"
+        for package, folder in packages().items()
+        for path in (ROOT / folder).glob("*.py")
+    }
+    configs = {f"lit_dist/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
+    assert expected | configs | {"lit_dist/py.typed"} <= names
+    assert len(configs) >= 4
+
+
+def test_every_dependency_and_ignored_rule_has_its_reason() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    block = text.split("dependencies = [")[1].split("\n]")[0] + text.split("\nignore = [")[1].split("\n]")[0]
+    for line in block.splitlines():
+        if line.strip():
+            assert "#" in line, f"no reason beside {line}"
