@@ -1,8 +1,8 @@
 """What the callback costs: plain Lightning on one loader against cyclical transfer over 4 and over 100 sites.
 
 All three train a ResNet-18 on the same number of batches of the same size, each in a process of its own, one after
-another in turns. A visit has 30 steps; the paper's sites had 47 batches each. Printed are the medians of the wall time of ``fit`` relative to plain Lightning's, with their
-spread, and the greatest memory of each.
+another in turns. A visit has 30 steps; the paper's sites had 47 batches each. Printed are the medians of the wall time
+of ``fit`` relative to plain Lightning's, with their spread, and the greatest memory of each.
 
 Run it with ``python benchmarks/transfer_overhead.py``; options say how much.
 """

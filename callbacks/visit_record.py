@@ -19,13 +19,14 @@ class VisitRecord:
 
     Attributes:
         visit: The visit under way, or the last one; None before the first.
+        ended: Whether that visit has ended.
     """
 
     def __init__(self) -> None:
         self.visit: Visit | None = None
         self._run = ""
         self._ledger: Ledger | None = None
-        self._ended = True
+        self.ended = True
         self._images = 0
         self._first_step = 0
         self._sha256_in = ""
@@ -40,23 +41,22 @@ class VisitRecord:
         self._resumed_at = time.monotonic()
 
     def begin(self, trainer: Trainer, visit: Visit) -> None:
-        """Begin a visit, and prove that it starts with the weights that the last one ended with.
+        """Begin a visit, or go on with one that was cut short, and prove that the weights are those of its predecessor.
 
         Raises:
-            RuntimeError: If it does not.
+            RuntimeError: If they are not.
         """
         sha256, _ = _weights(trainer)
-        handed_over = self.visit is not None and visit.number == self.visit.number + 1
-        if handed_over and sha256 != self._sha256_out:
+        if self.visit is None:
+            self._run = uuid.uuid4().hex
+        elif sha256 != self._sha256_out:
             raise RuntimeError(
-                f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {visit.number - 1}"
+                f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {self.visit.number}"
                 f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
                 " the weights or buffers between two visits; let it do so within a visit"
             )
-        if not handed_over:
-            self._run = uuid.uuid4().hex
         self.visit = visit
-        self._ended = False
+        self.ended = False
         self._images = 0
         self._first_step = trainer.global_step
         self._sha256_in = sha256
@@ -69,9 +69,9 @@ class VisitRecord:
 
     def end(self, trainer: Trainer) -> None:
         """End the visit and write its line."""
-        if self.visit is None or self._ended:
+        if self.visit is None or self.ended:
             return
-        self._ended = True
+        self.ended = True
         self._sha256_out, size = _weights(trainer)
         images = torch.tensor(self._images, device=trainer.strategy.root_device)
         images = trainer.strategy.reduce(images, reduce_op="sum")
@@ -99,7 +99,7 @@ class VisitRecord:
         return {
             "run": self._run,
             "visit": (self.visit.number, self.visit.cycle, self.visit.site) if self.visit else None,
-            "ended": self._ended,
+            "ended": self.ended,
             "images": self._images,
             "first_step": self._first_step,
             "sha256_in": self._sha256_in,
@@ -111,7 +111,7 @@ class VisitRecord:
         """Go on with the account of a checkpoint."""
         self.visit = Visit(*state["visit"]) if state["visit"] else None
         self._run = state["run"]
-        self._ended = state["ended"]
+        self.ended = state["ended"]
         self._images = state["images"]
         self._first_step = state["first_step"]
         self._sha256_in = state["sha256_in"]

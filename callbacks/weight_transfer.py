@@ -159,6 +159,8 @@ class WeightTransfer(Callback, ABC):
         assert self._source is not None
         self._source.settle()
         self._check_interval()
+        if trainer.global_step == 0:  # a new run, though the callback may have served another before
+            self._record, self._states = VisitRecord(), OptimizerStates(self.optimizer_state)
         self._record.open_ledger(trainer)
         for logger in trainer.loggers:
             logger.log_hyperparams({"sites": dict(enumerate(self.sites))})
@@ -213,9 +215,9 @@ class WeightTransfer(Callback, ABC):
         self._pass_seed = pass_seed(self._plan.seed, stretch.visit, stretch.first_pass)
         visit = self._plan.itinerary.visit(stretch.visit)
         left = self._record.visit
-        if left is None or left.number != visit.number:
-            if left is not None and visit.number:
-                self._states.transfer(self._trainer.optimizers, left.site, visit.site)
+        if left is not None and left.number != visit.number:
+            self._states.transfer(self._trainer.optimizers, left.site, visit.site)
+        if self._record.ended or left != visit:
             self._record.begin(self._trainer, visit)
         if not self._trainer.barebones:
             self._log(visit)
@@ -231,18 +233,24 @@ class WeightTransfer(Callback, ABC):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._record.count(batch)
-        if self._ends and batch_idx + 1 in self._ends:
-            self._record.end(trainer)
+        if batch_idx + 1 in self._ends or (trainer.is_last_batch and self._visit_ends_with_the_epoch()):
+            self._record.end(trainer)  # before the validation that may follow, which is no part of the visit
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._source is not None
-        epoch = self._stretches(trainer.current_epoch)
-        following = self._stretches(trainer.current_epoch + 1)
-        if following[0].visit != epoch[-1].visit:
+        if self._visit_ends_with_the_epoch():  # where the length of the epoch was not known
             self._record.end(trainer)
-        if {stretch.site for stretch in following} != {stretch.site for stretch in epoch}:
+        following = self._stretches(trainer.current_epoch + 1)
+        if {stretch.site for stretch in following} != {stretch.site for stretch in self._epoch}:
             self._source.replan()
+
+    def _visit_ends_with_the_epoch(self) -> bool:
+        return self._stretches(self._trainer.current_epoch + 1)[0].visit != self._epoch[-1].visit
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._record.end(trainer)  # a visit that the end of the run cuts short is on record too
 
     def _bar_metrics(self, *args: Any) -> dict[str, Any]:
         assert self._bar is not None

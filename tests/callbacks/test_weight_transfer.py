@@ -1,6 +1,7 @@
 """The mechanics of a transfer, seen from Lightning's side."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -338,3 +339,52 @@ def test_a_fit_without_the_callback_is_untouched() -> None:
     module = fit(data=SiteLoader(loaders(), active="b"), max_epochs=1)
     assert module.visited == "bbbbbb"
     assert len(fingerprint(module.state_dict())[0]) == 64
+
+
+@pytest.mark.slow
+def test_a_hundred_sites_with_workers_keep_no_more_alive_than_one() -> None:
+    """Processes, open files and memory at the hundredth site are those at the tenth."""
+    seen: list[tuple[int, int, int]] = []
+
+    class Look(Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            seen.append((len(torch.multiprocessing.active_children()), len(os.listdir("/proc/self/fd")), pages))
+
+    class Many(SmallData):
+        def train_dataloader(self) -> Any:
+            return {f"site-{number}": loader(number % 8, 3, num_workers=2) for number in range(100)}
+
+    fit(CyclicalWeightTransfer(every_n_epochs=1), Look(), data=Many(), max_epochs=100, limit_val_batches=0)
+    processes, files, pages = zip(*seen, strict=True)
+    assert len(seen) == 300
+    assert max(processes) <= 2
+    assert max(files[270:]) <= max(files[:30]) + 2
+    assert max(pages[270:]) * 4096 <= max(pages[:30]) * 4096 + 30e6
+
+
+def test_a_visit_that_the_end_of_the_run_cuts_short_is_on_record_and_goes_on_later() -> None:
+    transfer = CyclicalWeightTransfer(every_n_epochs=2)
+    module, data, run = SmallModule(), SmallData(), trainer(transfer, max_epochs=3)
+    run.fit(module, data)
+    run.fit_loop.max_epochs = 4
+    run.fit(module, data)
+    assert module.visited == "aaaa" * 2 + "bbbbbb" * 2
+    lines = ledger(Path.cwd())
+    assert [(line["visit"], line["site"], line["steps"]) for line in lines] == [(0, "a", 8), (1, "b", 6), (1, "b", 6)]
+    assert lines[1]["sha256_out"] == lines[2]["sha256_in"]
+    assert len({line["run"] for line in lines}) == 1
+
+
+def test_a_callback_that_served_an_interrupted_run_starts_a_new_one() -> None:
+    class Break(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("broken")
+
+    transfer = CyclicalWeightTransfer(every_n_epochs=1, optimizer_state="local")
+    with pytest.raises(RuntimeError, match="broken"):
+        fit(transfer, Break())
+    module = fit(transfer, max_epochs=1)
+    [line] = ledger(Path.cwd())
+    assert (line["visit"], line["steps"], line["images"]) == (0, 4, 8)
+    assert line["sha256_out"] == fingerprint(module.state_dict())[0]
