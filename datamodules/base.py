@@ -73,7 +73,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         only_site: str | None = None,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
-        splits: Path | None = None,
+        splits: str | Path | None = None,
         split_seed: int = 0,
         batch_size: int = 32,
         num_workers: int = 0,
@@ -93,7 +93,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         self.only_site = only_site
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
-        self.splits = splits
+        self.splits = Path(splits) if splits else None
         self.split_seed = split_seed
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -70,18 +70,18 @@ class FundusDataModule(InstitutionDataModule):
 
     def __init__(
         self,
-        root: Path,
+        root: str | Path,
         task: Task = "referable",
         eyes: Literal["left", "right", "both"] = "both",
-        labels: Path | None = None,
-        images: Path | None = None,
+        labels: str | Path | None = None,
+        images: str | Path | None = None,
         image_column: str = "image",
         grade_column: str = "level",
         patient_column: str | None = None,
         site_column: str | None = None,
         radius: int = 300,
         size: int = 256,
-        cache_dir: Path | None = None,
+        cache_dir: str | Path | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         augmentation: Augmentation | None = None,
         **kwargs: Any,
@@ -94,15 +94,15 @@ class FundusDataModule(InstitutionDataModule):
         root = Path(root)
         self.class_of, self.class_names = TASKS[task]
         self.eyes = eyes
-        self.labels = labels or _first(root / "labels.csv", root / "trainLabels.csv")
-        self.images = images or _first(root / "images", root / "train", root)
+        self.labels = Path(labels) if labels else _first(root / "labels.csv", root / "trainLabels.csv")
+        self.images = Path(images) if images else _first(root / "images", root / "train", root)
         self.image_column = image_column
         self.grade_column = grade_column
         self.patient_column = patient_column
         self.site_column = site_column
         self.radius = radius
         self.size = size
-        self.cache_dir = cache_dir or default_cache()
+        self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
         self.on_error = on_error
 
     # -- the table ---------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class ImageClassifier(pl.LightningModule):
         self,
         backbone: str = "resnet34",
         num_classes: int = 2,
-        weights: Path | None = None,
+        weights: str | Path | None = None,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         class_weights: list[float] | None = None,
@@ -161,9 +161,13 @@ class ImageClassifier(pl.LightningModule):
         self._reports.clear()
         for name, values in reports.items():
             self.log_dict({f"{stage}_{metric}{name}": value for metric, value in values.items()})
-        if self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
-            rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}
-            print_reports(rows, f"{stage} images")
+        if self.trainer.state.fn != "fit":
+            if self.trainer.is_global_zero:
+                rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}
+                print_reports(rows, f"{stage} images")
+        elif not self.trainer.sanity_checking and "" in reports:
+            line = ", ".join(f"{metric.replace('_', ' ')} {value:.3f}" for metric, value in reports[""].items())
+            self.print(f"After epoch {self.trainer.current_epoch + 1}, {stage} images of all sites: {line}")
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

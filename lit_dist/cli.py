@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from lightning.pytorch.cli import ArgsType, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 
 # Imported so that a configuration can name their classes without their modules.
 import lit_dist.classifier
@@ -18,6 +19,13 @@ from lit_dist.errors import InputError
 
 class SiteCLI(LightningCLI):
     """Lightning's command line, less the table of results that its own repeats for each loader."""
+
+    def after_fit(self) -> None:
+        """Say where the best model is, and how to test it."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            rank_zero_info(f"Best model: {best}\nTest it: lit-dist test --config {self.trainer.log_dir}/config.yaml"
+                           f" --ckpt_path {best}")  # fmt: skip
 
     def before_test(self) -> None:
         """Leave the table to the model."""

@@ -388,3 +388,23 @@ def test_a_callback_that_served_an_interrupted_run_starts_a_new_one() -> None:
     [line] = ledger(Path.cwd())
     assert (line["visit"], line["steps"], line["images"]) == (0, 4, 8)
     assert line["sha256_out"] == fingerprint(module.state_dict())[0]
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used")
+@pytest.mark.parametrize("interval", [{"every_n_epochs": 1}, {"every_n_steps": 3, "order": "shuffled"}])
+@pytest.mark.parametrize("policy", ["reset", "carry", "local"])
+def test_a_run_resumed_in_the_middle_of_a_visit_equals_the_unbroken_one(
+    tmp_path: Path, interval: dict[str, Any], policy: Any
+) -> None:
+    def run(path: Path | None, *callbacks: Callback) -> str:
+        pl.seed_everything(0, verbose=False)
+        module = SmallModule()
+        transfer = CyclicalWeightTransfer(**interval, optimizer_state=policy)
+        fitting = trainer(transfer, *callbacks, max_epochs=3, enable_checkpointing=bool(callbacks))
+        fitting.fit(module, SmallData(), ckpt_path=path, weights_only=True)
+        return fingerprint(module.state_dict())[0]
+
+    save = ModelCheckpoint(tmp_path / "saved", filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    unbroken = run(None, save)
+    with pytest.warns(UserWarning, match="ended before the epoch ended"):  # Lightning cannot know that ours goes on
+        assert {run(tmp_path / "saved" / f"step={step}.ckpt") for step in (1, 5, 7)} == {unbroken}

@@ -261,6 +261,14 @@ def test_setup_without_preparation_says_what_to_call(root: Path) -> None:
         make(root).setup("fit")
 
 
+def test_paths_may_be_strings(root: Path, tmp_path: Path) -> None:
+    paths = {"root": root, "labels": root / "trainLabels.csv", "images": root / "train", "cache_dir": tmp_path / "kept"}
+    data = make(root, **{name: str(path) for name, path in paths.items()})
+    data.prepare_data()
+    data.setup("test")
+    assert (tmp_path / "kept").is_dir()
+
+
 @pytest.mark.parametrize("settings", [{"task": "cancer"}, {"size": 2}, {"radius": 0}])
 def test_refused_settings(root: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(InputError):

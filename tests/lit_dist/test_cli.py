@@ -76,6 +76,22 @@ def test_options_reach_sites_backbone_and_the_callback() -> None:
     assert [json.loads(line)["site"] for line in lines] == ["mgh", "ucsf"] * 2
 
 
+def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> None:
+    root = write_fundus(Path("eyepacs"), patients=80)
+    options = [
+        "--data.partition=DirichletPartition", "--data.partition.alpha=5", "--data.partition.smallest=3",
+        "--data.augmentation=Augmentation", "--data.augmentation.rotation=20", "--data.eyes=both",
+        "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss",
+        "--model.lr_scheduler_frequency=4", "--data.allow_one_class=true", "--data.num_workers=0",
+    ]  # fmt: skip
+    small = [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--model.backbone=resnet18"]
+    words = ["--trainer.enable_progress_bar=false", "--trainer.max_epochs=4"]
+    main(["fit", "--config", "configs/fundus/cyclical.yaml", *small, *options, *words])
+    sizes = pd.read_csv(run_folder("fundus/cyclical") / "splits.csv").groupby("site").size()
+    assert len(sizes) == 4
+    assert sizes.max() > sizes.min() + 4
+
+
 def test_the_same_command_gives_the_same_weights_twice() -> None:
     hashes = []
     for _ in range(2):
