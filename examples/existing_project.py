@@ -8,6 +8,7 @@ import sys
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -36,7 +37,7 @@ class YourModule(L.LightningModule):
         accuracy = (self.network(inputs).argmax(dim=1) == labels).float().mean()
         self.log("val_accuracy", accuracy, prog_bar=True, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """One cycle of the learning rate over the whole run, whatever the sizes of the sites."""
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
         steps = int(self.trainer.estimated_stepping_batches)

@@ -15,6 +15,7 @@ from lit_dist import ImageClassifier
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.datamodules import PhantomDataModule
+from lit_dist.datamodules.augmentation import Image
 from lit_dist.seeding import pass_seed, sample_seed, step_seed
 
 SEED = 0
@@ -74,7 +75,7 @@ def run_plain() -> str:
     return fingerprint(model.state_dict())[0]
 
 
-def augmented(data: PhantomDataModule, image: object, seed: int, index: int) -> Tensor:
+def augmented(data: PhantomDataModule, image: Image, seed: int, index: int) -> Tensor:
     """An image as the network sees it in this visit."""
     assert data.augmentation is not None
     return torch.from_numpy(data.augmentation(image, sample_seed(seed, index)).transpose(2, 0, 1).copy())

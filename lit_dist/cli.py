@@ -86,7 +86,7 @@ def _mistake(error: BaseException | None) -> str | None:
             return str(error)
         if type(error).__module__.startswith("wandb.") and type(error).__name__ == "UsageError":
             return f"W&B: {error} (or set WANDB_MODE=offline to keep the run on this machine)"
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return None
 
 

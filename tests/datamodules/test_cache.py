@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_other_settings_have_another_cache(tmp_path: Path) -> None:
         lambda folder: (folder / "index.json").unlink(),
     ],
 )
-def test_a_damaged_cache_is_built_anew(tmp_path: Path, damage) -> None:  # noqa: ANN001
+def test_a_damaged_cache_is_built_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     paths = write(tmp_path / "images", 5)
     pixels = cache(tmp_path)
     pixels.build(paths, prepare)

@@ -263,7 +263,7 @@ def test_setup_without_preparation_says_what_to_call(root: Path) -> None:
 
 def test_paths_may_be_strings(root: Path, tmp_path: Path) -> None:
     paths = {"root": root, "labels": root / "trainLabels.csv", "images": root / "train", "cache_dir": tmp_path / "kept"}
-    data = make(root, **{name: str(path) for name, path in paths.items()})
+    data = FundusDataModule(**{name: str(path) for name, path in paths.items()}, size=32, radius=30)
     data.prepare_data()
     data.setup("test")
     assert (tmp_path / "kept").is_dir()

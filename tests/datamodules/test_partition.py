@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,7 +66,7 @@ def test_a_small_alpha_skews_the_labels_and_a_large_one_does_not() -> None:
         (lambda: assign(DirichletPartition(0.01, smallest=99)), "take a larger alpha"),
     ],
 )
-def test_refusals(make, message: str) -> None:  # noqa: ANN001
+def test_refusals(make: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 
@@ -127,7 +130,7 @@ def test_a_site_draws_its_split_without_knowing_the_others() -> None:
         ("patient", "p9", "image 'p0_0' has the patient 'p9' there"),
     ],
 )
-def test_a_tampered_table_of_splits_is_refused(tmp_path, column: str, value: str, message: str) -> None:  # noqa: ANN001
+def test_a_tampered_table_of_splits_is_refused(tmp_path: Path, column: str, value: str, message: str) -> None:
     images = pd.DataFrame({"image": ["p0_0", "p0_1", "p1_0"], "patient": ["p0", "p0", "p1"], "label": [0, 0, 1]})
     placed = images.assign(site=["a", "a", "b"], split=["train", "train", "val"])
     write_splits(placed, tmp_path / "splits.csv")

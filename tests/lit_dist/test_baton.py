@@ -8,10 +8,12 @@ from lit_dist.baton import fingerprint
 
 def test_the_hash_is_that_of_names_dtypes_shapes_and_bytes() -> None:
     state = {"b": torch.tensor(3, dtype=torch.int64), "a": torch.tensor([[1.0, 2.0]])}
-    digest = hashlib.sha256()
-    digest.update(json.dumps(["a", "torch.float32", [1, 2]]).encode() + state["a"].numpy().tobytes())
-    digest.update(json.dumps(["b", "torch.int64", []]).encode() + state["b"].numpy().tobytes())
-    assert fingerprint(state) == (digest.hexdigest(), 16)
+    lines = [
+        ["a", "torch.float32", [1, 2], hashlib.sha256(state["a"].numpy().tobytes()).hexdigest()],
+        ["b", "torch.int64", [], hashlib.sha256(state["b"].numpy().tobytes()).hexdigest()],
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    assert fingerprint(state) == (hashlib.sha256(text.encode()).hexdigest(), 16)
 
 
 def test_the_hash_sees_every_change() -> None:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from lit_dist.seeding import derive, pass_seed, run_seed, sample_seed, seed_torch, seeded, step_seed
@@ -21,7 +22,7 @@ def test_seeds_differ_for_every_purpose_and_number() -> None:
     assert all(0 <= seed < 2**62 for seed in seeds)
 
 
-def test_the_runs_seed_is_that_of_seed_everything(monkeypatch) -> None:  # noqa: ANN001
+def test_the_runs_seed_is_that_of_seed_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_seed() == 0
     monkeypatch.setenv("PL_GLOBAL_SEED", "17")
     assert run_seed() == 17
