@@ -228,8 +228,10 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     def _open(self) -> tuple[Pixels, NDArray[np.int64]]:
         if self._pixels is None:
-            self._table = self.usable(self.table)
-            self._check_table(self._table)
+            usable = self.usable(self.table)
+            if len(usable) < len(self.table):
+                self._check_table(usable)
+            self._table = usable
             self._pixels = self.pixels(self._table)
         return self._pixels
 

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
+
+from lit_dist.terminal_table import print_table
 
 
 def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
@@ -47,12 +46,7 @@ def print_sites(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence
         most: The greatest number of rows.
     """
     summary = summarise(table, list(sites)[:most], class_names)
-    shown = Table(title="Sites (classes and majority rate: of the training images)", box=SIMPLE, pad_edge=False)
-    for column in summary.columns:
-        shown.add_column(str(column), justify="left" if column == "site" else "right")
-    for row in summary.itertuples(index=False):
-        shown.add_row(*map(str, row))
-    console = Console()
-    console.print(shown)
+    title = "Sites (classes and majority rate: of the training images)"
+    print_table(title, list(summary.columns), [list(map(str, row)) for row in summary.itertuples(index=False)])
     if len(sites) > most:
-        console.print(f"... and {len(sites) - most} more sites")
+        print(f"... and {len(sites) - most} more sites")

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 
 import torch
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import nll_loss
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 from torchmetrics.utilities import dim_zero_cat
+
+from lit_dist.terminal_table import print_table
 
 METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc", "majority_rate")
 """The names of the values, in the order of importance."""
@@ -98,9 +97,6 @@ def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str) -> No
         reports: For each row's name, its values by the names in ``METRICS``.
         title: What was judged.
     """
-    table = Table(title=title, box=SIMPLE, pad_edge=False)
-    for column in ("site", *METRICS):
-        table.add_column(column.replace("_", " "), justify="left" if column == "site" else "right")
-    for name, values in reports.items():
-        table.add_row(name, *(f"{values[metric].item():.3f}" for metric in METRICS))
-    Console().print(table)
+    columns = ["site", *(metric.replace("_", " ") for metric in METRICS)]
+    rows = [[name, *(f"{values[metric].item():.3f}" for metric in METRICS)] for name, values in reports.items()]
+    print_table(title, columns, rows)

@@ -3,7 +3,6 @@
 Each law is also broken here on purpose, to see that its check notices.
 """
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from lit_dist import seeding
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer, weight_transfer
-from small import SmallData, SmallModule, fit, inputs, loader
+from small import SmallData, SmallModule, fit, inputs, ledger, loader
 
 INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
 
@@ -25,10 +24,6 @@ INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
 def final(*callbacks: Callback, transfer: dict[str, Any] | None = None, **kwargs: Any) -> str:
     module = fit(CyclicalWeightTransfer(**(transfer or {"every_n_epochs": 1})), *callbacks, **kwargs)
     return fingerprint(module.state_dict())[0]
-
-
-def ledger() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path("ledger.jsonl").read_text().splitlines()]
 
 
 class Noise(Callback):

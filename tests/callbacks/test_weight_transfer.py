@@ -1,6 +1,5 @@
 """The mechanics of a transfer, seen from Lightning's side."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,6 @@ from lit_dist.site_loader import SiteLoader
 from small import SIZES, SmallData, SmallModule, Stream, fit, loader, loaders, trainer
 
 CYCLE = "aaaabbbbbbcc"
-
-
-def ledger(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
 
 
 class Lengths(Callback):
@@ -122,26 +117,6 @@ def test_loaders_of_a_module_a_list_and_a_site_loader() -> None:
     site_loader = SiteLoader(loaders())
     assert fit(CyclicalWeightTransfer(every_n_epochs=1), data=site_loader).visited == CYCLE * 2
     assert len(site_loader) == 4, "the loader goes back to its first site"
-
-
-def test_a_second_fit_goes_on_with_the_next_visits() -> None:
-    transfer = CyclicalWeightTransfer(every_n_epochs=1)
-    module, data, run = SmallModule(), SmallData(), trainer(transfer, max_epochs=2)
-    run.fit(module, data)
-    run.fit_loop.max_epochs = 4
-    run.fit(module, data)
-    assert module.visited == "aaaabbbbbbccaaaa"
-    lines = ledger(Path.cwd())
-    assert [line["visit"] for line in lines] == [0, 1, 2, 3]
-    assert len({line["run"] for line in lines}) == 1
-    assert lines[1]["sha256_out"] == lines[2]["sha256_in"]
-
-
-def test_one_callback_serves_another_model_anew() -> None:
-    transfer = CyclicalWeightTransfer(every_n_epochs=1)
-    for _ in range(2):
-        assert fit(transfer, max_epochs=3).visited == CYCLE
-    assert len({line["run"] for line in ledger(Path.cwd())}) == 2
 
 
 # -- schedules and other callbacks -----------------------------------------------------------------------------------
@@ -348,6 +323,7 @@ def test_a_hundred_sites_with_workers_keep_no_more_alive_than_one() -> None:
 
     class Look(Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            assert len(torch.multiprocessing.active_children()) <= 2, f"after {len(seen)} batches"
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             seen.append((len(torch.multiprocessing.active_children()), len(os.listdir("/proc/self/fd")), pages))
 
@@ -361,50 +337,3 @@ def test_a_hundred_sites_with_workers_keep_no_more_alive_than_one() -> None:
     assert max(processes) <= 2
     assert max(files[270:]) <= max(files[:30]) + 2
     assert max(pages[270:]) * 4096 <= max(pages[:30]) * 4096 + 30e6
-
-
-def test_a_visit_that_the_end_of_the_run_cuts_short_is_on_record_and_goes_on_later() -> None:
-    transfer = CyclicalWeightTransfer(every_n_epochs=2)
-    module, data, run = SmallModule(), SmallData(), trainer(transfer, max_epochs=3)
-    run.fit(module, data)
-    run.fit_loop.max_epochs = 4
-    run.fit(module, data)
-    assert module.visited == "aaaa" * 2 + "bbbbbb" * 2
-    lines = ledger(Path.cwd())
-    assert [(line["visit"], line["site"], line["steps"]) for line in lines] == [(0, "a", 8), (1, "b", 6), (1, "b", 6)]
-    assert lines[1]["sha256_out"] == lines[2]["sha256_in"]
-    assert len({line["run"] for line in lines}) == 1
-
-
-def test_a_callback_that_served_an_interrupted_run_starts_a_new_one() -> None:
-    class Break(Callback):
-        def on_train_batch_end(self, *_: Any) -> None:
-            raise RuntimeError("broken")
-
-    transfer = CyclicalWeightTransfer(every_n_epochs=1, optimizer_state="local")
-    with pytest.raises(RuntimeError, match="broken"):
-        fit(transfer, Break())
-    module = fit(transfer, max_epochs=1)
-    [line] = ledger(Path.cwd())
-    assert (line["visit"], line["steps"], line["images"]) == (0, 4, 8)
-    assert line["sha256_out"] == fingerprint(module.state_dict())[0]
-
-
-@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used")
-@pytest.mark.parametrize("interval", [{"every_n_epochs": 1}, {"every_n_steps": 3, "order": "shuffled"}])
-@pytest.mark.parametrize("policy", ["reset", "carry", "local"])
-def test_a_run_resumed_in_the_middle_of_a_visit_equals_the_unbroken_one(
-    tmp_path: Path, interval: dict[str, Any], policy: Any
-) -> None:
-    def run(path: Path | None, *callbacks: Callback) -> str:
-        pl.seed_everything(0, verbose=False)
-        module = SmallModule()
-        transfer = CyclicalWeightTransfer(**interval, optimizer_state=policy)
-        fitting = trainer(transfer, *callbacks, max_epochs=3, enable_checkpointing=bool(callbacks))
-        fitting.fit(module, SmallData(), ckpt_path=path, weights_only=True)
-        return fingerprint(module.state_dict())[0]
-
-    save = ModelCheckpoint(tmp_path / "saved", filename="{step}", every_n_train_steps=1, save_top_k=-1)
-    unbroken = run(None, save)
-    with pytest.warns(UserWarning, match="ended before the epoch ended"):  # Lightning cannot know that ours goes on
-        assert {run(tmp_path / "saved" / f"step={step}.ckpt") for step in (1, 5, 7)} == {unbroken}

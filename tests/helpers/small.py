@@ -1,5 +1,6 @@
 """A small module and small sites, for tests that look at the mechanics of training."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,11 @@ def trainer(*callbacks: Callback, **kwargs: Any) -> pl.Trainer:
         "default_root_dir": Path.cwd(),
     }
     return pl.Trainer(callbacks=list(callbacks), **{**defaults, **kwargs})
+
+
+def ledger(folder: Path = Path()) -> list[dict[str, Any]]:
+    """The lines of a run's ledger, as another program would read them."""
+    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
 
 
 def fit(*callbacks: Callback, data: Any = None, module: SmallModule | None = None, **kwargs: Any) -> SmallModule:

@@ -1,0 +1,23 @@
+"""Tables in the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whose first column holds names and whose others hold numbers.
+
+    Args:
+        title: Stands above the table.
+        columns: The columns' headings.
+        rows: The cells of each row.
+    """
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
