@@ -15,7 +15,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         columns: The columns' headings.
         rows: The cells of each row.
     """
-    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    table = Table(title=title, box=SIMPLE, pad_edge=False, collapse_padding=True)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
