@@ -18,7 +18,7 @@ from lit_dist.callbacks.visit_record import VisitRecord
 from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
 from lit_dist.itinerary import Itinerary, Visit
-from lit_dist.lightning_internals import check_early_stopping_after_validation
+from lit_dist.lightning_internals import check_early_stopping_after_validation, make_resumable
 from lit_dist.seeding import pass_seed, run_seed, seed_torch, step_seed
 from lit_dist.site_loader import SiteLoader
 
@@ -276,6 +276,11 @@ class WeightTransfer(Callback, ABC):
         if self._bar is not None:
             self._bar.lift()
             self._bar = None
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._source is not None:  # in a fit
+            make_resumable(checkpoint, trainer)
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -1,13 +1,17 @@
-"""What crosses a transfer, and its fingerprint."""
+"""The baton: what crosses a transfer. Its file, which every checkpoint shares, and the fingerprint of its weights."""
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from lit_dist import state_tree, tensor_file
+from lit_dist.errors import InputError
+from lit_dist.threads import in_threads
 
 
 def fingerprint(state: Mapping[str, Any]) -> tuple[str, int]:
@@ -28,17 +32,113 @@ def fingerprint(state: Mapping[str, Any]) -> tuple[str, int]:
         >>> a[0] == b[0], a[1]
         (False, 8)
     """
-    tensors = [(name, state[name]) for name in sorted(state) if isinstance(state[name], torch.Tensor)]
-    contents = [tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for _, tensor in tensors]
-    # The threads have ended before this returns: a loader that forks its workers must not meet one at work.
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        digests = list(pool.map(_sha256, contents))
+    tensors = [(name, state[name]) for name in sorted(state) if isinstance(state[name], Tensor)]
+    contents = [tensor_file.bytes_of(tensor.detach().cpu().contiguous()) for _, tensor in tensors]
     lines = [
-        json.dumps([name, str(tensor.dtype), list(tensor.shape), digest]) + "\n"
-        for (name, tensor), digest in zip(tensors, digests, strict=True)
+        json.dumps([name, str(tensor.dtype), list(tensor.shape), sha256.hexdigest()]) + "\n"
+        for (name, tensor), sha256 in zip(tensors, in_threads(hashlib.sha256, contents), strict=True)
     ]
-    return _sha256("".join(lines).encode()), sum(content.nbytes for content in contents)
+    return hashlib.sha256("".join(lines).encode()).hexdigest(), sum(content.nbytes for content in contents)
 
 
-def _sha256(content: bytes | memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()
+def not_finite(state: Mapping[str, Any]) -> str | None:
+    """The name of the first tensor with a NaN or an infinity in it; None if there is none.
+
+    Example:
+        >>> not_finite({"weight": torch.tensor([1.0, float("nan")])})
+        'weight'
+    """
+    names = [name for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    for name, finite in zip(names, in_threads(lambda name: _finite(state[name]), names), strict=True):
+        if not finite:
+            return name
+    return None
+
+
+def _finite(tensor: Tensor) -> bool:
+    # The greatest absolute value: NaN or infinite if any value is; one pass, and nothing as large is allocated.
+    if not tensor.numel():
+        return True
+    largest = tensor.detach().reshape(-1).abs().max() if tensor.itemsize < 2 else _largest(tensor.detach())
+    return bool(torch.isfinite(largest))
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    least, largest = torch.aminmax(tensor)
+    return torch.maximum(least.abs(), largest.abs())
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: Path, finite: bool = True) -> None:
+    """Write a Lightning checkpoint as safetensors and JSON, such that ``path`` is never half written.
+
+    Args:
+        checkpoint: What Lightning's ``dump_checkpoint`` gives.
+        path: The file.
+        finite: Whether to refuse weights that are NaN or infinite, so that they replace nothing good.
+
+    Raises:
+        InputError: If the weights are not finite, a value can be held by neither format, or writing fails.
+    """
+    name = not_finite(checkpoint.get("state_dict", {})) if finite else None
+    if name is not None:
+        raise InputError(
+            f"{path} was not written: the tensor {name!r} has values that are NaN or infinite, so training has diverged"
+        )
+    text, tensors = state_tree.encode(checkpoint)
+    tensor_file.write(path, tensors, text)
+
+
+def read_checkpoint(path: str | Path, finite: bool = True, with_tensors: bool = True) -> dict[str, Any]:
+    """Read a checkpoint; every byte is checked before anything is returned, and nothing is unpickled.
+
+    Args:
+        path: The file.
+        finite: Whether to refuse weights that are NaN or infinite.
+        with_tensors: Whether to read the tensors too; otherwise each is one without values, of the same shape.
+
+    Returns:
+        The checkpoint: ``["state_dict"]`` has the weights by name, on the CPU.
+
+    Raises:
+        InputError: If the file is missing, a pickle, damaged, or its weights are not finite.
+    """
+    tensors, text = tensor_file.read(Path(path), with_tensors)
+    try:
+        checkpoint = state_tree.decode(text, tensors)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: its text and its tensors do not belong together ({error})") from None
+    name = not_finite(checkpoint.get("state_dict", {})) if finite and with_tensors else None
+    if name is not None:
+        raise InputError(f"{path} was not read: the tensor {name!r} has values that are NaN or infinite")
+    return checkpoint
+
+
+def check_weights(found: Mapping[str, Any], expected: Mapping[str, Any], path: str | Path) -> None:
+    """Check weights before they are put into a network.
+
+    Args:
+        found: The file's tensors by name.
+        expected: The network's.
+        path: The file.
+
+    Raises:
+        InputError: If a name is unknown or missing, or a shape or a dtype differs.
+    """
+    described = [_describe(state) for state in (found, expected)]
+    for problem, names in {
+        "has unknown tensors": sorted(described[0].keys() - described[1].keys()),
+        "lacks": sorted(described[1].keys() - described[0].keys()),
+        "has tensors of another shape or dtype": sorted(
+            name for name in described[0].keys() & described[1].keys() if described[0][name] != described[1][name]
+        ),
+    }.items():
+        if names:
+            here, there = described[0].get(names[0], "nothing"), described[1].get(names[0], "nothing")
+            raise InputError(
+                f"{path} does not fit this network: it {problem}: {', '.join(names[:5])} ({names[0]} is {here} in the"
+                f" file, {there} in the network); take the model settings of the run that wrote it"
+            )
+
+
+def _describe(state: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{value.dtype} {tuple(value.shape)}" for name, value in state.items() if isinstance(value, Tensor)}

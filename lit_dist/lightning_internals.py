@@ -3,6 +3,8 @@
 ``tests/lit_dist/test_lightning_internals.py`` notices when Lightning changes them.
 """
 
+from typing import Any
+
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -24,3 +26,71 @@ def check_early_stopping_after_validation(trainer: Trainer) -> None:
     for callback in trainer.early_stopping_callbacks:
         if isinstance(callback, EarlyStopping):
             callback._check_on_train_epoch_end = False
+
+
+def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
+    """Change the progress in a checkpoint so that a fit goes on from exactly where it was written.
+
+    Lightning does so from the middle of an epoch. From its edges (measured on 2.6.0 and 2.6.6, in every hook) it skips
+    a validation, or a whole epoch whose number of batches differs from that of the one before. Here each such edge
+    becomes one of two states that Lightning goes on from rightly: a validation to run, or an epoch to begin.
+
+    Args:
+        checkpoint: What a callback's ``on_save_checkpoint`` is given.
+        trainer: The trainer.
+    """
+    progress = checkpoint["loops"]["fit_loop"]
+    epoch, batch = progress["epoch_progress"]["total"], progress["epoch_loop.batch_progress"]
+    if epoch["processed"] == epoch["started"] - 1:  # in an epoch
+        at_batch_end = batch["total"]["completed"] == batch["total"]["processed"] - 1
+        validation = progress["epoch_loop.val_loop.batch_progress"]
+        validated = 0 < validation["current"]["ready"] == validation["current"]["completed"]
+        if _validation_due(trainer) and (at_batch_end or not validated):
+            _to_validation(progress)
+        elif at_batch_end and batch["is_last_batch"]:
+            progress["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+            _to_next_epoch(progress)
+    elif epoch["completed"] == epoch["processed"] - 1:  # at the end of an epoch
+        _to_next_epoch(progress)
+    else:  # between two epochs
+        _zero(progress)
+
+
+def _validation_due(trainer: Trainer) -> bool:
+    fetcher = trainer.fit_loop._data_fetcher
+    return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def _to_validation(progress: dict[str, Any]) -> None:
+    """The state of a validation that was interrupted before its first batch."""
+    batch = progress["epoch_loop.batch_progress"]
+    for count in (batch["total"], batch["current"]):
+        count["completed"] = count["processed"]
+    begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    nothing = dict.fromkeys(begun, 0)
+    progress["epoch_loop.val_loop.batch_progress"].update(total=begun, current=nothing, is_last_batch=False)
+
+
+def _to_next_epoch(progress: dict[str, Any]) -> None:
+    """The state before the first batch of the epoch after this one."""
+    for count in progress["epoch_progress"].values():
+        count["processed"] = count["completed"] = count["started"]
+        count["ready"] = count["started"] + 1
+    total = progress["epoch_loop.batch_progress"]["total"]
+    total["completed"] = total["processed"]
+    _zero(progress)
+
+
+def _zero(progress: dict[str, Any]) -> None:
+    """Lightning counts the batches of an epoch from zero only where a fit goes on by itself."""
+    for name in ("batch_progress", "scheduler_progress", "automatic_optimization.optim_progress"):
+        _zero_current(progress[f"epoch_loop.{name}"])
+    progress["epoch_loop.batch_progress"]["is_last_batch"] = False
+
+
+def _zero_current(progress: dict[str, Any]) -> None:
+    for name, value in progress.items():
+        if name == "current":
+            progress[name] = dict.fromkeys(value, 0)
+        elif isinstance(value, dict):
+            _zero_current(value)
