@@ -5,6 +5,7 @@ from typing import Literal
 
 from typing_extensions import override
 
+from lit_dist.callbacks.divergence import OnDivergence
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.itinerary import Itinerary, Order, ordered
@@ -28,10 +29,14 @@ class CyclicalWeightTransfer(WeightTransfer):
         validation: ``"trainer"`` leaves it to the trainer when to validate; ``"cycle"`` validates after each whole
             cycle, unless the trainer's ``check_val_every_n_epoch`` was set to something else than 1.
         seed: The run's seed; None takes that of ``seed_everything``, or 0.
+        on_divergence: When the loss or the weights become NaN or infinite, ``"stop"`` ends the run; ``"skip"`` goes on
+            to the next site with the weights that came in, of which it keeps a copy.
+        baton_dir: A folder to keep each baton in, so that any visit can be repeated and compared (``lit-dist verify
+            --replay``); a relative path is one inside the run's folder. None keeps none.
 
     Raises:
         InputError: If both intervals are given or neither; when the fit starts, if the training data is not one loader
-            a site, or ``order`` names a site that is not there.
+            a site, or ``order`` names a site that is not there; in a visit that diverges.
 
     Example:
         >>> transfer = CyclicalWeightTransfer(every_n_epochs=1)
@@ -48,8 +53,10 @@ class CyclicalWeightTransfer(WeightTransfer):
         optimizer_state: OptimizerState = "reset",
         validation: Literal["trainer", "cycle"] = "trainer",
         seed: int | None = None,
+        on_divergence: OnDivergence = "stop",
+        baton_dir: str | None = None,
     ) -> None:
-        super().__init__(every_n_epochs, every_n_steps, optimizer_state, validation, seed)
+        super().__init__(every_n_epochs, every_n_steps, optimizer_state, validation, seed, on_divergence, baton_dir)
         self.order = order
 
     @override

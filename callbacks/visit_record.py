@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from lightning.pytorch import Trainer
 
 from lit_dist.baton import fingerprint
+from lit_dist.callbacks.run_settings import settings_sha256, versions
+from lit_dist.callbacks.visit_metrics import VisitMetrics
 from lit_dist.itinerary import Visit
-from lit_dist.ledger import Entry, Ledger
+from lit_dist.ledger import FIRST, Entry, Ledger, Outcome
 
 
 class VisitRecord:
@@ -20,24 +23,34 @@ class VisitRecord:
     Attributes:
         visit: The visit under way, or the last one; None before the first.
         ended: Whether that visit has ended.
+        metrics: What was logged in the visit.
     """
 
     def __init__(self) -> None:
         self.visit: Visit | None = None
-        self._run = ""
-        self._ledger: Ledger | None = None
         self.ended = True
+        self.metrics = VisitMetrics()
+        self._run = ""
+        self._head: str | None = None
+        self._ledger: Ledger | None = None
+        self._waiting: Entry | None = None
+        self._settings = ""
         self._images = 0
         self._first_step = 0
+        self._rates_start: list[float] = []
+        self._rates_end: list[float] = []
         self._sha256_in = ""
         self._sha256_out = ""
         self._seconds = 0.0
         self._resumed_at = 0.0
 
-    def open_ledger(self, trainer: Trainer) -> None:
+    def open_ledger(self, trainer: Trainer, settings: Mapping[str, Any]) -> None:
         """Find the run's folder. To be called by every process."""
         folder = Path(trainer.log_dir or trainer.default_root_dir) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
-        self._ledger = Ledger(folder / "ledger.jsonl") if folder and trainer.is_global_zero else None
+        self._ledger = Ledger(folder / "ledger.jsonl", self._head) if folder and trainer.is_global_zero else None
+        if self._ledger is not None:
+            self._head = self._ledger.head
+        self._settings = settings_sha256(trainer, settings)
         self._resumed_at = time.monotonic()
 
     def begin(self, trainer: Trainer, visit: Visit) -> None:
@@ -46,6 +59,7 @@ class VisitRecord:
         Raises:
             RuntimeError: If they are not.
         """
+        self.write()
         sha256, _ = _weights(trainer)
         if self.visit is None:
             self._run = uuid.uuid4().hex
@@ -59,37 +73,60 @@ class VisitRecord:
         self.ended = False
         self._images = 0
         self._first_step = trainer.global_step
+        self._rates_start = _learning_rates(trainer)
         self._sha256_in = sha256
         self._seconds = 0.0
         self._resumed_at = time.monotonic()
+
+    def step(self, trainer: Trainer) -> None:
+        """Note the learning rates of a step that begins; a schedule may change them before the visit's end is seen."""
+        self._rates_end = _learning_rates(trainer)
 
     def count(self, batch: Any) -> None:
         """Count the images of a batch."""
         self._images += _batch_size(batch)
 
-    def end(self, trainer: Trainer) -> None:
-        """End the visit and write its line."""
+    def end(self, trainer: Trainer, outcome: Outcome) -> None:
+        """End the visit. Its line waits for a validation that may follow, until ``write``."""
         if self.visit is None or self.ended:
             return
         self.ended = True
-        self._sha256_out, size = _weights(trainer)
+        self._sha256_out, size = _weights(trainer) if outcome != "diverged" else (self._sha256_in, 0)
         images = torch.tensor(self._images, device=trainer.strategy.root_device)
         images = trainer.strategy.reduce(images, reduce_op="sum")
-        if self._ledger is None:
-            return
-        entry = Entry(
+        self._waiting = Entry(
             run=self._run,
             visit=self.visit.number,
             cycle=self.visit.cycle,
             site=self.visit.site,
+            outcome=outcome,
             images=int(images),
             steps=trainer.global_step - self._first_step,
+            learning_rates_start=self._rates_start,
+            learning_rates_end=self._rates_end,
             sha256_in=self._sha256_in,
             sha256_out=self._sha256_out,
             bytes=size,
             seconds=round(self._elapsed(), 6),
+            settings=self._settings,
+            versions=versions(),
+            metrics=self.metrics.of_training(trainer),
         )
-        self._ledger.append(entry)
+
+    def write(self, trainer: Trainer | None = None) -> None:
+        """Write the line of a visit that has ended.
+
+        Args:
+            trainer: If given, the metrics of the validation after the visit are added.
+        """
+        if self._waiting is None:
+            return
+        entry, self._waiting = self._waiting, None
+        if trainer is not None:
+            entry = replace(entry, metrics={**entry.metrics, **self.metrics.of_validation(trainer)})
+        if self._ledger is not None:
+            self._ledger.add(entry)
+            self._head = self._ledger.head
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._resumed_at
@@ -100,8 +137,11 @@ class VisitRecord:
             "run": self._run,
             "visit": (self.visit.number, self.visit.cycle, self.visit.site) if self.visit else None,
             "ended": self.ended,
+            "head": self._head if self._head is not None else FIRST,
+            "waiting": asdict(self._waiting) if self._waiting else None,
             "images": self._images,
             "first_step": self._first_step,
+            "rates": (self._rates_start, self._rates_end),
             "sha256_in": self._sha256_in,
             "sha256_out": self._sha256_out,
             "seconds": self._elapsed(),
@@ -109,11 +149,14 @@ class VisitRecord:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the account of a checkpoint."""
-        self.visit = Visit(*state["visit"]) if state["visit"] else None
         self._run = state["run"]
+        self.visit = Visit(*state["visit"]) if state["visit"] else None
         self.ended = state["ended"]
+        self._head = state["head"]
+        self._waiting = Entry(**state["waiting"]) if state["waiting"] else None
         self._images = state["images"]
         self._first_step = state["first_step"]
+        self._rates_start, self._rates_end = state["rates"]
         self._sha256_in = state["sha256_in"]
         self._sha256_out = state["sha256_out"]
         self._seconds = state["seconds"]
@@ -122,6 +165,10 @@ class VisitRecord:
 def _weights(trainer: Trainer) -> tuple[str, int]:
     # Every process takes part, since a sharded strategy gathers the weights here.
     return fingerprint(trainer.strategy.lightning_module_state_dict())
+
+
+def _learning_rates(trainer: Trainer) -> list[float]:
+    return [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
 
 
 def _batch_size(batch: Any) -> int:

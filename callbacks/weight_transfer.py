@@ -1,5 +1,6 @@
 """WeightTransfer: the mechanics that every transfer heuristic shares."""
 
+import inspect
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler,
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
+from lit_dist.callbacks.baton_writer import BatonWriter
+from lit_dist.callbacks.divergence import Divergence, OnDivergence
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.site_source import SiteSource
@@ -44,10 +47,14 @@ class WeightTransfer(Callback, ABC):
         validation: ``"trainer"`` leaves it to the trainer when to validate; ``"cycle"`` validates after each whole
             cycle, unless the trainer's ``check_val_every_n_epoch`` was set to something else than 1.
         seed: The run's seed; None takes that of ``seed_everything``, or 0.
+        on_divergence: When the loss or the weights become NaN or infinite, ``"stop"`` ends the run; ``"skip"`` goes on
+            to the next site with the weights that came in, of which it keeps a copy.
+        baton_dir: A folder to keep each baton in, so that any visit can be repeated and compared (``lit-dist verify
+            --replay``); a relative path is one inside the run's folder. None keeps none.
 
     Raises:
         InputError: If both intervals are given or neither, or one is not positive; when the fit starts, if the
-            training data is not one loader a site, or another transfer callback is there.
+            training data is not one loader a site, or another transfer callback is there; in a visit that diverges.
     """
 
     def __init__(
@@ -57,6 +64,8 @@ class WeightTransfer(Callback, ABC):
         optimizer_state: OptimizerState = "reset",
         validation: Literal["trainer", "cycle"] = "trainer",
         seed: int | None = None,
+        on_divergence: OnDivergence = "stop",
+        baton_dir: str | None = None,
     ) -> None:
         if (every_n_epochs is None) == (every_n_steps is None):
             raise InputError("give every_n_epochs or every_n_steps, and only one of them")
@@ -64,11 +73,18 @@ class WeightTransfer(Callback, ABC):
             raise InputError("every_n_epochs and every_n_steps count from 1")
         if optimizer_state not in ("reset", "carry", "local"):
             raise InputError(f"optimizer_state={optimizer_state!r} is not 'reset', 'carry' or 'local'")
+        if on_divergence not in ("stop", "skip"):
+            raise InputError(f"on_divergence={on_divergence!r} is not 'stop' or 'skip'")
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.optimizer_state = optimizer_state
         self.validation = validation
         self.seed = seed
+        self.on_divergence = on_divergence
+        self.baton_dir = baton_dir
+        self._batons = BatonWriter(baton_dir, optimizer_state, self.state_key) if baton_dir else None
+        self._divergence = Divergence(on_divergence)
+        self._handed_on: Visit | None = None  # ended, and its baton not yet written
         self._states = OptimizerStates(optimizer_state)
         self._record = VisitRecord()
         self._source: SiteSource | None = None
@@ -81,6 +97,23 @@ class WeightTransfer(Callback, ABC):
         Args:
             sites: The names of all sites, in the order of their loaders.
         """
+
+    @property
+    def visit(self) -> Visit | None:
+        """The visit under way, or the last one that ended; None before the first."""
+        return self._record.visit
+
+    @property
+    def visits_ended(self) -> int:
+        """The number of visits that have ended."""
+        visit = self._record.visit
+        return 0 if visit is None else visit.number + self._record.ended
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide what a visit does: the constructor's arguments, the sites and the seed."""
+        names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "seed", "validation", "baton_dir"}
+        given = {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
+        return {"class": type(self).__qualname__, **given, "sites": self.sites, "seed": run_seed(self.seed)}
 
     @property
     def state_key(self) -> str:
@@ -161,7 +194,10 @@ class WeightTransfer(Callback, ABC):
         self._check_interval()
         if trainer.global_step == 0:  # a new run, though the callback may have served another before
             self._record, self._states = VisitRecord(), OptimizerStates(self.optimizer_state)
-        self._record.open_ledger(trainer)
+            self._divergence = Divergence(self.on_divergence)
+        self._record.open_ledger(trainer, self.settings())
+        if self._divergence.skipping:  # so it was when the checkpoint was written
+            self._divergence.idle(trainer)
         for logger in trainer.loggers:
             logger.log_hyperparams({"sites": dict(enumerate(self.sites))})
         self._begin_epoch()
@@ -199,6 +235,7 @@ class WeightTransfer(Callback, ABC):
         assert self._source is not None
         self._source.settle()
         self._begin_epoch()
+        self._write_baton()
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -207,6 +244,7 @@ class WeightTransfer(Callback, ABC):
         if stretch is not self._stretch:
             self._begin_stretch(stretch)
             self._first_batch = self._ends[place - 1] if place else 0
+        self._record.step(trainer)
         seed = step_seed(self._pass_seed, batch_idx - self._first_batch, trainer.global_rank)
         seed_torch(seed, pl_module.device)
 
@@ -214,11 +252,9 @@ class WeightTransfer(Callback, ABC):
         self._stretch = stretch
         self._pass_seed = pass_seed(self._plan.seed, stretch.visit, stretch.first_pass)
         visit = self._plan.itinerary.visit(stretch.visit)
-        left = self._record.visit
-        if left is not None and left.number != visit.number:
-            self._states.transfer(self._trainer.optimizers, left.site, visit.site)
-        if self._record.ended or left != visit:
+        if self._record.ended or self._record.visit != visit:
             self._record.begin(self._trainer, visit)
+            self._divergence.begin(self._trainer)
         if not self._trainer.barebones:
             self._log(visit)
 
@@ -233,14 +269,58 @@ class WeightTransfer(Callback, ABC):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._record.count(batch)
-        if batch_idx + 1 in self._ends or (trainer.is_last_batch and self._visit_ends_with_the_epoch()):
-            self._record.end(trainer)  # before the validation that may follow, which is no part of the visit
+        self._divergence.watch(outputs)
+        ends_within = batch_idx + 1 in self._ends
+        ends = ends_within or (trainer.is_last_batch and self._visit_ends_with_the_epoch())
+        self._look_for_divergence(batch_idx, ends)
+        if ends:
+            self._end_visit()  # before the validation that may follow, which is no part of the visit
+        if ends_within:
+            self._record.write()
+            self._write_baton()
+
+    def _look_for_divergence(self, batch: int, visit_ends: bool) -> None:
+        what, visit = self._divergence.look(self._trainer, batch, visit_ends), self._record.visit
+        if what is None or visit is None:
+            return
+        if self.on_divergence == "skip":
+            self._divergence.skip(self._trainer, visit, what)
+            return
+        self._record.end(self._trainer, "diverged")
+        self._record.write()
+        raise self._divergence.error(self._trainer, visit, what)
+
+    def _end_visit(self) -> None:
+        visit = self._record.visit
+        if visit is None or self._record.ended:
+            return
+        self._record.end(self._trainer, "skipped" if self._divergence.skipping else "trained")
+        self._divergence.end()
+        following = self._plan.itinerary.visit(visit.number + 1)
+        self._states.transfer(self._trainer.optimizers, visit.site, following.site)
+        self._handed_on = visit
+
+    def _write_baton(self) -> None:
+        # Never in the last batch of an epoch: schedules go on after it.
+        if self._batons is not None and self._handed_on is not None:
+            self._batons.write(self._trainer, self._handed_on)
+        self._handed_on = None
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._record.metrics.validation_starts(trainer)
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._record.metrics.validation_ends(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._source is not None
         if self._visit_ends_with_the_epoch():  # where the length of the epoch was not known
-            self._record.end(trainer)
+            self._end_visit()
+        self._record.write(trainer)
         following = self._stretches(trainer.current_epoch + 1)
         if {stretch.site for stretch in following} != {stretch.site for stretch in self._epoch}:
             self._source.replan()
@@ -250,7 +330,9 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._record.end(trainer)  # a visit that the end of the run cuts short is on record too
+        self._record.end(trainer, "cut short")  # a visit that the end of the run cuts short is on record too
+        self._record.write(trainer)
+        self._write_baton()
 
     def _bar_metrics(self, *args: Any) -> dict[str, Any]:
         assert self._bar is not None
@@ -269,6 +351,8 @@ class WeightTransfer(Callback, ABC):
             self._close()
 
     def _close(self) -> None:
+        self._record.write()
+        self._divergence.end()
         if self._source is not None:
             self._source.close()
             self._source = None
@@ -284,9 +368,14 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"record": self._record.state_dict(), "optimizer_states": self._states.kept}
+        return {
+            "record": self._record.state_dict(),
+            "divergence": self._divergence.state_dict(),
+            "optimizer_states": self._states.kept,
+        }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._record.load_state_dict(state_dict["record"])
+        self._divergence.load_state_dict(state_dict["divergence"])
         self._states.kept = state_dict["optimizer_states"]

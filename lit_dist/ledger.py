@@ -1,8 +1,22 @@
-"""The ledger: one JSON line a visit, which says who trained what, and with which weights it began and ended."""
+"""The ledger: one JSON line a visit, which says who trained what, and with which weights it began and ended.
 
+The lines form a chain: each has the hash of the one before, and a hash of its own. ``lit_dist.audit`` checks it.
+"""
+
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lit_dist.errors import InputError
+from lit_dist.files import not_written
+
+Outcome = Literal["trained", "cut short", "diverged", "skipped"]
+
+FIRST = "0" * 64
+"""What stands in the first line of a ledger for the line before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,53 +28,176 @@ class Entry:
         visit: The visit's number, from 0.
         cycle: The round over all sites that the visit belongs to, from 0.
         site: The site's name.
+        outcome: ``"trained"``; ``"cut short"`` by the end of the run, which a later fit may go on from; ``"diverged"``,
+            with which the run ended; or ``"skipped"``, diverged and left out. After the last two the weights that went
+            out are those that came in.
         images: The number of images that were trained on, counted each time that they were drawn.
         steps: The number of optimizer steps.
+        learning_rates_start: The learning rate of each group of parameters in the first step.
+        learning_rates_end: The same in the last step.
         sha256_in: The fingerprint of the weights and buffers that came in.
         sha256_out: The fingerprint of the weights and buffers that went out.
         bytes: The size of the weights and buffers, in bytes.
         seconds: The wall-clock time of the visit, in seconds.
+        settings: The SHA-256 of the settings that decide what a visit does.
+        versions: The versions of the programs, and the number of threads.
+        metrics: What the module logged in the visit, and in the validation after it, if there was one.
+        previous: The hash of the line before.
     """
 
     run: str
     visit: int
     cycle: int
     site: str
+    outcome: Outcome
     images: int
     steps: int
+    learning_rates_start: list[float]
+    learning_rates_end: list[float]
     sha256_in: str
     sha256_out: str
     bytes: int
     seconds: float
+    settings: str
+    versions: dict[str, str]
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    previous: str = FIRST
+
+    def _body(self) -> str:
+        return json.dumps(asdict(self), allow_nan=False)[:-1]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the line."""
+        return hashlib.sha256(self._body().encode()).hexdigest()
+
+    @property
+    def line(self) -> str:
+        """The line, without its end."""
+        return f'{self._body()}, "sha256": "{self.sha256}"}}'
+
+    @classmethod
+    def parse(cls, line: str) -> "Entry":
+        """Read a line.
+
+        Raises:
+            ValueError: If it is not exactly what ``line`` gives for some entry.
+        """
+        try:
+            values = json.loads(line)
+            sha256 = values.pop("sha256")
+            entry = cls(**values)
+            if any(not isinstance(values[name], kind) for name, kind in _TYPES.items()):
+                raise ValueError("a value is of the wrong type")
+            if entry.outcome not in get_args(Outcome):
+                raise ValueError(f"there is no outcome {entry.outcome!r}")
+        except (TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise ValueError(f"it is no ledger entry ({error})") from None
+        if sha256 != entry.sha256 or line != entry.line:
+            raise ValueError("it was changed: its hash is another")
+        return entry
+
+    def same_visit(self, other: "Entry") -> bool:
+        """Whether another entry tells of the same visit with the same weights."""
+        return all(getattr(self, name) == getattr(other, name) for name in _FACTS)
+
+
+_FACTS = ("run", "visit", "cycle", "site", "outcome", "images", "steps", "sha256_in", "sha256_out")
+_TYPES: dict[str, Any] = {
+    **{name: str for name in ("run", "site", "outcome", "sha256_in", "sha256_out", "settings", "previous")},
+    **{name: int for name in ("visit", "cycle", "images", "steps", "bytes")},
+    **{"learning_rates_start": list, "learning_rates_end": list, "versions": dict, "metrics": dict, "seconds": float},
+}
+assert _TYPES.keys() == {entry.name for entry in fields(Entry)}
 
 
 class Ledger:
     """A file of entries that only grows.
 
+    A run that goes on from an older checkpoint repeats visits that are on record already. Such a visit is compared with
+    its line, and written no second time.
+
     Args:
         path: The file; it and its folder are made at the first entry.
+        head: The hash of the line after which to go on; None goes on after the last one.
+
+    Attributes:
+        head: The hash of the line that the next entry follows.
+
+    Raises:
+        InputError: If the file has lines, but not the one to go on after.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, head: str | None = None) -> None:
         self.path = path
+        entries = self._whole_entries()
+        hashes = [FIRST, *(entry.sha256 for entry in entries)]
+        self.head = hashes[-1] if head is None else head
+        if entries and self.head not in hashes:
+            raise InputError(
+                f"{path} lacks the line that the checkpoint goes on after; it was changed or cut. Give the ledger of"
+                " the same run, or go on in another folder"
+            )
+        self._ahead = entries[hashes.index(self.head) :] if entries else []
 
-    def append(self, entry: Entry) -> None:
-        """Add a line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(entry)) + "\n")
-
-    def entries(self) -> list[Entry]:
-        """Read all lines.
+    def add(self, entry: Entry) -> None:
+        """Add an entry, or compare it with the one that is on record for the same visit.
 
         Raises:
-            ValueError: If a line is not an entry.
+            InputError: If the file cannot be written.
+            RuntimeError: If the visit on record ended with other weights, or another visit is on record.
         """
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        return [self._parse(number, line) for number, line in enumerate(lines, start=1)]
+        while self._ahead:
+            recorded = self._ahead.pop(0)
+            self.head = recorded.sha256
+            if recorded.same_visit(entry):
+                return
+            if recorded.outcome == "trained":
+                raise RuntimeError(
+                    f"visit {entry.visit} at {entry.site!r} was repeated and ended with the weights"
+                    f" {entry.sha256_out[:12]}, but {self.path} has {recorded.sha256_out[:12]} for visit"
+                    f" {recorded.visit} at {recorded.site!r}: settings, data or programs have changed since then"
+                )
+        entry = replace(entry, previous=self.head)
+        self._append(entry.line + "\n")
+        self.head = entry.sha256
 
-    def _parse(self, number: int, line: str) -> Entry:
+    def _append(self, text: str) -> None:
         try:
-            return Entry(**json.loads(line))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{self.path}, line {number} is not a ledger entry: {error}") from None
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise not_written(self.path, error) from None
+
+    def _whole_entries(self) -> list[Entry]:
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # a line that was being written when the process was killed
+            os.truncate(self.path, len(whole))
+        return read_entries(self.path)
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """Read all lines of a ledger, each checked by itself.
+
+    Raises:
+        InputError: If the file cannot be read, or a line is not an entry.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a ledger: {error}") from None
+    entries = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            entries.append(Entry.parse(line))
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+    if lines[-1]:
+        raise InputError(f"{path}, line {len(lines)}: it is cut short")
+    return entries

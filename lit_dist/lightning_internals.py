@@ -28,6 +28,12 @@ def check_early_stopping_after_validation(trainer: Trainer) -> None:
             callback._check_on_train_epoch_end = False
 
 
+def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:
+    """What Lightning would write into a checkpoint. Its public way gives it to a file only."""
+    checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    return checkpoint
+
+
 def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     """Change the progress in a checkpoint so that a fit goes on from exactly where it was written.
 
