@@ -2,6 +2,7 @@
 
 from lit_dist.callbacks.cyclical import CyclicalWeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
+from lit_dist.callbacks.run_checkpoint import RunCheckpoint, newest_checkpoint
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 
-__all__ = ["CyclicalWeightTransfer", "PredictionWriter", "WeightTransfer"]
+__all__ = ["CyclicalWeightTransfer", "PredictionWriter", "RunCheckpoint", "WeightTransfer", "newest_checkpoint"]

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.baton import not_finite
+from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.itinerary import Visit
@@ -75,8 +76,8 @@ class Divergence:
         rank_zero_warn(f"{_happened(trainer, visit, what)}; the visit is skipped, and the weights that came in go on")
         assert self._came_in is not None
         trainer.lightning_module.load_state_dict(self._came_in["weights"])
-        for optimizer, state in zip(trainer.optimizers, self._came_in["optimizers"], strict=True):
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(state)})
+        put_state(trainer.optimizers, copy.deepcopy(self._came_in["optimizers"]))
+        for optimizer in trainer.optimizers:
             optimizer.zero_grad()
         self.idle(trainer)
 

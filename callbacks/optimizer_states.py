@@ -41,5 +41,10 @@ class OptimizerStates:
         elif self.policy == "local":
             self.kept[leaving] = [optimizer.state_dict()["state"] for optimizer in optimizers]
             arrived = self.kept.pop(arriving, [{} for _ in optimizers])
-            for optimizer, state in zip(optimizers, arrived, strict=True):
-                optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            put_state(optimizers, arrived)
+
+
+def put_state(optimizers: Sequence[Optimizer], states: StatePerOptimizer) -> None:
+    """Give optimizers a state, and leave their learning rates as they are."""
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -5,6 +5,8 @@ import math
 from lightning.pytorch import Trainer
 
 Metrics = dict[str, float | None]
+OF_TRANSFER = ("visit", "cycle", "site")
+"""What the transfer callback logs itself."""
 
 
 class VisitMetrics:
@@ -31,7 +33,7 @@ class VisitMetrics:
     def of_training(self, trainer: Trainer) -> Metrics:
         """What the module has logged in training."""
         self._validated = False
-        return _values(trainer, set(trainer.callback_metrics) - self._of_validation)
+        return _values(trainer, set(trainer.callback_metrics) - self._of_validation - set(OF_TRANSFER))
 
     def of_validation(self, trainer: Trainer) -> Metrics:
         """What it has logged in a validation since ``of_training`` was called last; nothing if there was none."""

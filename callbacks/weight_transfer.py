@@ -82,7 +82,7 @@ class WeightTransfer(Callback, ABC):
         self.seed = seed
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
-        self._batons = BatonWriter(baton_dir, optimizer_state, self.state_key) if baton_dir else None
+        self._batons: BatonWriter | None = None
         self._divergence = Divergence(on_divergence)
         self._handed_on: Visit | None = None  # ended, and its baton not yet written
         self._states = OptimizerStates(optimizer_state)
@@ -134,6 +134,8 @@ class WeightTransfer(Callback, ABC):
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._planning = True
+        if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
         self._source = SiteSource(trainer, self._connect)
         if trainer.progress_bar_callback is not None:
             self._bar = Shadow(trainer.progress_bar_callback, "get_metrics", lambda *args: self._bar_metrics(*args))

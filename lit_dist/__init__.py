@@ -4,21 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lit_dist.baton import read_checkpoint
+    from lit_dist.checkpoint_io import SafetensorsCheckpointIO
     from lit_dist.classifier import ImageClassifier
     from lit_dist.errors import InputError
     from lit_dist.itinerary import Itinerary, Visit
     from lit_dist.ledger import Ledger
     from lit_dist.site_loader import SiteLoader
 
-__all__ = ["ImageClassifier", "InputError", "Itinerary", "Ledger", "SiteLoader", "Visit"]
+__all__ = [
+    "ImageClassifier",
+    "InputError",
+    "Itinerary",
+    "Ledger",
+    "SafetensorsCheckpointIO",
+    "SiteLoader",
+    "Visit",
+    "read_checkpoint",
+]
 
 _HOMES = {
     "ImageClassifier": "classifier",
     "InputError": "errors",
     "Itinerary": "itinerary",
     "Ledger": "ledger",
+    "SafetensorsCheckpointIO": "checkpoint_io",
     "SiteLoader": "site_loader",
     "Visit": "itinerary",
+    "read_checkpoint": "baton",
 }
 
 

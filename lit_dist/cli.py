@@ -3,22 +3,87 @@
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.cli import ArgsType, LightningCLI
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from typing_extensions import override
 
 # Imported so that a configuration can name their classes without their modules.
 import lit_dist.classifier
 import lit_dist.datamodules  # noqa: F401
-from lit_dist.callbacks import PredictionWriter
+from lit_dist.baton import read_checkpoint
+from lit_dist.callbacks import PredictionWriter, RunCheckpoint
+from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
+from lit_dist.resumption import Resumption
+
+OTHER_COMMANDS = {"verify": "lit_dist.verify"}
+"""Commands that train nothing, by the module whose ``main`` runs them."""
 
 
 class SiteCLI(LightningCLI):
-    """Lightning's command line, less the table of results that its own repeats for each loader."""
+    """Lightning's command line, with checkpoints that need no pickle, and runs that can be gone on with."""
+
+    resumption: Resumption | None = None
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--resume", action="store_true", help="fit: go on with the newest run, if it has begun.")
+        parser.add_class_arguments(RunCheckpoint, "checkpoint")
+
+    @override
+    def instantiate_classes(self) -> None:
+        given, name = self.config, str(self.subcommand)
+        if given.get(name) and given[name].get("resume"):
+            if name != "fit":
+                raise InputError(f"--resume goes on with a fit; {name} takes --ckpt_path")
+            self.config = given.clone()
+            self.resumption = Resumption(self.config[name])
+            given[name].resume = False
+            if self.resumption.run is not None:
+                self.save_config_callback = None
+        self._given = given
+        super().instantiate_classes()
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.config = self._given  # what a run leaves does not say where it went on
+        settings = self.config_init[self.subcommand] if self.subcommand else self.config_init
+        trainer = settings["trainer"]
+        plugins = trainer["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, SafetensorsCheckpointIO()]
+        writes = trainer["enable_checkpointing"] is not False and not trainer["barebones"]
+        if self.subcommand == "fit" and writes:
+            kwargs["callbacks"] = [*(trainer["callbacks"] or []), settings["checkpoint"]]
+        return super().instantiate_trainer(**kwargs)
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        # Lightning's own unpickles the checkpoint, to take the model's settings from it if no others are given.
+        settings = self.config.get(str(self.config.get("subcommand")), {})
+        path = settings.get("ckpt_path")
+        if path and path not in ("best", "last", "hpc") and not Path(path).is_file():
+            raise InputError(f"there is no checkpoint at {path}")
+        if path and Path(path).is_file():
+            read_checkpoint(path, with_tensors=False)
+
+    def before_fit(self) -> None:
+        """Go on where the run was interrupted."""
+        if self.resumption is not None and self.resumption.run is not None:
+            parser: Any = self._parser(self.subcommand)
+            self.resumption.check_settings(parser.dump(self.config[str(self.subcommand)], skip_none=False))
+            self.resumption.restore_logs(self.trainer)
 
     def after_fit(self) -> None:
         """Say where the best model is, and how to test it."""
@@ -45,15 +110,37 @@ def run(args: ArgsType = None) -> LightningCLI:
     Returns:
         The finished command, with its ``trainer``, ``model`` and ``datamodule``.
     """
+    return _site_cli(args, run=True)
+
+
+def build(settings: dict[str, Any]) -> LightningCLI:
+    """Make what the settings name, and run nothing.
+
+    Args:
+        settings: Those of a ``config.yaml``: ``seed_everything``, ``model``, ``data`` and ``trainer``.
+
+    Returns:
+        The command, with its ``trainer``, ``model`` and ``datamodule``.
+    """
+    return _site_cli(settings, run=False)
+
+
+def _site_cli(args: ArgsType, run: bool) -> LightningCLI:
     return SiteCLI(
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,  # the model takes its optimizer itself
         seed_everything_default=0,
+        save_config_callback=SaveConfigCallback if run else None,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={"callbacks": [PredictionWriter()]},
-        parser_kwargs={"version": f"lit-dist {version('lit_dist')}"},
+        parser_kwargs={
+            "version": f"lit-dist {version('lit_dist')}",
+            "description": "Train one network over several hospitals. Also: lit-dist verify RUN, which checks what a"
+            " run has recorded.",
+        },
         args=args,
+        run=run,
     )
 
 
@@ -67,16 +154,30 @@ def main(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
     # Each command writes into a folder of its own, so this is always so when a checkpoint is used.
     warnings.filterwarnings("ignore", message="The dirpath has changed from", category=UserWarning)
+    # The order of the images in the middle of an epoch is known from its seed, which Lightning cannot know.
+    warnings.filterwarnings(
+        "ignore", message="You're resuming from a checkpoint that ended before", category=UserWarning
+    )
     sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:
-        run()
+        _command(sys.argv[1:])()
+    except SIGTERMException:
+        print("lit-dist: told to end (SIGTERM); the state is saved, and --resume goes on from it", file=sys.stderr)
+        sys.exit(143)  # as if the signal had ended it
     except Exception as error:
         message = _mistake(error)
         if message is None:
             raise
         print(f"lit-dist: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _command(words: list[str]) -> Callable[[], object]:
+    if words and words[0] in OTHER_COMMANDS:
+        module = import_module(OTHER_COMMANDS[words[0]])
+        return lambda: module.main(words[1:])
+    return run
 
 
 def _mistake(error: BaseException | None) -> str | None:

@@ -48,6 +48,12 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     progress = checkpoint["loops"]["fit_loop"]
     epoch, batch = progress["epoch_progress"]["total"], progress["epoch_loop.batch_progress"]
     if epoch["processed"] == epoch["started"] - 1:  # in an epoch
+        for count in (batch["total"], batch["current"]):
+            if count["ready"] > count["started"]:  # a batch that was fetched, and not trained on yet
+                count["ready"] = count["started"]
+        for state in progress["state_dict"].get("combined_loader", []):
+            if "drawn" in state:  # a SiteLoader's
+                state["drawn"] = batch["current"]["processed"]
         at_batch_end = batch["total"]["completed"] == batch["total"]["processed"] - 1
         validation = progress["epoch_loop.val_loop.batch_progress"]
         validated = 0 < validation["current"]["ready"] == validation["current"]["completed"]

@@ -1,0 +1,234 @@
+"""RunCheckpoint: keeps the state of a run on disk, so that it can go on after any interruption."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from typing_extensions import override
+
+from lit_dist.baton import read_checkpoint
+from lit_dist.callbacks.csv_rows import saved_rows
+from lit_dist.callbacks.weight_transfer import WeightTransfer
+from lit_dist.errors import InputError
+from lit_dist.files import PARTIAL
+from lit_dist.lightning_internals import make_resumable
+
+FOLDER = "checkpoints"
+"""Where the checkpoints are, in a run's folder."""
+
+
+class RunCheckpoint(Checkpoint):
+    """Writes a checkpoint after every visit (without a transfer callback: after every epoch), and keeps the newest.
+
+    A run that goes on from one ends with the same weights as one that was never interrupted. ``lit-dist fit`` has it,
+    and goes on with ``--resume``; elsewhere pass ``ckpt_path=newest_checkpoint(folder)`` to ``fit``. When the process
+    is told to end (SIGTERM, as clusters do before they take a machine away), it writes one more and ends the fit.
+
+    Add it after the ``ModelCheckpoint`` callbacks, so that it knows of their best model.
+
+    Args:
+        every_n_steps: Write one after so many optimizer steps, too.
+        keep: How many to keep.
+
+    Raises:
+        InputError: If an argument is not positive, or a checkpoint cannot be written; the last one is then untouched.
+        SIGTERMException: After the last checkpoint, when the process was told to end.
+    """
+
+    def __init__(self, every_n_steps: int | None = None, keep: int = 2) -> None:
+        if min(every_n_steps or 1, keep) < 1 or every_n_steps == 0:
+            raise InputError(f"every_n_steps={every_n_steps} and keep={keep} count from 1")
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self._saved = (0, 0)  # visits or epochs that had ended, and optimizer steps, when the last one was written
+        self._stopped = False
+        self._terminated = False
+        self._handler: Any = None
+        self._generators: list[torch.Tensor] = []  # as they were before a validation, to repeat it from
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._listen()
+        if trainer.global_step == 0:
+            self._saved, self._stopped = (0, 0), False
+        elif self._generators:
+            _set_generators(self._generators)
+        if self._stopped:  # the run had ended by itself, by early stopping for example
+            trainer.should_stop = True
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._generators = []
+        self._save_if_due(trainer)
+
+    # The end of a batch would be too early: its metrics are logged after it, and a resumed run would lack them. And
+    # while gradients wait for their step nothing can be saved, since they are in no checkpoint.
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._generators = []
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._save_if_due(trainer)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._generators = _get_generators()
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._end_if_told(trainer)
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.state.fn == "fit" and trainer.world_size == 1:  # processes may have unequal numbers of batches
+            self._end_if_told(trainer)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stopped = trainer.should_stop and not _out_of_time(trainer)
+        self._save(trainer)
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._listen_no_more()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._listen_no_more()
+
+    # -- saving ----------------------------------------------------------------------------------------------------
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        ended, step = self._progress(trainer)
+        every = self.every_n_steps
+        if ended > self._saved[0] or (every and step // every > self._saved[1] // every):
+            self._save(trainer)
+        self._end_if_told(trainer)
+
+    def _progress(self, trainer: Trainer) -> tuple[int, int]:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightTransfer):
+                return callback.visits_ended, trainer.global_step
+        return trainer.current_epoch, trainer.global_step
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
+            return
+        self._saved = self._progress(trainer)
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / FOLDER
+        trainer.save_checkpoint(folder / f"step_{trainer.global_step:08d}.ckpt", weights_only=False)
+        if trainer.is_global_zero:
+            _tidy(folder, self.keep)
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Here, since only now it is sure that a checkpoint is written; ours is the last of the callbacks.
+        make_resumable(checkpoint, trainer)
+        checkpoint["logs"] = {
+            "rows": [saved_rows(logger) for logger in trainer.loggers if isinstance(logger, CSVLogger)],
+            "wandb": [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)],
+        }
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "saved": self._saved,
+            "stopped": self._stopped,
+            "generators": self._generators or _get_generators(),
+        }
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved, self._stopped = state_dict["saved"], state_dict["stopped"]
+        self._generators = state_dict["generators"]
+
+    # -- being told to end -----------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        # Lightning's own handler starts a collective operation from within the signal, which may meet another one.
+        if threading.current_thread() is threading.main_thread() and self._handler is None:
+            self._handler = signal.signal(signal.SIGTERM, self._told)
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        self._terminated = True
+
+    def _listen_no_more(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
+            self._handler = None
+
+    def _end_if_told(self, trainer: Trainer) -> None:
+        if trainer.strategy.reduce_boolean_decision(self._terminated, all=False):
+            self._terminated = False
+            self._save(trainer)
+            raise SIGTERMException
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run's folder of checkpoints, the newest first."""
+    return sorted(folder.glob("step_*.ckpt"), reverse=True)
+
+
+def newest_checkpoint(run: str | Path) -> Path | None:
+    """The newest whole checkpoint that ``RunCheckpoint`` left in a run's folder.
+
+    Args:
+        run: The run's folder, such as ``runs/phantom/cyclical/version_0``.
+
+    Returns:
+        The file; None if there is none.
+
+    Raises:
+        InputError: If there are some, and none of them is whole.
+    """
+    error = None
+    for path in checkpoints(Path(run) / FOLDER):
+        try:
+            read_checkpoint(path, with_tensors=False)
+        except InputError as damage:
+            error = error or damage
+        else:
+            return path
+    if error is not None:
+        raise error
+    return None
+
+
+def _out_of_time(trainer: Trainer) -> bool:
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return any((timer.time_remaining() or 1) <= 0 for timer in timers)
+
+
+def _get_generators() -> list[torch.Tensor]:
+    """The state of torch's generators: without a transfer callback, dropout draws from them."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])]
+
+
+def _set_generators(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])
+
+
+def _tidy(folder: Path, keep: int) -> None:
+    for old in checkpoints(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    for left in folder.glob(f".step_*{PARTIAL}"):
+        left.unlink(missing_ok=True)
