@@ -18,7 +18,7 @@ from lit_dist.callbacks.csv_rows import saved_rows
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.errors import InputError
 from lit_dist.files import PARTIAL
-from lit_dist.lightning_internals import make_resumable
+from lit_dist.lightning_internals import go_on, make_resumable
 
 FOLDER = "checkpoints"
 """Where the checkpoints are, in a run's folder."""
@@ -56,6 +56,7 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._listen()
+        go_on(trainer)
         if trainer.global_step == 0:
             self._saved, self._stopped = (0, 0), False
         elif self._generators:
@@ -73,6 +74,7 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._generators = []
+        go_on(trainer)
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._save_if_due(trainer)
 
@@ -85,6 +87,8 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
+            if not trainer.sanity_checking:
+                go_on(trainer)
             self._end_if_told(trainer)
 
     @override

@@ -21,7 +21,7 @@ from lit_dist.callbacks.visit_record import VisitRecord
 from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
 from lit_dist.itinerary import Itinerary, Visit
-from lit_dist.lightning_internals import check_early_stopping_after_validation, make_resumable
+from lit_dist.lightning_internals import check_early_stopping_after_validation, go_on, make_resumable
 from lit_dist.seeding import pass_seed, run_seed, seed_torch, step_seed
 from lit_dist.site_loader import SiteLoader
 
@@ -193,6 +193,7 @@ class WeightTransfer(Callback, ABC):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._source is not None
         self._source.settle()
+        go_on(trainer)
         self._check_interval()
         if trainer.global_step == 0:  # a new run, though the callback may have served another before
             self._record, self._states = VisitRecord(), OptimizerStates(self.optimizer_state)
@@ -241,6 +242,7 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        go_on(trainer)
         place = bisect_right(self._ends, batch_idx)
         stretch = self._epoch[place]
         if stretch is not self._stretch:
@@ -310,7 +312,9 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._record.metrics.validation_starts(trainer)
+        if not trainer.sanity_checking:
+            go_on(trainer)
+            self._record.metrics.validation_starts(trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

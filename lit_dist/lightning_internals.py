@@ -48,16 +48,15 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     progress = checkpoint["loops"]["fit_loop"]
     epoch, batch = progress["epoch_progress"]["total"], progress["epoch_loop.batch_progress"]
     if epoch["processed"] == epoch["started"] - 1:  # in an epoch
-        for count in (batch["total"], batch["current"]):
-            if count["ready"] > count["started"]:  # a batch that was fetched, and not trained on yet
-                count["ready"] = count["started"]
-        for state in progress["state_dict"].get("combined_loader", []):
-            if "drawn" in state:  # a SiteLoader's
-                state["drawn"] = batch["current"]["processed"]
+        _set_drawn(progress, batch["current"]["processed"])
         at_batch_end = batch["total"]["completed"] == batch["total"]["processed"] - 1
-        validation = progress["epoch_loop.val_loop.batch_progress"]
-        validated = 0 < validation["current"]["ready"] == validation["current"]["completed"]
-        if _validation_due(trainer) and (at_batch_end or not validated):
+        validation = progress["epoch_loop.val_loop.batch_progress"]["current"]
+        validated = 0 < validation["ready"] == validation["completed"]
+        if batch["total"]["ready"] > batch["total"]["started"]:  # a batch was fetched, and not trained on yet
+            batch["is_last_batch"] = False
+            for count in (batch["total"], batch["current"]):
+                count["ready"] = count["started"]
+        elif _validation_due(trainer) and (at_batch_end or not validated):
             _to_validation(progress)
         elif at_batch_end and batch["is_last_batch"]:
             progress["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
@@ -66,6 +65,26 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
         _to_next_epoch(progress)
     else:  # between two epochs
         _zero(progress)
+
+
+def go_on(trainer: Trainer) -> None:
+    """Let a resumed fit run as any other, once it is past the point where it was interrupted.
+
+    To be called at the start of training, of each batch and of each validation. Lightning takes the whole first epoch
+    for the restart: it would count a step too many at its beginning, and leave schedules that wait for a plateau out at
+    its end.
+
+    Args:
+        trainer: The trainer.
+    """
+    loop = trainer.fit_loop
+    if loop.restarting and (trainer.state.stage != "train" or _past_restart(trainer)):
+        loop.restarting = False
+
+
+def _past_restart(trainer: Trainer) -> bool:
+    batch = trainer.fit_loop.epoch_loop.batch_progress.state_dict()
+    return batch["current"]["ready"] == 0 or batch["total"]["ready"] > batch["total"]["started"]
 
 
 def _validation_due(trainer: Trainer) -> bool:
@@ -78,6 +97,8 @@ def _to_validation(progress: dict[str, Any]) -> None:
     batch = progress["epoch_loop.batch_progress"]
     for count in (batch["total"], batch["current"]):
         count["completed"] = count["processed"]
+    if batch["is_last_batch"]:
+        _set_drawn(progress, 0)
     begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     nothing = dict.fromkeys(begun, 0)
     progress["epoch_loop.val_loop.batch_progress"].update(total=begun, current=nothing, is_last_batch=False)
@@ -98,6 +119,14 @@ def _zero(progress: dict[str, Any]) -> None:
     for name in ("batch_progress", "scheduler_progress", "automatic_optimization.optim_progress"):
         _zero_current(progress[f"epoch_loop.{name}"])
     progress["epoch_loop.batch_progress"]["is_last_batch"] = False
+    _set_drawn(progress, 0)
+
+
+def _set_drawn(progress: dict[str, Any], batches: int) -> None:
+    """Set the place in the epoch that a SiteLoader goes on from."""
+    for state in progress["state_dict"].get("combined_loader", []):
+        if "drawn" in state:
+            state["drawn"] = batches
 
 
 def _zero_current(progress: dict[str, Any]) -> None:

@@ -169,7 +169,7 @@ class SiteLoader(CombinedLoader):
     # Lightning stores this with a checkpoint. The order of a pass is known from its seed, so the position is enough:
     # a resumed epoch draws the batches before it again and drops them.
     def _state_dicts(self) -> list[dict[str, Any]]:
-        return [{"drawn": self._drawn_in_epoch}] if self._epoch and self._drawn_in_epoch else []
+        return [{"drawn": self._drawn_in_epoch if self._epoch else 0}]
 
     def _load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         self._resume_at = states[0]["drawn"] if states else 0

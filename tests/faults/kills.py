@@ -1,0 +1,225 @@
+"""Kills runs at random moments, resumes each until its end, and compares it with one that was never interrupted.
+
+    python tests/faults/kills.py                       # 30 kills of each variant, on real photographs where they are
+    python tests/faults/kills.py --kills 6 --only steps ddp
+
+Every other kill waits until a checkpoint is being written. The whole process group gets SIGKILL: no clean-up runs.
+"""
+
+import argparse
+import difflib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lit_dist.callbacks import newest_checkpoint
+from lit_dist.ledger import read_entries
+from lit_dist.verify import verify
+
+RUN = Path("runs/kills/version_0")
+TRANSFER = "{every_n_epochs: 1, validation: cycle, %s}"
+VARIANTS = {
+    "reset": TRANSFER % "optimizer_state: reset",
+    "carry": TRANSFER % "optimizer_state: carry",
+    "local": TRANSFER % "optimizer_state: local, order: shuffled",
+    "no_repeat": "{every_n_epochs: 2, order: no_repeat, validation: cycle}",
+    "steps": "{every_n_steps: 5, order: shuffled, optimizer_state: carry}",
+    "ddp": TRANSFER % "optimizer_state: carry",
+}
+"""The transfer callback's settings."""
+
+CONFIG = """
+seed_everything: 3
+model:
+  class_path: ImageClassifier
+  init_args:
+    backbone: shufflenet_v2_x0_5
+    num_classes: 2
+    dropout: 0.3
+    optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 0.001}}}}
+    lr_scheduler: {{class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {{T_max: 24}}}}
+data: {data}
+trainer:
+  max_epochs: {epochs}
+  accelerator: cpu
+  devices: {devices}
+  strategy: {strategy}
+  limit_train_batches: 8
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+  logger: {{class_path: CSVLogger, init_args: {{save_dir: runs, name: kills}}}}
+  callbacks:
+    - {{class_path: CyclicalWeightTransfer, init_args: {transfer}}}
+    - {{class_path: ModelCheckpoint, init_args: {{monitor: val_loss, filename: best, enable_version_counter: false}}}}
+    - {{class_path: EarlyStopping, init_args: {{monitor: val_loss, patience: 50}}}}
+checkpoint: {{every_n_steps: 3}}
+"""
+
+
+@dataclass
+class Outcome:
+    """What a run left: all that must not depend on interruptions."""
+
+    sha256: str
+    visits: list[tuple[int, str, str, str]]
+    metrics: str
+    best: str
+    kills: int = 0
+    while_writing: int = 0
+    starts: list[str] = field(default_factory=list)
+
+
+def config(variant: str, photographs: Path | None) -> str:
+    """The configuration of a variant."""
+    if photographs is not None:
+        data = f"{{class_path: FundusDataModule, init_args: {{root: {photographs}, task: referable, sites: 3, size: 64,"
+    else:
+        data = "{class_path: PhantomDataModule, init_args: {patients: 120, sites: 3, size: 64,"
+    augmented = "augmentation: {class_path: Augmentation}, batch_size: 8, num_workers: 2}}"
+    ddp = variant == "ddp"
+    epochs = 4 if variant == "steps" else 12
+    return CONFIG.format(
+        data=f"{data} {augmented}", transfer=VARIANTS[variant], epochs=epochs,
+        devices=2 if ddp else 1, strategy="ddp" if ddp else "auto",
+    )  # fmt: skip
+
+
+def start(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
+    """Start ``lit-dist fit`` in a process group of its own."""
+    command = [sys.executable, "-m", "lit_dist", "fit", "--config", "config.yaml", *options]
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and its children at once."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def outcome(folder: Path) -> Outcome:
+    """Read what a finished run left, and verify its ledger."""
+    verify(folder / RUN)
+    entries = read_entries(folder / RUN / "ledger.jsonl")
+    visits = [(entry.visit, entry.site, entry.sha256_in, entry.sha256_out) for entry in entries]
+    best = sorted((folder / RUN / "checkpoints").glob("best*.ckpt"))
+    from lit_dist.baton import fingerprint, read_checkpoint
+
+    newest = newest_checkpoint(folder / RUN)
+    assert newest is not None
+    return Outcome(
+        sha256=fingerprint(read_checkpoint(newest)["state_dict"])[0],
+        visits=visits,
+        metrics=(folder / RUN / "metrics.csv").read_text(),
+        best=fingerprint(read_checkpoint(best[0])["state_dict"])[0],
+    )
+
+
+def wait_for(process: "subprocess.Popen[bytes]", folder: Path, chance: random.Random, writing: bool) -> bool:
+    """Wait for a random moment within the next visits; with ``writing``, for the writing of a checkpoint after it.
+
+    Returns:
+        Whether one was being written.
+    """
+    until = lines(folder) + chance.randint(0, 3)
+    while process.poll() is None and lines(folder) < until:
+        time.sleep(0.01)
+    until_then = time.monotonic() + chance.uniform(0, 8 if until == 0 else 1)
+    while process.poll() is None and time.monotonic() < until_then:
+        time.sleep(0.01)
+    while writing and process.poll() is None:
+        if any((folder / "runs").glob("kills/version_*/checkpoints/.*.partial")):
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+def lines(folder: Path) -> int:
+    """The number of visits on record."""
+    ledger = folder / RUN / "ledger.jsonl"
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+
+def interrupted(folder: Path, kills: int, chance: random.Random) -> Outcome:
+    """Run to the end, with so many kills on the way."""
+    done = while_writing = 0
+    starts = []
+    while True:
+        process = start(folder, "--resume")
+        hit = wait_for(process, folder, chance, done % 2 == 1) if done < kills else process.wait() < 0
+        if process.poll() is not None:
+            if process.returncode:
+                raise RuntimeError(f"exit {process.returncode}\n{(folder / 'output.txt').read_text()[-3000:]}")
+            break
+        kill(process)
+        done += 1
+        while_writing += hit
+        newest = newest_checkpoint(folder / RUN) if (folder / RUN).exists() else None
+        starts.append(newest.stem if newest else "nothing")
+    result = outcome(folder)
+    result.kills, result.while_writing, result.starts = done, while_writing, starts
+    return result
+
+
+def trial(
+    variant: str, kills: int, folder: Path, photographs: Path | None, chance: random.Random, each: int = 6
+) -> Iterator[Outcome]:
+    """Compare interrupted runs with an unbroken one, until there were so many kills.
+
+    Yields:
+        Each interrupted run's outcome.
+
+    Raises:
+        AssertionError: If one differs.
+    """
+    unbroken = folder / "unbroken"
+    unbroken.mkdir(parents=True)
+    (unbroken / "config.yaml").write_text(config(variant, photographs))
+    process = start(unbroken)
+    assert process.wait() == 0, (unbroken / "output.txt").read_text()[-3000:]
+    expected = outcome(unbroken)
+    done = number = 0
+    while done < kills:
+        here = folder / f"run_{number}"
+        here.mkdir()
+        shutil.copy(unbroken / "config.yaml", here)
+        got = interrupted(here, min(each, kills - done), chance)
+        for what in ("sha256", "visits", "best", "metrics"):
+            ours, theirs = str(getattr(got, what)), str(getattr(expected, what))
+            difference = "\n".join(list(difflib.unified_diff(theirs.splitlines(), ours.splitlines()))[:20])
+            assert ours == theirs, f"{variant}: another {what}, went on from {got.starts}\n{difference}"
+        done, number = done + got.kills, number + 1
+        yield got
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    photographs = Path(os.environ.get("LIT_DIST_DATA", "../shared/data")).resolve() / "fundus_eyepacs_400"
+    os.environ.update(OMP_NUM_THREADS="1", WANDB_MODE="disabled")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("XDG_CACHE_HOME", f"{folder}/cache")
+        for variant in options.only:
+            kills = while_writing = runs = 0
+            there = photographs if photographs.exists() else None
+            for got in trial(variant, options.kills, Path(folder) / variant, there, random.Random(options.seed)):
+                kills, while_writing, runs = kills + got.kills, while_writing + got.while_writing, runs + 1
+                print(variant, "equal after kills; went on from:", ", ".join(got.starts), flush=True)
+            print(f"{variant}: {kills} kills in {runs} runs, {while_writing} while a checkpoint was written: all equal")
+
+
+if __name__ == "__main__":
+    main()
