@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
@@ -49,12 +50,15 @@ class RunCheckpoint(Checkpoint):
         self.keep = keep
         self._saved = (0, 0)  # visits or epochs that had ended, and optimizer steps, when the last one was written
         self._stopped = False
+        self._late = False  # a Timer's time is up, and the state not yet saved
+        self._closed = False
         self._terminated = False
         self._handler: Any = None
         self._generators: list[torch.Tensor] = []  # as they were before a validation, to repeat it from
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._late = self._closed = False
         self._listen()
         go_on(trainer)
         if trainer.global_step == 0:
@@ -67,7 +71,8 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._generators = []
-        self._save_if_due(trainer)
+        if _transfer(trainer) is not None:  # else a loader may yet draw from torch's generators before the first batch
+            self._save_if_due(trainer)
 
     # The end of a batch would be too early: its metrics are logged after it, and a resumed run would lack them. And
     # while gradients wait for their step nothing can be saved, since they are in no checkpoint.
@@ -83,6 +88,9 @@ class RunCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._generators = _get_generators()
+        if trainer.should_stop and not self._closed and _out_of_time(trainer):
+            # Lightning would end the epoch here, as if it were whole.
+            trainer.should_stop, self._late = False, True
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,7 +115,8 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stopped = trainer.should_stop and not _out_of_time(trainer)
-        self._save(trainer)
+        if not self._closed:
+            self._save(trainer)
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -122,15 +131,15 @@ class RunCheckpoint(Checkpoint):
     def _save_if_due(self, trainer: Trainer) -> None:
         ended, step = self._progress(trainer)
         every = self.every_n_steps
-        if ended > self._saved[0] or (every and step // every > self._saved[1] // every):
+        if self._late or ended > self._saved[0] or (every and step // every > self._saved[1] // every):
             self._save(trainer)
+        if self._late:
+            trainer.should_stop, self._late, self._closed = True, False, True
         self._end_if_told(trainer)
 
     def _progress(self, trainer: Trainer) -> tuple[int, int]:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, WeightTransfer):
-                return callback.visits_ended, trainer.global_step
-        return trainer.current_epoch, trainer.global_step
+        transfer = _transfer(trainer)
+        return (trainer.current_epoch if transfer is None else transfer.visits_ended), trainer.global_step
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
@@ -207,12 +216,18 @@ def newest_checkpoint(run: str | Path) -> Path | None:
         try:
             read_checkpoint(path, with_tensors=False)
         except InputError as damage:
+            rank_zero_warn(f"{damage}; it is passed over")
             error = error or damage
         else:
             return path
     if error is not None:
         raise error
     return None
+
+
+def _transfer(trainer: Trainer) -> WeightTransfer | None:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, WeightTransfer)), None)
 
 
 def _out_of_time(trainer: Trainer) -> bool:

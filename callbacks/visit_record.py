@@ -163,8 +163,11 @@ class VisitRecord:
 
 
 def _weights(trainer: Trainer) -> tuple[str, int]:
-    # Every process takes part, since a sharded strategy gathers the weights here.
-    return fingerprint(trainer.strategy.lightning_module_state_dict())
+    # Every process takes part, since a sharded strategy gathers the weights here. What counts is the first one's: until
+    # the next step the buffers of the others may differ, and no checkpoint has them.
+    state = trainer.strategy.lightning_module_state_dict()
+    sha256, size = trainer.strategy.broadcast(fingerprint(state) if trainer.is_global_zero else ("", 0))
+    return sha256, size
 
 
 def _learning_rates(trainer: Trainer) -> list[float]:

@@ -324,7 +324,7 @@ class WeightTransfer(Callback, ABC):
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._source is not None
-        if self._visit_ends_with_the_epoch():  # where the length of the epoch was not known
+        if trainer.is_last_batch and self._visit_ends_with_the_epoch():  # where the epoch's length was not known
             self._end_visit()
         self._record.write(trainer)
         following = self._stretches(trainer.current_epoch + 1)

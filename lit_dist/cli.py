@@ -154,10 +154,7 @@ def main(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
     # Each command writes into a folder of its own, so this is always so when a checkpoint is used.
     warnings.filterwarnings("ignore", message="The dirpath has changed from", category=UserWarning)
-    # The order of the images in the middle of an epoch is known from its seed, which Lightning cannot know.
-    warnings.filterwarnings(
-        "ignore", message="You're resuming from a checkpoint that ended before", category=UserWarning
-    )
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty", category=UserWarning)
     sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:

@@ -84,7 +84,7 @@ def go_on(trainer: Trainer) -> None:
 
 def _past_restart(trainer: Trainer) -> bool:
     batch = trainer.fit_loop.epoch_loop.batch_progress.state_dict()
-    return batch["current"]["ready"] == 0 or batch["total"]["ready"] > batch["total"]["started"]
+    return bool(batch["current"]["ready"] == 0 or batch["total"]["ready"] > batch["total"]["started"])
 
 
 def _validation_due(trainer: Trainer) -> bool:

@@ -1,11 +1,14 @@
 """SiteLoader: one training loader a site, drawn from one site at a time."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from lightning.fabric.utilities.data import sized_len
-from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
+from torch import Generator
+from torch.utils.data import DataLoader, IterableDataset
 
 from lit_dist.epoch_plan import Stretch
 from lit_dist.errors import InputError
@@ -173,6 +176,20 @@ class SiteLoader(CombinedLoader):
 
     def _load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         self._resume_at = states[0]["drawn"] if states else 0
+        # Lightning cannot know that our epoch goes on where it was left.
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
+        if self._resume_at:
+            self._warn_of_other_loaders()
+
+    def _warn_of_other_loaders(self) -> None:
+        for site in dict.fromkeys(stretch.site for stretch in self.plan()):
+            dataset = getattr(self.loaders[site], "dataset", None)
+            if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
+                rank_zero_warn(
+                    "The fit goes on in the middle of an epoch, and the batches before are drawn again and dropped. The"
+                    f" loader of site {site!r} is no DataLoader over a dataset with indices: only if it gives the same"
+                    " batches each time does the run equal one that was never interrupted."
+                )
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
@@ -214,11 +231,16 @@ class SiteLoader(CombinedLoader):
 
 
 def _seed_samplers(loader: object, seed: int) -> None:
-    for holder in (loader, getattr(loader, "batch_sampler", None)):
-        sampler = getattr(holder, "sampler", None)
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    samplers = [getattr(holder, "sampler", None) for holder in (loader, batch_sampler)]
+    for sampler in samplers:
         seed_pass = getattr(sampler, "seed_pass", None) or getattr(sampler, "set_epoch", None)
         if callable(seed_pass):
             seed_pass(seed)
+    for holder in (loader, batch_sampler, *samplers):
+        generator = getattr(holder, "generator", None)
+        if isinstance(generator, Generator):
+            generator.manual_seed(seed)
 
 
 def _check(loaders: Mapping[str, Iterable[Any]]) -> None:

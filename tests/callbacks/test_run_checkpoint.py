@@ -1,0 +1,307 @@
+"""RunCheckpoint, and what a resumed fit must share with an unbroken one: weights, validations, rates and logs."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lit_dist import InputError, SafetensorsCheckpointIO
+from lit_dist.baton import fingerprint
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, newest_checkpoint
+from lit_dist.callbacks.csv_rows import put_back, set_aside
+from small import SmallData, SmallModule, trainer
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Checkpoint directory .* exists and is not empty",
+    "ignore:You're resuming from a checkpoint that ended before",
+)
+
+
+class Traced(SmallModule):
+    """Notes each step with its rate, and each validation."""
+
+    def __init__(self, scheduler: str = "cosine", interval: str = "epoch") -> None:
+        super().__init__()
+        self.scheduler, self.interval = scheduler, interval
+        self.trace: list[tuple[Any, ...]] = []
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        self.trace.append((self.visited[-1], self.rows[-1], rate, batch_idx))
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self.trace.append(("validation", self.trainer.current_epoch))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
+        scheduler = {
+            "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20),
+            "plateau": lambda: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5),
+        }[self.scheduler]()
+        return [optimizer], [{"scheduler": scheduler, "interval": self.interval, "monitor": "val_loss"}]
+
+
+class Everywhere(Callback):
+    """Writes a checkpoint in every hook of a fit, and notes how much was traced by then."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved: list[tuple[Path, int]] = []
+
+    def save(self, hook: str, trainer: pl.Trainer) -> None:
+        if trainer.sanity_checking:
+            return
+        path = self.folder / f"{len(self.saved):03d}_{hook}.ckpt"
+        trainer.save_checkpoint(path, weights_only=False)
+        self.saved.append((path, len(trainer.lightning_module.trace)))  # type: ignore[arg-type]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.save("epoch_start", trainer)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.save("batch_start", trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.save("batch_end", trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.save("validation_start", trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.save("validation_batch_end", trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.save("epoch_end", trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.save("end", trainer)
+
+
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = {
+    "epochs": ({"every_n_epochs": 1}, {"check_val_every_n_epoch": 2}, {}),
+    "two epochs, local": ({"every_n_epochs": 2, "optimizer_state": "local"}, {}, {}),
+    "steps, carry": ({"every_n_steps": 3, "optimizer_state": "carry", "order": "shuffled"}, {"max_epochs": 3}, {}),
+    "validation within": ({"every_n_epochs": 1}, {"val_check_interval": 0.5}, {}),
+    "by steps": ({"every_n_steps": 2}, {"max_epochs": 3, "check_val_every_n_epoch": None, "val_check_interval": 4}, {}),
+    "max_steps": ({"every_n_epochs": 1}, {"max_epochs": -1, "max_steps": 21}, {}),
+    "plateau by epochs": ({"every_n_epochs": 1, "optimizer_state": "carry"}, {}, {"scheduler": "plateau"}),
+    "schedule by steps": ({"every_n_epochs": 1}, {}, {"interval": "step"}),
+}
+
+
+def run(folder: Path, settings: str, *callbacks: Callback, path: Path | None = None) -> Traced:
+    transfer, options, model = SETTINGS[settings]
+    pl.seed_everything(0, verbose=False)
+    module = Traced(**model)
+    plugin = SafetensorsCheckpointIO()
+    callbacks = (CyclicalWeightTransfer(**transfer), *callbacks)
+    fitting = trainer(*callbacks, plugins=[plugin], default_root_dir=folder, num_sanity_val_steps=1, **options)
+    fitting.fit(module, SmallData(), ckpt_path=path)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_fit_goes_on_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_path: Path) -> None:
+    saves = Everywhere(tmp_path)
+    unbroken = run(tmp_path / "unbroken", settings, saves)
+    expected = fingerprint(unbroken.state_dict())
+    for path, traced in saves.saved:
+        if settings == "plateau by epochs" and path.stem.endswith("epoch_end"):
+            continue  # Lightning looks at the metric after this hook, and no checkpoint has it
+        resumed = run(tmp_path / path.stem, settings, path=path)
+        assert fingerprint(resumed.state_dict()) == expected, path.stem
+        assert resumed.trace == unbroken.trace[traced:], path.stem
+
+
+@pytest.mark.parametrize("settings", ["two epochs, local", "steps, carry", "max_steps"])
+def test_run_checkpoint_leaves_the_newest_whole_visits(settings: str, tmp_path: Path) -> None:
+    unbroken = run(tmp_path, settings, RunCheckpoint(keep=3))
+    kept = sorted(tmp_path.glob("checkpoints/*"))
+    assert len(kept) == 3
+    newest = newest_checkpoint(tmp_path)
+    assert newest == kept[-1]
+    for path in kept:
+        resumed = run(tmp_path, settings, RunCheckpoint(), path=path)
+        assert fingerprint(resumed.state_dict()) == fingerprint(unbroken.state_dict())
+
+
+# -- logs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transfer", [{"every_n_epochs": 1}, {"every_n_steps": 2}])
+def test_a_csv_log_has_each_row_once(transfer: dict[str, int], tmp_path: Path) -> None:
+    def fit(version: str, path: Path | None = None, rows: int = 0) -> str:
+        pl.seed_everything(0, verbose=False)
+        logger = CSVLogger(tmp_path, name="", version=version)
+        if path is not None:
+            set_aside(tmp_path / version)
+            put_back(logger, rows)
+        callbacks = [CyclicalWeightTransfer(**transfer), RunCheckpoint(every_n_steps=1, keep=100)]  # type: ignore[arg-type]
+        fitting = trainer(*callbacks, logger=logger, log_every_n_steps=1, max_epochs=3, enable_checkpointing=True)
+        fitting.fit(Traced(), SmallData(), ckpt_path=path, weights_only=True)
+        return (tmp_path / version / "metrics.csv").read_text()
+
+    whole = fit("whole")
+    for path in sorted((tmp_path / "whole" / "checkpoints").glob("*")):
+        rows = torch.load(path, weights_only=True)["logs"]["rows"][0]
+        (tmp_path / path.stem).mkdir()
+        (tmp_path / path.stem / "metrics.csv").write_text(whole)  # it had gone on, and was killed after later rows
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lightning.fabric.loggers.csv_logs.rank_zero_warn", lambda *_: None)
+            assert fit(path.stem, path, rows) == whole, path.stem
+
+
+def test_rows_outlast_a_kill_while_they_are_put_back(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("a,step\n1.0,0\n2.0,1\n")
+    set_aside(tmp_path)
+    (tmp_path / "metrics.csv").write_text("a,step\n")  # killed here
+    set_aside(tmp_path)
+    (tmp_path / "metrics.csv").unlink()
+    with pytest.warns(UserWarning, match="exists and is not empty"):
+        put_back(CSVLogger(tmp_path.parent, name="", version=tmp_path.name), 2)
+    assert (tmp_path / "metrics.csv").read_text().split() == ["a,step", "1.0,0", "2.0,1"]
+
+
+# -- ends --------------------------------------------------------------------------------------------------------------
+
+
+class Tell(Callback):
+    """Sends SIGTERM to the process in some hook."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        self.step = step
+        setattr(self, hook, self.tell)
+
+    def tell(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and not trainer.sanity_checking:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("step", [3, 4, 10, 14])
+@pytest.mark.parametrize(
+    "hook", ["on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_validation_batch_end",
+             "on_train_epoch_end", "on_train_epoch_start"]
+)  # fmt: skip
+def test_sigterm_saves_the_state_and_ends_the_fit(hook: str, step: int, tmp_path: Path) -> None:
+    unbroken = run(tmp_path / "unbroken", "epochs")
+    try:
+        run(tmp_path, "epochs", Tell(hook, step), RunCheckpoint())
+    except SIGTERMException:
+        path = newest_checkpoint(tmp_path)
+        assert path is not None
+        assert int(path.stem.removeprefix("step_")) in (step, step + 1)
+        resumed = run(tmp_path, "epochs", RunCheckpoint(), path=path)
+        assert fingerprint(resumed.state_dict()) == fingerprint(unbroken.state_dict())
+    else:
+        assert hook.startswith(("on_validation", "on_train_epoch")), "only hooks that do not run at this step"
+        assert (hook, step) not in {("on_validation_start", 10), ("on_train_epoch_end", 4), ("on_train_epoch_start", 4)}
+    assert getattr(signal.getsignal(signal.SIGTERM), "__func__", None) is not RunCheckpoint._told
+
+
+def test_a_run_that_ended_by_itself_is_not_gone_on_with(tmp_path: Path) -> None:
+    stop = lambda: EarlyStopping("val_loss", patience=1, min_delta=10.0)  # noqa: E731
+    stopped = run(tmp_path, "two epochs, local", stop(), RunCheckpoint())
+    resumed = run(tmp_path, "two epochs, local", stop(), RunCheckpoint(), path=newest_checkpoint(tmp_path))
+    assert resumed.trace == []
+    assert fingerprint(resumed.state_dict()) == fingerprint(stopped.state_dict())
+
+
+def test_a_run_that_ran_out_of_time_is_gone_on_with(tmp_path: Path) -> None:
+    class Out(Timer):
+        def time_remaining(self, stage: str = "train") -> float:
+            return -1.0 if self._left == 0 else 1.0
+
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            self._left -= 1
+            trainer.should_stop = self._left <= 0
+
+    def timer(left: int) -> Out:
+        out = Out(duration={"days": 1})
+        out._left = left
+        return out
+
+    unbroken = run(tmp_path / "unbroken", "epochs")
+    run(tmp_path, "epochs", timer(7), RunCheckpoint())
+    resumed = run(tmp_path, "epochs", timer(1000), RunCheckpoint(), path=newest_checkpoint(tmp_path))
+    assert fingerprint(resumed.state_dict()) == fingerprint(unbroken.state_dict())
+
+
+def test_a_finished_run_can_be_made_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = run(tmp_path / "long", "epochs")
+    monkeypatch.setitem(SETTINGS, "short", (SETTINGS["epochs"][0], {"max_epochs": 3, "check_val_every_n_epoch": 2}, {}))
+    run(tmp_path, "short", RunCheckpoint())
+    resumed = run(tmp_path, "epochs", RunCheckpoint(), path=newest_checkpoint(tmp_path))
+    assert fingerprint(resumed.state_dict()) == fingerprint(long.state_dict())
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    run(tmp_path, "epochs", RunCheckpoint())
+    old, new = sorted(tmp_path.glob("checkpoints/*"))
+    new.write_bytes(new.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=f"{new.name} is damaged.*passed over"):
+        assert newest_checkpoint(tmp_path) == old
+    old.write_bytes(b"")
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(InputError, match=new.name):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, written = os.pwrite, []
+
+    def full(descriptor: int, content: bytes, offset: int) -> int:
+        written.append(len(content))
+        if len(written) > 30:
+            raise OSError(28, "No space left on device")
+        return whole(descriptor, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(InputError, match=r"step_.*No space left on device; free some space in .*checkpoints"):
+        run(tmp_path, "epochs", RunCheckpoint())
+    monkeypatch.undo()
+    assert not list(tmp_path.glob("checkpoints/.*"))
+    resumed = run(tmp_path, "epochs", RunCheckpoint(), path=newest_checkpoint(tmp_path))
+    assert fingerprint(resumed.state_dict()) == fingerprint(run(tmp_path / "unbroken", "epochs").state_dict())
+
+
+def test_it_works_without_a_transfer(tmp_path: Path) -> None:
+    def fit(folder: Path, *callbacks: Callback, path: Path | None = None) -> str:
+        pl.seed_everything(0, verbose=False)
+        module = Traced()
+        fitting = trainer(*callbacks, RunCheckpoint(keep=9), default_root_dir=folder, enable_checkpointing=True)
+        one = SmallData([6], shuffle=False).train_dataloader()["a"]
+        fitting.fit(module, one, SmallData().val_dataloader(), ckpt_path=path, weights_only=True)
+        return fingerprint(module.state_dict())[0]
+
+    unbroken = fit(tmp_path)
+    kept = sorted(tmp_path.glob("checkpoints/*"))
+    assert len(kept) == 6
+    assert {fit(tmp_path / path.stem, path=path) for path in kept} == {unbroken}, "dropout goes on as it would have"
+
+
+@pytest.mark.parametrize("arguments", [{"keep": 0}, {"every_n_steps": 0}, {"every_n_steps": -1}])
+def test_impossible_arguments_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="count from 1"):
+        RunCheckpoint(**arguments)
+
+
+def test_the_best_model_so_far_is_known_after_a_resumption(tmp_path: Path) -> None:
+    best = lambda: ModelCheckpoint(tmp_path / "best", monitor="val_loss", mode="max")  # noqa: E731
+    run(tmp_path, "epochs", best(), RunCheckpoint(keep=9))
+    first = sorted(tmp_path.glob("checkpoints/*"))[-2]
+    model = best()
+    run(tmp_path, "epochs", model, RunCheckpoint(), path=first)
+    assert Path(model.best_model_path).exists()
+    assert len(list((tmp_path / "best").glob("*"))) == 1
