@@ -3,6 +3,14 @@
 from lit_dist.callbacks.cyclical import CyclicalWeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint, newest_checkpoint
+from lit_dist.callbacks.single import SingleWeightTransfer
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 
-__all__ = ["CyclicalWeightTransfer", "PredictionWriter", "RunCheckpoint", "WeightTransfer", "newest_checkpoint"]
+__all__ = [
+    "CyclicalWeightTransfer",
+    "PredictionWriter",
+    "RunCheckpoint",
+    "SingleWeightTransfer",
+    "WeightTransfer",
+    "newest_checkpoint",
+]

@@ -17,6 +17,7 @@ from typing_extensions import override
 from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks.csv_rows import saved_rows
 from lit_dist.callbacks.weight_transfer import WeightTransfer
+from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
 from lit_dist.files import PARTIAL
 from lit_dist.lightning_internals import go_on, make_resumable
@@ -32,14 +33,16 @@ class RunCheckpoint(Checkpoint):
     and goes on with ``--resume``; elsewhere pass ``ckpt_path=newest_checkpoint(folder)`` to ``fit``. When the process
     is told to end (SIGTERM, as clusters do before they take a machine away), it writes one more and ends the fit.
 
-    Add it after the ``ModelCheckpoint`` callbacks, so that it knows of their best model.
+    Add it after the ``ModelCheckpoint`` callbacks, so that it knows of their best model, and give the Trainer the
+    plugin ``SafetensorsCheckpointIO``.
 
     Args:
         every_n_steps: Write one after so many optimizer steps, too.
         keep: How many to keep.
 
     Raises:
-        InputError: If an argument is not positive, or a checkpoint cannot be written; the last one is then untouched.
+        InputError: If an argument is not positive, the plugin is missing, or a checkpoint cannot be written; the last
+            one is then untouched.
         SIGTERMException: After the last checkpoint, when the process was told to end.
     """
 
@@ -55,6 +58,13 @@ class RunCheckpoint(Checkpoint):
         self._terminated = False
         self._handler: Any = None
         self._generators: list[torch.Tensor] = []  # as they were before a validation, to repeat it from
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, SafetensorsCheckpointIO):
+            raise InputError(
+                "RunCheckpoint needs checkpoints without pickle: Trainer(plugins=[SafetensorsCheckpointIO()])"
+            )
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -115,6 +115,26 @@ class WeightTransfer(Callback, ABC):
         given = {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
         return {"class": type(self).__qualname__, **given, "sites": self.sites, "seed": run_seed(self.seed)}
 
+    def make_plan(self, itinerary: Itinerary) -> EpochPlan:
+        """Which visits the trainer's epochs are made of; a heuristic whose visits vary in length overrides it.
+
+        Args:
+            itinerary: Which site is visited when.
+        """
+        return EpochPlan(itinerary, self.every_n_epochs, self.every_n_steps, run_seed(self.seed))
+
+    def begin_run(self) -> None:
+        """Forget an earlier run."""
+        self._record, self._states = VisitRecord(), OptimizerStates(self.optimizer_state)
+        self._divergence = Divergence(self.on_divergence)
+
+    def before_hand_over(self, pl_module: LightningModule) -> None:
+        """Called when a visit ends, before its weights are hashed and handed on.
+
+        Args:
+            pl_module: The module, whose weights may be changed.
+        """
+
     @property
     def state_key(self) -> str:
         """Tells this callback's state in a checkpoint from that of another."""
@@ -155,8 +175,7 @@ class WeightTransfer(Callback, ABC):
         if len(loader.sites) < 2:
             raise InputError(f"there is only the site {loader.sites[0]!r}; a transfer needs at least two sites")
         self.sites = loader.sites
-        itinerary = self.itinerary(loader.sites)
-        self._plan = EpochPlan(itinerary, self.every_n_epochs, self.every_n_steps, run_seed(self.seed))
+        self._plan = self.make_plan(self.itinerary(loader.sites))
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._set_validation()
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
@@ -196,8 +215,7 @@ class WeightTransfer(Callback, ABC):
         go_on(trainer)
         self._check_interval()
         if trainer.global_step == 0:  # a new run, though the callback may have served another before
-            self._record, self._states = VisitRecord(), OptimizerStates(self.optimizer_state)
-            self._divergence = Divergence(self.on_divergence)
+            self.begin_run()
         self._record.open_ledger(trainer, self.settings())
         if self._divergence.skipping:  # so it was when the checkpoint was written
             self._divergence.idle(trainer)
@@ -298,6 +316,7 @@ class WeightTransfer(Callback, ABC):
         visit = self._record.visit
         if visit is None or self._record.ended:
             return
+        self.before_hand_over(self._trainer.lightning_module)
         self._record.end(self._trainer, "skipped" if self._divergence.skipping else "trained")
         self._divergence.end()
         following = self._plan.itinerary.visit(visit.number + 1)

@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import dropout as drop
 
+from lit_dist import tensor_file
+from lit_dist.baton import read_checkpoint
 from lit_dist.errors import InputError
 
 # Their auxiliary heads are for a loss of their own, which nothing here computes.
@@ -65,8 +67,8 @@ def load_weights(network: nn.Module, name: str, path: Path) -> None:
     Args:
         network: What ``build_backbone`` returned.
         name: The network's name.
-        path: A ``.safetensors`` file, or one that ``torch.load`` reads with ``weights_only``; tensors under
-            torchvision's names, or those of an ``ImageClassifier``'s checkpoint.
+        path: A checkpoint, a ``.safetensors`` file, or one that ``torch.load`` reads with ``weights_only``; tensors
+            under torchvision's names, or those of an ``ImageClassifier``.
 
     Raises:
         InputError: If the file is missing or unreadable, or does not hold this network's weights.
@@ -97,6 +99,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"there is no file of weights at {path}")
+    if tensor_file.is_ours(path):
+        weights: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
+        return weights
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -105,7 +110,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} cannot be read as weights: {error}") from None
     except Exception as error:  # the unpickler's own class, which says at length how to switch its check off
         raise InputError(f"{path} holds more than tensors, so it was not read ({type(error).__name__})") from None
-    weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    found = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds no dictionary of tensors by name")
-    return dict(weights)
+    return dict(found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import lightning.pytorch as pl
 import torch
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
 from lit_dist.backbone import build_backbone, load_weights
+from lit_dist.baton import check_weights, read_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.metrics import METRICS, SiteReport, print_reports
 
@@ -34,7 +35,7 @@ class ImageClassifier(pl.LightningModule):
     Args:
         backbone: The name of a torchvision classification network.
         num_classes: The number of classes.
-        weights: A file with weights to begin with (safetensors, or one that ``torch.load`` reads with
+        weights: A file with weights to begin with (a checkpoint, safetensors, or one that ``torch.load`` reads with
             ``weights_only``); None begins with random ones.
         dropout: The probability with which a feature before the last layer is dropped in training.
         label_smoothing: How much of each label is spread evenly over all classes in training.
@@ -84,6 +85,30 @@ class ImageClassifier(pl.LightningModule):
         if weights is not None:
             load_weights(self.backbone, backbone, Path(weights))
         self._reports: dict[str, SiteReport] = {}
+
+    @classmethod
+    @override
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Make the model of a checkpoint.
+
+        Args:
+            checkpoint_path: The file, as ``SafetensorsCheckpointIO`` writes it.
+            **kwargs: Arguments that are to differ from those that the model of the checkpoint had.
+
+        Raises:
+            InputError: If the file cannot be read, or the weights do not fit.
+        """
+        checkpoint = read_checkpoint(checkpoint_path)
+        settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+        model = cls(**{**settings, **kwargs})
+        check_weights(checkpoint["state_dict"], model.state_dict(), checkpoint_path)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        path = self._trainer.ckpt_path if self._trainer is not None else None
+        check_weights(checkpoint["state_dict"], self.state_dict(), path or "the checkpoint")
 
     @override
     def forward(self, images: Tensor) -> Tensor:
@@ -160,7 +185,8 @@ class ImageClassifier(pl.LightningModule):
         reports = {name: report.compute() for name, report in self._reports.items()}
         self._reports.clear()
         for name, values in reports.items():
-            self.log_dict({f"{stage}_{metric}{name}": value for metric, value in values.items()})
+            # The values are those of all processes already; sync_dist only tells Lightning so.
+            self.log_dict({f"{stage}_{metric}{name}": value for metric, value in values.items()}, sync_dist=True)
         if self.trainer.state.fn != "fit":
             if self.trainer.is_global_zero:
                 rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_dist import InputError, SafetensorsCheckpointIO
+from lit_dist import InputError, SafetensorsCheckpointIO, read_checkpoint
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, newest_checkpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
@@ -155,7 +155,7 @@ def test_a_csv_log_has_each_row_once(transfer: dict[str, int], tmp_path: Path) -
 
     whole = fit("whole")
     for path in sorted((tmp_path / "whole" / "checkpoints").glob("*")):
-        rows = torch.load(path, weights_only=True)["logs"]["rows"][0]
+        rows = read_checkpoint(path)["logs"]["rows"][0]
         (tmp_path / path.stem).mkdir()
         (tmp_path / path.stem / "metrics.csv").write_text(whole)  # it had gone on, and was killed after later rows
         with pytest.MonkeyPatch.context() as patch:
@@ -289,6 +289,11 @@ def test_it_works_without_a_transfer(tmp_path: Path) -> None:
     kept = sorted(tmp_path.glob("checkpoints/*"))
     assert len(kept) == 6
     assert {fit(tmp_path / path.stem, path=path) for path in kept} == {unbroken}, "dropout goes on as it would have"
+
+
+def test_it_wants_checkpoints_without_pickle() -> None:
+    with pytest.raises(InputError, match=r"plugins=\[SafetensorsCheckpointIO"):
+        trainer(RunCheckpoint(), plugins=[]).fit(SmallModule(), SmallData())
 
 
 @pytest.mark.parametrize("arguments", [{"keep": 0}, {"every_n_steps": 0}, {"every_n_steps": -1}])

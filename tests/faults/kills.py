@@ -32,6 +32,7 @@ VARIANTS = {
     "local": TRANSFER % "optimizer_state: local, order: shuffled",
     "no_repeat": "{every_n_epochs: 2, order: no_repeat, validation: cycle}",
     "steps": "{every_n_steps: 5, order: shuffled, optimizer_state: carry}",
+    "swt": "{monitor: val_loss, patience: 1, max_epochs_per_site: 4}",
     "ddp": TRANSFER % "optimizer_state: carry",
 }
 """The transfer callback's settings."""
@@ -58,7 +59,7 @@ trainer:
   enable_model_summary: false
   logger: {{class_path: CSVLogger, init_args: {{save_dir: runs, name: kills}}}}
   callbacks:
-    - {{class_path: CyclicalWeightTransfer, init_args: {transfer}}}
+    - {{class_path: {kind}, init_args: {transfer}}}
     - {{class_path: ModelCheckpoint, init_args: {{monitor: val_loss, filename: best, enable_version_counter: false}}}}
     - {{class_path: EarlyStopping, init_args: {{monitor: val_loss, patience: 50}}}}
 checkpoint: {{every_n_steps: 3}}
@@ -84,11 +85,13 @@ def config(variant: str, photographs: Path | None) -> str:
         data = f"{{class_path: FundusDataModule, init_args: {{root: {photographs}, task: referable, sites: 3, size: 64,"
     else:
         data = "{class_path: PhantomDataModule, init_args: {patients: 120, sites: 3, size: 64,"
-    augmented = "augmentation: {class_path: Augmentation}, batch_size: 8, num_workers: 2}}"
     ddp = variant == "ddp"
+    workers = 0 if ddp else 2  # a process that speaks gloo may hang when it forks, with plain Lightning too
+    augmented = f"augmentation: {{class_path: Augmentation}}, batch_size: 8, num_workers: {workers}}}}}"
     epochs = 4 if variant == "steps" else 12
     return CONFIG.format(
         data=f"{data} {augmented}", transfer=VARIANTS[variant], epochs=epochs,
+        kind="SingleWeightTransfer" if variant == "swt" else "CyclicalWeightTransfer",
         devices=2 if ddp else 1, strategy="ddp" if ddp else "auto",
     )  # fmt: skip
 
@@ -98,6 +101,19 @@ def start(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "lit_dist", "fit", "--config", "config.yaml", *options]
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+
+
+def finished(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Wait for the end of a process.
+
+    Raises:
+        RuntimeError: If it failed. (Torch's gloo now and then aborts a process that is done, with plain Lightning too.)
+    """
+    process.wait()
+    output = (folder / "output.txt").read_text()
+    done = "`Trainer.fit` stopped" in output and "terminate called without an active exception" in output[-100:]
+    if process.returncode and not done:
+        raise RuntimeError(f"exit {process.returncode}\n{output[-3000:]}")
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
@@ -157,8 +173,7 @@ def interrupted(folder: Path, kills: int, chance: random.Random) -> Outcome:
         process = start(folder, "--resume")
         hit = wait_for(process, folder, chance, done % 2 == 1) if done < kills else process.wait() < 0
         if process.poll() is not None:
-            if process.returncode:
-                raise RuntimeError(f"exit {process.returncode}\n{(folder / 'output.txt').read_text()[-3000:]}")
+            finished(process, folder)
             break
         kill(process)
         done += 1
@@ -184,8 +199,7 @@ def trial(
     unbroken = folder / "unbroken"
     unbroken.mkdir(parents=True)
     (unbroken / "config.yaml").write_text(config(variant, photographs))
-    process = start(unbroken)
-    assert process.wait() == 0, (unbroken / "output.txt").read_text()[-3000:]
+    finished(start(unbroken), unbroken)
     expected = outcome(unbroken)
     done = number = 0
     while done < kills:

@@ -11,6 +11,9 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from lit_dist import SafetensorsCheckpointIO
+from lit_dist.callbacks import RunCheckpoint
+
 SIZES = {"a": 4, "b": 6, "c": 2}
 """Batches of each site."""
 
@@ -87,7 +90,7 @@ class SmallData(pl.LightningDataModule):
 
 
 def trainer(*callbacks: Callback, **kwargs: Any) -> pl.Trainer:
-    """A quiet trainer on one CPU."""
+    """A quiet trainer on one CPU, which writes no pickles where a run is to be gone on with."""
     defaults: dict[str, Any] = {
         "max_epochs": 6,
         "accelerator": "cpu",
@@ -98,6 +101,8 @@ def trainer(*callbacks: Callback, **kwargs: Any) -> pl.Trainer:
         "num_sanity_val_steps": 0,
         "default_root_dir": Path.cwd(),
     }
+    if any(isinstance(callback, RunCheckpoint) for callback in callbacks):
+        defaults["plugins"] = [SafetensorsCheckpointIO()]
     return pl.Trainer(callbacks=list(callbacks), **{**defaults, **kwargs})
 
 
