@@ -107,8 +107,7 @@ class ImageClassifier(pl.LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        path = self._trainer.ckpt_path if self._trainer is not None else None
-        check_weights(checkpoint["state_dict"], self.state_dict(), path or "the checkpoint")
+        check_weights(checkpoint["state_dict"], self.state_dict(), self.trainer.ckpt_path or "the checkpoint")
 
     @override
     def forward(self, images: Tensor) -> Tensor:

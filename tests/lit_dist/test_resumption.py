@@ -1,0 +1,145 @@
+"""``lit-dist fit --resume``."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import wandb_reader
+import yaml
+
+from lit_dist.baton import fingerprint, read_checkpoint
+from lit_dist.callbacks import newest_checkpoint
+from lit_dist.cli import main
+from lit_dist.verify import verify
+
+FIT = [
+    "fit", "--config", "configs/phantom/cyclical.yaml", "--data.patients=40", "--data.size=32", "--data.sites=2",
+    "--data.batch_size=8", "--model.backbone=shufflenet_v2_x0_5", "--trainer.enable_progress_bar=false",
+    "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", "--model.dropout=0.3",
+]  # fmt: skip
+RUN = Path("runs/phantom/cyclical/version_0")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Checkpoint directory .* exists and is not empty",
+    "ignore:You're resuming from a checkpoint that ended before",
+    "ignore:Experiment logs directory .* exists and is not empty",
+)
+
+
+def weights(run: Path = RUN) -> str:
+    path = newest_checkpoint(run)
+    assert path is not None
+    return fingerprint(read_checkpoint(path)["state_dict"])[0]
+
+
+def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    main([*FIT, "--trainer.max_epochs=6"])
+    expected, rows, visits = weights(), (RUN / "metrics.csv").read_text(), (RUN / "ledger.jsonl").read_text()
+    RUN.parent.rename("unbroken")
+
+    main([*FIT, "--trainer.max_epochs=2", "--resume"])
+    assert "There is no checkpoint to go on from in any run; this is a new run." in caplog.text
+    main([*FIT, "--trainer.max_epochs=4", "--resume", "--data.num_workers=2"])
+    main([*FIT, "--trainer.max_epochs=6", "--resume"])
+    assert [path.name for path in RUN.parent.iterdir()] == ["version_0"]
+    assert weights() == expected
+    assert (RUN / "metrics.csv").read_text() == rows
+    assert len((RUN / "ledger.jsonl").read_text().splitlines()) == len(visits.splitlines()) == 6
+    verify(RUN)
+    config = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert (config["trainer"]["max_epochs"], config["resume"], config["ckpt_path"]) == (6, False, None)
+
+    before = sorted(path.stat().st_mtime_ns for path in RUN.glob("checkpoints/*"))
+    main([*FIT, "--trainer.max_epochs=6", "--resume"])  # it has ended: nothing is to be done
+    assert sorted(path.stat().st_mtime_ns for path in RUN.glob("checkpoints/*")) == before
+    assert weights() == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--model.optimizer.lr=0.1", "model.init_args.optimizer.init_args.lr is 0.1, but it was 0.001"),
+        ("--data.batch_size=9", "data.init_args.batch_size is 9, but it was 8"),
+        ("--seed_everything=5", "seed_everything is 5, but it was 0"),
+        ("--trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches is 2, but it was 1"),
+    ],
+)
+def test_changed_settings_are_refused(change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*FIT, "--trainer.max_epochs=2"])
+    before = (RUN / "config.yaml").read_text()
+    with pytest.raises(SystemExit):
+        main([*FIT, "--trainer.max_epochs=4", "--resume", change])
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "leave --resume out" in shown
+    assert (RUN / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["test", *FIT[1:], "--resume"], "--resume goes on with a fit; test takes --ckpt_path"),
+        ([*FIT, "--resume", "--trainer.logger=true"], "--resume finds a run by the folder of its logger"),
+        ([*FIT, "--ckpt_path=none.ckpt"], "there is no checkpoint at none.ckpt"),
+    ],
+)
+def test_what_cannot_be_is_said(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for word in words if not word.startswith(("--model.backbone", "--model.dropout"))]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_without_loggers_is_found_in_its_folder() -> None:
+    options = ["--trainer.logger=false", "--trainer.default_root_dir=here"]
+    main([*FIT, *options, "--trainer.max_epochs=4"])
+    expected = weights(Path("here"))
+    options[1] = "--trainer.default_root_dir=there"
+    main([*FIT, *options, "--trainer.max_epochs=2"])
+    main([*FIT, *options, "--trainer.max_epochs=4", "--resume"])
+    assert weights(Path("there")) == expected
+    verify("there")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_command_with_its_state_saved() -> None:
+    words = [*FIT, "--trainer.max_epochs=30", "--data.num_workers=1", "--resume"]
+    with Path("output").open("w") as output:
+        process = subprocess.Popen([sys.executable, "-m", "lit_dist", *words], stdout=output, stderr=output)
+    while process.poll() is None and not (RUN / "ledger.jsonl").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143, Path("output").read_text()
+    assert "told to end (SIGTERM); the state is saved, and --resume goes on from it" in Path("output").read_text()
+    assert "Traceback" not in Path("output").read_text()
+    done = len((RUN / "ledger.jsonl").read_text().splitlines())
+    assert done < 30
+    main(words)
+    resumed = weights()
+    RUN.parent.rename("interrupted")
+    main(words)
+    assert weights() == resumed
+
+
+@pytest.mark.slow
+def test_a_tracked_run_keeps_its_id() -> None:
+    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    Path("tracked").mkdir()
+    track = ["--trainer.logger+=WandbLogger", "--trainer.logger.project=p", "--trainer.logger.save_dir=tracked"]
+    for epochs in (2, 4):
+        words = [*FIT, *track, f"--trainer.max_epochs={epochs}", "--resume"]
+        done = subprocess.run(
+            [sys.executable, "-m", "lit_dist", *words], env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+    files = sorted(Path("tracked/wandb").glob("offline-run-*/*.wandb"))
+    ids = {record.run.run_id for path in files for record in wandb_reader.records(path) if record.run.run_id}
+    assert len(ids) == 1
+    rows = [row for path in files for row in wandb_reader.history(path) if "train_loss" in row]
+    assert [row["visit"] for row in rows] == sorted(row["visit"] for row in rows)
+    assert {row["visit"] for row in rows} == {0, 1, 2, 3}
