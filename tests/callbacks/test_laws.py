@@ -1,8 +1,11 @@
-"""Laws 1 to 3 of the design: a visit is a pure function, only its site is read, and the hand-off is proved.
+"""Laws 1 to 5 of the design: a visit is a pure function, only its site is read, the hand-off is proved, nothing is
+unpickled, and interrupted equals unbroken.
 
 Each law is also broken here on purpose, to see that its check notices.
 """
 
+import pickle
+import random
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
-from lit_dist import seeding
+from lit_dist import InputError, seeding, tensor_file
 from lit_dist.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer, weight_transfer
-from small import SmallData, SmallModule, fit, inputs, ledger, loader
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, newest_checkpoint, weight_transfer
+from small import SmallData, SmallModule, fit, inputs, ledger, loader, trainer
 
 INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
 
@@ -98,6 +101,33 @@ def test_law_1_broken_by_a_loader_that_is_not_seeded_is_noticed(monkeypatch: pyt
     monkeypatch.setattr("lit_dist.site_loader.seeded", lambda _: torch.no_grad())
     assert same[0] == same[1]
     assert final(Noise(), max_epochs=3) != final(max_epochs=3)
+
+
+class FromTheWorker(Dataset[list[torch.Tensor]]):
+    """Augments by chance drawn from a state that lives in the worker process, as a copied generator does."""
+
+    def __init__(self, site: int, batches: int) -> None:
+        self.rows = inputs(site, batches)
+        self.chance = random.Random(0)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> list[torch.Tensor]:
+        row = self.rows[index].clone()
+        row[2] += self.chance.random()
+        return [row]
+
+
+def test_law_1_broken_by_an_augmentation_from_worker_state_is_noticed() -> None:
+    class Data(SmallData):
+        def train_dataloader(self) -> Any:
+            return {
+                "abc"[site]: DataLoader(FromTheWorker(site, size), batch_size=2, shuffle=True, **self.kwargs)
+                for site, size in enumerate(self.sizes)
+            }
+
+    assert final(data=Data(num_workers=1), max_epochs=3) != final(data=Data(num_workers=2), max_epochs=3)
 
 
 # -- law 2 -----------------------------------------------------------------------------------------------------------
@@ -191,3 +221,83 @@ def test_law_3_broken_by_other_weights_is_noticed(what: str) -> None:
     with pytest.raises(RuntimeError, match="visit 2 at 'c' does not start with the weights that visit 1 ended with"):
         fit(CyclicalWeightTransfer(every_n_epochs=1), Swap(what))
     assert [line["visit"] for line in ledger()] == [0, 1], "what was done before stays on record"
+
+
+class OwnModels(Callback):
+    """Breaks the hand-off as FLamby's cyclic strategy did: each site goes on with a model of its own."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, dict[str, torch.Tensor]] = {}
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        site = "abc"[trainer.current_epoch % 3]
+        if trainer.current_epoch == 0:
+            self.first = {name: value.clone() for name, value in module.state_dict().items()}
+        module.load_state_dict(self.models.get(site, self.first))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        site = "abc"[trainer.current_epoch % 3]
+        self.models[site] = {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_law_3_broken_by_a_model_of_each_sites_own_is_noticed() -> None:
+    with pytest.raises(RuntimeError, match="visit 1 at 'b' does not start with the weights that visit 0 ended with"):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), OwnModels())
+
+
+# -- law 4 -----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_that_a_run_leaves_is_a_pickle_and_reading_it_back_unpickles_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was pickled or unpickled")
+
+    for module, names in ((pickle, ("load", "loads", "dump", "dumps")), (torch, ("load", "save"))):
+        for name in names:
+            monkeypatch.setattr(module, name, refuse)
+    fit(CyclicalWeightTransfer(every_n_epochs=1, baton_dir="batons"), RunCheckpoint(), max_epochs=3)
+    path = newest_checkpoint(Path())
+    assert path is not None
+    run = trainer(CyclicalWeightTransfer(every_n_epochs=1), RunCheckpoint(), max_epochs=6)
+    run.fit(SmallModule(), SmallData(), ckpt_path=path)
+    left = [path for path in Path().rglob("*") if path.is_file() and path.name != "ledger.jsonl"]
+    assert {path.suffix for path in left} == {".ckpt", ".baton"}
+    assert all(tensor_file.is_ours(path) for path in left)
+
+
+def test_law_4_broken_by_lightnings_own_checkpoints_is_noticed() -> None:
+    with pytest.raises(InputError, match="without pickle"):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), RunCheckpoint(), plugins=[])
+
+
+# -- law 5 -----------------------------------------------------------------------------------------------------------
+
+
+def resumed(transfer: dict[str, Any]) -> str:
+    """The weights of a run that ended after three epochs and is gone on with to six."""
+    fit(CyclicalWeightTransfer(**transfer), RunCheckpoint(keep=9), max_epochs=6)
+    path = sorted(Path("checkpoints").glob("*"))[1]
+    pl.seed_everything(1, verbose=False)  # a process of its own would draw other numbers, too
+    module = SmallModule()
+    run = trainer(CyclicalWeightTransfer(**{**transfer, "seed": 0}), RunCheckpoint(), max_epochs=6)
+    run.fit(module, SmallData(), ckpt_path=path)
+    return fingerprint(module.state_dict())[0]
+
+
+@pytest.mark.parametrize("transfer", INTERVALS)
+def test_interrupted_equals_unbroken(transfer: dict[str, int]) -> None:
+    expected = final(transfer=transfer)
+    Path("ledger.jsonl").unlink()
+    assert resumed(transfer) == expected
+
+
+def test_law_5_broken_by_lightnings_own_restart_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = final(transfer={"every_n_epochs": 1})
+    Path("ledger.jsonl").unlink()
+    for module in ("weight_transfer", "run_checkpoint"):
+        monkeypatch.setattr(f"lit_dist.callbacks.{module}.make_resumable", lambda *_: None)
+        monkeypatch.setattr(f"lit_dist.callbacks.{module}.go_on", lambda *_: None)
+    with pytest.raises((RuntimeError, AssertionError), match="was repeated and ended with the weights|they differ"):
+        assert resumed({"every_n_epochs": 1}) == expected, "they differ"

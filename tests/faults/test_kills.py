@@ -1,0 +1,19 @@
+"""A small version of ``kills.py``: runs that are killed and gone on with equal runs that were not."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+import kills
+from real_data import DATA
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("variant", "count"), [("local", 4), ("steps", 2), ("swt", 2), ("ddp", 2)])
+def test_interrupted_equals_unbroken(variant: str, count: int, tmp_path: Path) -> None:
+    photographs = DATA / "fundus_eyepacs_400"
+    there = photographs if photographs.exists() else None
+    outcomes = list(kills.trial(variant, count, tmp_path / variant, there, random.Random(5), each=count))
+    assert sum(outcome.kills for outcome in outcomes) >= count
