@@ -2,7 +2,7 @@
 
 from lit_dist.callbacks.cyclical import CyclicalWeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
-from lit_dist.callbacks.run_checkpoint import RunCheckpoint, newest_checkpoint
+from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.single import SingleWeightTransfer
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 
@@ -12,5 +12,4 @@ __all__ = [
     "RunCheckpoint",
     "SingleWeightTransfer",
     "WeightTransfer",
-    "newest_checkpoint",
 ]

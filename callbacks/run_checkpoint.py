@@ -1,29 +1,22 @@
 """RunCheckpoint: keeps the state of a run on disk, so that it can go on after any interruption."""
 
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
-from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks.csv_rows import saved_rows
+from lit_dist.callbacks.termination import Termination
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
-from lit_dist.files import PARTIAL
 from lit_dist.lightning_internals import go_on, make_resumable
-
-FOLDER = "checkpoints"
-"""Where the checkpoints are, in a run's folder."""
+from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints
 
 
 class RunCheckpoint(Checkpoint):
@@ -55,8 +48,7 @@ class RunCheckpoint(Checkpoint):
         self._stopped = False
         self._late = False  # a Timer's time is up, and the state not yet saved
         self._closed = False
-        self._terminated = False
-        self._handler: Any = None
+        self._termination = Termination()
         self._generators: list[torch.Tensor] = []  # as they were before a validation, to repeat it from
 
     @override
@@ -69,7 +61,7 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._late = self._closed = False
-        self._listen()
+        self._termination.listen()
         go_on(trainer)
         if trainer.global_step == 0:
             self._saved, self._stopped = (0, 0), False
@@ -130,11 +122,11 @@ class RunCheckpoint(Checkpoint):
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._listen_no_more()
+        self._termination.stop()
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._listen_no_more()
+        self._termination.stop()
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -155,10 +147,10 @@ class RunCheckpoint(Checkpoint):
         if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
             return
         self._saved = self._progress(trainer)
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / FOLDER
-        trainer.save_checkpoint(folder / f"step_{trainer.global_step:08d}.ckpt", weights_only=False)
+        run = Path(trainer.log_dir or trainer.default_root_dir)
+        trainer.save_checkpoint(checkpoint_path(run, trainer.global_step), weights_only=False)
         if trainer.is_global_zero:
-            _tidy(folder, self.keep)
+            delete_old_checkpoints(run, self.keep)
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -182,57 +174,10 @@ class RunCheckpoint(Checkpoint):
         self._saved, self._stopped = state_dict["saved"], state_dict["stopped"]
         self._generators = state_dict["generators"]
 
-    # -- being told to end -----------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        # Lightning's own handler starts a collective operation from within the signal, which may meet another one.
-        if threading.current_thread() is threading.main_thread() and self._handler is None:
-            self._handler = signal.signal(signal.SIGTERM, self._told)
-
-    def _told(self, number: int, frame: FrameType | None) -> None:
-        self._terminated = True
-
-    def _listen_no_more(self) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGTERM, self._handler)
-            self._handler = None
-
     def _end_if_told(self, trainer: Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self._terminated, all=False):
-            self._terminated = False
+        if self._termination.told(trainer):
             self._save(trainer)
             raise SIGTERMException
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run's folder of checkpoints, the newest first."""
-    return sorted(folder.glob("step_*.ckpt"), reverse=True)
-
-
-def newest_checkpoint(run: str | Path) -> Path | None:
-    """The newest whole checkpoint that ``RunCheckpoint`` left in a run's folder.
-
-    Args:
-        run: The run's folder, such as ``runs/phantom/cyclical/version_0``.
-
-    Returns:
-        The file; None if there is none.
-
-    Raises:
-        InputError: If there are some, and none of them is whole.
-    """
-    error = None
-    for path in checkpoints(Path(run) / FOLDER):
-        try:
-            read_checkpoint(path, with_tensors=False)
-        except InputError as damage:
-            rank_zero_warn(f"{damage}; it is passed over")
-            error = error or damage
-        else:
-            return path
-    if error is not None:
-        raise error
-    return None
 
 
 def _transfer(trainer: Trainer) -> WeightTransfer | None:
@@ -254,10 +199,3 @@ def _set_generators(states: list[torch.Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state_all(states[1:])
-
-
-def _tidy(folder: Path, keep: int) -> None:
-    for old in checkpoints(folder)[keep:]:
-        old.unlink(missing_ok=True)
-    for left in folder.glob(f".step_*{PARTIAL}"):
-        left.unlink(missing_ok=True)

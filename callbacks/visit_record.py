@@ -15,6 +15,7 @@ from lit_dist.callbacks.run_settings import settings_sha256, versions
 from lit_dist.callbacks.visit_metrics import VisitMetrics
 from lit_dist.itinerary import Visit
 from lit_dist.ledger import FIRST, Entry, Ledger, Outcome
+from lit_dist.run_folder import LEDGER
 
 
 class VisitRecord:
@@ -47,7 +48,7 @@ class VisitRecord:
     def open_ledger(self, trainer: Trainer, settings: Mapping[str, Any]) -> None:
         """Find the run's folder. To be called by every process."""
         folder = Path(trainer.log_dir or trainer.default_root_dir) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
-        self._ledger = Ledger(folder / "ledger.jsonl", self._head) if folder and trainer.is_global_zero else None
+        self._ledger = Ledger(folder / LEDGER, self._head) if folder and trainer.is_global_zero else None
         if self._ledger is not None:
             self._head = self._ledger.head
         self._settings = settings_sha256(trainer, settings)

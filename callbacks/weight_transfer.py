@@ -8,12 +8,12 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import Divergence, OnDivergence
+from lit_dist.callbacks.fit_checks import check_callbacks, check_interval, set_validation
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.site_source import SiteSource
@@ -21,7 +21,7 @@ from lit_dist.callbacks.visit_record import VisitRecord
 from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
 from lit_dist.itinerary import Itinerary, Visit
-from lit_dist.lightning_internals import check_early_stopping_after_validation, go_on, make_resumable
+from lit_dist.lightning_internals import go_on, make_resumable
 from lit_dist.seeding import pass_seed, run_seed, seed_torch, step_seed
 from lit_dist.site_loader import SiteLoader
 
@@ -150,7 +150,7 @@ class WeightTransfer(Callback, ABC):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        self._check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
+        check_callbacks(trainer.callbacks, WeightTransfer, self.every_n_steps is not None)  # type: ignore[attr-defined]
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._planning = True
@@ -160,44 +160,17 @@ class WeightTransfer(Callback, ABC):
         if trainer.progress_bar_callback is not None:
             self._bar = Shadow(trainer.progress_bar_callback, "get_metrics", lambda *args: self._bar_metrics(*args))
 
-    def _check_callbacks(self, callbacks: Sequence[Callback]) -> None:
-        if sum(isinstance(callback, WeightTransfer) for callback in callbacks) > 1:
-            raise InputError("two transfer callbacks cannot steer one model; keep one of them in the callbacks")
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
-            raise InputError(
-                "StochasticWeightAveraging puts other weights into the model between two visits, so no hand-off could"
-                " be proved; use EMAWeightAveraging, which keeps its average apart"
-            )
-        if self.every_n_steps and any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
-            raise InputError("every_n_steps needs one accumulate_grad_batches for the whole run; use every_n_epochs")
-
     def _connect(self, loader: SiteLoader) -> None:
         if len(loader.sites) < 2:
             raise InputError(f"there is only the site {loader.sites[0]!r}; a transfer needs at least two sites")
         self.sites = loader.sites
         self._plan = self.make_plan(self.itinerary(loader.sites))
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._set_validation()
+            set_validation(self._trainer, self._plan, self.validation == "cycle")
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
         if self._planning:
             loader.estimate = lambda: self._plan.mean_batches(
                 self._trainer.max_epochs or 0, self._trainer.accumulate_grad_batches, loader.batches
-            )
-
-    def _set_validation(self) -> None:
-        trainer, cycle = self._trainer, self._plan.epochs_a_cycle
-        if self.validation == "cycle" and trainer.check_val_every_n_epoch == 1 and cycle > 1:
-            trainer.check_val_every_n_epoch = cycle
-            check_early_stopping_after_validation(trainer)
-            if (trainer.max_epochs or 0) > 0 and (trainer.max_epochs or 0) % cycle:
-                rank_zero_warn(
-                    f"max_epochs={trainer.max_epochs} ends in the middle of a cycle of {cycle} epochs, so the last"
-                    f" visits are not validated; take a multiple of {cycle}"
-                )
-        elif trainer.check_val_every_n_epoch and trainer.check_val_every_n_epoch % cycle:
-            rank_zero_info(
-                f"Validation may run in the middle of a cycle of {cycle} epochs; to judge the model after whole cycles"
-                f" only, set validation='cycle' or check_val_every_n_epoch={cycle}."
             )
 
     @override
@@ -213,7 +186,7 @@ class WeightTransfer(Callback, ABC):
         assert self._source is not None
         self._source.settle()
         go_on(trainer)
-        self._check_interval()
+        check_interval(trainer, self._plan, self._loader)
         if trainer.global_step == 0:  # a new run, though the callback may have served another before
             self.begin_run()
         self._record.open_ledger(trainer, self.settings())
@@ -228,17 +201,6 @@ class WeightTransfer(Callback, ABC):
         assert self._source is not None
         assert self._source.loader is not None
         return self._source.loader
-
-    def _check_interval(self) -> None:
-        interval, every = self._trainer.val_check_interval, self._trainer.check_val_every_n_epoch
-        if self.every_n_steps or not isinstance(interval, int) or every is None:
-            return
-        shortest = min((self._loader.batches(Stretch(site)), site) for site in self._plan.itinerary.sites)
-        if interval > shortest[0]:
-            raise InputError(
-                f"val_check_interval={interval} batches, but site {shortest[1]!r} has {shortest[0]:.0f}; take a"
-                " fraction such as 0.5, or set check_val_every_n_epoch=null to count batches over all sites"
-            )
 
     # -- training --------------------------------------------------------------------------------------------------
 

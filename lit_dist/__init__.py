@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lit_dist.errors import InputError
     from lit_dist.itinerary import Itinerary, Visit
     from lit_dist.ledger import Ledger
+    from lit_dist.run_folder import newest_checkpoint
     from lit_dist.site_loader import SiteLoader
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "SafetensorsCheckpointIO",
     "SiteLoader",
     "Visit",
+    "newest_checkpoint",
     "read_checkpoint",
 ]
 
@@ -31,6 +33,7 @@ _HOMES = {
     "SafetensorsCheckpointIO": "checkpoint_io",
     "SiteLoader": "site_loader",
     "Visit": "itinerary",
+    "newest_checkpoint": "run_folder",
     "read_checkpoint": "baton",
 }
 

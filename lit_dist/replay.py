@@ -18,6 +18,7 @@ from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.cli import build
 from lit_dist.errors import InputError
 from lit_dist.ledger import Entry, read_entries
+from lit_dist.run_folder import LEDGER, SETTINGS
 
 _KEPT = ("seed_everything", "model", "data", "trainer")
 
@@ -38,10 +39,10 @@ def replay(run: str | Path, visit: int) -> str:
         InputError: If they are not, or there is no such visit, configuration or baton.
     """
     run = Path(run)
-    entries = read_entries(run / "ledger.jsonl")
+    entries = read_entries(run / LEDGER)
     recorded = [entry for entry in entries if entry.visit == visit]
     if [entry.outcome for entry in recorded] != ["trained"]:
-        raise InputError(f"{run}/ledger.jsonl has no visit {visit} that was trained in one piece")
+        raise InputError(f"{run / LEDGER} has no visit {visit} that was trained in one piece")
     with tempfile.TemporaryDirectory() as folder:
         again = _train(run, entries, recorded[0], Path(folder))
     if (again.sha256_in, again.sha256_out) != (recorded[0].sha256_in, recorded[0].sha256_out):
@@ -50,7 +51,7 @@ def replay(run: str | Path, visit: int) -> str:
 
 
 def _train(run: Path, entries: Sequence[Entry], recorded: Entry, folder: Path) -> Entry:
-    config = run / "config.yaml"
+    config = run / SETTINGS
     if not config.is_file():
         raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
     settings = {name: value for name, value in yaml.safe_load(config.read_text()).items() if name in _KEPT}
@@ -66,7 +67,7 @@ def _train(run: Path, entries: Sequence[Entry], recorded: Entry, folder: Path) -
     transfers[0].baton_dir = None
     trainer.callbacks.append(_OneVisit(recorded.visit, transfers[0], state))
     trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
-    return next(entry for entry in read_entries(folder / "ledger.jsonl") if entry.visit == recorded.visit)
+    return next(entry for entry in read_entries(folder / LEDGER) if entry.visit == recorded.visit)
 
 
 def _came_in(

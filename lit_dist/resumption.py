@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
-from lit_dist.callbacks.run_checkpoint import newest_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
+from lit_dist.run_folder import SETTINGS, newest_checkpoint
 
 MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
@@ -63,7 +63,7 @@ class Resumption:
             InputError: If one differs that must not.
         """
         assert self.run is not None
-        path = self.run / "config.yaml"
+        path = self.run / SETTINGS
         if not path.exists():
             return
         before, now = dict(_flat(yaml.safe_load(path.read_text()))), dict(_flat(yaml.safe_load(text)))

@@ -7,9 +7,9 @@ from jsonargparse import ArgumentParser
 
 from lit_dist.audit import audit
 from lit_dist.baton import fingerprint, read_checkpoint
-from lit_dist.callbacks.run_checkpoint import newest_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.ledger import read_entries
+from lit_dist.run_folder import LEDGER, newest_checkpoint
 
 
 def main(args: list[str]) -> None:
@@ -50,7 +50,7 @@ def verify(run: str | Path) -> str:
         InputError: At the first thing that is not.
     """
     run = Path(run)
-    path = run / "ledger.jsonl"
+    path = run / LEDGER
     if not path.is_file():
         raise InputError(f"there is no ledger at {path}; give the folder of a run with a transfer callback")
     entries = read_entries(path)

@@ -16,9 +16,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
-from lit_dist import InputError, seeding, tensor_file
+from lit_dist import InputError, newest_checkpoint, seeding, tensor_file
 from lit_dist.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, newest_checkpoint, weight_transfer
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, weight_transfer
 from small import SmallData, SmallModule, fit, inputs, ledger, loader, trainer
 
 INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
@@ -299,5 +299,5 @@ def test_law_5_broken_by_lightnings_own_restart_is_noticed(monkeypatch: pytest.M
     for module in ("weight_transfer", "run_checkpoint"):
         monkeypatch.setattr(f"lit_dist.callbacks.{module}.make_resumable", lambda *_: None)
         monkeypatch.setattr(f"lit_dist.callbacks.{module}.go_on", lambda *_: None)
-    with pytest.raises((RuntimeError, AssertionError), match="was repeated and ended with the weights|they differ"):
+    with pytest.raises((RuntimeError, AssertionError), match=r"was repeated and ended with the weights|they differ"):
         assert resumed({"every_n_epochs": 1}) == expected, "they differ"

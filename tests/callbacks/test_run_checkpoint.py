@@ -12,10 +12,11 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_dist import InputError, SafetensorsCheckpointIO, read_checkpoint
+from lit_dist import InputError, SafetensorsCheckpointIO, newest_checkpoint, read_checkpoint
 from lit_dist.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, newest_checkpoint
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
+from lit_dist.callbacks.termination import Termination
 from small import SmallData, SmallModule, trainer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -207,7 +208,7 @@ def test_sigterm_saves_the_state_and_ends_the_fit(hook: str, step: int, tmp_path
     else:
         assert hook.startswith(("on_validation", "on_train_epoch")), "only hooks that do not run at this step"
         assert (hook, step) not in {("on_validation_start", 10), ("on_train_epoch_end", 4), ("on_train_epoch_start", 4)}
-    assert getattr(signal.getsignal(signal.SIGTERM), "__func__", None) is not RunCheckpoint._told
+    assert getattr(signal.getsignal(signal.SIGTERM), "__func__", None) is not Termination._note
 
 
 def test_a_run_that_ended_by_itself_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from lit_dist import InputError
+from lit_dist import InputError, newest_checkpoint
 from lit_dist.baton import fingerprint
-from lit_dist.callbacks import RunCheckpoint, SingleWeightTransfer, newest_checkpoint
+from lit_dist.callbacks import RunCheckpoint, SingleWeightTransfer
 from lit_dist.seeding import pass_seed, seed_torch, seeded, step_seed
 from small import SmallData, SmallModule, fit, ledger, trainer
 

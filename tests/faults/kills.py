@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lit_dist.callbacks import newest_checkpoint
+from lit_dist import newest_checkpoint
 from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
 

@@ -11,8 +11,8 @@ import pytest
 import wandb_reader
 import yaml
 
+from lit_dist import newest_checkpoint
 from lit_dist.baton import fingerprint, read_checkpoint
-from lit_dist.callbacks import newest_checkpoint
 from lit_dist.cli import main
 from lit_dist.verify import verify
 

@@ -1,0 +1,56 @@
+"""What a run's folder holds, and the newest state of the run in it."""
+
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_dist.baton import read_checkpoint
+from lit_dist.errors import InputError
+from lit_dist.files import PARTIAL
+
+CHECKPOINTS = "checkpoints"
+LEDGER = "ledger.jsonl"
+SETTINGS = "config.yaml"
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """The file of the state after an optimizer step."""
+    return run / CHECKPOINTS / f"step_{step:08d}.ckpt"
+
+
+def newest_checkpoint(run: str | Path) -> Path | None:
+    """The newest whole checkpoint that ``RunCheckpoint`` left in a run's folder.
+
+    Args:
+        run: The run's folder, such as ``runs/phantom/cyclical/version_0``.
+
+    Returns:
+        The file; None if there is none.
+
+    Raises:
+        InputError: If there are some, and none of them is whole.
+    """
+    error = None
+    for path in _newest_first(Path(run)):
+        try:
+            read_checkpoint(path, with_tensors=False)
+        except InputError as damage:
+            rank_zero_warn(f"{damage}; it is passed over")
+            error = error or damage
+        else:
+            return path
+    if error is not None:
+        raise error
+    return None
+
+
+def delete_old_checkpoints(run: Path, keep: int) -> None:
+    """Delete all but the newest checkpoints, and what was left of one that was being written."""
+    for old in _newest_first(run)[keep:]:
+        old.unlink(missing_ok=True)
+    for left in (run / CHECKPOINTS).glob(f".step_*{PARTIAL}"):
+        left.unlink(missing_ok=True)
+
+
+def _newest_first(run: Path) -> list[Path]:
+    return sorted((run / CHECKPOINTS).glob("step_*.ckpt"), reverse=True)
