@@ -150,7 +150,10 @@ class SingleWeightTransfer(WeightTransfer):
             self._starts = (*self._starts, trainer.current_epoch + 1)
             self._plan = self.make_plan(self._plan.itinerary)
             self._stop_after_the_last(trainer)
-        super().on_train_epoch_end(trainer, pl_module)
+            super().on_train_epoch_end(trainer, pl_module)
+            self._begin_watch()
+        else:
+            super().on_train_epoch_end(trainer, pl_module)
 
     def _stop_after_the_last(self, trainer: Trainer) -> None:
         if len(self._starts) > len(self._plan.itinerary.sites):
@@ -161,7 +164,6 @@ class SingleWeightTransfer(WeightTransfer):
         if self._best_weights is not None:
             with torch.no_grad():
                 pl_module.load_state_dict(self._best_weights)
-        self._begin_watch()
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from lit_dist.callbacks.baton_writer import BatonWriter
-from lit_dist.callbacks.divergence import Divergence, OnDivergence
+from lit_dist.callbacks.divergence import OnDivergence
 from lit_dist.callbacks.fit_checks import check_callbacks, check_interval, set_validation
-from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
+from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.site_source import SiteSource
-from lit_dist.callbacks.visit_record import VisitRecord
+from lit_dist.callbacks.visit_course import VisitCourse
 from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
 from lit_dist.itinerary import Itinerary, Visit
@@ -82,11 +82,7 @@ class WeightTransfer(Callback, ABC):
         self.seed = seed
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
-        self._batons: BatonWriter | None = None
-        self._divergence = Divergence(on_divergence)
-        self._handed_on: Visit | None = None  # ended, and its baton not yet written
-        self._states = OptimizerStates(optimizer_state)
-        self._record = VisitRecord()
+        self._course = VisitCourse(optimizer_state, on_divergence)
         self._source: SiteSource | None = None
         self._bar: Shadow | None = None
 
@@ -101,13 +97,12 @@ class WeightTransfer(Callback, ABC):
     @property
     def visit(self) -> Visit | None:
         """The visit under way, or the last one that ended; None before the first."""
-        return self._record.visit
+        return self._course.record.visit
 
     @property
     def visits_ended(self) -> int:
         """The number of visits that have ended."""
-        visit = self._record.visit
-        return 0 if visit is None else visit.number + self._record.ended
+        return 0 if self.visit is None else self.visit.number + self._course.record.ended
 
     def settings(self) -> dict[str, Any]:
         """The settings that decide what a visit does: the constructor's arguments, the sites and the seed."""
@@ -125,11 +120,10 @@ class WeightTransfer(Callback, ABC):
 
     def begin_run(self) -> None:
         """Forget an earlier run."""
-        self._record, self._states = VisitRecord(), OptimizerStates(self.optimizer_state)
-        self._divergence = Divergence(self.on_divergence)
+        self._course = VisitCourse(self.optimizer_state, self.on_divergence)
 
     def before_hand_over(self, pl_module: LightningModule) -> None:
-        """Called when a visit ends, before its weights are hashed and handed on.
+        """Called when a visit ends that has not diverged, before its weights are hashed and handed on.
 
         Args:
             pl_module: The module, whose weights may be changed.
@@ -154,8 +148,6 @@ class WeightTransfer(Callback, ABC):
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._planning = True
-        if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
         self._source = SiteSource(trainer, self._connect)
         if trainer.progress_bar_callback is not None:
             self._bar = Shadow(trainer.progress_bar_callback, "get_metrics", lambda *args: self._bar_metrics(*args))
@@ -189,9 +181,10 @@ class WeightTransfer(Callback, ABC):
         check_interval(trainer, self._plan, self._loader)
         if trainer.global_step == 0:  # a new run, though the callback may have served another before
             self.begin_run()
-        self._record.open_ledger(trainer, self.settings())
-        if self._divergence.skipping:  # so it was when the checkpoint was written
-            self._divergence.idle(trainer)
+        if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._course.batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
+        self._course.record.open_ledger(trainer, self.settings())
+        self._course.go_on(trainer)
         for logger in trainer.loggers:
             logger.log_hyperparams({"sites": dict(enumerate(self.sites))})
         self._begin_epoch()
@@ -218,7 +211,7 @@ class WeightTransfer(Callback, ABC):
         assert self._source is not None
         self._source.settle()
         self._begin_epoch()
-        self._write_baton()
+        self._course.write_baton(trainer)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -228,7 +221,7 @@ class WeightTransfer(Callback, ABC):
         if stretch is not self._stretch:
             self._begin_stretch(stretch)
             self._first_batch = self._ends[place - 1] if place else 0
-        self._record.step(trainer)
+        self._course.record.step(trainer)
         seed = step_seed(self._pass_seed, batch_idx - self._first_batch, trainer.global_rank)
         seed_torch(seed, pl_module.device)
 
@@ -236,9 +229,7 @@ class WeightTransfer(Callback, ABC):
         self._stretch = stretch
         self._pass_seed = pass_seed(self._plan.seed, stretch.visit, stretch.first_pass)
         visit = self._plan.itinerary.visit(stretch.visit)
-        if self._record.ended or self._record.visit != visit:
-            self._record.begin(self._trainer, visit)
-            self._divergence.begin(self._trainer)
+        self._course.begin(self._trainer, visit)
         if not self._trainer.barebones:
             self._log(visit)
 
@@ -252,62 +243,39 @@ class WeightTransfer(Callback, ABC):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._record.count(batch)
-        self._divergence.watch(outputs)
         ends_within = batch_idx + 1 in self._ends
         ends = ends_within or (trainer.is_last_batch and self._visit_ends_with_the_epoch())
-        self._look_for_divergence(batch_idx, ends)
+        self._course.step(trainer, outputs, batch, batch_idx, ends)
         if ends:
             self._end_visit()  # before the validation that may follow, which is no part of the visit
         if ends_within:
-            self._record.write()
-            self._write_baton()
-
-    def _look_for_divergence(self, batch: int, visit_ends: bool) -> None:
-        what, visit = self._divergence.look(self._trainer, batch, visit_ends), self._record.visit
-        if what is None or visit is None:
-            return
-        if self.on_divergence == "skip":
-            self._divergence.skip(self._trainer, visit, what)
-            return
-        self._record.end(self._trainer, "diverged")
-        self._record.write()
-        raise self._divergence.error(self._trainer, visit, what)
+            self._course.record.write()
+            self._course.write_baton(trainer)
 
     def _end_visit(self) -> None:
-        visit = self._record.visit
-        if visit is None or self._record.ended:
+        if self.visit is None or self._course.record.ended:
             return
-        self.before_hand_over(self._trainer.lightning_module)
-        self._record.end(self._trainer, "skipped" if self._divergence.skipping else "trained")
-        self._divergence.end()
-        following = self._plan.itinerary.visit(visit.number + 1)
-        self._states.transfer(self._trainer.optimizers, visit.site, following.site)
-        self._handed_on = visit
-
-    def _write_baton(self) -> None:
-        # Never in the last batch of an epoch: schedules go on after it.
-        if self._batons is not None and self._handed_on is not None:
-            self._batons.write(self._trainer, self._handed_on)
-        self._handed_on = None
+        if not self._course.skipping:
+            self.before_hand_over(self._trainer.lightning_module)
+        self._course.end(self._trainer, self._plan.itinerary.site(self.visit.number + 1))
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             go_on(trainer)
-            self._record.metrics.validation_starts(trainer)
+            self._course.record.metrics.validation_starts(trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._record.metrics.validation_ends(trainer)
+            self._course.record.metrics.validation_ends(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._source is not None
         if trainer.is_last_batch and self._visit_ends_with_the_epoch():  # where the epoch's length was not known
             self._end_visit()
-        self._record.write(trainer)
+        self._course.record.write(trainer)
         following = self._stretches(trainer.current_epoch + 1)
         if {stretch.site for stretch in following} != {stretch.site for stretch in self._epoch}:
             self._source.replan()
@@ -317,14 +285,14 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._record.end(trainer, "cut short")  # a visit that the end of the run cuts short is on record too
-        self._record.write(trainer)
-        self._write_baton()
+        record = self._course.record
+        record.end(trainer, "cut short")  # a visit that the end of the run cuts short is on record too
+        record.write(trainer)
+        self._course.write_baton(trainer)
 
     def _bar_metrics(self, *args: Any) -> dict[str, Any]:
         assert self._bar is not None
-        visit = self._record.visit
-        return {**({"site": visit.site} if visit else {}), **self._bar.original(*args)}
+        return {**({"site": self.visit.site} if self.visit else {}), **self._bar.original(*args)}
 
     # -- after training --------------------------------------------------------------------------------------------
 
@@ -338,8 +306,7 @@ class WeightTransfer(Callback, ABC):
             self._close()
 
     def _close(self) -> None:
-        self._record.write()
-        self._divergence.end()
+        self._course.close()
         if self._source is not None:
             self._source.close()
             self._source = None
@@ -355,14 +322,8 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "record": self._record.state_dict(),
-            "divergence": self._divergence.state_dict(),
-            "optimizer_states": self._states.kept,
-        }
+        return self._course.state_dict()
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._record.load_state_dict(state_dict["record"])
-        self._divergence.load_state_dict(state_dict["divergence"])
-        self._states.kept = state_dict["optimizer_states"]
+        self._course.load_state_dict(state_dict)
