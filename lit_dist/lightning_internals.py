@@ -65,6 +65,8 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
         _to_next_epoch(progress)
     else:  # between two epochs
         _zero(progress)
+    # A fit that was resumed at the start of an epoch counts the current one short, and would not be resumed once more.
+    progress["epoch_progress"]["current"] = dict(progress["epoch_progress"]["total"])
 
 
 def go_on(trainer: Trainer) -> None:
@@ -79,7 +81,8 @@ def go_on(trainer: Trainer) -> None:
     """
     loop = trainer.fit_loop
     if loop.restarting and (trainer.state.stage != "train" or _past_restart(trainer)):
-        loop.restarting = False
+        loop._restarting = False  # its public setter says True again where the run is counted in steps
+        loop.epoch_loop.restarting = False
 
 
 def _past_restart(trainer: Trainer) -> bool:

@@ -1,6 +1,8 @@
 """RunCheckpoint, and what a resumed fit must share with an unbroken one: weights, validations, rates and logs."""
 
+import contextlib
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
 from lit_dist.callbacks.termination import Termination
+from lit_dist.verify import verify
 from small import SmallData, SmallModule, trainer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -136,6 +139,57 @@ def test_run_checkpoint_leaves_the_newest_whole_visits(settings: str, tmp_path: 
     for path in kept:
         resumed = run(tmp_path, settings, RunCheckpoint(), path=path)
         assert fingerprint(resumed.state_dict()) == fingerprint(unbroken.state_dict())
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+class Kill(Callback):
+    """Ends the fit after so many hooks."""
+
+    def __init__(self, hooks: int) -> None:
+        self.hooks = hooks
+
+    def count(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.hooks -= not trainer.sanity_checking
+        if self.hooks < 0:
+            raise Killed
+
+    on_train_epoch_start = on_train_batch_start = on_train_batch_end = on_train_epoch_end = count
+    on_validation_start = on_validation_batch_end = on_validation_end = count
+
+
+CHAINS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = {
+    **SETTINGS,
+    "accumulated": (
+        {"every_n_epochs": 1, "order": "shuffled"},
+        {"accumulate_grad_batches": 3, "check_val_every_n_epoch": None, "val_check_interval": 11},
+        {},
+    ),
+    "long": ({"every_n_epochs": 1, "validation": "cycle"}, {"max_epochs": 12}, {}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("settings", CHAINS)
+def test_a_fit_may_be_interrupted_again_and_again(
+    settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS, settings, CHAINS[settings])
+    expected = fingerprint(run(tmp_path / "unbroken", settings, RunCheckpoint(every_n_steps=3)).state_dict())
+    chance = random.Random(settings)
+    for number in range(15):
+        folder, module = tmp_path / str(number), None
+        kills = []
+        while module is None:
+            kills.append(chance.randint(1, 60))
+            callbacks = (RunCheckpoint(every_n_steps=3), Kill(kills[-1]))
+            with contextlib.suppress(Killed):
+                module = run(folder, settings, *callbacks, path=newest_checkpoint(folder))
+        assert fingerprint(module.state_dict()) == expected, kills
+        verify(folder)
 
 
 # -- logs --------------------------------------------------------------------------------------------------------------

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lit_dist import newest_checkpoint
+from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
 
-RUN = Path("runs/kills/version_0")
 TRANSFER = "{every_n_epochs: 1, validation: cycle, %s}"
 VARIANTS = {
     "reset": TRANSFER % "optimizer_state: reset",
@@ -122,20 +122,24 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
+def run_folder(folder: Path) -> Path:
+    """The newest run: one that is killed before its first checkpoint is begun anew, in a folder of its own."""
+    return max((folder / "runs" / "kills").glob("version_*"), key=lambda path: int(path.name[8:]), default=folder)
+
+
 def outcome(folder: Path) -> Outcome:
     """Read what a finished run left, and verify its ledger."""
-    verify(folder / RUN)
-    entries = read_entries(folder / RUN / "ledger.jsonl")
+    run = run_folder(folder)
+    verify(run)
+    entries = read_entries(run / "ledger.jsonl")
     visits = [(entry.visit, entry.site, entry.sha256_in, entry.sha256_out) for entry in entries]
-    best = sorted((folder / RUN / "checkpoints").glob("best*.ckpt"))
-    from lit_dist.baton import fingerprint, read_checkpoint
-
-    newest = newest_checkpoint(folder / RUN)
+    best = sorted((run / "checkpoints").glob("best*.ckpt"))
+    newest = newest_checkpoint(run)
     assert newest is not None
     return Outcome(
         sha256=fingerprint(read_checkpoint(newest)["state_dict"])[0],
         visits=visits,
-        metrics=(folder / RUN / "metrics.csv").read_text(),
+        metrics=(run / "metrics.csv").read_text(),
         best=fingerprint(read_checkpoint(best[0])["state_dict"])[0],
     )
 
@@ -161,7 +165,7 @@ def wait_for(process: "subprocess.Popen[bytes]", folder: Path, chance: random.Ra
 
 def lines(folder: Path) -> int:
     """The number of visits on record."""
-    ledger = folder / RUN / "ledger.jsonl"
+    ledger = run_folder(folder) / "ledger.jsonl"
     return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
 
 
@@ -178,7 +182,7 @@ def interrupted(folder: Path, kills: int, chance: random.Random) -> Outcome:
         kill(process)
         done += 1
         while_writing += hit
-        newest = newest_checkpoint(folder / RUN) if (folder / RUN).exists() else None
+        newest = newest_checkpoint(run_folder(folder))
         starts.append(newest.stem if newest else "nothing")
     result = outcome(folder)
     result.kills, result.while_writing, result.starts = done, while_writing, starts
