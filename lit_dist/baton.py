@@ -33,7 +33,7 @@ def fingerprint(state: Mapping[str, Any]) -> tuple[str, int]:
         (False, 8)
     """
     tensors = [(name, state[name]) for name in sorted(state) if isinstance(state[name], Tensor)]
-    contents = [tensor_file.bytes_of(tensor.detach().cpu().contiguous()) for _, tensor in tensors]
+    contents = [tensor_file.bytes_of(tensor_file.on_cpu(tensor)) for _, tensor in tensors]
     lines = [
         json.dumps([name, str(tensor.dtype), list(tensor.shape), sha256.hexdigest()]) + "\n"
         for (name, tensor), sha256 in zip(tensors, in_threads(hashlib.sha256, contents), strict=True)
@@ -48,18 +48,27 @@ def not_finite(state: Mapping[str, Any]) -> str | None:
         >>> not_finite({"weight": torch.tensor([1.0, float("nan")])})
         'weight'
     """
-    names = [name for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    names = [name for name, value in state.items() if isinstance(value, Tensor) and _has_fractions(value)]
     for name, finite in zip(names, in_threads(lambda name: _finite(state[name]), names), strict=True):
         if not finite:
             return name
     return None
 
 
+def _has_fractions(tensor: Tensor) -> bool:
+    dense = tensor.layout == torch.strided and not tensor.is_meta
+    return dense and (tensor.is_floating_point() or tensor.is_complex())
+
+
 def _finite(tensor: Tensor) -> bool:
     # The greatest absolute value: NaN or infinite if any value is; one pass, and nothing as large is allocated.
     if not tensor.numel():
         return True
-    largest = tensor.detach().reshape(-1).abs().max() if tensor.itemsize < 2 else _largest(tensor.detach())
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.itemsize < 2:
+        tensor = tensor.to(torch.float16)  # torch finds no extremes in eight bits
+    largest = _largest(tensor.detach())
     return bool(torch.isfinite(largest))
 
 
@@ -107,6 +116,8 @@ def read_checkpoint(path: str | Path, finite: bool = True, with_tensors: bool = 
         checkpoint = state_tree.decode(text, tensors)
     except ValueError as error:
         raise InputError(f"{path} is damaged: its text and its tensors do not belong together ({error})") from None
+    if not isinstance(checkpoint.get("state_dict", {}), dict):
+        raise InputError(f"{path} is damaged: its weights are no dictionary")
     name = not_finite(checkpoint.get("state_dict", {})) if finite and with_tensors else None
     if name is not None:
         raise InputError(f"{path} was not read: the tensor {name!r} has values that are NaN or infinite")

@@ -28,11 +28,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise not_written(path, error) from None
+        if isinstance(error, OSError):
+            raise not_written(path, error) from None
+        raise
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"{path} was written, but may not outlast a power cut: {error.strerror}") from None
 
 
 def sync_folder(folder: Path) -> None:

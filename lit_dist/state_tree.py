@@ -34,7 +34,10 @@ def encode(tree: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
         InputError: If there is a value of another kind, such as a function or a module.
     """
     tensors: dict[str, Tensor] = {}
-    return json.dumps(_encode(tree, (), tensors), separators=(",", ":"), allow_nan=False), tensors
+    try:
+        return json.dumps(_encode(tree, (), tensors), separators=(",", ":"), allow_nan=False), tensors
+    except RecursionError:
+        raise InputError("a value of the checkpoint holds itself, or is nested too deeply") from None
 
 
 def decode(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def decode(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     used: set[str] = set()
     try:
         tree = _decode(json.loads(text, parse_constant=_refuse), tensors, used)
-    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (TypeError, AttributeError, LookupError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     if unknown := sorted(set(tensors) - used):
         raise ValueError(f"nothing refers to the tensor {unknown[0]!r}")
@@ -69,13 +72,14 @@ def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> A
     match value:
         case Tensor():
             return tagged("tensor", _add(value, place, tensors))
-        case np.ndarray():
-            return tagged("array", _add(torch.from_numpy(value), place, tensors))
-        case np.generic():
-            return tagged("scalar", _add(torch.from_numpy(np.asarray(value)), place, tensors))
+        case np.str_() | np.bytes_():
+            return _encode(value.item(), place, tensors)
+        case np.ndarray() | np.generic():
+            kind = "array" if isinstance(value, np.ndarray) else "scalar"
+            return tagged(kind, _add(_from_numpy(value, place), place, tensors))
         case None | bool() | str():
             return value
-        case int():
+        case int() if abs(value) < 10**4000:  # Python reads no longer numbers back
             return int(value)
         case float():
             return float(value) if math.isfinite(value) else tagged("float", repr(float(value)))
@@ -88,7 +92,7 @@ def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> A
         case tuple():
             return tagged("tuple", items(value))
         case set() | frozenset():
-            return tagged(type(value).__name__, items(sorted(value, key=repr)))
+            return tagged("set" if isinstance(value, set) else "frozenset", items(sorted(value, key=repr)))
         case deque():
             return tagged("deque", [items(value), value.maxlen])
         case bytes():
@@ -103,6 +107,16 @@ def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> A
         f"a checkpoint holds numbers, text and tensors, but {'/'.join(place)} is a {type(value).__name__}; leave it"
         " out, for example by save_hyperparameters(ignore=[...]), or let its state_dict give plain values"
     )
+
+
+def _from_numpy(value: np.ndarray[Any, Any] | np.generic, place: tuple[str, ...]) -> Tensor:
+    array = np.asarray(value)
+    try:
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    except TypeError:
+        raise InputError(
+            f"a checkpoint holds numbers and text, but {'/'.join(place)} is an array of {array.dtype}"
+        ) from None
 
 
 def _encode_mapping(value: Mapping[Any, Any], place: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
@@ -135,6 +149,8 @@ def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
     if kind in ("tensor", "array", "scalar"):
         used.add(of)
         tensor = tensors[of]
+        if tensor.is_meta:  # nothing but its shape was asked for
+            return tensor
         return tensor if kind == "tensor" else tensor.numpy() if kind == "array" else tensor.numpy()[()]
     result = _KINDS[kind](_decode(of, tensors, used))
     if "versions" in value:
@@ -143,7 +159,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
 
 
 def _dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name)
+    dtype = vars(torch).get(name)
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{name} is no dtype")
     return dtype

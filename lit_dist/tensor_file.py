@@ -62,9 +62,19 @@ def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
 
 
 def _bytes(name: str, tensor: Tensor) -> memoryview:
-    if tensor.layout != torch.strided or tensor.dtype not in _NAMES:
+    if name == "__metadata__":
+        raise InputError("no tensor of a safetensors file can have the name '__metadata__'")
+    if tensor.layout != torch.strided or tensor.dtype not in _NAMES or tensor.is_meta:
         raise InputError(f"safetensors cannot hold the tensor {name!r} ({tensor.dtype}, {tensor.layout})")
-    return bytes_of(tensor.detach().cpu().contiguous())
+    return bytes_of(on_cpu(tensor))
+
+
+def on_cpu(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU, contiguous, such that ``bytes_of`` takes it; copied only if it must be."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.numel() == 1:  # torch calls it contiguous whatever its strides are
+        return tensor.clone(memory_format=torch.contiguous_format)
+    return tensor.contiguous()
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
@@ -80,11 +90,23 @@ def _header(tensors: Mapping[str, Tensor], contents: list[memoryview], text: str
         start, end = end, end + content.nbytes
         header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     encoded = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
-    if len(encoded) > MAX_HEADER:
+    if len(encoded) > MAX_HEADER or _parts(encoded) > MAX_ITEMS:
         raise InputError(
             f"a checkpoint's names and settings come to {len(encoded):,} bytes, which no reader would take"
         )
     return encoded + b" " * (-len(encoded) % 8)  # safetensors aligns the data
+
+
+def _parts(header: bytes) -> int:
+    return sum(map(header.count, (b",", b"[", b"{")))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, in which no name may stand twice."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError
+    return result
 
 
 def _store(descriptor: int, part: tuple[int, memoryview]) -> Any:
@@ -159,14 +181,14 @@ def _read_header(path: Path, file: BinaryIO, size: int) -> tuple[int, bytes]:
     if length > min(size - 8, MAX_HEADER):
         raise InputError(f"{path} is damaged: it says that its header has {length:,} bytes, and the file has {size:,}")
     header = os.pread(file.fileno(), length, 8)
-    if sum(map(header.count, (b",", b"[", b"{"))) > MAX_ITEMS:
+    if _parts(header) > MAX_ITEMS:
         raise InputError(f"{path} was not read: its header has more parts than any network")
     return length, header
 
 
 def _parse(path: Path, header: bytes, data: int) -> tuple[str, list[_Place]]:
     try:
-        entries = json.loads(header)
+        entries = json.loads(header, object_pairs_hook=_once)
         text = entries.pop("__metadata__")["text"]
         places = [_place(name, entry) for name, entry in entries.items()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -182,9 +204,12 @@ def _parse(path: Path, header: bytes, data: int) -> tuple[str, list[_Place]]:
 
 
 def _place(name: str, entry: dict[str, Any]) -> _Place:
-    start, end = map(int, entry["data_offsets"])
+    start, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
-    if set(entry) != {"dtype", "shape", "data_offsets"} or not all(type(n) is int and n >= 0 for n in shape):
+    numbers = (*shape, start, end)
+    if set(entry) != {"dtype", "shape", "data_offsets"} or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError
+    if _product(tuple(n or 1 for n in shape)) >= 2**60:  # more than torch counts, even where a zero makes it nothing
         raise ValueError
     return _Place(name, DTYPES[entry["dtype"]], shape, start, end - start)
 
