@@ -16,7 +16,8 @@ def settings_sha256(trainer: Trainer, transfer: Mapping[str, Any]) -> str:
     """Hash the settings of the module, the optimizers, the schedules, the transfer and the trainer.
 
     The length of the run, places of files, and the data are left out: sites that train one model together agree in the
-    rest. An object among the settings counts by the name of its class.
+    rest. An object among the settings counts by the name of its class; of optimizers the defaults count, and of
+    schedules the class, interval and frequency, since the rest changes in the course of a run.
 
     Args:
         trainer: The trainer of a fit that has begun.

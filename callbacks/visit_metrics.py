@@ -17,27 +17,43 @@ class VisitMetrics:
     """
 
     def __init__(self) -> None:
-        self._before: set[str] = set()
+        self._before: Metrics = {}
+        self._overwritten: Metrics = {}  # values of training under a name that validation uses, too
         self._of_validation: set[str] = set()
+        self._validated = False
+
+    def visit_begins(self) -> None:
+        """To be called when a visit begins."""
         self._validated = False
 
     def validation_starts(self, trainer: Trainer) -> None:
         """To be called when a validation starts."""
-        self._before = set(trainer.callback_metrics)
+        self._before = _values(trainer, set(trainer.callback_metrics))
 
     def validation_ends(self, trainer: Trainer) -> None:
         """To be called when a validation ends."""
-        self._of_validation |= set(trainer.callback_metrics) - self._before
+        after = _values(trainer, set(trainer.callback_metrics))
+        self._of_validation |= after.keys() - self._before.keys()
+        self._overwritten = {
+            name: value
+            for name, value in self._before.items()
+            if name not in self._of_validation and after.get(name) != value
+        }
         self._validated = True
+
+    def visit_ends(self) -> None:
+        """To be called after a visit's last batch; a validation that was before it is none of the whole visit."""
+        self._validated = False
 
     def of_training(self, trainer: Trainer) -> Metrics:
         """What the module has logged in training."""
-        self._validated = False
         return _values(trainer, set(trainer.callback_metrics) - self._of_validation - set(OF_TRANSFER))
 
-    def of_validation(self, trainer: Trainer) -> Metrics:
-        """What it has logged in a validation since ``of_training`` was called last; nothing if there was none."""
-        return _values(trainer, self._of_validation) if self._validated else {}
+    def of_epoch(self, trainer: Trainer) -> Metrics:
+        """The same at the end of an epoch, with the validation since the visit's last batch, if there was one."""
+        if not self._validated:
+            return self.of_training(trainer)
+        return {**self.of_training(trainer), **self._overwritten, **_values(trainer, self._of_validation)}
 
 
 def _values(trainer: Trainer, names: set[str]) -> Metrics:

@@ -70,6 +70,7 @@ class VisitRecord:
                 f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
                 " the weights or buffers between two visits; let it do so within a visit"
             )
+        self.metrics.visit_begins()
         self.visit = visit
         self.ended = False
         self._images = 0
@@ -92,6 +93,8 @@ class VisitRecord:
         if self.visit is None or self.ended:
             return
         self.ended = True
+        if outcome != "cut short":  # which is known only after the validation
+            self.metrics.visit_ends()
         self._sha256_out, size = _weights(trainer) if outcome != "diverged" else (self._sha256_in, 0)
         images = torch.tensor(self._images, device=trainer.strategy.root_device)
         images = trainer.strategy.reduce(images, reduce_op="sum")
@@ -118,13 +121,13 @@ class VisitRecord:
         """Write the line of a visit that has ended.
 
         Args:
-            trainer: If given, the metrics of the validation after the visit are added.
+            trainer: If given, the metrics at the end of the epoch are added.
         """
         if self._waiting is None:
             return
         entry, self._waiting = self._waiting, None
         if trainer is not None:
-            entry = replace(entry, metrics={**entry.metrics, **self.metrics.of_validation(trainer)})
+            entry = replace(entry, metrics={**entry.metrics, **self.metrics.of_epoch(trainer)})
         if self._ledger is not None:
             self._ledger.add(entry)
             self._head = self._ledger.head

@@ -43,22 +43,28 @@ def _what_happened(entry: Entry, number: int, hashes: list[str]) -> str:
 
 
 def _check_hand_offs(entries: Sequence[Entry]) -> None:
+    came_in = ""  # with which the visit of the last line began
     for number, (last, entry) in enumerate(pairwise([None, *entries]), start=1):
         assert entry is not None
         place = f"line {number} ({_name(entry)})"
         if last is None or last.run != entry.run:
             if entry.visit != 0:
                 raise InputError(f"{place}: the run does not begin with visit 0; the visits before are missing")
+            came_in = entry.sha256_in
             continue
         expected = last.visit if last.outcome in ("cut short", "diverged") else last.visit + 1
         if entry.visit != expected:
             raise InputError(f"{place}: visit {expected} should stand here")
-        again = last.outcome == "cut short" and entry.sha256_in == last.sha256_in  # from its beginning, or gone on with
+        # A visit that was cut short is gone on with, or begun again.
+        again = last.outcome == "cut short" and entry.sha256_in == came_in
         if entry.sha256_in != last.sha256_out and not again:
             raise InputError(
                 f"{place}: it began with the weights {entry.sha256_in[:12]}, but {_name(last)} had ended with"
                 f" {last.sha256_out[:12]}"
             )
+
+        if entry.visit != last.visit:
+            came_in = entry.sha256_in
 
 
 def _name(entry: Entry) -> str:

@@ -122,7 +122,10 @@ def build(settings: dict[str, Any]) -> LightningCLI:
     Returns:
         The command, with its ``trainer``, ``model`` and ``datamodule``.
     """
-    return _site_cli(settings, run=False)
+    with warnings.catch_warnings():
+        # Lightning's advice is for scripts that give both, the process's words and their own.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
+        return _site_cli(settings, run=False)
 
 
 def _site_cli(args: ArgsType, run: bool) -> LightningCLI:
@@ -155,9 +158,9 @@ def main(args: list[str] | None = None) -> None:
     # Each command writes into a folder of its own, so this is always so when a checkpoint is used.
     warnings.filterwarnings("ignore", message="The dirpath has changed from", category=UserWarning)
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty", category=UserWarning)
-    sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:
+        sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
         _command(sys.argv[1:])()
     except SIGTERMException:
         print("lit-dist: told to end (SIGTERM); the state is saved, and --resume goes on from it", file=sys.stderr)
@@ -192,6 +195,11 @@ def _shipped(word: str) -> str:
     """Find a configuration that comes with the package, where the working folder has none of that name."""
     option, equals, name = word.rpartition("=")
     path = Path(name)
+    if path.suffix == ".yaml" and path.is_file():
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is no text, so it cannot be a configuration") from None
     if path.suffix != ".yaml" or path.exists() or path.parts[0] != "configs":
         return word
     shipped = Path(str(files("lit_dist"))) / path

@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from lit_dist.errors import InputError
 from lit_dist.files import not_written
@@ -87,14 +87,14 @@ class Entry:
             values = json.loads(line)
             sha256 = values.pop("sha256")
             entry = cls(**values)
-            if any(not isinstance(values[name], kind) for name, kind in _TYPES.items()):
+            if not all(_fits(values[name], kind) for name, kind in _TYPES.items()):
                 raise ValueError("a value is of the wrong type")
             if entry.outcome not in get_args(Outcome):
                 raise ValueError(f"there is no outcome {entry.outcome!r}")
+            if sha256 != entry.sha256 or line != entry.line:
+                raise ValueError("it was changed: its hash is another")
         except (TypeError, AttributeError, KeyError, RecursionError) as error:
             raise ValueError(f"it is no ledger entry ({error})") from None
-        if sha256 != entry.sha256 or line != entry.line:
-            raise ValueError("it was changed: its hash is another")
         return entry
 
     def same_visit(self, other: "Entry") -> bool:
@@ -106,9 +106,18 @@ _FACTS = ("run", "visit", "cycle", "site", "outcome", "images", "steps", "sha256
 _TYPES: dict[str, Any] = {
     **{name: str for name in ("run", "site", "outcome", "sha256_in", "sha256_out", "settings", "previous")},
     **{name: int for name in ("visit", "cycle", "images", "steps", "bytes")},
-    **{"learning_rates_start": list, "learning_rates_end": list, "versions": dict, "metrics": dict, "seconds": float},
+    **{name: list[float] for name in ("learning_rates_start", "learning_rates_end")},
+    **{"versions": dict[str, str], "metrics": dict[str, float | None], "seconds": float},
 }
 assert _TYPES.keys() == {entry.name for entry in fields(Entry)}
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value from JSON is of a type, such as ``dict[str, float | None]``."""
+    if isinstance(value, list | dict):
+        values = value if isinstance(value, list) else value.values()
+        return get_origin(kind) is type(value) and all(_fits(item, get_args(kind)[-1]) for item in values)
+    return get_origin(kind) not in (list, dict) and isinstance(value, kind) and not isinstance(value, bool)
 
 
 class Ledger:

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from typing_extensions import override
 
-from lit_dist.baton import read_checkpoint
+from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.callbacks.baton_writer import baton_path, local_path
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.callbacks.run_settings import versions
@@ -45,7 +45,8 @@ def replay(run: str | Path, visit: int) -> str:
         raise InputError(f"{run / LEDGER} has no visit {visit} that was trained in one piece")
     with tempfile.TemporaryDirectory() as folder:
         again = _train(run, entries, recorded[0], Path(folder))
-    if (again.sha256_in, again.sha256_out) != (recorded[0].sha256_in, recorded[0].sha256_out):
+    facts = [(entry.sha256_in, entry.sha256_out, entry.settings) for entry in (again, recorded[0])]
+    if facts[0] != facts[1]:
         raise InputError(_difference(recorded[0], again))
     return f"Visit {visit} at {again.site!r}, trained again, ended with the same weights: {again.sha256_out}"
 
@@ -54,8 +55,9 @@ def _train(run: Path, entries: Sequence[Entry], recorded: Entry, folder: Path) -
     config = run / SETTINGS
     if not config.is_file():
         raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
-    settings = {name: value for name, value in yaml.safe_load(config.read_text()).items() if name in _KEPT}
-    settings["trainer"] |= {"logger": False, "default_root_dir": str(folder), "enable_progress_bar": False}
+    settings = _settings(config)
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
+    settings["trainer"] |= {"logger": logger, "default_root_dir": str(folder), "enable_progress_bar": False}
     command = build(settings)
     trainer: Any = command.trainer
     transfers = [callback for callback in trainer.callbacks if isinstance(callback, WeightTransfer)]
@@ -65,9 +67,21 @@ def _train(run: Path, entries: Sequence[Entry], recorded: Entry, folder: Path) -
     if recorded.visit > 0:
         baton, state = _came_in(run, transfers[0], entries, recorded)
     transfers[0].baton_dir = None
+    trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     trainer.callbacks.append(_OneVisit(recorded.visit, transfers[0], state))
     trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
     return next(entry for entry in read_entries(folder / LEDGER) if entry.visit == recorded.visit)
+
+
+def _settings(config: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{config} cannot be read: {error}") from None
+    needed = ("model", "data", "trainer")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in needed):
+        raise InputError(f"{config} is not what lit-dist fit leaves; it needs {', '.join(needed)}")
+    return {name: value for name, value in settings.items() if name in _KEPT}
 
 
 def _came_in(
@@ -81,9 +95,11 @@ def _came_in(
             f"there is no baton of visit {recorded.visit - 1} in {folder}; a run with baton_dir keeps them"
         )
     before = [entry.visit for entry in entries if entry.site == recorded.site and entry.visit < recorded.visit]
-    if transfer.optimizer_state != "local" or not before:
-        return baton, None
-    state: list[dict[int, Any]] = read_checkpoint(local_path(folder, before[-1]))["optimizer_states"]
+    state: list[dict[int, Any]] | None = None
+    if transfer.optimizer_state == "local" and before:
+        state = read_checkpoint(local_path(folder, before[-1]))["optimizer_states"]
+    if fingerprint(read_checkpoint(baton).get("state_dict", {}))[0] != recorded.sha256_in:
+        raise InputError(f"{baton} does not have the weights that visit {recorded.visit} began with, by the ledger")
     return baton, state
 
 

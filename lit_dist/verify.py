@@ -63,9 +63,10 @@ def verify(run: str | Path) -> str:
     said = [f"{path}: {len(entries)} visits of {len({entry.run for entry in entries})} run(s); the chain is whole."]
     if record is None:
         said.append("There is no checkpoint, so lines that were cut off its end would not be noticed.")
-    elif kept is not None and record["ended"] and record["sha256_out"] != fingerprint(kept)[0]:
-        raise InputError(f"{checkpoint} does not have the weights that visit {record['visit'][0]} ended with")
     else:
+        last = next((entry for entry in entries if entry.sha256 == record["head"]), None)
+        if kept is not None and record["ended"] and last is not None and last.sha256_out != fingerprint(kept)[0]:
+            raise InputError(f"{checkpoint} does not have the weights that visit {last.visit} ended with")
         said.append(f"{checkpoint} belongs to it.")
     return "\n".join(said)
 
@@ -75,5 +76,8 @@ def _record(checkpoint: Path | None) -> tuple[dict[str, Any] | None, dict[str, A
     if checkpoint is None:
         return None, None
     content = read_checkpoint(checkpoint)
-    record = next((state["record"] for state in content["callbacks"].values() if "record" in state), None)
+    callbacks = content.get("callbacks")
+    if not isinstance(callbacks, dict) or not isinstance(content.get("state_dict"), dict):
+        raise InputError(f"{checkpoint} is not a checkpoint of a run")
+    record = next((state["record"] for state in callbacks.values() if "record" in state), None)
     return record, content["state_dict"] if "averaging_state" not in content else None

@@ -119,16 +119,6 @@ def test_no_two_of_these_settings_have_one_hash() -> None:
     assert len({*hashes, settings()}) == len(DIFFERENT) + 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="of groups of parameters and schedules only the defaults and the class count",
-)
-@pytest.mark.parametrize("option", [{"rates": [0.05, 0.05, 0.05, 0.01]}, {"schedule": {"gamma": 0.9}}])
-def test_the_hash_depends_on_each_groups_rate_and_on_the_schedules_arguments(option: dict[str, Any]) -> None:
-    assert settings(module=Configured(**option)) != settings()
-
-
 def images() -> dict[str, DataLoader[Any]]:
     data = TensorDataset(torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]))
     return {site: DataLoader(data, batch_size=4) for site in "ab"}
