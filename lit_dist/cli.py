@@ -157,6 +157,10 @@ def main(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
     # Each command writes into a folder of its own, so this is always so when a checkpoint is used.
     warnings.filterwarnings("ignore", message="The dirpath has changed from", category=UserWarning)
+    # A test needs no state of the callback that only a fit has.
+    warnings.filterwarnings(
+        "ignore", message=r"(?s).*add the following callbacks: \['RunCheckpoint'\]", category=UserWarning
+    )
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty", category=UserWarning)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_dist import ImageClassifier
+from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.errors import InputError
 from lit_dist.metrics import METRICS, judge
 
@@ -105,14 +105,16 @@ def test_optimizer_and_schedule_are_the_given_ones() -> None:
 
 
 def test_a_checkpoint_gives_the_model_back_without_unpickling_code(model: ImageClassifier, tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer(tmp_path, plugins=[SafetensorsCheckpointIO()])
     trainer.fit(model, site(0, 8), {"a": site(1, 4)})
-    trainer.save_checkpoint(tmp_path / "model.ckpt")
-    again = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    trainer.save_checkpoint(tmp_path / "model.ckpt", weights_only=False)
+    again = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(again.eval()(images), model.eval()(images))
     warm = ImageClassifier("resnet18", num_classes=2, weights=tmp_path / "model.ckpt")
     assert torch.equal(warm.eval()(images), model(images))
+    with pytest.raises(InputError, match="does not fit this network: it has unknown tensors"):
+        ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt", backbone="squeezenet1_1")
 
 
 def test_predictions_are_probabilities(model: ImageClassifier, tmp_path: Path) -> None:

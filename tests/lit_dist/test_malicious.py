@@ -23,8 +23,6 @@ SMALL = [
 RUN = Path("runs/phantom/cyclical/version_0")
 RAN = Path("payload-ran")
 
-pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter is intended to run from within Python")
-
 
 class Payload:
     """Makes a file when it is unpickled."""
@@ -121,19 +119,21 @@ def test_a_table_runs_nothing(kind: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_configuration_runs_nothing(kind: str) -> None:
-    path = malicious(Path("evil.yaml"), kind)
+@pytest.mark.parametrize("name", ["evil.yaml", "evil.ckpt"])
+def test_a_configuration_runs_nothing(name: str, kind: str) -> None:
+    path = malicious(Path(name), kind)
     with pytest.raises((SystemExit, UnicodeDecodeError)):
         main(["fit", *SMALL, "--config", str(path)])
     assert not RAN.exists()
 
 
+UNREAD = pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="only what ends in .yaml is looked at first")
+
+
 @pytest.mark.parametrize("kind", ["pickle", "zip", "legacy"])
-def test_a_configuration_that_is_no_text_is_named(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = malicious(Path("evil.yaml"), kind)
-    with pytest.raises(SystemExit):
-        main(["fit", *SMALL, "--config", str(path)])
-    assert str(path) in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["evil.yaml", pytest.param("evil.ckpt", marks=UNREAD)])
+def test_a_configuration_that_is_no_text_is_named(name: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_refused(malicious(Path(name), kind), ["fit", *SMALL, "--config", name], capsys)
 
 
 # -- in a run's folder -------------------------------------------------------------------------------------------------

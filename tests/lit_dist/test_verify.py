@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,13 +13,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.cli import main
 from lit_dist.errors import InputError
 from lit_dist.ledger import FIRST, Entry, read_entries
 from lit_dist.replay import replay
 from lit_dist.verify import verify
+from small import fit
 
 FIT = [
     "fit", "--config", "configs/phantom/cyclical.yaml", "--config", "transfer.yaml", "--data.patients=40",
@@ -36,8 +42,6 @@ TRANSFERS: dict[str, tuple[int, dict[str, Any]]] = {
     "steps, local": (2, {"every_n_steps": 3, "optimizer_state": "local"}),
 }
 """For each run its epochs, which are four visits, and the settings of the transfer."""
-
-pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter is intended to run from within Python")
 
 
 class Runs:
@@ -253,6 +257,20 @@ def test_a_damaged_checkpoint_is_passed_over_and_named_if_there_is_no_other(
         each.unlink()
     with pytest.warns(UserWarning, match="it is passed over"):
         assert f"{path} is damaged" in message(capsys, copy)
+
+
+@pytest.mark.parametrize(
+    "epoch", [0, *(pytest.param(n, marks=pytest.mark.xfail(strict=True, raises=InputError)) for n in (1, 2))]
+)
+def test_a_run_that_was_told_to_end_in_a_validation_passes(epoch: int) -> None:
+    class Told(Callback):
+        def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == epoch:
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SIGTERMException):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), Told(), RunCheckpoint())
+    assert "belongs to it." in verify(".")
 
 
 @pytest.mark.parametrize("content", [{"optimizer_states": []}, {"state_dict": {}}, {"callbacks": {}}])
