@@ -9,6 +9,7 @@ from lit_dist.baton import write_checkpoint
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.itinerary import Visit
 from lit_dist.lightning_internals import dump_checkpoint
+from lit_dist.run_folder import run_folder
 
 _TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
 
@@ -32,7 +33,7 @@ class BatonWriter:
     def write(self, trainer: Trainer, visit: Visit) -> None:
         """Write the baton that a visit hands on. To be called by every process."""
         checkpoint = dump_checkpoint(trainer)
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / self.folder
+        folder = run_folder(trainer) / self.folder
         transfer = checkpoint["callbacks"][self.key]
         kept, transfer["optimizer_states"] = transfer["optimizer_states"], {}
         states = checkpoint["optimizer_states"]

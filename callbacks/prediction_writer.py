@@ -1,7 +1,6 @@
 """PredictionWriter: what ``lit-dist predict`` leaves behind."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,6 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
+
+from lit_dist.run_folder import run_folder
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -39,7 +40,7 @@ class PredictionWriter(BasePredictionWriter):
             _site_table(site, loader, batches, indices)
             for (site, loader), batches, indices in zip(loaders.items(), predictions, batch_indices, strict=True)
         ]
-        path = Path(trainer.log_dir or trainer.default_root_dir) / _file_name(trainer)
+        path = run_folder(trainer) / _file_name(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.concat(tables, ignore_index=True).to_csv(path, index=False)
         rank_zero_info(f"Predictions are in {path}")

@@ -1,6 +1,5 @@
 """RunCheckpoint: keeps the state of a run on disk, so that it can go on after any interruption."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
 from lit_dist.lightning_internals import go_on, make_resumable
-from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints
+from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints, run_folder
 
 
 class RunCheckpoint(Checkpoint):
@@ -147,7 +146,7 @@ class RunCheckpoint(Checkpoint):
         if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
             return
         self._saved = self._progress(trainer)
-        run = Path(trainer.log_dir or trainer.default_root_dir)
+        run = run_folder(trainer)
         trainer.save_checkpoint(checkpoint_path(run, trainer.global_step), weights_only=False)
         if trainer.is_global_zero:
             delete_old_checkpoints(run, self.keep)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
@@ -146,14 +145,14 @@ class SingleWeightTransfer(WeightTransfer):
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs = trainer.current_epoch + 1 - self._starts[-1]
-        if self._plateau or epochs == self.max_epochs_per_site:
+        visit_ends = self._plateau or epochs == self.max_epochs_per_site
+        if visit_ends:
             self._starts = (*self._starts, trainer.current_epoch + 1)
             self._plan = self.make_plan(self._plan.itinerary)
             self._stop_after_the_last(trainer)
-            super().on_train_epoch_end(trainer, pl_module)
+        super().on_train_epoch_end(trainer, pl_module)
+        if visit_ends:
             self._begin_watch()
-        else:
-            super().on_train_epoch_end(trainer, pl_module)
 
     def _stop_after_the_last(self, trainer: Trainer) -> None:
         if len(self._starts) > len(self._plan.itinerary.sites):
@@ -162,8 +161,7 @@ class SingleWeightTransfer(WeightTransfer):
     @override
     def before_hand_over(self, pl_module: LightningModule) -> None:
         if self._best_weights is not None:
-            with torch.no_grad():
-                pl_module.load_state_dict(self._best_weights)
+            pl_module.load_state_dict(self._best_weights)
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class VisitMetrics:
         self._of_validation: set[str] = set()
         self._validated = False
 
-    def visit_begins(self) -> None:
-        """To be called when a visit begins."""
+    def forget_validation(self) -> None:
+        """To be called when a visit begins, and after its last batch: a validation before that is none of it."""
         self._validated = False
 
     def validation_starts(self, trainer: Trainer) -> None:
@@ -40,10 +40,6 @@ class VisitMetrics:
             if name not in self._of_validation and after.get(name) != value
         }
         self._validated = True
-
-    def visit_ends(self) -> None:
-        """To be called after a visit's last batch; a validation that was before it is none of the whole visit."""
-        self._validated = False
 
     def of_training(self, trainer: Trainer) -> Metrics:
         """What the module has logged in training."""

@@ -4,7 +4,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from lit_dist.callbacks.run_settings import settings_sha256, versions
 from lit_dist.callbacks.visit_metrics import VisitMetrics
 from lit_dist.itinerary import Visit
 from lit_dist.ledger import FIRST, Entry, Ledger, Outcome
-from lit_dist.run_folder import LEDGER
+from lit_dist.run_folder import LEDGER, run_folder
 
 
 class VisitRecord:
@@ -47,7 +46,7 @@ class VisitRecord:
 
     def open_ledger(self, trainer: Trainer, settings: Mapping[str, Any]) -> None:
         """Find the run's folder. To be called by every process."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
+        folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         self._ledger = Ledger(folder / LEDGER, self._head) if folder and trainer.is_global_zero else None
         if self._ledger is not None:
             self._head = self._ledger.head
@@ -70,7 +69,7 @@ class VisitRecord:
                 f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
                 " the weights or buffers between two visits; let it do so within a visit"
             )
-        self.metrics.visit_begins()
+        self.metrics.forget_validation()
         self.visit = visit
         self.ended = False
         self._images = 0
@@ -94,7 +93,7 @@ class VisitRecord:
             return
         self.ended = True
         if outcome != "cut short":  # which is known only after the validation
-            self.metrics.visit_ends()
+            self.metrics.forget_validation()
         self._sha256_out, size = _weights(trainer) if outcome != "diverged" else (self._sha256_in, 0)
         images = torch.tensor(self._images, device=trainer.strategy.root_device)
         images = trainer.strategy.reduce(images, reduce_op="sum")

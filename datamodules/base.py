@@ -21,6 +21,7 @@ from lit_dist.datamodules.site_images import Pixels, SiteImages, one_thread
 from lit_dist.datamodules.site_table import print_sites
 from lit_dist.datamodules.splits import SPLITS, assign_sites, assign_splits, check_splits, read_splits, write_splits
 from lit_dist.errors import InputError
+from lit_dist.run_folder import run_folder
 from lit_dist.seeding import run_seed
 from lit_dist.site_loader import SiteLoader
 
@@ -181,9 +182,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
         trainer = self.trainer
         if stage != "fit" or trainer is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        folder = trainer.log_dir or trainer.default_root_dir
+        folder = run_folder(trainer)
         if trainer.is_global_zero:
-            write_splits(self.table, Path(folder) / "splits.csv")
+            write_splits(self.table, folder / "splits.csv")
             print_sites(self.table, self.sites, self.class_names)
 
     @override

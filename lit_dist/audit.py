@@ -1,7 +1,6 @@
 """The audit of a ledger: that no line was changed, left out, moved or doubled, and that every hand-off is whole."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from lit_dist.errors import InputError
 from lit_dist.ledger import FIRST, Entry
@@ -20,8 +19,8 @@ def audit(entries: Sequence[Entry], head: str | None = None) -> None:
     """
     hashes = [entry.sha256 for entry in entries]
     before = [FIRST, *hashes]
-    for number, entry in enumerate(entries, start=1):
-        if entry.previous != before[number - 1]:
+    for number, (previous, entry) in enumerate(zip(before, entries, strict=False), start=1):
+        if entry.previous != previous:
             raise InputError(f"line {number} ({_name(entry)}): {_what_happened(entry, number, hashes)}")
     _check_hand_offs(entries)
     if head is not None and head not in before:
@@ -44,8 +43,7 @@ def _what_happened(entry: Entry, number: int, hashes: list[str]) -> str:
 
 def _check_hand_offs(entries: Sequence[Entry]) -> None:
     came_in = ""  # with which the visit of the last line began
-    for number, (last, entry) in enumerate(pairwise([None, *entries]), start=1):
-        assert entry is not None
+    for number, (last, entry) in enumerate(zip([None, *entries], entries, strict=False), start=1):
         place = f"line {number} ({_name(entry)})"
         if last is None or last.run != entry.run:
             if entry.visit != 0:
@@ -62,7 +60,6 @@ def _check_hand_offs(entries: Sequence[Entry]) -> None:
                 f"{place}: it began with the weights {entry.sha256_in[:12]}, but {_name(last)} had ended with"
                 f" {last.sha256_out[:12]}"
             )
-
         if entry.visit != last.visit:
             came_in = entry.sha256_in
 

@@ -61,20 +61,15 @@ def _has_fractions(tensor: Tensor) -> bool:
 
 
 def _finite(tensor: Tensor) -> bool:
-    # The greatest absolute value: NaN or infinite if any value is; one pass, and nothing as large is allocated.
+    # The extremes: NaN or infinite if any value is; one pass, and nothing as large is allocated.
     if not tensor.numel():
         return True
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.itemsize < 2:
         tensor = tensor.to(torch.float16)  # torch finds no extremes in eight bits
-    largest = _largest(tensor.detach())
-    return bool(torch.isfinite(largest))
-
-
-def _largest(tensor: Tensor) -> Tensor:
-    least, largest = torch.aminmax(tensor)
-    return torch.maximum(least.abs(), largest.abs())
+    least, largest = torch.aminmax(tensor.detach())
+    return bool(torch.isfinite(least) & torch.isfinite(largest))
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path, finite: bool = True) -> None:

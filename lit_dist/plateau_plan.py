@@ -2,8 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 from lit_dist.epoch_plan import EpochPlan, Stretch
 
@@ -32,10 +31,6 @@ class PlateauPlan(EpochPlan):
         """
         visit = bisect_right(self.starts, number) - 1
         return [Stretch(self.itinerary.site(visit), None, visit, number - self.starts[visit], self.seed)]
-
-    def next_visit_at(self, epoch: int) -> Self:
-        """The plan with one more decision: another visit begins with this epoch."""
-        return replace(self, starts=(*self.starts, epoch))
 
     def mean_batches(self, epochs: int, batches_a_step: int, batches: Callable[[Stretch], float]) -> int:
         """The mean length of one pass over each site: how often each is passed over is not known before.

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.baton import read_checkpoint
@@ -11,6 +12,11 @@ from lit_dist.files import PARTIAL
 CHECKPOINTS = "checkpoints"
 LEDGER = "ledger.jsonl"
 SETTINGS = "config.yaml"
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """The folder of a trainer's run. To be called by every process: Lightning tells all of them the first one's."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def checkpoint_path(run: Path, step: int) -> Path:

@@ -8,6 +8,7 @@ can change unnoticed, and the tensors are hashed side by side.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -195,7 +196,7 @@ def _parse(path: Path, header: bytes, data: int) -> tuple[str, list[_Place]]:
         raise InputError(f"{path} is damaged: its header is not that of a safetensors file") from None
     end = 0
     for place in places:
-        if place.start != end or place.size != place.dtype.itemsize * _product(place.shape):
+        if place.start != end or place.size != place.dtype.itemsize * math.prod(place.shape):
             raise InputError(f"{path} is damaged: the tensor {place.name!r} has another size than its shape says")
         end += place.size
     if not isinstance(text, str) or end != data:
@@ -209,16 +210,9 @@ def _place(name: str, entry: dict[str, Any]) -> _Place:
     numbers = (*shape, start, end)
     if set(entry) != {"dtype", "shape", "data_offsets"} or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError
-    if _product(tuple(n or 1 for n in shape)) >= 2**60:  # more than torch counts, even where a zero makes it nothing
+    if math.prod(n or 1 for n in shape) >= 2**60:  # more than torch counts, even where a zero makes it nothing
         raise ValueError
     return _Place(name, DTYPES[entry["dtype"]], shape, start, end - start)
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def _load(descriptor: int, data: int, keep: bool, place: _Place) -> tuple[Tensor, Any]:

@@ -152,14 +152,14 @@ def test_a_validation_counts_until_the_training_after_it_ends() -> None:
 
     trainer: Any = Values()
     visit = VisitMetrics()
-    visit.visit_begins()
+    visit.forget_validation()
     assert visit.of_epoch(trainer) == {"train_loss": 1.0}
     visit.validation_starts(trainer)
     trainer.callback_metrics["val_loss"] = torch.tensor(2.0)
     visit.validation_ends(trainer)
     assert visit.of_epoch(trainer) == {"train_loss": 1.0, "val_loss": 2.0}
     assert visit.of_training(trainer) == {"train_loss": 1.0}
-    visit.visit_ends()
+    visit.forget_validation()
     assert visit.of_epoch(trainer) == {"train_loss": 1.0}
     visit.validation_starts(trainer)
     visit.validation_ends(trainer)

@@ -1,12 +1,10 @@
 import errno
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from disk import largest_file
 from lit_dist.errors import InputError
 from lit_dist.files import PARTIAL, replacing
 
@@ -29,17 +27,6 @@ def write(path: Path, content: bytes = b"new", error: BaseException | None = Non
 def assert_untouched(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     assert path.read_bytes() == b"old"
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no write go past a size; Python ignores the signal that would come with it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def failing_fsync(monkeypatch: pytest.MonkeyPatch, number: int, at_call: int = 1) -> None:

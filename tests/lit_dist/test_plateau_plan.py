@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from lit_dist.epoch_plan import Stretch
 from lit_dist.itinerary import FixedOrder
 from lit_dist.plateau_plan import PlateauPlan
@@ -6,7 +8,7 @@ from lit_dist.plateau_plan import PlateauPlan
 def test_the_epochs_of_a_visit_follow_from_the_decisions() -> None:
     plan = PlateauPlan(FixedOrder(["a", "b", "c"]), 1, None, 7)
     assert [plan.epoch(number)[0].site for number in range(5)] == ["a"] * 5
-    plan = plan.next_visit_at(2).next_visit_at(5)
+    plan = replace(plan, starts=(0, 2, 5))
     assert [plan.epoch(number)[0].site for number in range(7)] == [*"aabbbcc"]
     assert plan.epoch(4) == [Stretch("b", None, 1, 2, 7)]
 

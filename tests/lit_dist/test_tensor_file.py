@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import random
-import resource
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from disk import largest_file
 from lit_dist import state_tree
 from lit_dist.errors import InputError
 from lit_dist.tensor_file import DTYPES, MAX_HEADER, MAX_ITEMS, is_ours, read, write
@@ -485,17 +485,6 @@ def test_a_text_larger_than_a_header_may_be_is_not_written(path: Path) -> None:
     with pytest.raises(InputError, match="come to 67,108,968 bytes, which no reader would take"):
         write(path, {}, "x" * MAX_HEADER)
     assert not path.exists()
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no write go past a size; Python ignores the signal that would come with it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_is_full_in_the_middle_of_a_tensor_leaves_the_old_file(path: Path) -> None:
