@@ -9,11 +9,32 @@ _NAME = "metrics.csv"
 _ASIDE = "metrics.before.csv"
 
 
-def saved_rows(logger: CSVLogger) -> int:
-    """Write what a logger holds back, and count the rows that its file has."""
-    logger.save()
-    path = Path(logger.log_dir) / _NAME
-    return max(path.read_bytes().count(b"\n") - 1, 0) if path.exists() else 0
+class RowCount:
+    """Counts the rows of a logger's file, each time from where it had got to.
+
+    Args:
+        logger: The logger.
+    """
+
+    def __init__(self, logger: CSVLogger) -> None:
+        self._logger = logger
+        self._header = b""
+        self._lines = self._end = 0
+
+    def saved(self) -> int:
+        """Write what the logger holds back, and count."""
+        self._logger.save()
+        path = Path(self._logger.log_dir) / _NAME
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            header = file.readline()
+            if header != self._header:  # the logger writes the file anew when a column is new
+                self._header, self._lines, self._end = header, 0, file.tell()
+            file.seek(self._end)
+            self._lines += sum(1 for _ in file)
+            self._end = file.tell()
+        return self._lines
 
 
 def set_aside(folder: Path) -> None:

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
-from lit_dist.callbacks.csv_rows import saved_rows
+from lit_dist.callbacks.csv_rows import RowCount
 from lit_dist.callbacks.termination import Termination
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
@@ -43,6 +43,7 @@ class RunCheckpoint(Checkpoint):
             raise InputError(f"every_n_steps={every_n_steps} and keep={keep} count from 1")
         self.every_n_steps = every_n_steps
         self.keep = keep
+        self._rows: dict[str, RowCount] = {}  # of the loggers, by their folders
         self._saved = (0, 0)  # visits or epochs that had ended, and optimizer steps, when the last one was written
         self._stopped = False
         self._late = False  # a Timer's time is up, and the state not yet saved
@@ -52,6 +53,7 @@ class RunCheckpoint(Checkpoint):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._rows.clear()
         if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, SafetensorsCheckpointIO):
             raise InputError(
                 "RunCheckpoint needs checkpoints without pickle: Trainer(plugins=[SafetensorsCheckpointIO()])"
@@ -156,9 +158,12 @@ class RunCheckpoint(Checkpoint):
         # Here, since only now it is sure that a checkpoint is written; ours is the last of the callbacks.
         make_resumable(checkpoint, trainer)
         checkpoint["logs"] = {
-            "rows": [saved_rows(logger) for logger in trainer.loggers if isinstance(logger, CSVLogger)],
+            "rows": [self._count_rows(logger) for logger in trainer.loggers if isinstance(logger, CSVLogger)],
             "wandb": [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)],
         }
+
+    def _count_rows(self, logger: CSVLogger) -> int:
+        return self._rows.setdefault(logger.log_dir, RowCount(logger)).saved()
 
     @override
     def state_dict(self) -> dict[str, Any]:

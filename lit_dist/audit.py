@@ -1,67 +1,108 @@
 """The audit of a ledger: that no line was changed, left out, moved or doubled, and that every hand-off is whole."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import count
 
 from lit_dist.errors import InputError
 from lit_dist.ledger import FIRST, Entry
 
 
-def audit(entries: Sequence[Entry], head: str | None = None) -> None:
-    """Check the entries of a ledger against each other.
+class AuditError(InputError):
+    """A ledger's lines do not fit together; the message names the line, not the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a ledger holds that was found to be in order.
+
+    Attributes:
+        visits: The number of lines.
+        runs: The number of runs.
+        head: The entry that had to be there, if there is one.
+    """
+
+    visits: int
+    runs: int
+    head: Entry | None
+
+
+def audit(entries: Iterable[Entry], head: str | None = None) -> Audit:
+    """Check the entries of a ledger against each other, one after the other.
 
     Args:
-        entries: The entries, as ``read_entries`` gives them: each was checked by itself.
+        entries: The entries, as ``iter_entries`` gives them: each was checked by itself.
         head: The hash of a line that must be there, from a checkpoint: without it nobody could tell that lines were cut
             off the end.
 
+    Returns:
+        What was seen.
+
     Raises:
-        InputError: At the first line that is wrong, which it names.
+        AuditError: At the first line that is wrong, which it names.
     """
-    hashes = [entry.sha256 for entry in entries]
-    before = [FIRST, *hashes]
-    for number, (previous, entry) in enumerate(zip(before, entries, strict=False), start=1):
-        if entry.previous != previous:
-            raise InputError(f"line {number} ({_name(entry)}): {_what_happened(entry, number, hashes)}")
-    _check_hand_offs(entries)
-    if head is not None and head not in before:
-        raise InputError(
-            f"lines are missing after line {len(entries)}: a checkpoint was written after one that is not there"
+    stream = iter(entries)
+    hashes: list[bytes] = []  # of all lines so far; the entries themselves are not kept, since a ledger may be long
+    runs: set[str] = set()
+    hand_offs = _HandOffs()
+    last = FIRST
+    at_head = None
+    for number, entry in zip(count(1), stream, strict=False):
+        sha256 = entry.sha256
+        if entry.previous != last:
+            here = [*hashes, bytes.fromhex(sha256), *(bytes.fromhex(later.sha256) for later in stream)]
+            raise AuditError(f"line {number} ({_name(entry)}): {_what_happened(entry, number, here)}")
+        hand_offs.check(number, entry)
+        last = sha256
+        hashes.append(bytes.fromhex(sha256))
+        runs.add(entry.run)
+        at_head = entry if sha256 == head else at_head
+    if head not in (None, FIRST) and at_head is None:
+        raise AuditError(
+            f"lines are missing after line {len(hashes)}: a checkpoint was written after one that is not there"
         )
+    return Audit(len(hashes), len(runs), at_head)
 
 
-def _what_happened(entry: Entry, number: int, hashes: list[str]) -> str:
-    if entry.sha256 in hashes[: number - 1]:
-        return f"it is there twice, first as line {hashes.index(entry.sha256) + 1}"
-    if entry.previous in hashes:
-        return (
-            f"it was moved, or lines were put in or doubled: it belongs after line {hashes.index(entry.previous) + 1}"
-        )
+def _what_happened(entry: Entry, number: int, hashes: list[bytes]) -> str:
+    own, previous = bytes.fromhex(entry.sha256), entry.previous
+    if own in hashes[: number - 1]:
+        return f"it is there twice, first as line {hashes.index(own) + 1}"
+    places = [place for place, sha256 in enumerate(hashes, start=1) if sha256.hex() == previous]
+    if places:
+        return f"it was moved, or lines were put in or doubled: it belongs after line {places[0]}"
     if number == 1:
         return "the ledger does not begin here; the lines before it are missing"
     return "the line before it is missing, or another stands in its place"
 
 
-def _check_hand_offs(entries: Sequence[Entry]) -> None:
-    came_in = ""  # with which the visit of the last line began
-    for number, (last, entry) in enumerate(zip([None, *entries], entries, strict=False), start=1):
+class _HandOffs:
+    """Whether each visit is the one that should follow, and began with the weights that were handed over."""
+
+    def __init__(self) -> None:
+        self._last: Entry | None = None
+        self._came_in = ""  # with which the visit of the last line began
+
+    def check(self, number: int, entry: Entry) -> None:
+        last, self._last = self._last, entry
         place = f"line {number} ({_name(entry)})"
         if last is None or last.run != entry.run:
             if entry.visit != 0:
-                raise InputError(f"{place}: the run does not begin with visit 0; the visits before are missing")
-            came_in = entry.sha256_in
-            continue
+                raise AuditError(f"{place}: the run does not begin with visit 0; the visits before are missing")
+            self._came_in = entry.sha256_in
+            return
         expected = last.visit if last.outcome in ("cut short", "diverged") else last.visit + 1
         if entry.visit != expected:
-            raise InputError(f"{place}: visit {expected} should stand here")
+            raise AuditError(f"{place}: visit {expected} should stand here")
         # A visit that was cut short is gone on with, or begun again.
-        again = last.outcome == "cut short" and entry.sha256_in == came_in
+        again = last.outcome == "cut short" and entry.sha256_in == self._came_in
         if entry.sha256_in != last.sha256_out and not again:
-            raise InputError(
+            raise AuditError(
                 f"{place}: it began with the weights {entry.sha256_in[:12]}, but {_name(last)} had ended with"
                 f" {last.sha256_out[:12]}"
             )
         if entry.visit != last.visit:
-            came_in = entry.sha256_in
+            self._came_in = entry.sha256_in
 
 
 def _name(entry: Entry) -> str:

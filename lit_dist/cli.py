@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:
         sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
+        _check_configurations(sys.argv[1:])
         _command(sys.argv[1:])()
     except SIGTERMException:
         print("lit-dist: told to end (SIGTERM); the state is saved, and --resume goes on from it", file=sys.stderr)
@@ -195,15 +197,21 @@ def _mistake(error: BaseException | None) -> str | None:
     return None
 
 
+def _check_configurations(words: list[str]) -> None:
+    """Refuse a configuration that is no text, which the parser would end in a traceback."""
+    pairs = [word.split("=", 1) for word in words if "=" in word] + list(map(list, pairwise(words)))
+    for option, name in pairs:
+        if option in ("--config", "-c", "--model", "--data", "--trainer") and Path(name).is_file():
+            try:
+                Path(name).read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"{name} is no text, so it cannot be a configuration") from None
+
+
 def _shipped(word: str) -> str:
     """Find a configuration that comes with the package, where the working folder has none of that name."""
     option, equals, name = word.rpartition("=")
     path = Path(name)
-    if path.suffix == ".yaml" and path.is_file():
-        try:
-            path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{path} is no text, so it cannot be a configuration") from None
     if path.suffix != ".yaml" or path.exists() or path.parts[0] != "configs":
         return word
     shipped = Path(str(files("lit_dist"))) / path

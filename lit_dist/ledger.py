@@ -6,7 +6,9 @@ The lines form a chain: each has the hash of the one before, and a hash of its o
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,6 +19,9 @@ Outcome = Literal["trained", "cut short", "diverged", "skipped"]
 
 FIRST = "0" * 64
 """What stands in the first line of a ledger for the line before it."""
+
+LONGEST = 2**20
+"""The longest line that is read, in bytes; one of a visit with 100 metrics has about 5,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +143,20 @@ class Ledger:
 
     def __init__(self, path: Path, head: str | None = None) -> None:
         self.path = path
-        entries = self._whole_entries()
-        hashes = [FIRST, *(entry.sha256 for entry in entries)]
-        self.head = hashes[-1] if head is None else head
-        if entries and self.head not in hashes:
+        self._ahead: list[Entry] = []  # the lines after the head
+        found = head in (None, FIRST)
+        last = FIRST
+        for entry in self._whole_entries():
+            last = entry.sha256
+            if found and head is not None:
+                self._ahead.append(entry)
+            found = found or last == head
+        if last != FIRST and not found:
             raise InputError(
                 f"{path} lacks the line that the checkpoint goes on after; it was changed or cut. Give the ledger of"
                 " the same run, or go on in another folder"
             )
-        self._ahead = entries[hashes.index(self.head) :] if entries else []
+        self.head = last if head is None else head
 
     def add(self, entry: Entry) -> None:
         """Add an entry, or compare it with the one that is on record for the same visit.
@@ -180,14 +190,34 @@ class Ledger:
         except OSError as error:
             raise not_written(self.path, error) from None
 
-    def _whole_entries(self) -> list[Entry]:
+    def _whole_entries(self) -> Iterator[Entry]:
         if not self.path.exists():
-            return []
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):  # a line that was being written when the process was killed
-            os.truncate(self.path, len(whole))
-        return read_entries(self.path)
+            return iter(())
+        with self.path.open("rb") as file:
+            end = sum(len(line) for line in file if line.endswith(b"\n"))
+        if end < self.path.stat().st_size:  # a line that was being written when the process was killed
+            os.truncate(self.path, end)
+        return iter_entries(self.path)
+
+
+def iter_entries(path: Path) -> Iterator[Entry]:
+    """Read a ledger line by line, each checked by itself; only one is in memory at a time.
+
+    Raises:
+        InputError: If the file cannot be read, or a line is not an entry.
+    """
+    try:
+        with path.open("rb") as file:
+            for number in count(1):
+                line = file.readline(LONGEST)
+                if not line:
+                    return
+                try:
+                    yield _entry(line)
+                except ValueError as error:
+                    raise InputError(f"{path}, line {number}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a ledger: {error}") from None
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -196,16 +226,10 @@ def read_entries(path: Path) -> list[Entry]:
     Raises:
         InputError: If the file cannot be read, or a line is not an entry.
     """
-    try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a ledger: {error}") from None
-    entries = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            entries.append(Entry.parse(line))
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
-    if lines[-1]:
-        raise InputError(f"{path}, line {len(lines)}: it is cut short")
-    return entries
+    return list(iter_entries(path))
+
+
+def _entry(line: bytes) -> Entry:
+    if not line.endswith(b"\n"):
+        raise ValueError("it is cut short" if len(line) < LONGEST else f"it is longer than {LONGEST} bytes")
+    return Entry.parse(line[:-1].decode("utf-8"))

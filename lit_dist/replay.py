@@ -1,7 +1,6 @@
 """Trains one visit of a run again, from the baton that came in, and compares the weights that come out."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.cli import build
 from lit_dist.errors import InputError
-from lit_dist.ledger import Entry, read_entries
+from lit_dist.ledger import Entry, iter_entries
 from lit_dist.run_folder import LEDGER, SETTINGS
 
 _KEPT = ("seed_everything", "model", "data", "trainer")
@@ -39,19 +38,18 @@ def replay(run: str | Path, visit: int) -> str:
         InputError: If they are not, or there is no such visit, configuration or baton.
     """
     run = Path(run)
-    entries = read_entries(run / LEDGER)
-    recorded = [entry for entry in entries if entry.visit == visit]
+    recorded = [entry for entry in iter_entries(run / LEDGER) if entry.visit == visit]
     if [entry.outcome for entry in recorded] != ["trained"]:
         raise InputError(f"{run / LEDGER} has no visit {visit} that was trained in one piece")
     with tempfile.TemporaryDirectory() as folder:
-        again = _train(run, entries, recorded[0], Path(folder))
+        again = _train(run, recorded[0], Path(folder))
     facts = [(entry.sha256_in, entry.sha256_out, entry.settings) for entry in (again, recorded[0])]
     if facts[0] != facts[1]:
         raise InputError(_difference(recorded[0], again))
     return f"Visit {visit} at {again.site!r}, trained again, ended with the same weights: {again.sha256_out}"
 
 
-def _train(run: Path, entries: Sequence[Entry], recorded: Entry, folder: Path) -> Entry:
+def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     config = run / SETTINGS
     if not config.is_file():
         raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
@@ -65,12 +63,12 @@ def _train(run: Path, entries: Sequence[Entry], recorded: Entry, folder: Path) -
         raise InputError(f"{config} has no transfer callback, so there are no visits to repeat")
     baton = state = None  # a run begins with weights drawn from its seed, which the configuration has
     if recorded.visit > 0:
-        baton, state = _came_in(run, transfers[0], entries, recorded)
+        baton, state = _came_in(run, transfers[0], recorded)
     transfers[0].baton_dir = None
     trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     trainer.callbacks.append(_OneVisit(recorded.visit, transfers[0], state))
     trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
-    return next(entry for entry in read_entries(folder / LEDGER) if entry.visit == recorded.visit)
+    return next(entry for entry in iter_entries(folder / LEDGER) if entry.visit == recorded.visit)
 
 
 def _settings(config: Path) -> dict[str, Any]:
@@ -84,9 +82,7 @@ def _settings(config: Path) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in _KEPT}
 
 
-def _came_in(
-    run: Path, transfer: WeightTransfer, entries: Sequence[Entry], recorded: Entry
-) -> tuple[Path, list[dict[int, Any]] | None]:
+def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path, list[dict[int, Any]] | None]:
     """The baton that came in, and the optimizers' state that was at the site, if each site keeps its own."""
     folder = run / (transfer.baton_dir or "")
     baton = baton_path(folder, recorded.visit - 1)
@@ -94,6 +90,7 @@ def _came_in(
         raise InputError(
             f"there is no baton of visit {recorded.visit - 1} in {folder}; a run with baton_dir keeps them"
         )
+    entries = iter_entries(run / LEDGER)
     before = [entry.visit for entry in entries if entry.site == recorded.site and entry.visit < recorded.visit]
     state: list[dict[int, Any]] | None = None
     if transfer.optimizer_state == "local" and before:

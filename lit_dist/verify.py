@@ -1,14 +1,15 @@
 """``lit-dist verify``: whether a run did what its ledger says."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from lit_dist.audit import audit
+from lit_dist.audit import AuditError, audit
 from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.errors import InputError
-from lit_dist.ledger import read_entries
+from lit_dist.ledger import Entry, iter_entries
 from lit_dist.run_folder import LEDGER, newest_checkpoint
 
 
@@ -53,31 +54,44 @@ def verify(run: str | Path) -> str:
     path = run / LEDGER
     if not path.is_file():
         raise InputError(f"there is no ledger at {path}; give the folder of a run with a transfer callback")
-    entries = read_entries(path)
-    checkpoint = newest_checkpoint(run)
-    record, kept = _record(checkpoint)
+    state = _last_state(run)
     try:
-        audit(entries, record["head"] if record else None)
-    except InputError as error:
+        seen = audit(iter_entries(path), state.head if state else None)
+    except AuditError as error:
         raise InputError(f"{path}, {error}") from None
-    said = [f"{path}: {len(entries)} visits of {len({entry.run for entry in entries})} run(s); the chain is whole."]
-    if record is None:
+    said = [f"{path}: {seen.visits} visits of {seen.runs} run(s); the chain is whole."]
+    if state is None:
         said.append("There is no checkpoint, so lines that were cut off its end would not be noticed.")
     else:
-        last = next((entry for entry in entries if entry.sha256 == record["head"]), None)
-        if kept is not None and record["ended"] and last is not None and last.sha256_out != fingerprint(kept)[0]:
-            raise InputError(f"{checkpoint} does not have the weights that visit {last.visit} ended with")
-        said.append(f"{checkpoint} belongs to it.")
+        last = state.waiting or seen.head
+        if state.weights is not None and last is not None and last.sha256_out != fingerprint(state.weights)[0]:
+            raise InputError(f"{state.path} does not have the weights that visit {last.visit} ended with")
+        said.append(f"{state.path} belongs to it.")
     return "\n".join(said)
 
 
-def _record(checkpoint: Path | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The account of visits in a checkpoint, and its weights, if they are those that were trained."""
-    if checkpoint is None:
-        return None, None
-    content = read_checkpoint(checkpoint)
-    callbacks = content.get("callbacks")
-    if not isinstance(callbacks, dict) or not isinstance(content.get("state_dict"), dict):
-        raise InputError(f"{checkpoint} is not a checkpoint of a run")
-    record = next((state["record"] for state in callbacks.values() if "record" in state), None)
-    return record, content["state_dict"] if "averaging_state" not in content else None
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a checkpoint says of the visits: its head is the hash of the last line that had been written."""
+
+    path: Path
+    head: str
+    waiting: Entry | None  # a visit that had ended, whose line was to be written after its validation
+    weights: dict[str, Any] | None  # None if they are not those of a visit's end
+
+
+def _last_state(run: Path) -> _State | None:
+    path = newest_checkpoint(run)
+    if path is None:
+        return None
+    content = read_checkpoint(path)
+    try:
+        weights: dict[str, Any] | None = dict(content["state_dict"])
+        record = next((state["record"] for state in content["callbacks"].values() if "record" in state), None)
+        if record is None:
+            return None
+        if not record["ended"] or "averaging_state" in content:
+            weights = None
+        return _State(path, record["head"], Entry(**record["waiting"]) if record["waiting"] else None, weights)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path} is not a checkpoint of a run") from None

@@ -2,7 +2,7 @@
 
 import random
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, count, product
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from lit_dist.audit import audit
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.errors import InputError
-from lit_dist.ledger import FIRST, Entry, read_entries
+from lit_dist.ledger import FIRST, LONGEST, Entry, Ledger, iter_entries, read_entries
 from small import fit
 
 SITES = ("mgh", "ucsf")
@@ -211,6 +211,42 @@ def test_a_ledger_that_goes_on_in_a_new_file_lacks_its_beginning() -> None:
         audit(chained(visit(3), head=LEDGER[2].sha256))
 
 
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("_traced")
+def test_a_long_ledger_takes_less_memory_than_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    metrics = {f"metric_{number}": 0.1 * number for number in range(20)}
+    last, lines = FIRST, []
+    for number in range(2000):
+        entry = replace(visit(number), sha256_in="a", sha256_out="a", metrics=metrics, previous=last)
+        last = entry.sha256
+        lines.append(entry.line)
+    path.write_text("\n".join([*lines, ""]))
+    del lines
+    reads: list[Callable[[], object]] = [lambda: audit(iter_entries(path), last), lambda: Ledger(path, last)]
+    for read_it in reads:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        read_it()
+        assert tracemalloc.get_traced_memory()[1] - before < path.stat().st_size / 2
+
+
+def test_a_line_without_end_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b"[" * (LONGEST + 1) + b"\n")
+    with pytest.raises(InputError, match=r"ledger\.jsonl, line 1: it is longer than"):
+        read_entries(path)
+
+
 # -- random damage -----------------------------------------------------------------------------------------------------
 
 
@@ -290,16 +326,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str, list[byt
     return path.read_bytes(), read_entries(path)[-1].sha256, lines.splitlines(keepends=True)
 
 
-@pytest.fixture
-def _traced() -> Iterator[None]:
-    tracemalloc.start()
-    yield
-    tracemalloc.stop()
-
-
 def refusal(path: Path, head: str) -> str | None:
     try:
-        audit(read_entries(path), head)
+        audit(iter_entries(path), head)
     except InputError as error:
         return str(error)
     return None
