@@ -3,6 +3,7 @@
 from lit_dist.datamodules.augmentation import Augmentation
 from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.fundus import FundusDataModule
+from lit_dist.datamodules.imagenet import ImageNetDataModule
 from lit_dist.datamodules.partition import (
     CountPartition,
     DirichletPartition,
@@ -18,6 +19,7 @@ __all__ = [
     "DirichletPartition",
     "EqualPartition",
     "FundusDataModule",
+    "ImageNetDataModule",
     "InstitutionDataModule",
     "Partition",
     "PhantomDataModule",

@@ -23,7 +23,8 @@ class Augmentation:
         horizontal_flip: Whether left and right are swapped in half of the cases.
         vertical_flip: Whether top and bottom are swapped in half of the cases.
         brightness: The greatest change of brightness and of contrast, as a share.
-        fill: The grey value, 0 to 255, of corners that a rotation leaves empty.
+        shift: The greatest shift in either direction, as a share of the side.
+        fill: The grey value, 0 to 255, of corners that a rotation or a shift leaves empty.
 
     Raises:
         InputError: If a setting is out of range.
@@ -41,16 +42,22 @@ class Augmentation:
         horizontal_flip: bool = True,
         vertical_flip: bool = True,
         brightness: float = 0.0,
+        shift: float = 0.0,
         fill: int = 0,
     ) -> None:
-        if not 0 <= rotation <= 180 or not 0 <= brightness < 1 or not 0 <= fill <= 255:
-            raise InputError(
-                f"rotation={rotation}, brightness={brightness} and fill={fill} must lie in 0-180, 0-1 and 0-255"
-            )
+        for name, value, most in (
+            ("rotation", rotation, 180),
+            ("brightness", brightness, 0.9),
+            ("shift", shift, 1),
+            ("fill", fill, 255),
+        ):
+            if not 0 <= value <= most:
+                raise InputError(f"{name}={value} does not lie between 0 and {most}")
         self.rotation = rotation
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
         self.brightness = brightness
+        self.shift = shift
         self.fill = fill
         self._pipeline: Any = None
 
@@ -75,6 +82,9 @@ class Augmentation:
         transforms: list[Any] = []
         if self.rotation:
             transforms.append(A.Rotate(limit=(-self.rotation, self.rotation), fill=self.fill, border_mode=0, p=1.0))
+        if self.shift:
+            limits = {axis: (-self.shift, self.shift) for axis in "xy"}
+            transforms.append(A.Affine(translate_percent=limits, fill=self.fill, border_mode=0, p=1.0))
         if self.horizontal_flip:
             transforms.append(A.HorizontalFlip(p=0.5))
         if self.vertical_flip:

@@ -56,6 +56,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
         persistent_workers: Whether a site keeps its worker processes while others train; for few sites only.
         pin_memory: Whether batches are put into page-locked memory, which speeds the copy to a GPU up.
         augmentation: What is done to training images; None leaves them as they are.
+        degrade: For sites with a poor camera, by how much its images are made smaller and large again, for example
+            ``{"site-1": 4}``. It is done to the site's training and validation images; the test stays as it is, so that
+            all heuristics are tested on the same images.
         mean: The mean of each colour that is subtracted, in the range 0 to 1.
         std: The standard deviation of each colour that is divided by, in the range 0 to 1.
         allow_one_class: Whether a site may have training images of one class only.
@@ -81,6 +84,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         persistent_workers: bool = False,
         pin_memory: bool = False,
         augmentation: Augmentation | None = None,
+        degrade: dict[str, float] | None = None,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
         allow_one_class: bool = False,
@@ -101,6 +105,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         self.persistent_workers = persistent_workers
         self.pin_memory = pin_memory
         self.augmentation = augmentation
+        self.degrade = dict(degrade or {})
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self.allow_one_class = allow_one_class
@@ -111,7 +116,11 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def read_images(self) -> pd.DataFrame:
-        """The images: columns ``image`` (a name), ``patient``, ``label`` (int64), and ``site`` where sites are real."""
+        """The images: columns ``image`` (a name), ``patient``, ``label`` (int64), and ``site`` where sites are real.
+
+        A collection with a test set of its own marks it in a boolean column ``held_out``. Those images are the test;
+        where sites are simulated they are dealt out to them equally.
+        """
 
     @abstractmethod
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
@@ -146,7 +155,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
             table = read_splits(self.splits, images)
         else:
             table = self._with_sites(images)
-            table = assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
+            table = self._with_splits(table)
             check_splits(table, "the table of images")
         if self.splits is not None and self.all_sites:
             self.site_names = list(dict.fromkeys(table["site"]))
@@ -156,12 +165,26 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     def _with_sites(self, images: pd.DataFrame) -> pd.DataFrame:
         if "site" not in images:
-            return assign_sites(images, self.site_names, self.partition, self.split_seed)
+            if "held_out" not in images:
+                return assign_sites(images, self.site_names, self.partition, self.split_seed)
+            own, held_out = images[~images["held_out"]], images[images["held_out"]]
+            parts = (own, self.partition), (held_out, EqualPartition())
+            tables = [assign_sites(part, self.site_names, how, self.split_seed) for part, how in parts if len(part)]
+            return pd.concat(tables, ignore_index=True)
         if self.all_sites:
             self.site_names = list(dict.fromkeys(images["site"]))
         return images
 
+    def _with_splits(self, table: pd.DataFrame) -> pd.DataFrame:
+        if "held_out" not in table:
+            return assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
+        rest = assign_splits(table[~table["held_out"]], self.val_fraction, 0.0, self.split_seed)
+        return pd.concat([rest, table[table["held_out"]].assign(split="test")], ignore_index=True)
+
     def _check_table(self, table: pd.DataFrame) -> None:
+        unknown = sorted(self.degrade.keys() - set(self.site_names))
+        if unknown or min(self.degrade.values(), default=1) < 1:
+            raise InputError(f"degrade={self.degrade} gives a factor from 1 for some of {', '.join(self.site_names)}")
         train = table[table["split"] == "train"]
         for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
             labels = train.loc[train["site"] == site, "label"]
@@ -225,7 +248,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
         pixels, slots = self._open()
         rows = np.flatnonzero(self.table["site"].isin(sites) & (self.table["split"] == split))
         augmentation = self.augmentation if split == "train" else None
-        return SiteImages(pixels, slots[rows], self.table.iloc[rows].reset_index(drop=True), augmentation)
+        table = self.table.iloc[rows].reset_index(drop=True)
+        factors = np.asarray(table["site"].map(self.degrade).fillna(1.0), np.float64) if split != "test" else None
+        return SiteImages(pixels, slots[rows], table, augmentation, factors)
 
     def _open(self) -> tuple[Pixels, NDArray[np.int64]]:
         if self._pixels is None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.degrade import degraded
 from lit_dist.datamodules.sampler import Draw
 
 
@@ -32,16 +33,23 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
         slots: Where in ``pixels`` each image of this dataset is, (images,).
         table: The images' rows, with the column ``label``.
         augmentation: Applied to an image that comes with a seed.
+        factors: By how much each image is degraded, (images,); None degrades none.
     """
 
     def __init__(
-        self, pixels: Pixels, slots: NDArray[np.int64], table: pd.DataFrame, augmentation: Augmentation | None = None
+        self,
+        pixels: Pixels,
+        slots: NDArray[np.int64],
+        table: pd.DataFrame,
+        augmentation: Augmentation | None = None,
+        factors: NDArray[np.float64] | None = None,
     ) -> None:
         self.pixels = pixels
         self.slots = slots
         self.table = table
         self.labels = table["label"].to_numpy(np.int64)
         self.augmentation = augmentation
+        self.factors = factors if factors is not None and (factors > 1).any() else None
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -49,6 +57,8 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, int]:
         index, seed = (key.index, key.seed) if isinstance(key, Draw) else (key, None)
         image = np.asarray(self.pixels[self.slots[index]])
+        if self.factors is not None:
+            image = degraded(image, self.factors[index])
         if self.augmentation is not None and seed is not None:
             image = self.augmentation(image, seed)
         return torch.from_numpy(image.transpose(2, 0, 1).copy()), int(self.labels[index])

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lit_dist.baton import read_checkpoint
     from lit_dist.checkpoint_io import SafetensorsCheckpointIO
     from lit_dist.classifier import ImageClassifier
+    from lit_dist.ensemble import SiteEnsemble
     from lit_dist.errors import InputError
     from lit_dist.itinerary import Itinerary, Visit
     from lit_dist.ledger import Ledger
@@ -19,6 +20,7 @@ __all__ = [
     "Itinerary",
     "Ledger",
     "SafetensorsCheckpointIO",
+    "SiteEnsemble",
     "SiteLoader",
     "Visit",
     "newest_checkpoint",
@@ -31,6 +33,7 @@ _HOMES = {
     "Itinerary": "itinerary",
     "Ledger": "ledger",
     "SafetensorsCheckpointIO": "checkpoint_io",
+    "SiteEnsemble": "ensemble",
     "SiteLoader": "site_loader",
     "Visit": "itinerary",
     "newest_checkpoint": "run_folder",

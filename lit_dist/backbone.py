@@ -1,4 +1,4 @@
-"""Torchvision's classification networks, with a head for our classes and given weights."""
+"""Torchvision's classification networks and a slim one, with a head for our classes and given weights."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,9 @@ from torch.nn.functional import dropout as drop
 from lit_dist import tensor_file
 from lit_dist.baton import read_checkpoint
 from lit_dist.errors import InputError
+from lit_dist.slim_resnet import slim_resnet18
 
+_OWN = {"slim_resnet18": slim_resnet18}
 # Their auxiliary heads are for a loss of their own, which nothing here computes.
 _AUXILIARY: dict[str, tuple[str, ...]] = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}
 
@@ -22,14 +24,14 @@ _AUXILIARY: dict[str, tuple[str, ...]] = {"inception_v3": ("AuxLogits.",), "goog
 def backbone_names() -> list[str]:
     """The names that ``build_backbone`` takes."""
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
+    return [*names, *_OWN]
 
 
 def build_backbone(name: str, num_classes: int, dropout: float = 0.0, **kwargs: Any) -> nn.Module:
     """Build a network with random weights.
 
     Args:
-        name: A name of torchvision's, such as ``"resnet34"``.
+        name: A name of torchvision's, such as ``"resnet34"``, or ``"slim_resnet18"``.
         num_classes: The number of outputs.
         dropout: The probability with which a feature before the last layer is dropped in training.
         **kwargs: Further arguments of the network, such as ``image_size`` of a vision transformer.
@@ -38,11 +40,15 @@ def build_backbone(name: str, num_classes: int, dropout: float = 0.0, **kwargs: 
         InputError: If torchvision has no such network, or it does not take one of the arguments.
     """
     if name not in backbone_names():
-        raise InputError(f"torchvision has no classification network {name!r}; it has {', '.join(backbone_names())}")
+        raise InputError(f"there is no classification network {name!r}; there are {', '.join(backbone_names())}")
     if name in _AUXILIARY:
         kwargs = {"aux_logits": False, "init_weights": True, **kwargs}
     try:
-        network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
+        network: nn.Module = (
+            _OWN[name](num_classes, **kwargs)
+            if name in _OWN
+            else torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
+        )
     except TypeError as error:
         raise InputError(f"{name} cannot be built with {kwargs}: {error}") from None
     if dropout:

@@ -13,9 +13,11 @@ from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
 from lit_dist.backbone import build_backbone, load_weights
-from lit_dist.baton import check_weights, read_checkpoint
+from lit_dist.baton import check_weights
 from lit_dist.errors import InputError
-from lit_dist.metrics import METRICS, SiteReport, print_reports
+from lit_dist.metrics import METRICS
+from lit_dist.site_reports import SiteReports
+from lit_dist.stored_module import stored_module
 
 Batch = tuple[Tensor, Tensor]
 
@@ -84,7 +86,7 @@ class ImageClassifier(pl.LightningModule):
         self.backbone = build_backbone(backbone, num_classes, dropout, **(backbone_kwargs or {}))
         if weights is not None:
             load_weights(self.backbone, backbone, Path(weights))
-        self._reports: dict[str, SiteReport] = {}
+        self._reports = SiteReports()
 
     @classmethod
     @override
@@ -98,12 +100,7 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             InputError: If the file cannot be read, or the weights do not fit.
         """
-        checkpoint = read_checkpoint(checkpoint_path)
-        settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
-        model = cls(**{**settings, **kwargs})
-        check_weights(checkpoint["state_dict"], model.state_dict(), checkpoint_path)
-        model.load_state_dict(checkpoint["state_dict"])
-        return model
+        return stored_module(cls, checkpoint_path, **kwargs)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -163,36 +160,15 @@ class ImageClassifier(pl.LightningModule):
 
     @override
     def on_validation_epoch_end(self) -> None:
-        self._log_reports("val")
+        self._reports.log(self, "val")
 
     @override
     def on_test_epoch_end(self) -> None:
-        self._log_reports("test")
+        self._reports.log(self, "test")
 
     def _collect(self, batch: Batch, loaders: Any, dataloader_idx: int) -> None:
         images, labels = batch
-        logits = self(images)
-        names = [""]  # all sites together
-        if isinstance(loaders, Mapping):
-            names.append("/" + list(loaders)[dataloader_idx])
-        for name in names:
-            if name not in self._reports:
-                self._reports[name] = SiteReport().to(self.device)
-            self._reports[name].update(logits, labels)
-
-    def _log_reports(self, stage: str) -> None:
-        reports = {name: report.compute() for name, report in self._reports.items()}
-        self._reports.clear()
-        for name, values in reports.items():
-            # The values are those of all processes already; sync_dist only tells Lightning so.
-            self.log_dict({f"{stage}_{metric}{name}": value for metric, value in values.items()}, sync_dist=True)
-        if self.trainer.state.fn != "fit":
-            if self.trainer.is_global_zero:
-                rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}
-                print_reports(rows, f"{stage} images")
-        elif not self.trainer.sanity_checking and "" in reports:
-            line = ", ".join(f"{metric.replace('_', ' ')} {value:.3f}" for metric, value in reports[""].items())
-            self.print(f"After epoch {self.trainer.current_epoch + 1}, {stage} images of all sites: {line}")
+        self._reports.collect(self(images), labels, loaders, dataloader_idx)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
-from torchmetrics import Metric
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 from torchmetrics.utilities import dim_zero_cat
 
@@ -90,13 +90,45 @@ class SiteReport(Metric):
         return judge(dim_zero_cat(self.log_probs), dim_zero_cat(self.labels))
 
 
+class RegressionReport(Metric):
+    """The same for values: the mean squared error, as ``loss``, and the mean absolute error.
+
+    Example:
+        >>> report = RegressionReport()
+        >>> report.update(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 4.0]))
+        >>> {name: value.item() for name, value in report.compute().items()}
+        {'loss': 2.0, 'mean_absolute_error': 1.0}
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squared, self.absolute = MeanSquaredError(), MeanAbsoluteError()
+
+    def update(self, outputs: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            outputs: Float, (images,) or (images, 1).
+            labels: Float, (images,) or (images, 1).
+        """
+        for error in (self.squared, self.absolute):
+            error.update(outputs.detach().float().flatten(), labels.float().flatten())
+
+    def compute(self) -> dict[str, Tensor]:
+        """The values of all batches since the last reset."""
+        return {"loss": self.squared.compute(), "mean_absolute_error": self.absolute.compute()}
+
+
 def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str) -> None:
     """Print a table with one row a report.
 
     Args:
-        reports: For each row's name, its values by the names in ``METRICS``.
+        reports: For each row's name, its values by name; the names of all rows are the same.
         title: What was judged.
     """
-    columns = ["site", *(metric.replace("_", " ") for metric in METRICS)]
-    rows = [[name, *(f"{values[metric].item():.3f}" for metric in METRICS)] for name, values in reports.items()]
+    metrics = list(next(iter(reports.values()), {}))
+    columns = ["site", *(metric.replace("_", " ") for metric in metrics)]
+    rows = [[name, *(f"{values[metric].item():.3f}" for metric in metrics)] for name, values in reports.items()]
     print_table(title, columns, rows)

@@ -1,0 +1,57 @@
+"""SiteReports: what a module's validation or test has found, by site and over all of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lit_dist.metrics import RegressionReport, SiteReport, print_reports
+
+
+class SiteReports:
+    """Collects outputs and labels through an evaluation, and logs what they are worth.
+
+    Where the loaders are a dict by site, each value is logged as ``<stage>_<metric>/<site>``, and as
+    ``<stage>_<metric>`` over all sites' images.
+
+    Args:
+        kind: What judges the outputs of one site.
+    """
+
+    def __init__(self, kind: type[SiteReport] | type[RegressionReport] = SiteReport) -> None:
+        self._kind = kind
+        self._reports: dict[str, SiteReport | RegressionReport] = {}
+
+    def collect(self, outputs: Tensor, labels: Tensor, loaders: Any, dataloader_idx: int) -> None:
+        """Add a batch.
+
+        Args:
+            outputs: As the report takes them.
+            labels: As the report takes them.
+            loaders: The trainer's loaders of this stage.
+            dataloader_idx: Which of them the batch is from.
+        """
+        names = [""]  # all sites together
+        if isinstance(loaders, Mapping):
+            names.append("/" + list(loaders)[dataloader_idx])
+        for name in names:
+            if name not in self._reports:
+                self._reports[name] = self._kind().to(outputs.device)
+            self._reports[name].update(outputs, labels)
+
+    def log(self, module: LightningModule, stage: str) -> None:
+        """Log the values, and begin anew; in a fit one line is printed, else a table."""
+        reports = {name: report.compute() for name, report in self._reports.items()}
+        self._reports.clear()
+        for name, values in reports.items():
+            # The values are those of all processes already; sync_dist only tells Lightning so.
+            module.log_dict({f"{stage}_{metric}{name}": value for metric, value in values.items()}, sync_dist=True)
+        trainer = module.trainer
+        if trainer.state.fn != "fit":
+            if trainer.is_global_zero:
+                rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}
+                print_reports(rows, f"{stage} images")
+        elif not trainer.sanity_checking and "" in reports:
+            line = ", ".join(f"{metric.replace('_', ' ')} {value:.3f}" for metric, value in reports[""].items())
+            module.print(f"After epoch {trainer.current_epoch + 1}, {stage} images of all sites: {line}")
