@@ -4,6 +4,7 @@ from lit_dist.callbacks.cyclical import CyclicalWeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.single import SingleWeightTransfer
+from lit_dist.callbacks.site_evaluation import SiteEvaluation
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "PredictionWriter",
     "RunCheckpoint",
     "SingleWeightTransfer",
+    "SiteEvaluation",
     "WeightTransfer",
 ]

@@ -1,0 +1,217 @@
+"""SiteEvaluation: how the model that travels does on every site, after every visit or cycle."""
+
+import csv
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from typing_extensions import override
+
+from lit_dist.callbacks.weight_transfer import WeightTransfer
+from lit_dist.errors import InputError
+from lit_dist.metrics import METRICS, judge
+from lit_dist.run_folder import run_folder
+
+Moment = Literal["off", "visit", "cycle"]
+
+MATRIX = "site_matrix.csv"
+_LEFT = "site_matrix.before.csv"
+
+
+class SiteEvaluation(Callback):
+    """Evaluates the model on every site's images at the end of visits: what it forgets becomes visible.
+
+    It leaves ``site_matrix.csv`` in the run's folder: one row a site that was evaluated on after a visit, with the
+    metric, the best value so far at that site minus that of now (``forgetting``), and the mean absolute change from one
+    evaluation to the next so far (``fluctuation``). It logs ``site_<metric>/<site>``, ``forgetting`` and
+    ``fluctuation`` (their means over the sites). Source of the two measures: Sheller et al., "Federated learning in
+    medicine", Scientific Reports 2020, https://doi.org/10.1038/s41598-020-69250-1, who saw both in cyclical transfer.
+
+    The module's ``predict_step`` must give probabilities, (images, classes), and a batch be ``(images, labels)``. It
+    draws no random numbers, so the weights of a run are the same with and without it. Put it after the transfer
+    callback.
+
+    Args:
+        every: ``"visit"``, ``"cycle"`` or ``"off"``.
+        split: Whether to evaluate on the validation or the test images.
+        metric: One of ``lit_dist.metrics.METRICS`` in which more is better.
+
+    Raises:
+        InputError: If there is no transfer callback before it, or the loaders are not a dict by site.
+    """
+
+    def __init__(
+        self,
+        every: Moment = "cycle",
+        split: Literal["val", "test"] = "val",
+        metric: Literal["accuracy", "balanced_accuracy", "auroc"] = "accuracy",
+    ) -> None:
+        if every not in ("off", "visit", "cycle") or split not in ("val", "test") or metric not in METRICS[1:4]:
+            raise InputError(f"every={every!r}, split={split!r} or metric={metric!r} is none of those that there are")
+        self.every = every
+        self.split = split
+        self.metric = metric
+        self.seconds = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.seconds = 0.0
+        self._started = time.monotonic()
+        self._visits = 0
+        self._rows = 0
+        self._best: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._changes: dict[str, float] = {}
+        self._times = 0
+
+    # -- when --------------------------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit" and self.every != "off":
+            self._transfer = self._find_transfer(trainer)
+
+    def _find_transfer(self, trainer: Trainer) -> WeightTransfer:
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        before = callbacks[: callbacks.index(self)]
+        for callback in before:
+            if isinstance(callback, WeightTransfer):
+                return callback
+        raise InputError("SiteEvaluation stands after a transfer callback in the list of callbacks")
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == 0:
+            self._begin()
+        self._started = time.monotonic() - self.seconds
+        if self.every != "off" and trainer.is_global_zero:
+            self._keep_rows(run_folder(trainer) / MATRIX)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._look(trainer, pl_module)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(trainer, pl_module)  # a visit whose end was found by a validation
+
+    def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every == "off" or self._transfer.visits_ended == self._visits:
+            return
+        self._visits = self._transfer.visits_ended
+        sites = len(self._transfer.sites)
+        if self.every == "cycle" and self._visits % sites:
+            return
+        start = time.monotonic()
+        self._evaluate(trainer, pl_module)
+        self.seconds += time.monotonic() - start
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every == "off" or not self._times:
+            return
+        share = 100 * self.seconds / max(time.monotonic() - self._started, 1e-9)
+        rank_zero_info(f"SiteEvaluation: {self._times} evaluations on every site took {share:.1f} % of the fit's time")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_table("site_matrix", columns=_COLUMNS, data=_read(run_folder(trainer) / MATRIX))
+
+    # -- what --------------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = trainer.datamodule or pl_module  # type: ignore[attr-defined]
+        loaders = getattr(data, f"{self.split}_dataloader")()
+        if not isinstance(loaders, Mapping):
+            raise InputError(f"SiteEvaluation needs a {self.split}_dataloader() that gives one loader a site")
+        was_training = pl_module.training
+        pl_module.eval()
+        with torch.no_grad():
+            values = {site: self._value(trainer, pl_module, loader) for site, loader in loaders.items()}
+        pl_module.train(was_training)
+        rows = [self._row(site, value) for site, value in values.items()]
+        self._times += 1
+        for site, value in values.items():
+            self._best[site] = max(value, self._best.get(site, -math.inf))
+            self._changes[site] = self._changes.get(site, 0.0) + abs(value - self._last.get(site, value))
+            self._last[site] = value
+        self._write(trainer, rows)
+
+    def _value(self, trainer: Trainer, pl_module: LightningModule, loader: Any) -> float:
+        probabilities: list[Tensor] = []
+        labels: list[Tensor] = []
+        for number, batch in enumerate(loader):
+            images, truth = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+            with trainer.precision_plugin.predict_step_context():
+                probabilities.append(pl_module.predict_step((images, truth), number))
+            labels.append(truth)
+        found = torch.cat(probabilities).float()
+        return float(judge(found.clamp_min(torch.finfo(torch.float32).tiny).log(), torch.cat(labels))[self.metric])
+
+    def _row(self, site: str, value: float) -> list[Any]:
+        visit = self._transfer.visit
+        assert visit is not None
+        forgetting = max(self._best.get(site, value) - value, 0.0)
+        change = self._changes.get(site, 0.0) + abs(value - self._last.get(site, value))
+        fluctuation = change / self._times if self._times else 0.0
+        return [visit.number, visit.cycle, visit.site, site, value, forgetting, fluctuation]
+
+    def _write(self, trainer: Trainer, rows: list[list[Any]]) -> None:
+        self._rows += len(rows)
+        if not trainer.is_global_zero:
+            return
+        path = run_folder(trainer) / MATRIX
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if file.tell() == 0:
+                writer.writerow(_COLUMNS)
+            writer.writerows(rows)
+        metrics = {f"site_{self.metric}/{row[3]}": row[4] for row in rows}
+        metrics |= {name: sum(row[place] for row in rows) / len(rows) for name, place in _MEANS.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step)
+
+    # -- going on ----------------------------------------------------------------------------------------------------
+
+    def _keep_rows(self, path: Path) -> None:
+        """Of a run that is gone on with, keep the rows that were there when the checkpoint was written."""
+        if path.exists():
+            rows = _read(path)[: self._rows]
+            path.unlink()
+            if rows:
+                with path.open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file).writerows([_COLUMNS, *rows])
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        sites = {site: (self._best[site], self._last[site], self._changes[site]) for site in self._last}
+        counts = (self._visits, self._rows, self._times)
+        return {"sites": sites, "counts": counts, "seconds": self.seconds}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._visits, self._rows, self._times = state_dict["counts"]
+        self.seconds = state_dict["seconds"]
+        sites = state_dict["sites"]
+        self._best, self._last, self._changes = (
+            {site: values[place] for site, values in sites.items()} for place in range(3)
+        )
+
+
+_COLUMNS = ["visit", "cycle", "visited", "site", "value", "forgetting", "fluctuation"]
+_MEANS = {"forgetting": 5, "fluctuation": 6}
+
+
+def _read(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]

@@ -1,0 +1,103 @@
+"""``lit-dist compare``: plans a study, does its runs, and writes its tables, figures and report."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from jsonargparse import ArgumentParser
+
+from lit_dist.errors import InputError
+from lit_dist.files import replacing
+from lit_dist.study.plan import Run, make_plan
+from lit_dist.study.settings import StudySettings, parsed, study_folder, study_parser
+from lit_dist.terminal_table import print_table
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: Its words, without ``compare``.
+    """
+    if any(word == "--run" or word.startswith("--run=") for word in args):
+        _one(args)
+        return
+    parser = study_parser()
+    given = parser.parse_args(args)
+    settings = parsed(parser, given)
+    study = study_folder(given.output, settings.study)
+    runs = make_plan(settings)
+    for run in runs:
+        run.write(study)
+    with replacing(study / "study.yaml") as file:
+        file.write(parser.dump(given, skip_none=False, skip_validation=True).encode())
+    if given.print_commands:
+        for run in runs:
+            print(shlex.join(["lit-dist", "compare", "--output", str(study), "--run", run.name]))
+        return
+    _print_plan(runs, settings)
+    failed = _work(study, runs, settings)
+    _write_up(study, runs, settings)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries again")
+
+
+def _one(args: list[str]) -> None:
+    from lit_dist.study.execute import execute
+
+    parser = ArgumentParser(prog="lit-dist compare", description="Do one run of a study that was planned.")
+    parser.add_argument("--output", type=str, help="The study's folder.", required=True)
+    parser.add_argument("--run", type=str, help="The run's name.", required=True)
+    options = parser.parse_args(args)
+    execute(Path(options.output), options.run)
+
+
+def _work(study: Path, runs: Sequence[Run], settings: StudySettings) -> dict[str, str]:
+    from lit_dist.study.processes import Workers
+
+    return Workers(study, runs, settings.study.jobs).work()
+
+
+def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
+    rows: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        options = [run.every_n_epochs and f"every {run.every_n_epochs}", run.order, run.optimizer_state]
+        rows.setdefault((run.heuristic, ", ".join(str(option) for option in options if option)), []).append(run)
+    print_table(
+        f"The plan: {len(runs)} runs, seeds {', '.join(map(str, settings.study.seeds))}",
+        ["heuristic", "options", "runs", "steps a run"],
+        [[*key, str(len(same)), str(max(run.steps for run in same))] for key, same in rows.items()],
+    )
+    sys.stdout.flush()
+
+
+def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
+    from lit_dist.study.report import write_report
+    from lit_dist.study.results import collect
+    from lit_dist.study.summary import compare_pairs, summarise
+
+    results = collect(study, runs, settings.study.collection)
+    if results.empty:
+        return
+    summary, pairs = summarise(results), compare_pairs(study, results)
+    for name, table in (("results", results), ("summary", summary), ("pairs", pairs)):
+        with replacing(study / f"{name}.csv") as file:
+            table.to_csv(file, index=False)
+    report = write_report(study, runs, settings, results, summary, pairs)
+    _print_summary(summary)
+    print(f"The report: {report}")
+
+
+def _print_summary(summary: pd.DataFrame) -> None:
+    """Print the accuracy and AUROC of each heuristic."""
+    shown = summary.pivot(index="label", columns="metric", values="mean")
+    rows = []
+    for row in summary[summary["metric"] == "accuracy"].to_dict("records"):
+        within = "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
+        share = "" if pd.isna(row["share_of_central"]) else f"{100 * row['share_of_central']:.1f} %"
+        auroc = f"{shown['auroc'][row['label']]:.3f}"
+        rows.append([row["label"], str(row["seeds"]), f"{row['mean']:.3f}", within, share, auroc])
+    columns = ["heuristic", "seeds", "accuracy", "95 % interval", "of central", "AUROC"]
+    print_table("Test images of all sites", columns, rows)

@@ -1,0 +1,167 @@
+"""Does one run of a study: trains, tests the best model, and writes down the result."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+import torch
+import yaml
+from lightning.pytorch.loggers import WandbLogger
+
+from lit_dist.baton import read_checkpoint
+from lit_dist.cli import build
+from lit_dist.cli import run as command
+from lit_dist.errors import InputError
+from lit_dist.files import replacing
+from lit_dist.ledger import iter_entries
+from lit_dist.metrics import judge
+from lit_dist.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
+from lit_dist.study.plan import Run, read_run, run_path
+
+RESULT = "result.json"
+PREDICTIONS = "predictions.csv"
+FIT, FIT_SETTINGS = "fit", "fit.yaml"
+
+
+def result_path(study: Path, name: str) -> Path:
+    """The file that a finished run leaves."""
+    return run_path(study, name) / RESULT
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold a run, so that no other process does it too; gives False if another one has it."""
+    lock = filelock.FileLock(folder / "lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def execute(study: Path, name: str) -> None:
+    """Do a run of a study, or go on with it, unless it is finished.
+
+    Args:
+        study: The study's folder.
+        name: The run's name.
+
+    Raises:
+        InputError: If there is no such run, another process is doing it, or the members of an ensemble are missing.
+    """
+    folder = run_path(study, name)
+    run = read_run(folder)
+    if "LOCAL_RANK" in os.environ:  # one more process of a run whose first one holds the lock
+        _train(run, folder)
+        return
+    with locked(folder) as mine:
+        if not mine:
+            raise InputError(f"{folder} is being worked on by another process")
+        if not (folder / RESULT).exists():
+            start = time.monotonic()
+            facts = _average(run, study, folder) if run.members else _train(run, folder)
+            facts["seconds"] = round(time.monotonic() - start, 1)
+            result = {**facts, **_judge(pd.read_csv(folder / FIT / PREDICTIONS))}
+            with replacing(folder / RESULT) as file:
+                file.write(json.dumps(result, indent=1).encode())
+            delete_old_checkpoints(folder / FIT, keep=0)  # nothing goes on from them any more
+
+
+def _train(run: Run, folder: Path) -> dict[str, Any]:
+    settings = dict(run.config)
+    facts = {name: getattr(run, name) for name in ("heuristic", "site", "every_n_epochs", "order", "optimizer_state")}
+    watched = {"folder": str(folder), "facts": facts}
+    progress = {"class_path": "lit_dist.study.progress.RunProgress", "init_args": watched}
+    settings["trainer"] = {
+        **settings["trainer"],
+        "callbacks": [*settings["trainer"]["callbacks"], progress],
+        "logger": _loggers(run, folder),
+        "default_root_dir": str(folder),
+    }
+    with replacing(folder / FIT_SETTINGS) as file:
+        file.write(yaml.safe_dump(settings, sort_keys=False).encode())
+    done = command(["fit", "--config", str(folder / FIT_SETTINGS), "--resume", "--checkpoint.keep=1"])
+    trainer: Any = done.trainer
+    steps = trainer.global_step
+    best = folder / FIT / CHECKPOINTS / "best.ckpt"
+    if not best.exists():
+        raise InputError(f"{folder} ended without a best model, since nothing was validated")
+    trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
+    found = {**_travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps}
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({**found, **_judge(pd.read_csv(folder / FIT / PREDICTIONS))})
+            logger.experiment.finish()
+    return found
+
+
+def _loggers(run: Run, folder: Path) -> list[dict[str, Any]]:
+    csv = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": FIT}}
+    if run.wandb is None:
+        return [csv]
+    named = {"name": run.name, "job_type": run.heuristic, "save_dir": str(folder)}
+    return [csv, {"class_path": "WandbLogger", "init_args": {**named, **run.wandb}}]
+
+
+def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
+    """Predict with the ensemble of the members' best models."""
+    missing = [name for name in run.members if not result_path(study, name).exists()]
+    if missing:
+        raise InputError(f"{run.name} needs {', '.join(missing)}, which are not finished")
+    paths = [str(run_path(study, name) / FIT / CHECKPOINTS / "best.ckpt") for name in run.members]
+    member = json.loads((run_path(study, run.members[0]) / "plan.json").read_text())["config"]["model"]["class_path"]
+    model = {"class_path": "lit_dist.SiteEnsemble", "init_args": {"checkpoints": paths, "member": member}}
+    settings = {**run.config, "model": model}
+    csv = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": FIT}}
+    settings["trainer"] = {**settings["trainer"], "logger": csv, "default_root_dir": str(folder)}
+    made = build(settings)
+    trainer: Any = made.trainer
+    trainer.predict(made.model, datamodule=made.datamodule, return_predictions=False)
+    size = sum(tensor.nbytes for tensor in made.model.state_dict().values())
+    return {"visits": None, "transfers": len(paths), "bytes_sent": size, "best_cycle": None, "steps": 0}
+
+
+def _travels(ledger: Path) -> dict[str, Any]:
+    """How often the weights were sent, and how many bytes that were."""
+    if not ledger.exists():
+        return {"visits": None, "transfers": 0, "bytes_sent": 0}
+    visits, size, run_id = 0, 0, ""
+    for entry in iter_entries(ledger):
+        if entry.run != run_id:  # one that was killed before its first checkpoint was begun anew
+            visits, run_id = 0, entry.run
+        if entry.outcome != "cut short":
+            visits, size = visits + 1, entry.bytes or size
+    return {"visits": visits, "transfers": max(visits - 1, 0), "bytes_sent": max(visits - 1, 0) * size}
+
+
+def _best_cycle(run: Run, best: Path) -> int | None:
+    """The cycle, or the pass over the images where there are no cycles, whose model was the best."""
+    checkpoint = read_checkpoint(best, with_tensors=False)
+    if run.heuristic == "single_weight_transfer":
+        return None
+    for state in checkpoint["callbacks"].values():
+        if isinstance(state, Mapping) and "record" in state:
+            return int(state["record"]["visit"][1])
+    return int(checkpoint["epoch"])
+
+
+def _judge(predictions: pd.DataFrame) -> dict[str, Any]:
+    probabilities = torch.tensor(probabilities_of(predictions))
+    values = judge(probabilities.clamp_min(torch.finfo(torch.float32).tiny).log(), torch.tensor(predictions["label"]))
+    return {"n": len(predictions), **{name: float(value) for name, value in values.items()}}
+
+
+def probabilities_of(predictions: pd.DataFrame) -> Any:
+    """The columns of ``predictions.csv`` with the probability of each class, float32 (images, classes)."""
+    columns = [column for column in map(str, predictions) if column.startswith("probability_")]
+    return predictions[columns].to_numpy("float32")

@@ -1,0 +1,247 @@
+"""The figures of a study. Each takes the study's tables and draws on axes of its own; none keeps state."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from lit_dist.callbacks.site_evaluation import MATRIX
+from lit_dist.files import replacing
+from lit_dist.ledger import iter_entries
+from lit_dist.run_folder import LEDGER
+from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of
+from lit_dist.study.plan import run_path
+from lit_dist.study.results import WHICH, label_of
+
+# Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]
+_INK = {False: "#1f2328", True: "#e6edf3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What figures are drawn from.
+
+    Attributes:
+        study: The study's folder.
+        results: The columns of ``results.csv``.
+        summary: The columns of ``summary.csv``.
+    """
+
+    study: Path
+    results: pd.DataFrame
+    summary: pd.DataFrame
+
+    def one_of_each(self) -> Iterator[tuple[str, pd.Series]]:
+        """The label and the first run of each heuristic."""
+        for key, group in self.results.groupby(WHICH, dropna=False, sort=False):
+            yield label_of(key, self.results), group.iloc[0]
+
+    def fit(self, run: str) -> Path:
+        """What the training of a run has left."""
+        return run_path(self.study, run) / FIT
+
+
+def heuristics(axes: Axes, tables: Tables) -> str | None:
+    """The test accuracy of each heuristic, with its interval, and its seeds as points."""
+    rows = tables.summary[tables.summary["metric"] == "accuracy"].reset_index(drop=True)
+    for place, row in enumerate(rows.to_dict("records")):
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot([max(row["low"], 0), min(row["high"], 1)], [place, place], color=colour, linewidth=2, alpha=0.5)
+        axes.plot(row["mean"], place, "D", color=colour, markersize=8)
+        own = _runs_of(row["label"], tables).groupby("seed")["accuracy"].mean()
+        axes.plot(own, np.full(len(own), place), "o", color=colour, markersize=4, alpha=0.7)
+    axes.set_yticks(range(len(rows)), rows["label"])
+    axes.invert_yaxis()
+    rate = tables.results["majority_rate"].iloc[0]
+    axes.axvline(rate, linestyle=":", color="grey")
+    axes.set_xlabel("accuracy on the test images of all sites (dotted: the commonest class)")
+    return "Diamonds: means over seeds, with the 95 % interval by Student's t; dots: seeds."
+
+
+def curves(axes: Axes, tables: Tables) -> str | None:
+    """The validation loss of the first seed's transfers and of central; the visits' sites as a coloured band."""
+    drawn, band = 0, 0
+    sites: dict[str, str] = {}
+    for label, run in tables.one_of_each():
+        if run["heuristic"] in ("single", "ensemble"):
+            continue
+        metrics = pd.read_csv(tables.fit(run["run"]) / "metrics.csv", usecols=["step", "val_loss"]).dropna()
+        colour = "grey" if run["heuristic"] == "central" else COLOURS[drawn % len(COLOURS)]
+        axes.plot(metrics["step"], metrics["val_loss"], ".-", color=colour, label=label, linewidth=1.2)
+        drawn += run["heuristic"] != "central"
+        ledger = tables.fit(run["run"]) / LEDGER
+        if ledger.exists():
+            _band(axes, ledger, 1.02 + 0.035 * band, sites)
+            band += 1
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel("validation loss, all sites")
+    axes.legend(frameon=False, fontsize=8)
+    if not drawn:
+        return None
+    key = [Patch(color=colour, label=site) for site, colour in list(sites.items())[: len(COLOURS)]]
+    axes.figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False, fontsize=8)
+    return "The bands say which site was being visited, one a transfer, in the legend's order from the bottom up."
+
+
+def _band(axes: Axes, ledger: Path, height: float, sites: dict[str, str]) -> None:
+    step = 0
+    for entry in iter_entries(ledger):
+        colour = sites.setdefault(entry.site, COLOURS[len(sites) % len(COLOURS)])
+        axes.plot(
+            [step, step + entry.steps], [height] * 2, color=colour, linewidth=4, solid_capstyle="butt",
+            transform=axes.get_xaxis_transform(), clip_on=False,
+        )  # fmt: skip
+        step += entry.steps
+
+
+def frequency(axes: Axes, tables: Tables) -> str | None:
+    """The test accuracy of cyclical weight transfer against the length of its visits."""
+    rows = tables.summary[tables.summary["metric"] == "accuracy"]
+    cyclical = rows[rows["heuristic"] == "cyclical_weight_transfer"].sort_values("every_n_epochs")
+    if cyclical["every_n_epochs"].nunique() < 2:
+        return None
+    for place, (_, group) in enumerate(cyclical.groupby(["order", "optimizer_state"], sort=False)):
+        every = group["every_n_epochs"].astype(float)
+        mean, low, high = (group[name].clip(0, 1) for name in ("mean", "low", "high"))
+        axes.errorbar(every, mean, (mean - low, high - mean), fmt="o-", capsize=4, color=COLOURS[place % len(COLOURS)],
+                      label=", ".join(map(str, group[["order", "optimizer_state"]].iloc[0])))  # fmt: skip
+    for place, heuristic in enumerate(("central", "ensemble", "single")):
+        for mean in rows.loc[rows["heuristic"] == heuristic, "mean"]:
+            axes.axhline(mean, linestyle=("-", "--", ":")[place], color="grey", linewidth=1, label=heuristic)
+    axes.set_xscale("log")
+    ticks = sorted(set(cyclical["every_n_epochs"].astype(int)))
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("epochs a visit")
+    axes.set_ylabel("test accuracy")
+    axes.legend(frameon=False, fontsize=8)
+    return "With the 95 % interval over seeds."
+
+
+def matrix(axes: Axes, tables: Tables) -> str | None:
+    """The accuracy on each site's validation images after each visit or cycle of cyclical weight transfer."""
+    for label, run in tables.one_of_each():
+        path = tables.fit(run["run"]) / MATRIX
+        if run["heuristic"] == "cyclical_weight_transfer" and path.exists():
+            values = pd.read_csv(path).pivot(index="site", columns="visit", values="value")
+            _heat(axes, values, "after visit")
+            return f"{label}, seed {run['seed']}; a dark column is a visit after which the model had forgotten much."
+    return None
+
+
+def transferability(axes: Axes, tables: Tables) -> str | None:
+    """The accuracy of each single-institution model on the test images of each site."""
+    single = tables.results[tables.results["heuristic"] == "single"]
+    if single.empty:
+        return None
+    single = single[single["seed"] == single["seed"].iloc[0]]
+    rows = {}
+    for run in single.to_dict("records"):
+        found = pd.read_csv(tables.fit(run["run"]) / PREDICTIONS)
+        right = probabilities_of(found).argmax(axis=1) == found["label"]
+        rows[run["site"]] = right.groupby(found["site"], sort=False).mean()
+    _heat(axes, pd.DataFrame(rows).T, "tested at")
+    axes.set_ylabel("trained at")
+    return f"Seed {single['seed'].iloc[0]}."
+
+
+def _heat(axes: Axes, values: pd.DataFrame, across: str) -> None:
+    image = axes.imshow(values.to_numpy(float), aspect="auto", cmap="cividis", interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label="accuracy")
+    step = max(1, len(values.columns) // 12)
+    places = range(0, len(values.columns), step)
+    axes.set_xticks(places, [str(values.columns[place]) for place in places])
+    axes.set_yticks(range(len(values)), [str(site) for site in values.index])
+    axes.set_xlabel(across)
+    if values.size <= 100:
+        middle = np.nanmean(values.to_numpy(float))
+        for (row, column), value in np.ndenumerate(values.to_numpy(float)):
+            colour = "black" if value > middle else "white"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+
+
+def bytes_sent(axes: Axes, tables: Tables) -> str | None:
+    """The test accuracy against the bytes that were sent between sites."""
+    for place, (label, _) in enumerate(tables.one_of_each()):
+        runs = _runs_of(label, tables)
+        if runs["heuristic"].iloc[0] in ("central", "single"):
+            continue
+        sent, accuracy = runs["bytes_sent"].astype(float) / 1e6, runs["accuracy"]
+        axes.plot(sent, accuracy, "o", color=COLOURS[place % len(COLOURS)], label=label, alpha=0.8)
+    if not axes.lines:
+        return None
+    axes.set_xscale("log")
+    axes.set_xlabel("megabytes of weights sent between sites in training")
+    axes.set_ylabel("test accuracy")
+    axes.legend(frameon=False, fontsize=8)
+    return "Central sends the images instead, a single institution nothing."
+
+
+def _runs_of(label: str, tables: Tables) -> pd.DataFrame:
+    results = tables.results
+    labels = [label_of(key, results) for key in results[WHICH].itertuples(index=False)]
+    return results[[each == label for each in labels]]
+
+
+Draw = Callable[[Axes, Tables], str | None]
+FIGURES: Mapping[str, tuple[str, Draw]] = {
+    "heuristics": ("Test accuracy", heuristics),
+    "curves": ("Validation loss", curves),
+    "frequency": ("How often the weights move", frequency),
+    "site_matrix": ("What is kept and what is forgotten", matrix),
+    "transferability": ("Single-institution models elsewhere", transferability),
+    "bytes": ("What was sent", bytes_sent),
+}
+"""Each figure's title, and what draws it and gives its caption; None if there is nothing to draw."""
+
+
+def draw(name: str, tables: Tables, dark: bool = False) -> tuple[Figure, str] | None:
+    """Draw a figure.
+
+    Args:
+        name: One of ``FIGURES``.
+        tables: What it is drawn from.
+        dark: Whether it is to stand on a dark ground.
+
+    Returns:
+        The figure and its caption; None if there is nothing to draw.
+    """
+    ink = _INK[dark]
+    style: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color"), ink)
+    style |= {"ytick.color": ink, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "lit_dist"}
+    with rc_context(style):
+        figure = Figure(figsize=(7, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        caption = FIGURES[name][1](axes, tables)
+    return None if caption is None else (figure, caption)
+
+
+def as_svg(figure: Figure) -> bytes:
+    """The figure as SVG without ground; its text is text."""
+    file = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lit_dist"}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return file.getvalue()
+
+
+def write_figures(tables: Tables, folder: Path) -> None:
+    """Write each figure as PNG and SVG, on white."""
+    for name in FIGURES:
+        drawn = draw(name, tables)
+        for suffix in ("png", "svg"):
+            path = folder / f"{name}.{suffix}"
+            if drawn is None:
+                path.unlink(missing_ok=True)  # of an earlier plan
+                continue
+            with replacing(path) as file:
+                drawn[0].savefig(file, format=suffix, facecolor="white", dpi=150)

@@ -1,0 +1,242 @@
+"""The plan of a study: which runs there are, each with its settings."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_dist.errors import InputError
+from lit_dist.files import replacing
+from lit_dist.study.settings import StudySettings, make_data
+
+PLAN = "plan.json"
+_NO_MATTER = ("num_workers", "persistent_workers", "pin_memory", "enable_progress_bar")
+"""Settings that change nothing about a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a study.
+
+    Attributes:
+        name: What it is called, and its folder: it says what it is, and ends in a hash of its settings.
+        heuristic: One of ``HEURISTICS``.
+        seed: The run's seed.
+        steps: The greatest number of optimizer steps.
+        config: The settings for ``lit-dist fit``, but for the loggers; an ensemble's have no model.
+        site: Of a single-institution model, the site.
+        every_n_epochs: Of cyclical weight transfer, the length of a visit.
+        order: Of a transfer, the order of the sites.
+        optimizer_state: Of a transfer, what becomes of the optimizer's state.
+        members: Of an ensemble, the names of the runs of its members.
+        wandb: Arguments of the ``WandbLogger``, if there is to be one.
+    """
+
+    name: str
+    heuristic: str
+    seed: int
+    steps: int
+    config: dict[str, Any]
+    site: str | None = None
+    every_n_epochs: int | None = None
+    order: str | None = None
+    optimizer_state: str | None = None
+    members: tuple[str, ...] = ()
+    wandb: dict[str, Any] | None = None
+
+    def write(self, study: Path) -> None:
+        """Write the run's settings into its folder of a study."""
+        folder = run_path(study, self.name)
+        text = json.dumps(asdict(self), indent=1).encode()
+        if not (folder / PLAN).exists() or (folder / PLAN).read_bytes() != text:
+            with replacing(folder / PLAN) as file:
+                file.write(text)
+
+
+def run_path(study: Path, name: str) -> Path:
+    """The folder of a run."""
+    return study / "runs" / name
+
+
+def read_run(folder: Path) -> Run:
+    """Read what ``Run.write`` wrote.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    try:
+        values = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        return Run(**{**values, "members": tuple(values["members"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{folder} has no plan of a run ({error}); lit-dist compare --config ... writes it") from None
+
+
+def make_plan(settings: StudySettings) -> list[Run]:
+    """Lay a study out in runs, in the order in which they are to be trained.
+
+    The collection is prepared, since the number of steps follows from the number of images.
+
+    Args:
+        settings: What the study is set to.
+
+    Raises:
+        InputError: If the data has no sites.
+    """
+    sites = _sites(settings)
+    runs: list[Run] = []
+    for seed in settings.study.seeds:
+        planner = _Planner(settings, sites, seed)
+        for heuristic in settings.study.heuristics:
+            for run in planner.runs(heuristic):
+                if run not in runs:
+                    runs.append(run)
+    return runs
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    images: int
+    batches: int
+    batch_size: int
+
+
+def _sites(settings: StudySettings) -> dict[str, _Site]:
+    data = make_data(settings.data)
+    data.prepare_data()
+    data.setup("fit")
+    loaders = data.train_dataloader()
+    if not isinstance(loaders, Mapping) or len(loaders) < 2:
+        raise InputError("a study needs a datamodule with one training loader a site, and two sites at least")
+    return {site: _Site(len(loader.dataset), len(loader), loader.batch_size or 1) for site, loader in loaders.items()}
+
+
+class _Planner:
+    """Makes the runs of one seed."""
+
+    def __init__(self, settings: StudySettings, sites: dict[str, _Site], seed: int) -> None:
+        self.shared = settings
+        self.settings = settings.study
+        self.sites = sites
+        self.seed = seed
+        self.steps_a_pass = {site: self._steps(each.batches) for site, each in sites.items()}
+        wandb = self.settings.wandb
+        self._wandb = None if wandb is None else {"group": self.settings.collection, **wandb}
+        self.steps = self.settings.passes * sum(self.steps_a_pass.values())
+
+    def _steps(self, batches: int) -> int:
+        return -(-batches // (self.shared.trainer.get("accumulate_grad_batches") or 1))
+
+    def runs(self, heuristic: str) -> Iterator[Run]:
+        make = {
+            "central": self._central,
+            "single": self._single,
+            "ensemble": self._ensemble,
+            "single_weight_transfer": self._single_weight_transfer,
+            "cyclical_weight_transfer": self._cyclical_weight_transfer,
+        }
+        yield from make[heuristic]()
+
+    def _central(self) -> Iterator[Run]:
+        images = sum(site.images for site in self.sites.values())
+        steps_a_pass = self._steps(-(-images // max(site.batch_size for site in self.sites.values())))
+        yield self._run("central", {"centralized": True}, -(-self.steps // steps_a_pass), max_steps=self.steps)
+
+    def _single(self) -> Iterator[Run]:
+        for site, steps_a_pass in self.steps_a_pass.items():
+            passes = self.settings.passes
+            steps = passes * steps_a_pass
+            if self.settings.single_budget == "steps":
+                passes, steps = -(-self.steps // steps_a_pass), self.steps
+            yield self._run("single", {"only_site": site}, passes, max_steps=steps, site=site)
+
+    def _ensemble(self) -> Iterator[Run]:
+        members = list(self._single())
+        yield from members
+        config = {"seed_everything": self.seed, "data": self.shared.data, "trainer": self.shared.trainer}
+        name = _name("ensemble", self.seed, {**config, "members": [run.name for run in members]})
+        yield Run(name, "ensemble", self.seed, 0, config, members=tuple(run.name for run in members), wandb=self._wandb)
+
+    def _single_weight_transfer(self) -> Iterator[Run]:
+        study = self.settings
+        for order in study.orders:
+            for state in study.optimizer_states:
+                transfer = {
+                    "monitor": study.monitor,
+                    "mode": study.mode,
+                    "patience": study.patience,
+                    "max_epochs_per_site": study.passes,
+                    "order": "shuffled" if order == "no_repeat" else order,  # none is visited twice anyhow
+                    "optimizer_state": state,
+                }
+                epochs = study.passes * len(self.sites)
+                yield self._run("single_weight_transfer", {}, epochs, transfer, order=order, optimizer_state=state)
+
+    def _cyclical_weight_transfer(self) -> Iterator[Run]:
+        for every in self.settings.every_n_epochs:
+            for order in self.settings.orders:
+                for state in self.settings.optimizer_states:
+                    transfer = {
+                        "every_n_epochs": every,
+                        "order": order,
+                        "optimizer_state": state,
+                        "validation": "cycle",
+                    }
+                    named: dict[str, Any] = {"every_n_epochs": every, "order": order, "optimizer_state": state}
+                    epochs = self.settings.passes * len(self.sites)
+                    yield self._run("cyclical_weight_transfer", {}, epochs, transfer, **named)
+
+    def _run(
+        self,
+        heuristic: str,
+        data: dict[str, Any],
+        epochs: int,
+        transfer: dict[str, Any] | None = None,
+        max_steps: int = -1,
+        **named: Any,
+    ) -> Run:
+        steps = self.steps if max_steps < 0 else max_steps
+        shared = deepcopy({"model": self.shared.model, "data": self.shared.data, "trainer": self.shared.trainer})
+        shared["data"]["init_args"] |= data
+        for setting, length in self.settings.lengths.items():
+            _put(shared, setting, {"epochs": epochs, "steps": steps}[length])
+        callbacks = list(shared["trainer"].get("callbacks") or [])
+        if transfer is not None:
+            kind = {"single_weight_transfer": "Single", "cyclical_weight_transfer": "Cyclical"}[heuristic]
+            callbacks.append({"class_path": f"lit_dist.callbacks.{kind}WeightTransfer", "init_args": transfer})
+            if self.settings.site_evaluation != "off":
+                every = {"every": self.settings.site_evaluation}
+                callbacks.append({"class_path": "lit_dist.callbacks.SiteEvaluation", "init_args": every})
+        best = {"monitor": self.settings.monitor, "mode": self.settings.mode, "filename": "best"}
+        callbacks.append({"class_path": "ModelCheckpoint", "init_args": {**best, "enable_version_counter": False}})
+        shared["trainer"] |= {"max_epochs": epochs, "max_steps": max_steps, "callbacks": callbacks}
+        name = _name(heuristic, self.seed, {"seed": self.seed, **shared}, **named)
+        return Run(
+            name, heuristic, self.seed, steps, {"seed_everything": self.seed, **shared}, wandb=self._wandb, **named
+        )
+
+
+def _put(tree: Any, name: str, value: int) -> None:
+    *parents, last = name.split(".")
+    here = tree
+    for parent in parents:
+        here = here.get(parent) if isinstance(here, dict) else None
+    if not isinstance(here, dict) or last not in here:
+        raise InputError(f"lengths names {name!r}, but there is no such setting")
+    here[last] = value
+
+
+def _name(heuristic: str, seed: int, settings: dict[str, Any], **named: Any) -> str:
+    text = json.dumps(_that_matters(settings), sort_keys=True)
+    short = hashlib.sha256(text.encode()).hexdigest()[:8]
+    words = [f"every_{value:02d}" if name == "every_n_epochs" else str(value) for name, value in named.items()]
+    return "-".join([heuristic, *("".join(c if c.isalnum() or c == "_" else "_" for c in w) for w in words),
+                     f"seed_{seed}", short])  # fmt: skip
+
+
+def _that_matters(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _that_matters(value) for name, value in tree.items() if name not in _NO_MATTER}
+    return [_that_matters(value) for value in tree] if isinstance(tree, list) else tree

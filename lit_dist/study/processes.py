@@ -1,0 +1,201 @@
+"""Does the runs of a study, each in a process of its own, several at a time."""
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from lit_dist.errors import InputError
+from lit_dist.study.execute import execute, locked, result_path
+from lit_dist.study.plan import Run, run_path
+from lit_dist.study.progress import steps_done
+
+LOG = "log.txt"
+_TICK = 0.2  # seconds between two looks at the processes
+
+
+@dataclass(slots=True)
+class _Child:
+    process: BaseProcess
+    slot: int
+    task: TaskID
+    start: float = field(default_factory=time.monotonic)
+
+
+class Workers:
+    """Does what is missing of a study.
+
+    A run that another process has, on this machine or another one with the same folder, is left to it and waited for.
+
+    Args:
+        study: The study's folder.
+        runs: The plan.
+        jobs: The number of runs at a time.
+    """
+
+    def __init__(self, study: Path, runs: Sequence[Run], jobs: int) -> None:
+        self.study = study
+        self.runs = {run.name: run for run in runs}
+        self.jobs = jobs
+        self.failed: dict[str, str] = {}
+        self._console = Console()
+        self._children: dict[str, _Child] = {}
+        self._estimated = False
+        self._steps = sum(max(run.steps, 1) for run in runs)
+        # Each run is forked from one process that has imported everything and done nothing else.
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload(["lit_dist.study.execute"])
+
+    def work(self) -> dict[str, str]:
+        """Do all runs that are not finished.
+
+        Returns:
+            Why runs failed, by their names; their logs say more.
+        """
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(),
+            console=self._console, transient=True, disable=not self._console.is_terminal,
+        )  # fmt: skip
+        with bar, self._ended():
+            whole = bar.add_task("all runs", total=self._steps)
+            while waiting := [name for name in self.runs if not self._settled(name)]:
+                for name in waiting:
+                    self._start(name, bar)
+                time.sleep(_TICK)
+                self._look(bar)
+                bar.update(whole, completed=self._done())
+        return self.failed
+
+    def _settled(self, name: str) -> bool:
+        return name in self.failed or (name not in self._children and result_path(self.study, name).exists())
+
+    def _start(self, name: str, bar: Progress) -> None:
+        run = self.runs[name]
+        if name in self._children or len(self._children) >= self.jobs:
+            return
+        lost = [member for member in run.members if member in self.failed]
+        if lost:
+            self._fail(name, f"it needs {lost[0]}, which failed")
+            return
+        if not all(self._settled(member) for member in run.members):
+            return
+        folder = run_path(self.study, name)
+        with locked(folder) as free:
+            if not free:
+                return
+        slot = min(set(range(self.jobs)) - {child.slot for child in self._children.values()})
+        process = self._processes.Process(target=_child, args=(self.study, name, self.jobs, self._gpu(slot)), name=name)
+        process.start()
+        task = bar.add_task(f"  {name}", total=max(run.steps, 1))
+        self._children[name] = _Child(process, slot, task)
+
+    def _gpu(self, slot: int) -> str | None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+        return gpus[slot % len(gpus)] if gpus else None
+
+    def _look(self, bar: Progress) -> None:
+        for name, child in list(self._children.items()):
+            if child.process.is_alive():
+                bar.update(child.task, completed=steps_done(run_path(self.study, name)))
+                continue
+            child.process.join()
+            bar.remove_task(child.task)
+            del self._children[name]
+            seconds = time.monotonic() - child.start
+            if result_path(self.study, name).exists():
+                self._console.print(f"done in {seconds:.0f} s: {name}", highlight=False)
+                self._estimate(self.runs[name], seconds)
+            else:
+                self._fail(
+                    name, _last_line(run_path(self.study, name) / LOG) or f"exit status {child.process.exitcode}"
+                )
+
+    def _fail(self, name: str, why: str) -> None:
+        self.failed[name] = why
+        self._console.print(f"FAILED: {name}: {why}", highlight=False, markup=False)
+
+    def _estimate(self, run: Run, seconds: float) -> None:
+        """After the first run, say how long the rest takes."""
+        left = sum(run.steps for name, run in self.runs.items() if not self._settled(name))
+        if run.steps and left and not self._estimated:
+            minutes = left * seconds / run.steps / 60 / self.jobs
+            self._console.print(
+                f"The rest takes about {minutes:.0f} minutes, if each step takes as long as in this run."
+            )
+            self._estimate = lambda run, seconds: None  # type: ignore[method-assign]
+
+    def _done(self) -> int:
+        return sum(
+            steps_done(run_path(self.study, name)) if name in self._children else max(run.steps, 1)
+            for name, run in self.runs.items()
+            if name in self._children or self._settled(name)
+        )
+
+    @contextlib.contextmanager
+    def _ended(self) -> Iterator[None]:
+        """End the children when this process is told to end."""
+        try:
+            yield
+        finally:
+            for child in self._children.values():
+                child.process.terminate()
+            for child in self._children.values():
+                child.process.join()
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f"{lines[-1]} ({log})" if lines else ""
+
+
+def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
+    """Be the process of one run."""
+    with (run_path(study, name) / LOG).open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    _end_with_the_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything has asked for one
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    sys.argv[1:] = words_of(study, name)  # with which Lightning starts the further processes of a run
+    try:
+        execute(study, name)
+    except InputError as error:
+        print(f"lit-dist: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        sys.exit(1)
+
+
+def words_of(study: Path, name: str) -> list[str]:
+    """The command, without ``lit-dist``, that does one run."""
+    return ["compare", "--output", str(study), "--run", name]
+
+
+def _end_with_the_parent() -> None:
+    """End when the process that started this one was killed: nobody would collect the result."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,122 @@
+"""The report of a study: one HTML file that needs nothing else, no network either."""
+
+import base64
+import html
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+from lit_dist.callbacks.run_settings import versions
+from lit_dist.files import replacing
+from lit_dist.study.figures import FIGURES, Tables, as_svg, draw, write_figures
+from lit_dist.study.plan import Run
+from lit_dist.study.settings import StudySettings
+
+REPORT, SETTINGS = "report.html", "study.yaml"
+
+
+def write_report(
+    study: Path, runs: Sequence[Run], settings: StudySettings, results: pd.DataFrame, summary: pd.DataFrame,
+    pairs: pd.DataFrame,
+) -> Path:  # fmt: skip
+    """Draw the figures and write the report.
+
+    Args:
+        study: The study's folder, which has the file of its settings.
+        runs: The plan.
+        settings: What the study is set to.
+        results: The columns of ``results.csv``.
+        summary: The columns of ``summary.csv``.
+        pairs: The columns of ``pairs.csv``.
+
+    Returns:
+        The report's path.
+    """
+    tables = Tables(study, results, summary)
+    write_figures(tables, study / "figures")
+    seeds = ", ".join(map(str, settings.study.seeds))
+    images, rate = results["n"].max(), results["majority_rate"].iloc[0]
+    text = Template((files("lit_dist.study") / "report.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(f"Comparison of heuristics: {settings.study.collection}"),
+        runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {images} test images, of which always"
+        f" guessing the commonest class gets {rate:.3f} right.",
+        summary=_table(_summary(summary)),
+        reading="Mean over seeds with the 95 % interval by Student's t; of single-institution models the mean over"
+        " sites. Difference: from central with the same seed."
+        + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
+        pairs=_table(_pairs(pairs)),
+        figures="\n".join(_figure(name, tables) for name in FIGURES),
+        plan=_table(_plan(runs)),
+        command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
+        versions=html.escape(", ".join(f"{name} {value}" for name, value in versions().items())),
+        settings=html.escape((study / SETTINGS).read_text(encoding="utf-8")),
+    )
+    with replacing(study / REPORT) as file:
+        file.write(text.encode())
+    return study / REPORT
+
+
+def _summary(summary: pd.DataFrame) -> pd.DataFrame:
+    shown = []
+    for label, rows in summary.groupby("label", sort=False):
+        by_metric = rows.set_index("metric").to_dict("index")
+        accuracy, auroc = by_metric["accuracy"], by_metric["auroc"]
+        shown.append(
+            {
+                "heuristic": label,
+                "seeds": str(accuracy["seeds"]),
+                "accuracy": _number(accuracy["mean"]),
+                "95 % interval": _span(accuracy["low"], accuracy["high"]),
+                "sd": _number(accuracy["sd"]),
+                "difference": _number(accuracy["difference"]),
+                "its interval": _span(accuracy["difference_low"], accuracy["difference_high"]),
+                "share of central": _number(accuracy["share_of_central"]),
+                "AUROC": _number(auroc["mean"]),
+            }
+        )
+    return pd.DataFrame(shown)
+
+
+def _pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "first": pairs["first"],
+            "second": pairs["second"],
+            "difference": pairs["difference"].map(_number),
+            "95 % interval": [_span(*ends) for ends in zip(pairs["low"], pairs["high"], strict=True)],
+            "p": ["&lt; 0.001" if p < 0.001 else f"{p:.3f}" for p in pairs["p"]],
+        }
+    )
+
+
+def _plan(runs: Sequence[Run]) -> pd.DataFrame:
+    return pd.DataFrame([{"run": run.name, "seed": str(run.seed), "steps": str(run.steps)} for run in runs])
+
+
+def _number(value: Any) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}"
+
+
+def _span(low: Any, high: Any) -> str:
+    return "" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
+
+
+def _table(table: pd.DataFrame) -> str:
+    return table.to_html(index=False, border=0, escape=False)
+
+
+def _figure(name: str, tables: Tables) -> str:
+    light, dark = draw(name, tables), draw(name, tables, dark=True)
+    if light is None or dark is None:
+        return ""
+    sources = ["data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode() for figure, _ in (light, dark)]
+    title, caption = html.escape(FIGURES[name][0]), html.escape(light[1])
+    return (
+        f'<figure id="{name}"><h3>{title}</h3><picture><source media="(prefers-color-scheme: dark)"'
+        f' srcset="{sources[1]}"><img alt="{title}" src="{sources[0]}"></picture>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )

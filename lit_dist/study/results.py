@@ -1,0 +1,109 @@
+"""What the finished runs of a study have found: one row a run, and every prediction."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lit_dist.errors import InputError
+from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, result_path
+from lit_dist.study.plan import Run, run_path
+
+COLUMNS = [
+    *("run", "collection", "heuristic", "site", "every_n_epochs", "order", "optimizer_state", "seed", "split", "n"),
+    *("majority_rate", "accuracy", "balanced_accuracy", "auroc", "loss", "best_cycle", "visits", "transfers"),
+    *("bytes_sent", "steps", "seconds"),
+]
+WHICH = ["heuristic", "every_n_epochs", "order", "optimizer_state"]
+"""The columns that say what a run is one of, whatever its seed and site."""
+
+_WHOLE = ["every_n_epochs", "seed", "n", "best_cycle", "visits", "transfers", "bytes_sent", "steps"]
+
+
+def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
+    """Make the table of the runs of a plan that are finished.
+
+    Args:
+        study: The study's folder.
+        runs: The plan.
+        collection: The collection's name.
+
+    Returns:
+        The columns of ``results.csv``, one row a run, in the order of the plan.
+    """
+    rows = []
+    for run in runs:
+        path = result_path(study, run.name)
+        if not path.exists():
+            continue
+        own = {name: getattr(run, name) for name in (*WHICH, "site", "seed")}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rows.append({"run": run.name, "collection": collection, "split": "test", **own, **found})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype(dict.fromkeys(_WHOLE, "Int64"))
+
+
+def label_of(which: Sequence[Any], table: pd.DataFrame) -> str:
+    """A short name for what a row is one of, among the others of a table.
+
+    Args:
+        which: The values of ``WHICH``.
+        table: The columns of ``results.csv``.
+    """
+    heuristic, every_n_epochs, order, state = which
+    words = {
+        "central": "central",
+        "single": "single institution",
+        "ensemble": "ensemble",
+        "single_weight_transfer": "single transfer",
+        "cyclical_weight_transfer": "cyclical",
+    }
+    label = words[heuristic]
+    if not pd.isna(every_n_epochs):
+        label += f", every {every_n_epochs} epochs" if every_n_epochs != 1 else ", every epoch"
+    for value, column in ((order, "order"), (state, "optimizer_state")):
+        if isinstance(value, str) and table[column].nunique() > 1:
+            label += f", {value}"
+    return label
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Which test images a heuristic has got right.
+
+    Attributes:
+        right: The share of its runs (seeds, and sites' models) that classify each image rightly, (images,).
+        patients: The number of the patient that each image is of, (images,).
+    """
+
+    right: NDArray[np.float64]
+    patients: NDArray[np.int64]
+
+
+def predictions(study: Path, names: Sequence[str]) -> Predictions:
+    """Read the saved predictions of runs of one heuristic.
+
+    Args:
+        study: The study's folder.
+        names: The runs' names.
+
+    Raises:
+        InputError: If the runs were tested on different images.
+    """
+    right: list[NDArray[np.bool_]] = []
+    first: pd.DataFrame | None = None
+    for name in names:
+        path = run_path(study, name) / FIT / PREDICTIONS
+        table = pd.read_csv(path, dtype={"image": str, "patient": str}).sort_values("image", ignore_index=True)
+        if first is not None and not table["image"].equals(first["image"]):
+            raise InputError(f"{path} has other images than the runs beside it; the splits differ")
+        first = table if first is None else first
+        right.append(probabilities_of(table).argmax(axis=1) == table["label"].to_numpy())
+    assert first is not None
+    patients = first["patient"].to_numpy()
+    return Predictions(np.mean(right, axis=0), np.unique(patients, return_inverse=True)[1])

@@ -1,0 +1,145 @@
+"""What a study is set to: its own settings, and those that all of its runs share."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from jsonargparse import (
+    ActionConfigFile,  # type: ignore[attr-defined]  # it is documented, but its stub does not export it
+    Namespace,
+)
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+# Imported so that a study can name their classes without their modules.
+import lit_dist.callbacks
+import lit_dist.classifier
+import lit_dist.datamodules  # noqa: F401
+from lit_dist.callbacks.optimizer_states import OptimizerState
+from lit_dist.callbacks.site_evaluation import Moment
+from lit_dist.errors import InputError
+
+Heuristic = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
+HEURISTICS: tuple[Heuristic, ...] = get_args(Heuristic)
+
+RESERVED = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "logger", "default_root_dir")
+"""What the study sets of the trainer."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a study.
+
+    Attributes:
+        collection: The name of the collection in tables and figures.
+        passes: How often each training image is seen in a run. It is the budget of all heuristics: central trains for
+            the same number of optimizer steps as cyclical weight transfer; single weight transfer for no more epochs a
+            site.
+        heuristics: What is compared.
+        every_n_epochs: For cyclical weight transfer, the lengths of a visit; each divides ``passes``.
+        orders: For both transfers, the orders of the sites.
+        optimizer_states: For both transfers, what becomes of the optimizer's state.
+        seeds: The seeds of the runs; each is one of everything.
+        single_budget: Whether a single-institution model trains for as many ``"steps"`` as all others, which is many
+            more passes over its own images, or for as many ``"passes"``.
+        patience: For single weight transfer, the number of validations without improvement that end a visit.
+        monitor: The metric by which the best model of each run is kept, and the plateau found.
+        mode: Whether that metric improves by falling or by rising.
+        site_evaluation: When the model of a transfer is evaluated on every site: ``"off"``, after every ``"visit"`` or
+            every ``"cycle"``.
+        lengths: Settings that follow the length of a run, such as a schedule's: each by its dotted name from ``model``
+            on, with ``"epochs"`` or ``"steps"``.
+        wandb: Arguments of Lightning's ``WandbLogger``, such as ``project``; each run is then a run there, the study
+            its group. Without it nothing is sent anywhere.
+        jobs: The number of runs at a time. On a machine with GPUs, each has one of them.
+    """
+
+    collection: str
+    passes: int
+    heuristics: list[Heuristic] = field(default_factory=lambda: list(HEURISTICS))
+    every_n_epochs: list[int] = field(default_factory=lambda: [1])
+    orders: list[Literal["fixed", "shuffled", "no_repeat"]] = field(default_factory=lambda: ["fixed"])
+    optimizer_states: list[OptimizerState] = field(default_factory=lambda: ["reset"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    single_budget: Literal["steps", "passes"] = "steps"
+    patience: int = 5
+    monitor: str = "val_loss"
+    mode: Literal["min", "max"] = "min"
+    site_evaluation: Moment = "cycle"
+    lengths: dict[str, Literal["epochs", "steps"]] = field(default_factory=dict)
+    wandb: dict[str, Any] | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what the types do not say."""
+        for name in ("heuristics", "every_n_epochs", "orders", "optimizer_states", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"{name}={values} must name at least one, and none twice")
+        for name in ("passes", "patience", "jobs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} counts from 1")
+        for every in self.every_n_epochs if "cyclical_weight_transfer" in self.heuristics else ():
+            if every < 1 or self.passes % every:
+                raise InputError(
+                    f"visits of {every} epochs do not divide passes={self.passes}, so the last cycle would not be whole"
+                )
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """A study's own settings, and what its runs share, as a configuration of ``lit-dist fit`` has it."""
+
+    study: Settings
+    model: dict[str, Any]
+    data: dict[str, Any]
+    trainer: dict[str, Any]
+
+
+def study_parser() -> LightningArgumentParser:
+    """The parser of ``lit-dist compare``."""
+    parser = LightningArgumentParser(
+        prog="lit-dist compare",
+        usage="lit-dist compare --config FILE [--output FOLDER] [--SETTING VALUE ...]",
+        description="Train every heuristic on one collection and compare them, with tables, figures and a report.",
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="A study's configuration.")
+    parser.add_class_arguments(Settings)
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_argument("--output", type=str | None, help="The study's folder; studies/<collection> by default.")
+    parser.add_argument(
+        "--print-commands", action="store_true", help="Write the plan and print one command a run, but run nothing."
+    )
+    return parser
+
+
+def parsed(parser: LightningArgumentParser, given: Namespace) -> StudySettings:
+    """The settings that a command line and its configuration give.
+
+    Raises:
+        InputError: If one is not a study's, or is the study's own to set.
+    """
+    plain = yaml.safe_load(parser.dump(given, skip_none=False, skip_validation=True))
+    study = Settings(**{item.name: plain[item.name] for item in fields(Settings)})
+    default = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False, skip_validation=True))["trainer"]
+    trainer = {name: value for name, value in plain["trainer"].items() if value != default[name]}
+    for name in RESERVED:
+        if name in trainer:
+            raise InputError(f"trainer.{name} is set by the study itself; passes says how long each run is")
+    return StudySettings(study, plain["model"], plain["data"], trainer)
+
+
+def make_data(data: dict[str, Any]) -> LightningDataModule:
+    """Make the datamodule that settings name."""
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    made: LightningDataModule = parser.instantiate_classes(parser.parse_object({"data": data})).data
+    return made
+
+
+def study_folder(output: str | None, settings: Settings) -> Path:
+    """Where a study leaves everything."""
+    return Path(output or f"studies/{settings.collection}")

@@ -1,0 +1,141 @@
+"""What a study's results say: means with their intervals, and differences with theirs."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from lit_dist.errors import InputError
+from lit_dist.study.results import WHICH, Predictions, label_of, predictions
+
+METRICS = ["accuracy", "balanced_accuracy", "auroc", "loss"]
+
+
+def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean of independent values, by Student's t.
+
+    Args:
+        values: One a seed.
+        level: How often such an interval holds the true mean.
+
+    Returns:
+        Its ends; NaN for fewer than two values.
+
+    Example:
+        >>> [round(end, 3) for end in interval(np.array([0.7, 0.8, 0.9]))]
+        [0.552, 1.048]
+    """
+    if len(values) < 2:
+        return np.nan, np.nan
+    reach = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
+def summarise(results: pd.DataFrame) -> pd.DataFrame:
+    """Summarise results over seeds: one row a heuristic (with its options) and metric.
+
+    Of single-institution models, the value of a seed is the mean over its sites' models. A difference is that from
+    central with the same seed.
+
+    Args:
+        results: The columns of ``results.csv``.
+
+    Returns:
+        ``label``, those of ``WHICH``, ``metric``, ``seeds``, ``mean``, ``sd``, the 95 % interval of the mean (``low``,
+        ``high``), ``share_of_central``, and the mean paired difference from central with its interval
+        (``difference``, ``difference_low``, ``difference_high``); NaN where there is too little for it.
+    """
+    by_seed = {key: group.groupby("seed")[METRICS].mean() for key, group in _groups(results)}
+    central = next((values for key, values in by_seed.items() if key[0] == "central"), None)
+    rows = []
+    for key, values in by_seed.items():
+        for metric in METRICS:
+            own = values[metric].astype(np.float64)
+            low, high = interval(np.asarray(own, np.float64))
+            row = {**dict(zip(WHICH, key, strict=True)), "metric": metric, "seeds": len(own), "mean": own.mean()}
+            row |= {"sd": own.std(ddof=1), "low": low, "high": high}
+            if central is not None:
+                row["share_of_central"] = own.mean() / central[metric].mean()
+            if central is not None and key[0] != "central":
+                paired = np.asarray((own - central[metric]).dropna(), np.float64)
+                row["difference"] = paired.mean() if len(paired) else np.nan
+                row["difference_low"], row["difference_high"] = interval(paired)
+            rows.append({"label": label_of(key, results), **row})
+    columns = ["label", *WHICH, "metric", "seeds", "mean", "sd", "low", "high", "share_of_central"]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high"])
+
+
+def _groups(results: pd.DataFrame) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+    for key, group in results.groupby(WHICH, dropna=False, sort=False):
+        yield tuple(key), group
+
+
+def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_000) -> dict[str, float]:
+    """Compare two heuristics on the same test images by a paired bootstrap over patients.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile interval). All images
+    of a patient are drawn together, since they are not independent.
+
+    Args:
+        first: What the first got right.
+        second: What the second got right.
+        draws: The number of resamples.
+
+    Returns:
+        ``difference`` of the accuracies (first minus second), the ends of its 95 % interval ``low`` and ``high``, and
+        the two-sided ``p``.
+
+    Raises:
+        InputError: If the images are not the same.
+
+    Example:
+        >>> patients = np.arange(100)
+        >>> good, poor = Predictions(np.ones(100), patients), Predictions(np.arange(100) % 2 * 1.0, patients)
+        >>> found = paired_bootstrap(good, poor)
+        >>> found["difference"], found["p"] < 0.001
+        (0.5, True)
+    """
+    if not np.array_equal(first.patients, second.patients):
+        raise InputError("the two were tested on different images")
+    change = first.right - second.right
+    sums = np.bincount(first.patients, weights=change)
+    counts = np.bincount(first.patients).astype(float)
+    rng = np.random.default_rng(0)
+    drawn = np.empty(draws)
+    for start in range(0, draws, 500):  # so that the memory stays small
+        some = min(500, draws - start)
+        often = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=some)
+        drawn[start : start + some] = (often @ sums) / (often @ counts)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    beyond = min((drawn <= 0).mean(), (drawn >= 0).mean())
+    p = min(1.0, 2 * max(beyond, 1 / draws))
+    return {"difference": float(change.mean()), "low": float(low), "high": float(high), "p": float(p)}
+
+
+def compare_pairs(study: Path, results: pd.DataFrame) -> pd.DataFrame:
+    """Compare the accuracy of any two heuristics on the test images.
+
+    Args:
+        study: The study's folder.
+        results: The columns of ``results.csv``.
+
+    Returns:
+        ``first``, ``second`` (labels), ``n`` and the values of ``paired_bootstrap``.
+    """
+    right: Mapping[str, Predictions] = {
+        label_of(key, results): predictions(study, list(group["run"])) for key, group in _groups(results)
+    }
+    rows = [
+        {
+            "first": first,
+            "second": second,
+            "n": len(right[first].right),
+            **paired_bootstrap(right[first], right[second]),
+        }
+        for first, second in combinations(right, 2)
+    ]
+    return pd.DataFrame(rows, columns=["first", "second", "n", "difference", "low", "high", "p"])
