@@ -4,11 +4,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import jsonargparse
 import yaml
-from jsonargparse import (
-    ActionConfigFile,  # type: ignore[attr-defined]  # it is documented, but its stub does not export it
-    Namespace,
-)
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -104,7 +101,8 @@ def study_parser() -> LightningArgumentParser:
         usage="lit-dist compare --config FILE [--output FOLDER] [--SETTING VALUE ...]",
         description="Train every heuristic on one collection and compare them, with tables, figures and a report.",
     )
-    parser.add_argument("--config", action=ActionConfigFile, help="A study's configuration.")
+    config: Any = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]  # public, but not exported to type checkers
+    parser.add_argument("--config", action=config, help="A study's configuration.")
     parser.add_class_arguments(Settings)
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
@@ -116,7 +114,7 @@ def study_parser() -> LightningArgumentParser:
     return parser
 
 
-def parsed(parser: LightningArgumentParser, given: Namespace) -> StudySettings:
+def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> StudySettings:
     """The settings that a command line and its configuration give.
 
     Raises:
