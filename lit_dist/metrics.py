@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
+from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 from torchmetrics.utilities import dim_zero_cat
 
@@ -101,10 +101,12 @@ class RegressionReport(Metric):
     """
 
     full_state_update = False
+    errors: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.squared, self.absolute = MeanSquaredError(), MeanAbsoluteError()
+        # A state of its own: metrics inside a metric are neither reset nor gathered with it.
+        self.add_state("errors", default=[], dist_reduce_fx="cat")
 
     def update(self, outputs: Tensor, labels: Tensor) -> None:
         """Add a batch.
@@ -113,12 +115,13 @@ class RegressionReport(Metric):
             outputs: Float, (images,) or (images, 1).
             labels: Float, (images,) or (images, 1).
         """
-        for error in (self.squared, self.absolute):
-            error.update(outputs.detach().float().flatten(), labels.float().flatten())
+        errors = outputs.detach().float() - labels.float().reshape(outputs.shape)
+        self.errors.append(errors.flatten())
 
     def compute(self) -> dict[str, Tensor]:
         """The values of all batches since the last reset."""
-        return {"loss": self.squared.compute(), "mean_absolute_error": self.absolute.compute()}
+        errors = dim_zero_cat(self.errors)
+        return {"loss": errors.square().mean(), "mean_absolute_error": errors.abs().mean()}
 
 
 def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str) -> None:

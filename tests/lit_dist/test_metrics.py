@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lit_dist.metrics import METRICS, SiteReport, judge
+from lit_dist.metrics import METRICS, RegressionReport, SiteReport, judge
 
 
 def brute_auroc(scores: torch.Tensor, positive: torch.Tensor) -> float:
@@ -52,3 +52,22 @@ def test_a_report_over_batches_equals_one_over_all() -> None:
     report.update(logits[7:], labels[7:])
     expected = judge(logits.log_softmax(1), labels)
     assert all(torch.equal(value, expected[name]) for name, value in report.compute().items())
+
+
+@pytest.mark.parametrize("outputs_shape", [(10,), (10, 1)])
+@pytest.mark.parametrize("labels_shape", [(10,), (10, 1)])
+def test_errors_of_values_over_unequal_batches_equal_their_definitions(
+    outputs_shape: tuple[int, ...], labels_shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    outputs, labels = torch.randn(outputs_shape, requires_grad=True), torch.randn(labels_shape)
+    report = RegressionReport()
+    report.update(outputs[:7], labels[:7])
+    report.update(outputs[7:], labels[7:])
+    errors = outputs.detach().flatten() - labels.flatten()
+    assert {name: value.item() for name, value in report.compute().items()} == pytest.approx(
+        {"loss": errors.pow(2).mean().item(), "mean_absolute_error": errors.abs().mean().item()}
+    )
+    report.reset()
+    report.update(torch.tensor([1.0]), torch.tensor([3]))
+    assert {name: value.item() for name, value in report.compute().items()} == {"loss": 4, "mean_absolute_error": 2}
