@@ -20,7 +20,7 @@ Output = Literal["classes", "binary", "value"]
 
 _PREDICTIONS: dict[Output, Callable[[Tensor], Tensor]] = {
     "classes": lambda logits: logits.softmax(dim=1),
-    "binary": lambda logits: _two_classes(logits.sigmoid()),
+    "binary": lambda logits: _two_classes(logits),
     "value": lambda values: values,
 }
 
@@ -108,6 +108,10 @@ class SiteEnsemble(pl.LightningModule):
         total: Tensor | None = None
         for member, weight in zip(self.members, self.weights, strict=True):
             part = prediction(member(images).float()) * weight
+            if len(part) != len(images):  # two logits an image, say, would pass for two images
+                raise InputError(
+                    f"{len(part)} predictions for {len(images)} images: output={self.output!r} is not what members give"
+                )
             if total is not None and total.shape != part.shape:
                 raise InputError(f"the members' outputs have different shapes: {[*total.shape]} and {[*part.shape]}")
             total = part if total is None else total + part
@@ -153,9 +157,10 @@ class SiteEnsemble(pl.LightningModule):
         return None
 
 
-def _two_classes(positive: Tensor) -> Tensor:
-    positive = positive.flatten()
-    return torch.stack([1 - positive, positive], dim=1)
+def _two_classes(logits: Tensor) -> Tensor:
+    logits = logits.flatten()
+    # 1 - sigmoid would be 0 from a logit of 17 on, and the loss of a label 0 that of the smallest number there is.
+    return torch.stack([(-logits).sigmoid(), logits.sigmoid()], dim=1)
 
 
 def _sizes(data: Any) -> list[float]:
