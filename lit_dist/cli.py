@@ -20,7 +20,8 @@ from typing_extensions import override
 
 # Imported so that a configuration can name their classes without their modules.
 import lit_dist.classifier
-import lit_dist.datamodules  # noqa: F401
+import lit_dist.datamodules
+import lit_dist.ensemble  # noqa: F401
 from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO

@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 from fake_fundus import write_fundus
+from lit_dist import ImageClassifier
+from lit_dist.baton import write_checkpoint
 from lit_dist.cli import main
 
 SMALL = ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
@@ -105,28 +108,95 @@ def test_the_same_command_gives_the_same_weights_twice() -> None:
 # -- each shipped configuration --------------------------------------------------------------------------------------
 
 CONFIGS = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+COMMANDS = {"compare": "compare", "ensemble": "test"}
+"""The commands of configurations that are not for a fit."""
+FITS = [path for path in CONFIGS if path.stem not in COMMANDS]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", FITS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 @pytest.mark.parametrize("short", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_each_configuration_runs(path: Path, short: bool, tmp_path: Path) -> None:
-    words = ["fit", "--config", str(path), "--model.backbone=resnet18", "--trainer.enable_progress_bar=false"]
-    if path.parent.name == "fundus":
-        root = write_fundus(tmp_path / "eyepacs", patients=80)
-        words += [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--data.num_workers=1"]
-    else:
-        words += ["--data.patients=40", "--data.size=32"]
+def test_each_configuration_runs(path: Path, short: bool) -> None:
+    words = ["fit", "--config", str(path), "--model.backbone=resnet18", *small_data(path.parent.name)]
     main([*words, "--trainer.fast_dev_run=true"] if short else [*words, "--trainer.max_epochs=4"])
     if not short:
         run = run_folder(f"{path.parent.name}/{path.stem}")
         assert (run / "checkpoints" / "best.ckpt").exists()
-        assert (run / "ledger.jsonl").exists() == (path.stem != "central")
+        assert (run / "ledger.jsonl").exists() == (path.stem not in ("central", "single"))
+
+
+def small_data(collection: str) -> list[str]:
+    if collection == "phantom":
+        return ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false"]
+    root = write_fundus(Path("eyepacs"), patients=80) if not Path("eyepacs").exists() else Path("eyepacs")
+    return [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--data.num_workers=1",
+            "--trainer.enable_progress_bar=false"]  # fmt: skip
+
+
+@pytest.mark.parametrize("collection", ["phantom", pytest.param("fundus", marks=pytest.mark.slow)])
+def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(
+    collection: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--data.sites=2", *small_data(collection)]
+    tables, paths = [], []
+    for number, backbone in enumerate(("slim_resnet18", "squeezenet1_1")):
+        fit = ["fit", "--config", f"configs/{collection}/single.yaml", f"--data.only_site=site-{number + 1}"]
+        main([*fit, *small, f"--model.backbone={backbone}", "--trainer.max_epochs=1", "--data.batch_size=8"])
+        run = run_folder(f"{collection}/single")
+        assert (run.name, (run / "ledger.jsonl").exists()) == (f"version_{number}", False)
+        metrics = pd.read_csv(run / "metrics.csv")
+        assert [name for name in metrics if "val_loss/" in name] == [f"val_loss/site-{number + 1}"]
+        paths.append(f"{run}/checkpoints/best.ckpt")
+        main(["predict", "--config", f"{run}/config.yaml", f"--ckpt_path={paths[-1]}"])
+        tables.append(pd.read_csv(run_folder(f"{collection}/single") / "predictions.csv"))
+        shutil.rmtree(run_folder(f"{collection}/single"))  # so that the runs are numbered as the header says
+
+    config = ["--config", f"configs/{collection}/ensemble.yaml", *small]
+    config.append(f"--model.checkpoints=[{', '.join(paths)}]")
+    splits = pd.read_csv(f"runs/{collection}/single/version_0/splits.csv")
+    sizes = splits[splits["split"] == "train"].groupby("site").size().tolist()
+    for weights, shares in {"[3, 1]": [3, 1], "size": sizes, "equal": [1, 1]}.items():
+        main(["predict", *config, f"--model.weights={weights}"])
+        found = pd.read_csv(run_folder(f"{collection}/ensemble") / "predictions.csv")
+        assert found["image"].tolist() == tables[0]["image"].tolist() == tables[1]["image"].tolist()
+        for column in ("probability_0", "probability_1"):
+            mean = (shares[0] * tables[0][column] + shares[1] * tables[1][column]) / sum(shares)
+            assert found[column].tolist() == pytest.approx(mean.tolist(), abs=1e-6)
+    assert (tables[0]["probability_1"] - tables[1]["probability_1"]).abs().max() > 1e-3
+
+    capsys.readouterr()
+    main(["test", *config])
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("test images", "all sites", "site-1", "site-2"))
+    tested = pd.read_csv(run_folder(f"{collection}/ensemble") / "metrics.csv")
+    right = (found["probability_1"] > 0.5) == (found["label"] == 1)
+    assert tested["test_accuracy"].item() == pytest.approx(right.mean())
+    assert tested["test_accuracy/site-2"].item() == pytest.approx(right[found["site"] == "site-2"].mean())
+
+
+def test_an_ensemble_is_not_fitted_and_needs_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
+    config = ["--config", "configs/phantom/ensemble.yaml", *SMALL]
+    assert_one_message(["test", *config], "an ensemble needs members: give checkpoints=", capsys)
+    assert_one_message(["predict", *config, "--model.checkpoints=[a.ckpt]"], "a.ckpt cannot be read: No such", capsys)
+    model = ImageClassifier("squeezenet1_1")
+    write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path("a.ckpt"))
+    fit = ["fit", *config, "--trainer.max_epochs=1", "--model.checkpoints=[a.ckpt]"]
+    assert_one_message(fit, "an ensemble is not trained", capsys)
+
+
+def assert_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 1
+    error = capsys.readouterr().err
+    assert f"lit-dist: {message}" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_each_configuration_says_how_it_is_run(path: Path) -> None:
     header = path.read_text().split("\n\n")[0]
-    assert f"lit-dist fit --config configs/{path.parent.name}/{path.name}" in header
+    command = COMMANDS.get(path.stem, "fit")
+    assert f"lit-dist {command} --config configs/{path.parent.name}/{path.name}" in header
     assert header.startswith("# ")
 
 

@@ -93,6 +93,14 @@ def test_weights_run_nothing(kind: str, name: str, capsys: pytest.CaptureFixture
     assert_refused(path, ["fit", *SMALL, "--model.weights", name], capsys)
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpoints_of_an_ensemble_run_nothing(command: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = malicious(Path("evil.ckpt"), kind)
+    words = [word.replace("cyclical", "ensemble") for word in SMALL]
+    assert_refused(path, [command, *words, "--model.checkpoints=[evil.ckpt]"], capsys)
+
+
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_a_checkpoint_of_lightning_is_refused_too(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     run, path = trainer(CyclicalWeightTransfer(every_n_epochs=1), max_epochs=1), Path("lightning.ckpt")
