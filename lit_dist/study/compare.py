@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from jsonargparse import ArgumentParser
 
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
 from lit_dist.study.plan import Run, make_plan
-from lit_dist.study.settings import StudySettings, parsed, study_folder, study_parser
+from lit_dist.study.settings import StudySettings, parsed, plain_settings, study_folder, study_parser
 from lit_dist.terminal_table import print_table
 
 
@@ -32,7 +33,8 @@ def main(args: list[str]) -> None:
     for run in runs:
         run.write(study)
     with replacing(study / "study.yaml") as file:
-        file.write(parser.dump(given, skip_none=False, skip_validation=True).encode())
+        own = {name: value for name, value in plain_settings(given).items() if name not in ("output", "print_commands")}
+        file.write(yaml.safe_dump({**own, "trainer": settings.trainer}, sort_keys=False).encode())
     if given.print_commands:
         for run in runs:
             print(shlex.join(["lit-dist", "compare", "--output", str(study), "--run", run.name]))

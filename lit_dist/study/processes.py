@@ -178,6 +178,8 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
     except InputError as error:
         print(f"lit-dist: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except SystemExit:  # the parser has said why
+        raise
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()

@@ -1,11 +1,11 @@
 """What a study is set to: its own settings, and those that all of its runs share."""
 
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jsonargparse
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -120,14 +120,33 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
     Raises:
         InputError: If one is not a study's, or is the study's own to set.
     """
-    plain = yaml.safe_load(parser.dump(given, skip_none=False, skip_validation=True))
+    plain = plain_settings(given)
     study = Settings(**{item.name: plain[item.name] for item in fields(Settings)})
-    default = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False, skip_validation=True))["trainer"]
+    default = plain_settings(parser.get_defaults())["trainer"]
     trainer = {name: value for name, value in plain["trainer"].items() if value != default[name]}
     for name in RESERVED:
         if name in trainer:
             raise InputError(f"trainer.{name} is set by the study itself; passes says how long each run is")
     return StudySettings(study, plain["model"], plain["data"], trainer)
+
+
+def plain_settings(given: jsonargparse.Namespace) -> dict[str, Any]:
+    """Parsed settings as a tree that YAML and JSON can hold."""
+    # The parser's own dump fails on enumerations among the arguments of Lightning's callbacks.
+    tree: dict[str, Any] = _plain(given.as_dict())
+    return {name: value for name, value in tree.items() if name != "config"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "__qualname__"):  # a class or a function
+        return f"{value.__module__}.{value.__qualname__}"
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def make_data(data: dict[str, Any]) -> LightningDataModule:

@@ -50,3 +50,14 @@ def config(path: Path) -> dict[str, Any]:
         for update in (record.config, record.run.config):
             values |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in update.update}
     return values
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """The summary that a run has ended with."""
+    values: dict[str, Any] = {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "summary":
+            values |= {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update
+            }
+    return values

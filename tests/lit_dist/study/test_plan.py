@@ -1,0 +1,118 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_dist import InputError
+from lit_dist.study.plan import Run, make_plan, read_run, run_path
+from small_study import SMALL, settings
+
+
+def plan(**changes: Any) -> list[Run]:
+    return make_plan(settings(**changes))
+
+
+def callbacks(run: Run) -> dict[str, dict[str, Any]]:
+    given = run.config["trainer"]["callbacks"]
+    return {each["class_path"].rpartition(".")[2]: each["init_args"] for each in given}
+
+
+def test_each_heuristic_has_its_runs_and_none_is_there_twice() -> None:
+    runs = plan(seeds=[0, 1], orders=["fixed", "shuffled"], optimizer_states=["reset", "carry"])
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.heuristic] = counts.get(run.heuristic, 0) + 1
+    # two seeds; two sites; two orders and two states; and two lengths of a visit
+    assert counts == {
+        "central": 2, "single": 4, "ensemble": 2, "single_weight_transfer": 8, "cyclical_weight_transfer": 16,
+    }  # fmt: skip
+    assert len({run.name for run in runs}) == len(runs)
+
+
+def test_all_have_the_same_budget_of_steps() -> None:
+    # Two sites of 28 training images are 4 batches of 8 each, or, pooled, 7.
+    central, *singles, _, single_transfer, cyclical, slow = plan()
+    assert central.config["trainer"]["max_steps"] == central.steps == 2 * (4 + 4)
+    assert central.config["trainer"]["max_epochs"] * 7 >= central.steps
+    assert [run.steps for run in (single_transfer, cyclical, slow)] == [16, 16, 16]
+    assert cyclical.config["trainer"]["max_epochs"] == slow.config["trainer"]["max_epochs"] == 4
+    assert callbacks(single_transfer)["SingleWeightTransfer"]["max_epochs_per_site"] == 2
+    assert [callbacks(run)["CyclicalWeightTransfer"]["every_n_epochs"] for run in (cyclical, slow)] == [1, 2]
+    assert [run.config["trainer"]["max_steps"] for run in singles] == [8, 8]
+    assert [run.config["trainer"]["max_steps"] for run in plan(single_budget="steps")[1:3]] == [16, 16]
+
+
+def test_accumulated_batches_make_fewer_steps() -> None:
+    runs = plan(trainer={**SMALL["trainer"], "accumulate_grad_batches": 3})
+    assert runs[0].steps == 2 * (2 + 2)
+
+
+def test_ensembles_are_of_the_single_institution_models_of_their_seed() -> None:
+    runs = plan(seeds=[0, 1], heuristics=["single", "ensemble"])
+    for seed in (0, 1):
+        [ensemble] = [run for run in runs if run.heuristic == "ensemble" and run.seed == seed]
+        singles = [run for run in runs if run.heuristic == "single" and run.seed == seed]
+        assert ensemble.members == tuple(run.name for run in singles)
+        assert [run.config["data"]["init_args"]["only_site"] for run in singles] == ["site-1", "site-2"]
+    assert [run.heuristic for run in plan(heuristics=["ensemble"])] == ["single", "single", "ensemble"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "changed"),
+    [
+        ({"data": {**SMALL["data"], "init_args": {**SMALL["data"]["init_args"], "patients": 50}}}, True),
+        ({"model": {**SMALL["model"], "init_args": {**SMALL["model"]["init_args"], "dropout": 0.1}}}, True),
+        ({"passes": 4}, True),
+        ({"site_evaluation": "off", "heuristics": ["central", "single", "ensemble"]}, False),
+        ({"data": {**SMALL["data"], "init_args": {**SMALL["data"]["init_args"], "num_workers": 2}}}, False),
+        ({"jobs": 1, "seeds": [0, 5]}, False),
+        ({"wandb": {"project": "x"}}, False),
+    ],
+)
+def test_a_changed_setting_makes_another_run_if_it_matters(changes: dict[str, Any], changed: bool) -> None:
+    before, after = ([run.name for run in plan(**some)] for some in ({}, changes))
+    assert set(before).isdisjoint(after) is changed
+    assert changed or set(after) <= set(before) or set(before) <= set(after)
+
+
+def test_a_schedule_follows_the_length_of_each_run() -> None:
+    schedule = {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 1}}
+    model = {**SMALL["model"], "init_args": {**SMALL["model"]["init_args"], "lr_scheduler": schedule}}
+    name = "model.init_args.lr_scheduler.init_args.T_max"
+    for length, expected in (("epochs", [3, 2, 2, 4, 4, 4]), ("steps", [16, 8, 8, 16, 16, 16])):
+        runs = [run for run in plan(model=model, lengths={name: length}) if run.heuristic != "ensemble"]
+        values = [run.config["model"]["init_args"]["lr_scheduler"]["init_args"]["T_max"] for run in runs]
+        assert values == expected
+    with pytest.raises(InputError, match=r"lengths names 'model\.init_args\.nothing', but there is no such setting"):
+        plan(lengths={"model.init_args.nothing": "epochs"})
+
+
+def test_callbacks_of_the_users_come_before_the_transfer() -> None:
+    timer = {"class_path": "Timer", "init_args": {"duration": "00:01:00:00"}}
+    runs = plan(trainer={**SMALL["trainer"], "callbacks": [timer]})
+    expected = ["Timer", "CyclicalWeightTransfer", "SiteEvaluation", "ModelCheckpoint"]
+    assert list(callbacks(runs[-1])) == expected
+
+
+def test_data_without_sites_is_refused() -> None:
+    data = {**SMALL["data"], "init_args": {**SMALL["data"]["init_args"], "centralized": True}}
+    with pytest.raises(InputError, match="one training loader a site, and two sites at least"):
+        plan(data=data)
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    for run in plan(heuristics=["ensemble"], wandb={"project": "x"}):
+        run.write(tmp_path)
+        assert read_run(run_path(tmp_path, run.name)) == run
+    changed = replace(run, wandb=None)
+    changed.write(tmp_path)
+    assert read_run(run_path(tmp_path, run.name)) == changed
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"name": "x"}', '{"members": 3}'])
+def test_a_folder_without_a_plan_is_refused(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(InputError, match="has no plan of a run"):
+        read_run(tmp_path)

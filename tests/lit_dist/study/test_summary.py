@@ -1,0 +1,132 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lit_dist import InputError
+from lit_dist.study.results import COLUMNS, Predictions, predictions
+from lit_dist.study.summary import compare_pairs, interval, paired_bootstrap, summarise
+
+ACCURACIES: dict[tuple[str, str | None, int | None], list[float]] = {
+    ("central", None, None): [0.80, 0.82, 0.78],
+    ("single", "a", None): [0.60, 0.62, 0.64],
+    ("single", "b", None): [0.70, 0.72, 0.62],
+    ("cyclical_weight_transfer", None, 1): [0.79, 0.79, 0.79],
+    ("cyclical_weight_transfer", None, 5): [0.70, 0.75, 0.71],
+}
+
+
+def results(**changes: Any) -> pd.DataFrame:
+    rows = []
+    for (heuristic, site, every), values in ACCURACIES.items():
+        for seed, accuracy in enumerate(values):
+            metrics = {"accuracy": accuracy, "balanced_accuracy": accuracy, "auroc": 0.9, "loss": 0.5}
+            order = "fixed" if every else None
+            row = {"run": f"{heuristic}{site}{every}{seed}", "heuristic": heuristic, "site": site, "order": order}
+            rows.append({**row, "every_n_epochs": every, "seed": seed, **metrics, **changes})
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"every_n_epochs": "Int64"})
+
+
+def rows_of(metric: str) -> dict[str, Any]:
+    summary = summarise(results())
+    return {row["label"]: row for row in summary[summary["metric"] == metric].to_dict("records")}
+
+
+def test_means_and_intervals_are_those_of_the_seeds() -> None:
+    rows = rows_of("accuracy")
+    assert list(rows) == ["central", "single institution", "cyclical, every epoch", "cyclical, every 5 epochs"]
+    values = np.array([0.65, 0.67, 0.63])  # of each seed, the mean over the sites
+    single = rows["single institution"]
+    assert (single["seeds"], single["mean"], single["sd"]) == (3, pytest.approx(0.65), pytest.approx(0.02))
+    low, high = stats.t.interval(0.95, 2, loc=0.65, scale=stats.sem(values))
+    assert (single["low"], single["high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_differences_are_paired_by_seed() -> None:
+    rows = rows_of("accuracy")
+    cyclical = rows["cyclical, every epoch"]
+    assert cyclical["difference"] == pytest.approx(-0.01)
+    low, high = stats.t.interval(0.95, 2, loc=-0.01, scale=stats.sem([-0.01, -0.03, 0.01]))
+    assert (cyclical["difference_low"], cyclical["difference_high"]) == (pytest.approx(low), pytest.approx(high))
+    assert cyclical["share_of_central"] == pytest.approx(0.79 / 0.80)
+    assert np.isnan(rows["central"]["difference"])
+
+
+def test_too_few_seeds_give_no_interval() -> None:
+    summary = summarise(results().query("seed == 0"))
+    assert summary[["low", "high", "difference_low"]].isna().all(axis=None)
+    assert np.isnan(interval(np.array([0.5]))).all()
+
+
+def test_without_central_there_is_nothing_to_differ_from() -> None:
+    summary = summarise(results().query("heuristic != 'central'"))
+    assert summary[["share_of_central", "difference"]].isna().all(axis=None)
+
+
+def test_the_bootstrap_is_that_of_a_plain_loop_over_patients() -> None:
+    chance = np.random.default_rng(1)
+    patients = np.repeat(np.arange(60), 2)
+    easy = np.repeat(chance.random(60) < 0.5, 2)  # both images of a patient are alike
+    first = Predictions((easy | (chance.random(120) < 0.6)).astype(float), patients)
+    second = Predictions((easy | (chance.random(120) < 0.3)).astype(float), patients)
+    found = paired_bootstrap(first, second)
+    drawn = []
+    for _ in range(4000):
+        images = np.concatenate([np.flatnonzero(patients == p) for p in chance.integers(60, size=60)])
+        drawn.append(first.right[images].mean() - second.right[images].mean())
+    assert found["difference"] == pytest.approx(first.right.mean() - second.right.mean())
+    assert [found["low"], found["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
+
+
+def test_equal_predictions_do_not_differ() -> None:
+    same = Predictions(np.arange(50) % 2 * 1.0, np.arange(50))
+    assert paired_bootstrap(same, same) == {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+
+
+def test_the_p_value_is_rarely_small_where_there_is_no_difference() -> None:
+    chance = np.random.default_rng(2)
+    patients = np.arange(80)
+    small = [
+        paired_bootstrap(*(Predictions((chance.random(80) < 0.7) * 1.0, patients) for _ in range(2)), draws=1000)["p"]
+        < 0.05
+        for _ in range(200)
+    ]
+    assert 0.01 < np.mean(small) < 0.12
+
+
+def test_other_images_are_refused() -> None:
+    with pytest.raises(InputError, match="different images"):
+        paired_bootstrap(Predictions(np.ones(3), np.arange(3)), Predictions(np.ones(2), np.arange(2)))
+
+
+def saved(run: str, images: list[str], right: list[bool]) -> None:
+    folder = Path("runs") / run / "fit"
+    folder.mkdir(parents=True)
+    probability = [0.9 if each else 0.1 for each in right]
+    pd.DataFrame(
+        {"image": images, "patient": [image[0] for image in images], "label": 1, "probability_0": 0.5,
+         "probability_1": probability}
+    ).to_csv(folder / "predictions.csv", index=False)  # fmt: skip
+
+
+def test_predictions_of_seeds_are_put_together_by_image() -> None:
+    saved("one", ["a1", "a2", "b1"], [True, False, True])
+    saved("two", ["b1", "a1", "a2"], [True, True, True])
+    found = predictions(Path(), ["one", "two"])
+    assert found.right.tolist() == [1.0, 0.5, 1.0]
+    assert found.patients.tolist() == [0, 0, 1]
+    saved("three", ["b1", "a1"], [True, True])
+    with pytest.raises(InputError, match=r"runs/three/fit/predictions\.csv has other images"):
+        predictions(Path(), ["one", "three"])
+
+
+def test_each_pair_is_compared_once() -> None:
+    table = results().query("seed == 0")
+    for run in table["run"]:
+        saved(run, ["a1", "b1"], [True, run.startswith("central")])
+    pairs = compare_pairs(Path(), table)
+    assert len(pairs) == 6
+    assert pairs.iloc[0][["first", "second", "n", "difference"]].tolist() == ["central", "single institution", 2, 0.5]
