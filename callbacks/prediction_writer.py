@@ -14,10 +14,11 @@ from lit_dist.run_folder import run_folder
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes ``predictions.csv`` into the run's folder: one row an image, with the probability of each class.
+    """Writes ``predictions.csv`` into the run's folder: one row an image, with each class's probability or the value.
 
-    It works for modules whose ``predict_step`` returns float (images, classes), over a dict of site loaders; of our own
-    datasets it also writes the image, patient and label. With several processes each writes a file of its own.
+    It works for modules whose ``predict_step`` returns float (images, classes), or (images,) for a regression, over a
+    dict of site loaders; of our own datasets it also writes the image, patient and label. With several processes each
+    writes a file of its own.
     """
 
     def __init__(self) -> None:
@@ -54,12 +55,13 @@ def _site_table(
     site: str, loader: Any, batches: Sequence[torch.Tensor], indices: Sequence[Sequence[int]]
 ) -> pd.DataFrame:
     order = [index for batch in indices for index in batch]
-    probabilities = torch.cat(list(batches)).float().cpu().numpy()
+    predicted = torch.cat([batch.reshape(len(batch), -1) for batch in batches]).float().cpu().numpy()
     rows = pd.DataFrame({"site": site, "index": order})
     known = getattr(loader.dataset, "table", None)
     if isinstance(known, pd.DataFrame):
         columns = [column for column in ("image", "patient", "label") if column in known]
         rows = pd.concat([rows, known[columns].iloc[order].reset_index(drop=True)], axis=1)
-    for number in range(probabilities.shape[1]):
-        rows[f"probability_{number}"] = probabilities[:, number]
+    names = [f"probability_{number}" for number in range(predicted.shape[1])] if predicted.shape[1] > 1 else ["value"]
+    for name, column in zip(names, predicted.T, strict=True):
+        rows[name] = column
     return rows

@@ -59,7 +59,10 @@ def _one(args: list[str]) -> None:
 def _work(study: Path, runs: Sequence[Run], settings: StudySettings) -> dict[str, str]:
     from lit_dist.study.processes import Workers
 
-    return Workers(study, runs, settings.study.jobs).work()
+    try:
+        return Workers(study, runs, settings.study.jobs).work()
+    except KeyboardInterrupt:
+        raise InputError("interrupted; the same command goes on with what is missing") from None
 
 
 def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
