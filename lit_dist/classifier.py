@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -16,7 +15,7 @@ from lit_dist.backbone import build_backbone, load_weights
 from lit_dist.baton import check_weights
 from lit_dist.errors import InputError
 from lit_dist.metrics import METRICS
-from lit_dist.site_reports import SiteReports
+from lit_dist.site_reports import SiteReported, SiteReports
 from lit_dist.stored_module import stored_module
 
 Batch = tuple[Tensor, Tensor]
@@ -26,7 +25,7 @@ def _adam(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-3)
 
 
-class ImageClassifier(pl.LightningModule):
+class ImageClassifier(SiteReported):
     """Classifies images: cross-entropy in training; per site and over all sites, the values of ``lit_dist.metrics``.
 
     A batch is ``(images, labels)``: float (images, 3, height, width), normalised, and int64 (images,). Validation and
@@ -86,7 +85,7 @@ class ImageClassifier(pl.LightningModule):
         self.backbone = build_backbone(backbone, num_classes, dropout, **(backbone_kwargs or {}))
         if weights is not None:
             load_weights(self.backbone, backbone, Path(weights))
-        self._reports = SiteReports()
+        self.reports = SiteReports()
 
     @classmethod
     @override
@@ -144,12 +143,9 @@ class ImageClassifier(pl.LightningModule):
     # -- evaluation ------------------------------------------------------------------------------------------------
 
     @override
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._collect(batch, self.trainer.val_dataloaders, dataloader_idx)
-
-    @override
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._collect(batch, self.trainer.test_dataloaders, dataloader_idx)
+    def reported(self, images: Tensor) -> Tensor:
+        logits: Tensor = self(images)
+        return logits
 
     @override
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -157,18 +153,6 @@ class ImageClassifier(pl.LightningModule):
         images = batch[0] if isinstance(batch, list | tuple) else batch
         probabilities: Tensor = self(images).softmax(dim=1)
         return probabilities
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        self._reports.log(self, "val")
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        self._reports.log(self, "test")
-
-    def _collect(self, batch: Batch, loaders: Any, dataloader_idx: int) -> None:
-        images, labels = batch
-        self._reports.collect(self(images), labels, loaders, dataloader_idx)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

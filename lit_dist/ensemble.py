@@ -13,7 +13,7 @@ from typing_extensions import override
 from lit_dist.classifier import ImageClassifier
 from lit_dist.errors import InputError
 from lit_dist.metrics import RegressionReport, SiteReport
-from lit_dist.site_reports import SiteReports
+from lit_dist.site_reports import SiteReported, SiteReports
 from lit_dist.stored_module import stored_module
 
 Output = Literal["classes", "binary", "value"]
@@ -25,7 +25,7 @@ _PREDICTIONS: dict[Output, Callable[[Tensor], Tensor]] = {
 }
 
 
-class SiteEnsemble(pl.LightningModule):
+class SiteEnsemble(SiteReported):
     """Averages the predictions of models that were each trained at one site; no weights leave a site but these.
 
     The average is taken of probabilities, not of logits or votes, and of values for a regression. Source: the
@@ -74,7 +74,7 @@ class SiteEnsemble(pl.LightningModule):
         if isinstance(weights, str) and weights not in ("equal", "size"):
             raise InputError(f"weights={weights!r} is 'equal', 'size' or a number for each member")
         self._set_weights(given)
-        self._reports = SiteReports(RegressionReport if output == "value" else SiteReport)
+        self.reports = SiteReports(RegressionReport if output == "value" else SiteReport)
 
     @classmethod
     def from_checkpoints(cls, paths: Sequence[str | Path], **kwargs: Any) -> Self:
@@ -125,27 +125,11 @@ class SiteEnsemble(pl.LightningModule):
         return prediction
 
     @override
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._collect(batch, self.trainer.val_dataloaders, dataloader_idx)
-
-    @override
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._collect(batch, self.trainer.test_dataloaders, dataloader_idx)
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        self._reports.log(self, "val")
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        self._reports.log(self, "test")
-
-    def _collect(self, batch: Any, loaders: Any, dataloader_idx: int) -> None:
-        images, labels = batch
-        outputs = self(images)
+    def reported(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self(images)
         if self.output != "value":  # a report takes logits, of whose softmax these are the logarithms
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
-        self._reports.collect(outputs, labels, loaders, dataloader_idx)
+        return outputs
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> None:

@@ -1,10 +1,12 @@
-"""SiteReports: what a module's validation or test has found, by site and over all of them."""
+"""What a module's validation or test has found, by site and over all of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import LightningModule
+import lightning.pytorch as pl
 from torch import Tensor
+from typing_extensions import override
 
 from lit_dist.metrics import RegressionReport, SiteReport, print_reports
 
@@ -40,7 +42,7 @@ class SiteReports:
                 self._reports[name] = self._kind().to(outputs.device)
             self._reports[name].update(outputs, labels)
 
-    def log(self, module: LightningModule, stage: str) -> None:
+    def log(self, module: pl.LightningModule, stage: str) -> None:
         """Log the values, and begin anew; in a fit one line is printed, else a table."""
         reports = {name: report.compute() for name, report in self._reports.items()}
         self._reports.clear()
@@ -55,3 +57,33 @@ class SiteReports:
         elif not trainer.sanity_checking and "" in reports:
             line = ", ".join(f"{metric.replace('_', ' ')} {value:.3f}" for metric, value in reports[""].items())
             module.print(f"After epoch {trainer.current_epoch + 1}, {stage} images of all sites: {line}")
+
+
+class SiteReported(pl.LightningModule, ABC):
+    """A module of images that is validated and tested by ``SiteReports``, which it makes as ``reports``."""
+
+    reports: SiteReports
+
+    @abstractmethod
+    def reported(self, images: Tensor) -> Tensor:
+        """What a report takes, of a batch of images."""
+
+    def _collect(self, batch: Any, loaders: Any, dataloader_idx: int) -> None:
+        images, labels = batch
+        self.reports.collect(self.reported(images), labels, loaders, dataloader_idx)
+
+    @override
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._collect(batch, self.trainer.val_dataloaders, dataloader_idx)
+
+    @override
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._collect(batch, self.trainer.test_dataloaders, dataloader_idx)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        self.reports.log(self, "val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self.reports.log(self, "test")
