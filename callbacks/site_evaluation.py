@@ -1,9 +1,11 @@
 """SiteEvaluation: how the model that travels does on every site, after every visit or cycle."""
 
 import csv
+import io
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,18 +14,19 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.errors import InputError
+from lit_dist.files import replacing
 from lit_dist.metrics import METRICS, judge
 from lit_dist.run_folder import run_folder
 
 Moment = Literal["off", "visit", "cycle"]
 
 MATRIX = "site_matrix.csv"
-_LEFT = "site_matrix.before.csv"
 
 
 class SiteEvaluation(Callback):
@@ -36,8 +39,8 @@ class SiteEvaluation(Callback):
     medicine", Scientific Reports 2020, https://doi.org/10.1038/s41598-020-69250-1, who saw both in cyclical transfer.
 
     The module's ``predict_step`` must give probabilities, (images, classes), and a batch be ``(images, labels)``. It
-    draws no random numbers, so the weights of a run are the same with and without it. Put it after the transfer
-    callback.
+    leaves the module's modes and torch's generators as they were, so the weights of a run are the same with and without
+    it. Put it after the transfer callback.
 
     Args:
         every: ``"visit"``, ``"cycle"`` or ``"off"``.
@@ -64,6 +67,7 @@ class SiteEvaluation(Callback):
 
     def _begin(self) -> None:
         self.seconds = 0.0
+        self._before = 0.0  # seconds of the fit, before it was gone on with
         self._started = time.monotonic()
         self._visits = 0
         self._rows = 0
@@ -91,9 +95,11 @@ class SiteEvaluation(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == 0:
             self._begin()
-        self._started = time.monotonic() - self.seconds
-        if self.every != "off" and trainer.is_global_zero:
-            self._keep_rows(run_folder(trainer) / MATRIX)
+        self._started = time.monotonic() - self._before
+        if self.every != "off" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            path = run_folder(trainer) / MATRIX
+            if trainer.is_global_zero:
+                self._keep_rows(path)
 
     @override
     def on_train_batch_end(
@@ -109,8 +115,8 @@ class SiteEvaluation(Callback):
         if self.every == "off" or self._transfer.visits_ended == self._visits:
             return
         self._visits = self._transfer.visits_ended
-        sites = len(self._transfer.sites)
-        if self.every == "cycle" and self._visits % sites:
+        cycle = len(self._transfer.itinerary(self._transfer.sites).sites)  # an order may leave sites out
+        if self.every == "cycle" and self._visits % cycle:
             return
         start = time.monotonic()
         self._evaluate(trainer, pl_module)
@@ -122,22 +128,17 @@ class SiteEvaluation(Callback):
             return
         share = 100 * self.seconds / max(time.monotonic() - self._started, 1e-9)
         rank_zero_info(f"SiteEvaluation: {self._times} evaluations on every site took {share:.1f} % of the fit's time")
-        for logger in trainer.loggers:
+        path = run_folder(trainer) / MATRIX
+        for logger in trainer.loggers if trainer.is_global_zero else []:
             if isinstance(logger, WandbLogger):
-                logger.log_table("site_matrix", columns=_COLUMNS, data=_read(run_folder(trainer) / MATRIX))
+                logger.log_table("site_matrix", columns=_COLUMNS, data=_numbers(_read(path)))
 
     # -- what --------------------------------------------------------------------------------------------------------
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data: Any = trainer.datamodule or pl_module  # type: ignore[attr-defined]
-        loaders = getattr(data, f"{self.split}_dataloader")()
-        if not isinstance(loaders, Mapping):
-            raise InputError(f"SiteEvaluation needs a {self.split}_dataloader() that gives one loader a site")
-        was_training = pl_module.training
-        pl_module.eval()
-        with torch.no_grad():
+        loaders = self._loaders(trainer, pl_module)
+        with _evaluating(trainer, pl_module, self.split):
             values = {site: self._value(trainer, pl_module, loader) for site, loader in loaders.items()}
-        pl_module.train(was_training)
         rows = [self._row(site, value) for site, value in values.items()]
         self._times += 1
         for site, value in values.items():
@@ -145,6 +146,16 @@ class SiteEvaluation(Callback):
             self._changes[site] = self._changes.get(site, 0.0) + abs(value - self._last.get(site, value))
             self._last[site] = value
         self._write(trainer, rows)
+
+    def _loaders(self, trainer: Trainer, pl_module: LightningModule) -> Mapping[str, Any]:
+        data: Any = trainer.datamodule or pl_module  # type: ignore[attr-defined]
+        name = f"{self.split}_dataloader"
+        loaders = getattr(data, name)() if is_overridden(name, data) else None
+        if not isinstance(loaders, Mapping):
+            raise InputError(
+                f"SiteEvaluation needs a {name}() of the datamodule or the module that gives one loader a site"
+            )
+        return loaders
 
     def _value(self, trainer: Trainer, pl_module: LightningModule, loader: Any) -> float:
         probabilities: list[Tensor] = []
@@ -167,9 +178,9 @@ class SiteEvaluation(Callback):
 
     def _write(self, trainer: Trainer, rows: list[list[Any]]) -> None:
         self._rows += len(rows)
-        if not trainer.is_global_zero:
-            return
         path = run_folder(trainer) / MATRIX
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -187,21 +198,24 @@ class SiteEvaluation(Callback):
         """Of a run that is gone on with, keep the rows that were there when the checkpoint was written."""
         if path.exists():
             rows = _read(path)[: self._rows]
-            path.unlink()
-            if rows:
-                with path.open("w", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerows([_COLUMNS, *rows])
+            if not rows:
+                path.unlink()
+                return
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows([_COLUMNS, *rows])
+            with replacing(path) as file:  # a kill here loses no row
+                file.write(text.getvalue().encode())
 
     @override
     def state_dict(self) -> dict[str, Any]:
         sites = {site: (self._best[site], self._last[site], self._changes[site]) for site in self._last}
         counts = (self._visits, self._rows, self._times)
-        return {"sites": sites, "counts": counts, "seconds": self.seconds}
+        return {"sites": sites, "counts": counts, "seconds": (self.seconds, time.monotonic() - self._started)}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._visits, self._rows, self._times = state_dict["counts"]
-        self.seconds = state_dict["seconds"]
+        self.seconds, self._before = state_dict["seconds"]
         sites = state_dict["sites"]
         self._best, self._last, self._changes = (
             {site: values[place] for site, values in sites.items()} for place in range(3)
@@ -210,6 +224,30 @@ class SiteEvaluation(Callback):
 
 _COLUMNS = ["visit", "cycle", "visited", "site", "value", "forgetting", "fluctuation"]
 _MEANS = {"forgetting": 5, "fluctuation": 6}
+
+
+@contextmanager
+def _evaluating(trainer: Trainer, pl_module: LightningModule, split: str) -> Iterator[None]:
+    """Evaluate in the middle of training, and leave no trace: a part that is frozen in evaluation mode stays there."""
+    modes = [(module, module.training) for module in pl_module.modules()]
+    device = pl_module.device
+    pl_module.eval()
+    # For hooks that ask the trainer whether it trains, to augment on the device for example.
+    if split == "val":
+        trainer.validating = True
+    else:
+        trainer.testing = True
+    try:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        trainer.training = True
+        for module, training in modes:
+            module.training = training
+
+
+def _numbers(rows: list[list[str]]) -> list[list[Any]]:
+    return [[int(row[0]), int(row[1]), *row[2:4], *map(float, row[4:])] for row in rows]
 
 
 def _read(path: Path) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """InstitutionDataModule: what every collection of images over several sites has in common."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -183,7 +184,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     def _check_table(self, table: pd.DataFrame) -> None:
         unknown = sorted(self.degrade.keys() - set(self.site_names))
-        if unknown or min(self.degrade.values(), default=1) < 1:
+        if unknown or not all(1 <= factor < math.inf for factor in self.degrade.values()):
             raise InputError(f"degrade={self.degrade} gives a factor from 1 for some of {', '.join(self.site_names)}")
         train = table[table["split"] == "train"]
         for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:

@@ -64,7 +64,7 @@ class ImageNetDataModule(InstitutionDataModule):
             raise InputError(f"size={size} must be at least 8 pixels")
         self.root = Path(root)
         self.train_folder = self.root / "train" if (self.root / "train").is_dir() else self.root
-        self.class_names = classes or _classes(self.train_folder)
+        self.class_names = _checked(classes) if classes else _classes(self.train_folder)
         self.size = size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
 
@@ -87,13 +87,16 @@ class ImageNetDataModule(InstitutionDataModule):
             for name in self.class_names:
                 yield from ((path, name) for path in _images(folder / name))
             return
-        wanted = set(self.class_names)
-        for number, line in enumerate((folder / _ANNOTATIONS).read_text(encoding="utf-8").splitlines(), start=1):
+        wanted, seen = set(self.class_names), set()
+        for number, line in enumerate(_lines(folder / _ANNOTATIONS), start=1):
             image, _, rest = line.partition("\t")
             name = rest.partition("\t")[0]
             path = folder / "images" / image
             if not name or Path(image).name != image or not path.is_file():
                 raise InputError(f"{folder / _ANNOTATIONS}, line {number}: there is no image {image!r} of a class")
+            if image in seen:
+                raise InputError(f"{folder / _ANNOTATIONS}, line {number}: the image {image!r} stands twice")
+            seen.add(image)
             if name in wanted:
                 yield path, name
 
@@ -102,7 +105,7 @@ class ImageNetDataModule(InstitutionDataModule):
     @override
     def prepare_data(self) -> None:
         """Prepare the images that are not in the cache yet."""
-        refuse_failures(self._cache().build(list(self.table["path"]), self._prepare))
+        refuse_failures(self._cache().build(list(self.table["path"]), self._prepare), can_skip=False)
 
     @override
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
@@ -129,6 +132,22 @@ def _classes(folder: Path) -> list[str]:
     if len(names) < 2:
         raise InputError(f"{folder} has {len(names)} folders; it needs one a class, and two classes at least")
     return names
+
+
+def _checked(classes: list[str]) -> list[str]:
+    for name in classes:
+        if Path(name).name != name or name in ("", ".."):
+            raise InputError(f"classes={classes}: {name!r} is not the name of a folder")
+    if len(set(classes)) < len(classes):
+        raise InputError(f"a name stands twice in classes={classes}")
+    return classes
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error})") from None
 
 
 def _images(folder: Path) -> list[Path]:

@@ -36,7 +36,7 @@ def find_images(folder: Path) -> dict[str, Path]:
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    """Decode an image file whole, and turn it as its EXIF tag says.
+    """Decode an image file whole; an EXIF tag that says how the camera was held is not followed.
 
     Args:
         content: The file's bytes.

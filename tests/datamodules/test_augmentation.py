@@ -59,7 +59,46 @@ print("quiet")
     assert done.stdout.strip() == "quiet", done.stderr
 
 
-@pytest.mark.parametrize("settings", [{"rotation": 181}, {"rotation": -1}, {"brightness": 1}, {"fill": 256}])
+@pytest.mark.parametrize(
+    "settings", [{"rotation": 181}, {"rotation": -1}, {"brightness": 1}, {"fill": 256}, {"shift": 1.1}, {"shift": -0.1}]
+)
 def test_refused_settings(settings: dict[str, float]) -> None:
     with pytest.raises(InputError):
         Augmentation(**settings)
+
+
+def shifted(share: float, seed: int, **settings: float) -> np.ndarray:
+    """Where a white square of 5 by 5 pixels in the middle of an image of 101 by 101 comes to, (x, y)."""
+    image = np.zeros((101, 101, 3), np.uint8)
+    image[48:53, 48:53] = 255
+    augment = Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=share, **settings)
+    weights = augment(image, seed)[..., 0].astype(float)
+    rows, columns = np.indices(weights.shape)
+    return np.array([(weights * axis).sum() / weights.sum() - 50 for axis in (columns, rows)])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_a_shift_is_at_most_its_share_of_the_side_and_goes_everywhere(share: float) -> None:
+    moves = np.array([shifted(share, seed) for seed in range(200)])
+    most = share * 101 + 0.5  # half a pixel for rounding
+    assert np.abs(moves).max() <= most
+    assert (moves.max(axis=0) > 0.7 * most).all()
+    assert (moves.min(axis=0) < -0.7 * most).all()
+    assert abs(np.corrcoef(moves.T)[0, 1]) < 0.3, "both axes are drawn apart"
+
+
+def test_a_shift_comes_from_the_seed_alone() -> None:
+    augment = Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.2)
+    first = [augment(IMAGE, seed) for seed in range(20)]
+    np.random.seed(3)
+    again = [
+        Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.2)(IMAGE, n) for n in range(20)
+    ]
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert len({image.tobytes() for image in first}) > 15
+
+
+def test_a_shift_fills_what_it_leaves_empty() -> None:
+    augment = Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.5, fill=9)
+    found = np.stack([augment(np.full((32, 32, 3), 200, np.uint8), seed) for seed in range(10)])
+    assert set(np.unique(found)) == {9, 200}

@@ -1,0 +1,298 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contract import DataModuleContract, Make
+from lit_dist.datamodules import Augmentation, CountPartition, ImageNetDataModule
+from lit_dist.errors import InputError
+from real_data import real_folder
+
+COLOURS = {"cat": (200, 60, 40), "dog": (40, 180, 60), "owl": (50, 70, 210)}
+
+
+def draw(path: Path, colour: tuple[int, int, int], number: int) -> None:
+    """A coloured JPEG with some noise; each third is wider or higher than a square, some are grey and one is CMYK."""
+    chance = np.random.default_rng([number, *colour])
+    height, width = ((20, 20), (20, 31), (28, 20))[number % 3]
+    pixels = np.clip(np.array(colour) + chance.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    mode = "L" if number % 7 == 5 else "CMYK" if number == 2 else "RGB"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path, "JPEG", quality=95)
+
+
+def write(root: Path, layout: str = "tiny", train: int = 24, test: int = 6) -> Path:
+    """A collection as Tiny-ImageNet, as ImageNet or as a plain folder of classes has it."""
+    rows = []
+    for label, (name, colour) in enumerate(COLOURS.items()):
+        for number in range(train):
+            folder = {
+                "tiny": f"train/{name}/images",
+                "official": f"train/{name}",
+                "plain": name,
+                "no val": f"train/{name}",
+            }
+            draw(root / folder[layout] / f"{name}_{number}.JPEG", colour, number)
+        for number in range(test):
+            if layout == "tiny":
+                draw(root / f"val/images/val_{number * 3 + label}.JPEG", colour, 100 + number)
+                rows.append(f"val_{number * 3 + label}.JPEG\t{name}\t0\t0\t19\t19\n")
+            elif layout == "official":
+                draw(root / f"val/{name}/ILSVRC2012_val_{number}_{label}.JPEG", colour, 100 + number)
+    if layout == "tiny":
+        (root / "val" / "val_annotations.txt").write_text("".join(rows))
+    return root
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write(tmp_path / "tiny")
+
+
+def make(root: Path, **settings: Any) -> ImageNetDataModule:
+    defaults = {"sites": 2, "size": 16, "cache_dir": root.parent / "prepared"}
+    return ImageNetDataModule(root, **{**defaults, **settings})
+
+
+class TestTinyImageNet(DataModuleContract):
+    @pytest.fixture
+    def make(self, tiny: Path) -> Make:
+        def build(**settings: Any) -> ImageNetDataModule:
+            return make(tiny, **{"sites": 4, "size": 32, "augmentation": Augmentation(), **settings})
+
+        return build
+
+
+class TestPlainFolders(DataModuleContract):
+    """The same contract where the test is a part of the images."""
+
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Make:
+        root = write(tmp_path / "plain", "plain", train=40)
+
+        def build(**settings: Any) -> ImageNetDataModule:
+            return make(root, **{"sites": 4, "size": 32, "augmentation": Augmentation(), **settings})
+
+        return build
+
+
+# -- layouts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["tiny", "official"])
+def test_the_test_is_val_and_is_dealt_out_equally(layout: str, tmp_path: Path) -> None:
+    table = make(write(tmp_path / layout, layout), val_fraction=0.25).table
+    assert table["image"].str.startswith("val/").eq(table["split"] == "test").all()
+    assert table.groupby(["site", "split"]).size().to_dict() == {
+        (site, split): number
+        for site in ("site-1", "site-2")
+        for split, number in (("train", 27), ("val", 9), ("test", 9))
+    }
+    tests = table[table["split"] == "test"]
+    assert tests.groupby(["site", "label"]).size().tolist() == [3] * 6
+
+
+@pytest.mark.parametrize("layout", ["tiny", "official", "plain", "no val"])
+def test_each_image_has_the_class_whose_colour_it_has(layout: str, tmp_path: Path) -> None:
+    data = make(write(tmp_path / layout, layout))
+    assert data.class_names == ["cat", "dog", "owl"]
+    data.prepare_data()
+    pixels, slots = data.pixels(data.table)
+    coloured = 0
+    for slot, label, name in zip(slots, data.table["label"], data.table["image"], strict=True):
+        mean = np.asarray(pixels[slot]).mean(axis=(0, 1))
+        if np.ptp(mean) > 15:  # grey ones have none
+            assert int(mean.argmax()) == label, name
+            coloured += 1
+    assert coloured > 0.75 * len(slots)
+
+
+@pytest.mark.parametrize("layout", ["plain", "no val"])
+def test_without_val_the_test_is_a_part_of_the_images(layout: str, tmp_path: Path) -> None:
+    data = make(write(tmp_path / layout, layout), val_fraction=0.25, test_fraction=0.25)
+    assert data.table["split"].value_counts().to_dict() == {"train": 36, "val": 18, "test": 18}
+    assert (data.table["patient"] == data.table["image"]).all()
+
+
+def test_a_part_of_the_classes_can_be_taken(tiny: Path) -> None:
+    data = make(tiny, classes=["owl", "cat"])
+    assert data.num_classes == 2
+    assert set(data.table["class"]) == {"owl", "cat"}
+    assert set(zip(data.table["class"], data.table["label"], strict=True)) == {("owl", 0), ("cat", 1)}
+    assert (data.table["split"] == "test").sum() == 12
+
+
+def test_a_partition_deals_out_the_training_images_alone(tiny: Path) -> None:
+    table = make(tiny, partition=CountPartition([[12, 2, 2], [4, 8, 8]])).table
+    own = table[table["split"] != "test"]
+    assert own.groupby(["site", "label"]).size().tolist() == [12, 2, 2, 4, 8, 8]
+    assert table[table["split"] == "test"].groupby("site").size().tolist() == [9, 9]
+
+
+def test_files_that_are_no_images_are_passed_over(tiny: Path) -> None:
+    before = make(tiny).table["image"].tolist()
+    (tiny / "train" / "cat" / "cat_boxes.txt").write_text("cat_0.JPEG\t0\t0\t62\t63\n")
+    (tiny / "train" / "words.txt").write_text("cat")
+    assert make(tiny).table["image"].tolist() == before
+
+
+# -- pixels ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 40), (48, 16), (8, 20)])
+def test_images_are_cut_to_the_square_around_their_centre(shape: tuple[int, int], tmp_path: Path) -> None:
+    height, width = shape
+    side, top, left = min(shape), (height - min(shape)) // 2, (width - min(shape)) // 2
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[top : top + side, left : left + side] = (250, 120, 30)
+    for name in ("a", "b"):
+        for number in range(6):
+            (tmp_path / "root" / name).mkdir(parents=True, exist_ok=True)
+            pixels[0, 0] = number  # no two files the same
+            Image.fromarray(pixels).save(tmp_path / "root" / name / f"{number}.png")
+    data = make(tmp_path / "root", sites=1)
+    data.prepare_data()
+    images, slots = data.pixels(data.table)
+    assert all((np.asarray(images[slot])[3:, 3:] == (250, 120, 30)).all() for slot in slots)
+    assert images.shape[1:] == (16, 16, 3)
+
+
+def test_grey_and_cmyk_images_become_rgb(tiny: Path) -> None:
+    data = make(tiny)
+    data.prepare_data()
+    pixels, slots = data.pixels(data.table)
+    slot = dict(zip(data.table["image"], slots, strict=True))
+    modes = {}
+    for name in data.table["image"]:
+        with Image.open(tiny / name) as image:
+            modes[name] = image.mode
+    assert list(modes.values()).count("CMYK") == 3
+    assert list(modes.values()).count("L") > 3
+    for name, mode in modes.items():
+        found = np.asarray(pixels[slot[name]]).astype(int)
+        if mode == "L":
+            assert np.ptp(found, axis=-1).max() == 0
+        elif mode == "CMYK":
+            assert np.abs(found.mean(axis=(0, 1)) - COLOURS[Path(name).name[:3]]).max() < 15
+
+
+def test_links_to_images_elsewhere_are_followed_and_loops_of_folders_are_not(tiny: Path, tmp_path: Path) -> None:
+    before = make(tiny).table
+    moved = tmp_path / "elsewhere" / "cat_0.JPEG"
+    moved.parent.mkdir()
+    shutil.move(tiny / "train/cat/images/cat_0.JPEG", moved)
+    (tiny / "train/cat/images/cat_0.JPEG").symlink_to(moved)
+    (tiny / "train/cat/images/loop").symlink_to(tiny / "train")
+    data = make(tiny)
+    data.prepare_data()
+    assert data.table["image"].tolist() == before["image"].tolist()
+    assert data.table["label"].tolist() == before["label"].tolist()
+
+
+# -- real images -------------------------------------------------------------------------------------------------------
+
+
+def test_ten_classes_of_tiny_imagenet(tmp_path: Path) -> None:
+    data = ImageNetDataModule(real_folder("tiny_imagenet_10x"), cache_dir=tmp_path / "prepared", val_fraction=0.2)
+    assert data.num_classes == 10
+    table = data.table
+    assert len(table) == 5500
+    assert (table["split"] == "test").sum() == 500
+    counts = table.groupby(["site", "split"]).size().unstack()
+    assert counts[["train", "val", "test"]].to_numpy().tolist() == [[1000, 250, 125]] * 4
+    assert (table.groupby("label").size() == 550).all()
+    few = ImageNetDataModule(data.root, list(data.class_names[:2]), cache_dir=tmp_path / "prepared", sites=2)
+    few.prepare_data()
+    few.setup("fit")
+    assert few.train_dataloader()["site-1"].dataset[0][0].shape == (3, 64, 64)  # type: ignore[index]
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
+        make(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
+        _ = make(tmp_path / "nowhere", classes=["a", "b"]).table
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "root" / "cat" / "1.jpg", (9, 9, 9), 1)
+    with pytest.raises(InputError, match="has 1 folders; it needs one a class, and two classes at least"):
+        make(tmp_path / "root")
+
+
+def test_a_class_without_images_is_named(tiny: Path) -> None:
+    (tiny / "train" / "emu").mkdir()
+    with pytest.raises(InputError, match=r"train/emu holds no images"):
+        _ = make(tiny).table
+
+
+def test_a_class_that_val_lacks_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path / "official", "official")
+    shutil.rmtree(root / "val" / "dog")
+    with pytest.raises(InputError, match=r"there is no folder .*val/dog"):
+        _ = make(root).table
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["cat", "emu"], r"there is no folder .*train/emu"),
+        (["cat", "cat"], "a name stands twice"),
+        (["cat", "../train/dog"], r"'../train/dog' is not the name of a folder"),
+        (["cat", ".."], r"'..' is not the name of a folder"),
+        (["cat", "/etc"], r"'/etc' is not the name of a folder"),
+        (["cat", ""], r"'' is not the name of a folder"),
+        (["cat", "."], r"'.' is not the name of a folder"),
+    ],
+)
+def test_classes_that_are_not_there_are_refused(tiny: Path, classes: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _ = make(tiny, classes=classes).table
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"val_99.JPEG\tcat\t0\t0\t9\t9", r"line 19: there is no image 'val_99.JPEG' of a class"),
+        (b"val_0.JPEG", r"line 19: there is no image 'val_0.JPEG' of a class"),
+        (b"", r"line 19: there is no image '' of a class"),
+        (b"..\tcat", r"line 19: there is no image '..' of a class"),
+        (b"../../train/cat/images/cat_0.JPEG\tcat", r"line 19: there is no image '../../train/cat/images/cat_0.JPEG'"),
+        (b"/etc/passwd\tcat", r"line 19: there is no image '/etc/passwd'"),
+        (b"val_0.JPEG\0\tcat", r"line 19: there is no image 'val_0.JPEG\\x00'"),
+        (b"val_0.JPEG\tcat", r"line 19: the image 'val_0.JPEG' stands twice"),
+        (b"val_0.JPEG\tdog", r"line 19: the image 'val_0.JPEG' stands twice"),
+        (b"val_\xff\xfe.JPEG\tcat", r"val_annotations.txt is not UTF-8 text"),
+    ],
+)
+def test_a_line_of_the_annotations_that_is_wrong_is_named(tiny: Path, line: bytes, message: str) -> None:
+    with (tiny / "val" / "val_annotations.txt").open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(InputError, match=message):
+        _ = make(tiny).table
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_damaged_images_are_named(tiny: Path, content: bytes | None) -> None:
+    path = tiny / "train" / "dog" / "images" / "dog_3.JPEG"
+    path.write_bytes(path.read_bytes()[:-300] if content is None else content)
+    with pytest.raises(InputError, match=r"1 images cannot be used; mend or remove them:\n.*dog_3.JPEG: ") as refusal:
+        make(tiny).prepare_data()
+    assert "on_error" not in str(refusal.value), "this collection has no such setting"
+
+
+def test_a_link_that_leads_nowhere_is_named(tiny: Path) -> None:
+    (tiny / "train/cat/images/lost.JPEG").symlink_to(tiny / "gone.JPEG")
+    with pytest.raises(InputError, match=r"1 images cannot be used.*\n.*lost.JPEG: .*No such file"):
+        make(tiny).prepare_data()
+
+
+def test_a_size_that_is_too_small_is_refused(tiny: Path) -> None:
+    with pytest.raises(InputError, match="size=4 must be at least 8 pixels"):
+        make(tiny, size=4)
