@@ -21,7 +21,7 @@ from typing_extensions import override
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
-from lit_dist.metrics import METRICS, judge
+from lit_dist.metrics import METRICS, judge, log_of
 from lit_dist.run_folder import run_folder
 
 Moment = Literal["off", "visit", "cycle"]
@@ -165,8 +165,7 @@ class SiteEvaluation(Callback):
             with trainer.precision_plugin.predict_step_context():
                 probabilities.append(pl_module.predict_step((images, truth), number))
             labels.append(truth)
-        found = torch.cat(probabilities).float()
-        return float(judge(found.clamp_min(torch.finfo(torch.float32).tiny).log(), torch.cat(labels))[self.metric])
+        return float(judge(log_of(torch.cat(probabilities).float()), torch.cat(labels))[self.metric])
 
     def _row(self, site: str, value: float) -> list[Any]:
         visit = self._transfer.visit

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lit_dist.classifier import ImageClassifier
 from lit_dist.errors import InputError
-from lit_dist.metrics import RegressionReport, SiteReport
+from lit_dist.metrics import RegressionReport, SiteReport, log_of
 from lit_dist.site_reports import SiteReported, SiteReports
 from lit_dist.stored_module import stored_module
 
@@ -128,7 +128,7 @@ class SiteEnsemble(SiteReported):
     def reported(self, images: Tensor) -> Tensor:
         outputs: Tensor = self(images)
         if self.output != "value":  # a report takes logits, of whose softmax these are the logarithms
-            outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+            outputs = log_of(outputs)
         return outputs
 
     @override

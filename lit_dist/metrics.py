@@ -48,6 +48,11 @@ def judge(log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
     }
 
 
+def log_of(probabilities: Tensor) -> Tensor:
+    """The logarithms of probabilities, as ``judge`` takes them; finite, also of one that was rounded to 0."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
 def _auroc(log_probs: Tensor, labels: Tensor, present: list[int]) -> Tensor:
     if len(present) < 2:
         return log_probs.new_tensor(torch.nan)

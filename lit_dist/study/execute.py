@@ -20,7 +20,7 @@ from lit_dist.cli import run as command
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
 from lit_dist.ledger import iter_entries
-from lit_dist.metrics import judge
+from lit_dist.metrics import judge, log_of
 from lit_dist.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
 from lit_dist.study.plan import Run, read_run, run_path
 
@@ -71,7 +71,7 @@ def execute(study: Path, name: str) -> None:
             start = time.monotonic()
             facts = _average(run, study, folder) if run.members else _train(run, folder)
             facts["seconds"] = round(time.monotonic() - start, 1)
-            result = {**facts, **_judge(pd.read_csv(folder / FIT / PREDICTIONS))}
+            result = {**facts, **_judge(folder / FIT / PREDICTIONS)}
             with replacing(folder / RESULT) as file:
                 file.write(json.dumps(result, indent=1).encode())
             delete_old_checkpoints(folder / FIT, keep=0)  # nothing goes on from them any more
@@ -100,7 +100,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
     found = {**_travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps}
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update({**found, **_judge(pd.read_csv(folder / FIT / PREDICTIONS))})
+            logger.experiment.summary.update({**found, **_judge(folder / FIT / PREDICTIONS)})
             logger.experiment.finish()
     return found
 
@@ -155,9 +155,12 @@ def _best_cycle(run: Run, best: Path) -> int | None:
     return int(checkpoint["epoch"])
 
 
-def _judge(predictions: pd.DataFrame) -> dict[str, Any]:
+def _judge(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(f"{path} was not written: is there no test image at any site, or no predict_step?")
+    predictions = pd.read_csv(path)
     probabilities = torch.tensor(probabilities_of(predictions))
-    values = judge(probabilities.clamp_min(torch.finfo(torch.float32).tiny).log(), torch.tensor(predictions["label"]))
+    values = judge(log_of(probabilities), torch.tensor(predictions["label"]))
     return {"n": len(predictions), **{name: float(value) for name, value in values.items()}}
 
 

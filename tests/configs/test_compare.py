@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from fake_fundus import write_fundus
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
+from lit_dist.study.compare import main
 from lit_dist.study.settings import StudySettings, make_data, parsed, study_folder, study_parser
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -81,3 +84,41 @@ def test_each_variant_has_the_sites_that_its_name_says(tmp_path: Path) -> None:
     assert [
         [int(((sites == site) & (labels == label)).sum()) for label in (0, 1)] for site in range(4)
     ] == counts.tolist()
+
+
+SMALL = [
+    "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 4}", "--data.size=32", "--data.batch_size=8",
+    "--data.num_workers=0", "--seeds=[0]", "--passes=1", "--every_n_epochs=[1]", "--trainer.accelerator=cpu",
+    "--heuristics=[cyclical_weight_transfer]",
+]  # fmt: skip
+DATA = {"phantom": ["--data.patients=20"], "fundus": ["--data.root=photographs"], "imagenet": ["--data.root=things"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_fundus(Path("photographs"), patients=160)
+    write_folders(Path("things"), classes=10)
+    words = ["--config", str(path), "--output", "study", *SMALL, *DATA[path.parent.name]]
+    if path.stem == "compare_imbalanced":
+        words.append("--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]")
+    if path.stem == "compare_20_sites":
+        words += ["--data.allow_one_class=true", "--data.test_fraction=0.3"]  # of so few photographs
+    main(words)
+    said = capsys.readouterr().out
+    assert "done in " in said
+    [row] = pd.read_csv("study/results.csv").to_dict("records")
+    assert row["heuristic"] == "cyclical_weight_transfer"
+    assert row["visits"] == (20 if path.stem == "compare_20_sites" else 4)
+    assert Path("study/report.html").exists()
+
+
+def write_folders(root: Path, classes: int) -> None:
+    """Ten images of each class, for training and test."""
+    for number in range(classes):
+        for split in ("train", "val"):
+            folder = root / split / f"n{number:08d}"
+            folder.mkdir(parents=True)
+            for image in range(20):
+                pixels = np.random.default_rng([number, image]).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{image}.JPEG")
