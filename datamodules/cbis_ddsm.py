@@ -90,13 +90,17 @@ def read_cbis_ddsm(folder: Path, images: Path, crop: bool = False) -> pd.DataFra
     found = _Tree(images)
     if crop:
         rows["image"] = [f"{path.split('/')[0]}_{n}" for path, n in zip(rows["film"], rows["abnormality"], strict=True)]
-        rows["film"] = [found.crop(row.crop, row.mask, row.side == "RIGHT", row.origin) for row in rows.itertuples()]
+        films = [
+            found.crop(crop, mask, side == "RIGHT", origin)
+            for crop, mask, side, origin in zip(rows["crop"], rows["mask"], rows["side"], rows["origin"], strict=True)
+        ]
     else:
         severity = rows["diagnosis"].map(_SEVERITY.index)
         worst = severity.groupby([rows["patient"], rows["side"], rows["view"]]).transform("max")
         rows = rows.assign(diagnosis=worst.map(dict(enumerate(_SEVERITY)))).drop_duplicates("film")
         rows["image"] = rows["film"].str.split("/").str[0]
-        rows["film"] = [found.film(row.film, row.origin) for row in rows.itertuples()]
+        films = [found.film(film, origin) for film, origin in zip(rows["film"], rows["origin"], strict=True)]
+    rows["film"] = pd.Series(films, rows.index, object)
     rows["side"] = rows["side"].str.lower()
     names = ["image", "patient", "side", "view", "diagnosis", "density", "film", "origin", "held_out"]
     return rows[names].reset_index(drop=True)

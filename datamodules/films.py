@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def decode_film(content: bytes) -> NDArray[np.uint16]:
     if is_dicom(content):
         return read_dicom(content, MOST_PIXELS)
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             _check_size(*image.size)
             image.load()
             return _greys(image)

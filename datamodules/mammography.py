@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from lit_dist.errors import InputError
 
 Task = Literal["malignant", "malignant_benign", "abnormal", "density"]
 Format = Literal["cbis_ddsm", "ddsm", "mini_mias", "table"]
+Views = Literal["CC", "MLO", "all"]
+OnError = Literal["raise", "skip"]
 
 TASKS: dict[Task, tuple[Mapping[str, int], Sequence[str]]] = {
     "malignant": ({"normal": 0, "benign": 0, "malignant": 1, "0": 0, "1": 1}, ("other", "malignant")),
@@ -95,7 +97,7 @@ class MammographyDataModule(InstitutionDataModule):
         root: str | Path,
         format: Format | None = None,
         task: Task = "malignant",
-        views: Literal["CC", "MLO", "all"] = "all",
+        views: Views = "all",
         crop: bool = False,
         labels: str | Path | None = None,
         images: str | Path | None = None,
@@ -107,7 +109,7 @@ class MammographyDataModule(InstitutionDataModule):
         view_column: str | None = None,
         size: int = 256,
         cache_dir: str | Path | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         augmentation: Augmentation | None = None,
         **kwargs: Any,
     ) -> None:
@@ -128,8 +130,9 @@ class MammographyDataModule(InstitutionDataModule):
         self.class_of, self.class_names = TISSUES if self._tissues() else TASKS[task]
 
     def _check_settings(self) -> None:
-        if self.task not in TASKS:
-            raise InputError(f"task={self.task!r} is none of {', '.join(TASKS)}")
+        for name, kind in (("task", Task), ("format", Format), ("views", Views), ("on_error", OnError)):
+            if getattr(self, name) not in get_args(kind):
+                raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(get_args(kind))}")
         if self.size < 8:
             raise InputError(f"size={self.size} must be at least 8 pixels")
         if self.crop and self.format in ("ddsm", "table"):

@@ -81,7 +81,7 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
     listed = set(table["image"])
     files = by_name(file for file in find_films(images) if file.stem in listed)
     if crop:
-        table = table[table["x"].notna()]
+        table = table[table["x"].notna()].copy()
         places = zip(table["image"], table["x"], table["y"], table["radius"], strict=True)
         table["film"] = pd.Series([_around(files.get(name), *place) for name, *place in places], table.index, object)
         table["image"] += "_" + table.groupby("image").cumcount().astype(str)
