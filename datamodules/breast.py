@@ -14,7 +14,10 @@ VERSION = 1
 """Counts changes of the result, so that no cache mixes them."""
 
 _SEARCHED = 512  # the breast is looked for at this longest side, in pixels: labels are as thick there on every film
-_OPENED = 13  # what is narrower, in those pixels, does not hold a label or a frame and the breast together
+_OPENED = (
+    29  # what is narrower, in those pixels, does not hold a label, a frame or the film's rim and the breast together
+)
+_GROWN = 9  # gives back what the opening took off the corners, in those pixels
 _ABOVE = 0.4  # how far from the background's grey to Otsu's threshold the skin line is
 _FADED = 61  # twice how far from the breast, in those pixels, its faint rim may reach
 _SMALLEST = 0.02  # the least share of the film that is a breast
@@ -89,11 +92,13 @@ def breast_mask(film: Film) -> Mask:
     shape = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(cv2.resize(film, shape, interpolation=cv2.INTER_AREA), dtype=np.uint16)
     bright = _bright(small)
-    opened = np.asarray(cv2.morphologyEx(bright, cv2.MORPH_OPEN, _disc(_OPENED)), dtype=np.uint8)
-    part = _largest(opened)
+    # Beyond the film's edge there is nothing: otherwise no edge of the film, however thin its bright rim, is opened.
+    border = cv2.BORDER_CONSTANT | cv2.BORDER_ISOLATED
+    eroded = cv2.erode(bright, _disc(_OPENED), borderType=border, borderValue=0)
+    part = _largest(np.asarray(cv2.dilate(eroded, _disc(_OPENED)), dtype=np.uint8))
     if part is None or part.mean() < _SMALLEST:
         raise ValueError("it shows no breast: nothing large stands out from the background")
-    grown = np.asarray(cv2.dilate(part, _disc(5)), dtype=np.uint8) & bright
+    grown = np.asarray(cv2.dilate(part, _disc(_GROWN)), dtype=np.uint8) & bright
     mask = cv2.resize(_filled(grown), (width, height), interpolation=cv2.INTER_NEAREST)
     return np.asarray(mask > 0)
 
