@@ -52,8 +52,8 @@ class MammographyDataModule(InstitutionDataModule):
     ``ddsm``: ``cancer_07/case1141/A_1141_1.LEFT_CC.png`` anywhere below ``root``, or names with the volume such as
     ``cancer_07-A_1141_1.LEFT_CC.png``. The collection comes as ``.LJPEG``, a format of its own, which is to be
     converted to 16-bit PNG. The diagnosis is that of the volume, so it is the case's: of a woman with cancer, the other
-    breast counts as malignant, too. The letter says which scanner digitised the film, and with that where: it is the
-    site, of which there are four, A to D. Heath et al., IWDM 2000,
+    breast counts as malignant, too. The letter says which scanner digitised the film, the nearest to a hospital that
+    the names give: it is the site, of which there are four, A to D. Heath et al., IWDM 2000,
     http://www.eng.usf.edu/cvprg/mammography/database.html, for research, with citation.
 
     ``mini_mias``: ``Info.txt`` (or the ``README`` with the list) and ``mdb001.pgm`` and so on. Two films a patient;
