@@ -4,6 +4,7 @@ from lit_dist.datamodules.augmentation import Augmentation
 from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.fundus import FundusDataModule
 from lit_dist.datamodules.imagenet import ImageNetDataModule
+from lit_dist.datamodules.mammography import MammographyDataModule
 from lit_dist.datamodules.partition import (
     CountPartition,
     DirichletPartition,
@@ -21,6 +22,7 @@ __all__ = [
     "FundusDataModule",
     "ImageNetDataModule",
     "InstitutionDataModule",
+    "MammographyDataModule",
     "Partition",
     "PhantomDataModule",
     "SizePartition",

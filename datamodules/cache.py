@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -22,6 +22,20 @@ from lit_dist.errors import InputError
 Image = NDArray[np.uint8]
 _SAVE_EVERY = 10.0  # seconds between two savings of the index while building
 _SHOWN = 5
+
+
+class Source(Protocol):
+    """What an image is prepared from: a path, or what behaves like one and stands for a part of a file."""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+
+    def stat(self) -> os.stat_result:
+        """The file's status."""
+
+    def read_bytes(self) -> bytes:
+        """All that the prepared image depends on, but for the cache's settings."""
 
 
 def default_cache() -> Path:
@@ -70,12 +84,12 @@ class PixelCache:
             (self.folder / "settings.json").write_text(text)
 
     def build(
-        self, paths: Sequence[Path], prepare: Callable[[bytes], Image], workers: int | None = None
-    ) -> dict[Path, str]:
+        self, paths: Sequence[Source], prepare: Callable[[bytes], Image], workers: int | None = None
+    ) -> dict[Source, str]:
         """Prepare the images that are not there yet, in parallel threads, with a progress bar.
 
         Args:
-            paths: The images' files.
+            paths: The images' files, or parts of them.
             prepare: Makes the prepared image of a file's content; raises ValueError if it cannot.
             workers: The number of threads; one a core by default. They run side by side as far as ``prepare`` spends
                 its time in libraries that let go of Python's lock, as decoders and OpenCV do.
@@ -91,7 +105,7 @@ class PixelCache:
             todo = [path for path in paths if not self._known(index, path)]
             return self._add(todo, prepare, workers or os.cpu_count() or 1, index) if todo else {}
 
-    def open(self, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def open(self, paths: Sequence[Source]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Map the cache's pixels, read-only.
 
         Args:
@@ -111,7 +125,7 @@ class PixelCache:
         pixels = np.memmap(self._pixels, dtype=np.uint8, mode="r", shape=(len(index.slots), *self.shape))
         return pixels, slots
 
-    def holds(self, paths: Sequence[Path]) -> NDArray[np.bool_]:
+    def holds(self, paths: Sequence[Source]) -> NDArray[np.bool_]:
         """Whether each of the files has been prepared and is unchanged."""
         index = self._read_index()
         return np.array([self._known(index, path) for path in paths], dtype=bool)
@@ -126,14 +140,14 @@ class PixelCache:
                 " another folder with cache_dir"
             ) from error
 
-    def _known(self, index: _Index, path: Path) -> bool:
+    def _known(self, index: _Index, path: Source) -> bool:
         entry = index.files.get(str(path))
         return entry is not None and entry[0] == _stamp(path) and entry[1] in index.slots
 
     def _add(
-        self, paths: Sequence[Path], prepare: Callable[[bytes], Image], workers: int, index: _Index
-    ) -> dict[Path, str]:
-        failures: dict[Path, str] = {}
+        self, paths: Sequence[Source], prepare: Callable[[bytes], Image], workers: int, index: _Index
+    ) -> dict[Source, str]:
+        failures: dict[Source, str] = {}
         saved = time.monotonic()
         known = set(index.slots)
         with ThreadPoolExecutor(workers) as pool, self._pixels.open("r+b" if index.slots else "wb") as file:
@@ -177,7 +191,7 @@ class PixelCache:
         return index if complete else _Index()
 
 
-def refuse_failures(failures: Mapping[Path, str], can_skip: bool = True) -> None:
+def refuse_failures(failures: Mapping[Source, str], can_skip: bool = True) -> None:
     """Refuse images that could not be prepared.
 
     Args:
@@ -196,14 +210,14 @@ def refuse_failures(failures: Mapping[Path, str], can_skip: bool = True) -> None
         )
 
 
-def _stamp(path: Path) -> list[int]:
+def _stamp(path: Source) -> list[int]:
     """What changes whenever a file's content does. The time of the last change of status cannot be set back."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _prepare(
-    path: Path, prepare: Callable[[bytes], Image], known: set[str]
+    path: Source, prepare: Callable[[bytes], Image], known: set[str]
 ) -> tuple[list[int], str, Image | None] | str:
     try:
         stamp = _stamp(path)  # before reading: a file that changes now is read again the next time

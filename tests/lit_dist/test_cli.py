@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import yaml
 
 from fake_fundus import write_fundus
+from fake_mammograms import write_mini_mias
+from fake_photographs import write_photographs
 from lit_dist import ImageClassifier
 from lit_dist.baton import write_checkpoint
 from lit_dist.cli import main
@@ -125,14 +128,22 @@ def test_each_configuration_runs(path: Path, short: bool) -> None:
 
 
 def small_data(collection: str) -> list[str]:
+    words = ["--data.size=32", "--trainer.enable_progress_bar=false"]
     if collection == "phantom":
-        return ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false"]
-    root = write_fundus(Path("eyepacs"), patients=80) if not Path("eyepacs").exists() else Path("eyepacs")
-    return [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--data.num_workers=1",
-            "--trainer.enable_progress_bar=false"]  # fmt: skip
+        return [*words, "--data.patients=40"]
+    write = {
+        "fundus": partial(write_fundus, patients=80),
+        "imagenet": write_photographs,
+        "mammography": write_mini_mias,
+    }
+    root = Path(collection) if Path(collection).exists() else write[collection](Path(collection))
+    words += ["--data.radius=30"] if collection == "fundus" else []
+    return [*words, f"--data.root={root}", "--data.num_workers=1"]
 
 
-@pytest.mark.parametrize("collection", ["phantom", pytest.param("fundus", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "collection", ["phantom", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fundus", "mammography"))]
+)
 def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(
     collection: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,252 @@
+"""MammographyDataModule: mammograms with diagnoses or breast densities."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from lit_dist.datamodules import breast
+from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.cache import PixelCache, default_cache, refuse_failures
+from lit_dist.datamodules.cbis_ddsm import FILES, read_cbis_ddsm
+from lit_dist.datamodules.ddsm import read_ddsm
+from lit_dist.datamodules.film_table import read_film_table
+from lit_dist.datamodules.films import decode_film, split_content
+from lit_dist.datamodules.mini_mias import LISTS, read_mini_mias
+from lit_dist.datamodules.site_images import Pixels
+from lit_dist.errors import InputError
+
+Task = Literal["malignant", "malignant_benign", "abnormal", "density"]
+Format = Literal["cbis_ddsm", "ddsm", "mini_mias", "table"]
+Views = Literal["CC", "MLO", "all"]
+OnError = Literal["raise", "skip"]
+
+TASKS: dict[Task, tuple[Mapping[str, int], Sequence[str]]] = {
+    "malignant": ({"normal": 0, "benign": 0, "malignant": 1, "0": 0, "1": 1}, ("other", "malignant")),
+    "malignant_benign": ({"benign": 0, "malignant": 1, "0": 0, "1": 1}, ("benign", "malignant")),
+    "abnormal": ({"normal": 0, "benign": 1, "malignant": 1, "0": 0, "1": 1}, ("normal", "abnormal")),
+    "density": ({"1": 0, "2": 1, "3": 2, "4": 3}, ("fatty", "scattered", "heterogeneous", "extreme")),
+}
+"""For each task, the class of each diagnosis or density (others are discarded), and the classes' names."""
+
+TISSUES: tuple[Mapping[str, int], Sequence[str]] = ({"F": 0, "G": 1, "D": 2}, ("fatty", "glandular", "dense"))
+"""The same for the densities of mini-MIAS."""
+
+
+class MammographyDataModule(InstitutionDataModule):
+    """Mammograms of CBIS-DDSM, DDSM or mini-MIAS as they are published, or of any table of films and labels.
+
+    Each film is prepared by ``lit_dist.datamodules.breast`` once, and kept in a cache: the breast alone, the chest wall
+    at the left. All films of a patient stay together. Files are DICOM, PGM, PNG, TIFF or JPEG, of 8 or 16 bits.
+
+    ``cbis_ddsm``: the four ``*_case_description_*_set.csv`` in ``root`` (or ``labels``), and TCIA's folders of DICOM
+    files anywhere below ``root``, found by the UIDs in their names, or, failing that, by those in the files. Sites are
+    simulated. Lee et al., Scientific Data 2017, https://doi.org/10.7937/K9/TCIA.2016.7O02S9CY, CC BY 3.0.
+
+    ``ddsm``: ``cancer_07/case1141/A_1141_1.LEFT_CC.png`` anywhere below ``root``, or names with the volume such as
+    ``cancer_07-A_1141_1.LEFT_CC.png``. The collection comes as ``.LJPEG``, a format of its own, which is to be
+    converted to 16-bit PNG. The diagnosis is that of the volume, so it is the case's: of a woman with cancer, the other
+    breast counts as malignant, too. The letter says which scanner digitised the film, the nearest to a hospital that
+    the names give: it is the site, of which there are four, A to D. Heath et al., IWDM 2000,
+    http://www.eng.usf.edu/cvprg/mammography/database.html, for research, with citation.
+
+    ``mini_mias``: ``Info.txt`` (or the ``README`` with the list) and ``mdb001.pgm`` and so on. Two films a patient;
+    sites are simulated. Suckling et al., Excerpta Medica 1069, 1994, http://peipa.essex.ac.uk/info/mias.html, for
+    research alone.
+
+    ``table``: ``root/labels.csv``, or ``labels``, with the columns named below.
+
+    Augmentation turns by up to 10 degrees and shifts by up to 5 %, about what positioning differs by. It does not
+    mirror: the preparation has brought all breasts to one side, and no film that is tested looks otherwise.
+
+    Args:
+        root: The folder of the collection.
+        format: One of those above; by default it is told by the files in ``root``.
+        task: ``"malignant"`` (against the rest), ``"malignant_benign"`` (without normal films), ``"abnormal"``
+            (against normal) or ``"density"`` (four classes of BI-RADS, three of mini-MIAS).
+        views: Which films of a patient to keep: ``"CC"``, ``"MLO"`` or ``"all"``.
+        crop: Whether to show findings alone, one an image: the published crops of CBIS-DDSM, or the surroundings of
+            what mini-MIAS gives a place for. Films without a finding are left out.
+        labels: The folder of CBIS-DDSM's tables, mini-MIAS' list, or the table.
+        images: The folder of the images; ``root`` by default.
+        published_test: Whether to test on the patients that CBIS-DDSM has in its test sets. (31 of them are in the
+            other finding's training set; all their images are for the test.)
+        image_column: The table's column with the files, relative to ``images``.
+        label_column: The table's column with the diagnoses or densities.
+        patient_column: The table's column with the patients; without it, each film is one.
+        site_column: The table's column with the institutions; without it, sites are simulated.
+        view_column: The table's column with the views.
+        size: The side of the prepared images, in pixels.
+        cache_dir: Where prepared images are kept; the user's cache folder by default.
+        on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
+        augmentation: What is done to training images; by default as said above.
+        **kwargs: Further arguments of ``InstitutionDataModule``.
+
+    Raises:
+        InputError: If a list or an image is not as it should be; the message names the row or file.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        format: Format | None = None,
+        task: Task = "malignant",
+        views: Views = "all",
+        crop: bool = False,
+        labels: str | Path | None = None,
+        images: str | Path | None = None,
+        published_test: bool = False,
+        image_column: str = "image",
+        label_column: str = "label",
+        patient_column: str | None = None,
+        site_column: str | None = None,
+        view_column: str | None = None,
+        size: int = 256,
+        cache_dir: str | Path | None = None,
+        on_error: OnError = "raise",
+        augmentation: Augmentation | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(augmentation=augmentation or default_augmentation(), **kwargs)
+        self.root = Path(root)
+        self.labels = Path(labels) if labels else None
+        self.format = format or _told(self.root, self.labels)
+        self.task: Task = task
+        self.views = views
+        self.crop = crop
+        self.images = Path(images) if images else self.root
+        self.published_test = published_test
+        self.columns = (image_column, label_column, patient_column, site_column, view_column)
+        self.size = size
+        self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
+        self.on_error = on_error
+        self._check_settings()
+        self.class_of, self.class_names = TISSUES if self._tissues() else TASKS[task]
+
+    def _check_settings(self) -> None:
+        for name, kind in (("task", Task), ("format", Format), ("views", Views), ("on_error", OnError)):
+            if getattr(self, name) not in get_args(kind):
+                raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(get_args(kind))}")
+        if self.size < 8:
+            raise InputError(f"size={self.size} must be at least 8 pixels")
+        if self.crop and self.format in ("ddsm", "table"):
+            raise InputError(f"crop=true needs the places of findings, which format={self.format} does not give")
+        if self.crop and self.task == "abnormal":
+            raise InputError("crop=true leaves normal films out, so task=abnormal has nothing to tell apart")
+        if self.published_test and self.format != "cbis_ddsm":
+            raise InputError(f"published_test=true is for cbis_ddsm; {self.format} has no test set of its own")
+        if self.task == "density" and self.format == "ddsm":
+            raise InputError("task=density needs densities, which the names of DDSM's files do not give")
+
+    def _tissues(self) -> bool:
+        return self.task == "density" and self.format == "mini_mias"
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    @override
+    def read_images(self) -> pd.DataFrame:
+        table = self._read()
+        column = "density" if self.task == "density" else "diagnosis"
+        if self.task == "density" and set(table["density"]) & {"F", "G"}:
+            self.class_of, self.class_names = TISSUES
+        nameless = table["origin"][table[column] == ""]
+        if len(nameless):
+            raise InputError(
+                f"{nameless.iloc[0]}: it has no {column} ({len(nameless)} such); DDSM's films are to lie in a volume's"
+                " folder, such as benign_01"
+            )
+        if self.views != "all":
+            table = table[table["view"] == self.views]
+            if table.empty:
+                raise InputError(f"{self.root} has no {self.views} views; set views=all, or the table's view_column")
+        labels = table[column].map(self.class_of)
+        table = self._without_missing(table.assign(label=labels)[labels.notna()])
+        if table.empty:
+            raise InputError(f"{self.root} has no image that task={self.task} can use")
+        return table.astype({"label": "int64"}).reset_index(drop=True)
+
+    def _read(self) -> pd.DataFrame:
+        if self.format == "cbis_ddsm":
+            table = read_cbis_ddsm(self.labels or self.root, self.images, self.crop)
+            return table if self.published_test else table.drop(columns="held_out")
+        if self.format == "mini_mias":
+            return read_mini_mias(self.labels or _list(self.root), self.images, self.crop)
+        if self.format == "ddsm":
+            return read_ddsm(self.images)
+        path = self.labels or self.root / "labels.csv"
+        return read_film_table(path, self.images, *self.columns, density=self.task == "density")
+
+    def _without_missing(self, table: pd.DataFrame) -> pd.DataFrame:
+        missing = table[table["film"].isna()]
+        if len(missing):
+            text = f"{missing['origin'].iloc[0]}: there is no image {missing['image'].iloc[0]!r} in {self.images}"
+            text += f" ({len(missing)} are missing)"
+            if self.on_error == "raise":
+                raise InputError(f"{text}; leave such rows out with on_error=skip")
+            rank_zero_warn(f"{text}; they are left out")
+        return table[table["film"].notna()]
+
+    # -- the pixels --------------------------------------------------------------------------------------------------
+
+    @override
+    def prepare_data(self) -> None:
+        """Prepare the films that are not in the cache yet."""
+        failures = self._cache().build(list(self.table["film"]), self._prepare)
+        if self.on_error == "raise":
+            refuse_failures(failures)
+        elif failures:
+            names = ", ".join(film.name for film in list(failures)[:5])
+            rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")
+
+    @override
+    def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
+        return self._cache().open(list(table["film"]))
+
+    @override
+    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
+        if self.on_error == "raise":
+            return table
+        return table[self._cache().holds(list(table["film"]))].reset_index(drop=True)
+
+    def _cache(self) -> PixelCache:
+        settings = {"method": "breast", "version": breast.VERSION, "size": self.size}
+        return PixelCache(self.cache_dir, settings, (self.size, self.size, 3))
+
+    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
+        film, content = split_content(content)
+        greys = decode_film(content)
+        if film.is_crop:
+            return breast.prepare_crop(greys, self.size, film.mirrored)
+        return breast.prepare_breast(greys, self.size, film.box)
+
+
+def default_augmentation() -> Augmentation:
+    """Small rotations and shifts, and no mirroring."""
+    return Augmentation(rotation=10, horizontal_flip=False, vertical_flip=False, shift=0.05)
+
+
+def _told(root: Path, labels: Path | None) -> Format:
+    """The format that a folder's files show."""
+    folder = labels or root
+    if any((folder / name).is_file() for name in FILES):
+        return "cbis_ddsm"
+    if labels is not None:
+        return "table" if labels.suffix.lower() == ".csv" else "mini_mias"
+    if _list(root).is_file():
+        return "mini_mias"
+    return "table" if (root / "labels.csv").is_file() else "ddsm"
+
+
+def _list(root: Path) -> Path:
+    """The first of mini-MIAS' lists that is there and lists films."""
+    for name in LISTS:
+        path = root / name
+        if path.is_file() and b"mdb001 " in path.read_bytes():
+            return path
+    return root / LISTS[0]
