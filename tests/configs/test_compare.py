@@ -1,14 +1,16 @@
 """The configurations of studies say what their names promise, and name what is there."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from fake_fundus import write_fundus
+from fake_mammograms import write_mini_mias
+from fake_photographs import write_photographs
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
 from lit_dist.study.compare import main
 from lit_dist.study.settings import StudySettings, make_data, parsed, study_folder, study_parser
@@ -91,15 +93,18 @@ SMALL = [
     "--data.num_workers=0", "--seeds=[0]", "--passes=1", "--every_n_epochs=[1]", "--trainer.accelerator=cpu",
     "--heuristics=[cyclical_weight_transfer]",
 ]  # fmt: skip
-DATA = {"phantom": ["--data.patients=20"], "fundus": ["--data.root=photographs"], "imagenet": ["--data.root=things"]}
+DATA: dict[str, Callable[[Path], list[str]]] = {
+    "phantom": lambda root: ["--data.patients=20"],
+    "fundus": lambda root: [f"--data.root={write_fundus(root, patients=160)}"],
+    "imagenet": lambda root: [f"--data.root={write_photographs(root, images=40)}"],
+    "mammography": lambda root: [f"--data.root={write_mini_mias(root)}"],
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_fundus(Path("photographs"), patients=160)
-    write_folders(Path("things"), classes=10)
-    words = ["--config", str(path), "--output", "study", *SMALL, *DATA[path.parent.name]]
+    words = ["--config", str(path), "--output", "study", *SMALL, *DATA[path.parent.name](Path("data"))]
     if path.stem == "compare_imbalanced":
         words.append("--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]")
     if path.stem == "compare_20_sites":
@@ -111,14 +116,3 @@ def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert row["heuristic"] == "cyclical_weight_transfer"
     assert row["visits"] == (20 if path.stem == "compare_20_sites" else 4)
     assert Path("study/report.html").exists()
-
-
-def write_folders(root: Path, classes: int) -> None:
-    """Ten images of each class, for training and test."""
-    for number in range(classes):
-        for split in ("train", "val"):
-            folder = root / split / f"n{number:08d}"
-            folder.mkdir(parents=True)
-            for image in range(20):
-                pixels = np.random.default_rng([number, image]).integers(0, 255, (40, 48, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{image}.JPEG")
