@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from filelock import FileLock
 from jsonargparse import ArgumentParser
 
 from lit_dist.errors import InputError
@@ -41,7 +42,8 @@ def main(args: list[str]) -> None:
         return
     _print_plan(runs, settings)
     failed = _work(study, runs, settings)
-    _write_up(study, runs, settings)
+    with FileLock(study / "lock"):  # others may write it up too
+        _write_up(study, runs, settings)
     if failed:
         raise InputError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries again")
 

@@ -29,6 +29,10 @@ PREDICTIONS = "predictions.csv"
 FIT, FIT_SETTINGS = "fit", "fit.yaml"
 
 
+class Busy(InputError):
+    """Another process has the run."""
+
+
 def result_path(study: Path, name: str) -> Path:
     """The file that a finished run leaves."""
     return run_path(study, name) / RESULT
@@ -66,7 +70,7 @@ def execute(study: Path, name: str) -> None:
         return
     with locked(folder) as mine:
         if not mine:
-            raise InputError(f"{folder} is being worked on by another process")
+            raise Busy(f"{folder} is being worked on by another process")
         if not (folder / RESULT).exists():
             start = time.monotonic()
             facts = _average(run, study, folder) if run.members else _train(run, folder)

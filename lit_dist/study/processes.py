@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lit_dist.errors import InputError
-from lit_dist.study.execute import execute, locked, result_path
+from lit_dist.study.execute import Busy, execute, locked, result_path
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
 
 LOG = "log.txt"
+_BUSY = 75  # the exit status of a run that another process has
 _TICK = 0.2  # seconds between two looks at the processes
 
 
@@ -113,6 +114,8 @@ class Workers:
             child.process.join()
             bar.remove_task(child.task)
             del self._children[name]
+            if child.process.exitcode == _BUSY:  # another machine was quicker; it is waited for
+                continue
             seconds = time.monotonic() - child.start
             if result_path(self.study, name).exists():
                 self._console.print(f"done in {seconds:.0f} s: {name}", highlight=False)
@@ -175,6 +178,8 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
     sys.argv[1:] = words_of(study, name)  # with which Lightning starts the further processes of a run
     try:
         execute(study, name)
+    except Busy:
+        sys.exit(_BUSY)
     except InputError as error:
         print(f"lit-dist: {error}", file=sys.stderr, flush=True)
         sys.exit(1)

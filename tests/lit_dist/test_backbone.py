@@ -108,7 +108,7 @@ def test_an_evil_torch_archive_is_refused_and_not_run(tmp_path: Path) -> None:
 
 
 def test_refused_names_and_arguments() -> None:
-    with pytest.raises(InputError, match="no classification network 'resnet35'; it has alexnet"):
+    with pytest.raises(InputError, match="no classification network 'resnet35'; there are alexnet"):
         build_backbone("resnet35", 2)
     with pytest.raises(InputError, match="resnet18 cannot be built"):
         build_backbone("resnet18", 2, colour="red")

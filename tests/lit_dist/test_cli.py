@@ -113,7 +113,7 @@ def test_the_same_command_gives_the_same_weights_twice() -> None:
 CONFIGS = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 COMMANDS = {"compare": "compare", "ensemble": "test"}
 """The commands of configurations that are not for a fit."""
-FITS = [path for path in CONFIGS if path.stem not in COMMANDS]
+FITS = [path for path in CONFIGS if path.stem.partition("_")[0] not in COMMANDS]
 
 
 @pytest.mark.parametrize("path", FITS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -206,7 +206,7 @@ def assert_one_message(words: list[str], message: str, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_each_configuration_says_how_it_is_run(path: Path) -> None:
     header = path.read_text().split("\n\n")[0]
-    command = COMMANDS.get(path.stem, "fit")
+    command = COMMANDS.get(path.stem.partition("_")[0], "fit")
     assert f"lit-dist {command} --config configs/{path.parent.name}/{path.name}" in header
     assert header.startswith("# ")
 
