@@ -156,7 +156,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
             table = read_splits(self.splits, images)
         else:
             table = self._with_sites(images)
-            table = self._with_splits(table)
+            table = assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
             check_splits(table, "the table of images")
         if self.splits is not None and self.all_sites:
             self.site_names = list(dict.fromkeys(table["site"]))
@@ -166,21 +166,10 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     def _with_sites(self, images: pd.DataFrame) -> pd.DataFrame:
         if "site" not in images:
-            if "held_out" not in images:
-                return assign_sites(images, self.site_names, self.partition, self.split_seed)
-            own, held_out = images[~images["held_out"]], images[images["held_out"]]
-            parts = (own, self.partition), (held_out, EqualPartition())
-            tables = [assign_sites(part, self.site_names, how, self.split_seed) for part, how in parts if len(part)]
-            return pd.concat(tables, ignore_index=True)
+            return assign_sites(images, self.site_names, self.partition, self.split_seed)
         if self.all_sites:
             self.site_names = list(dict.fromkeys(images["site"]))
         return images
-
-    def _with_splits(self, table: pd.DataFrame) -> pd.DataFrame:
-        if "held_out" not in table:
-            return assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
-        rest = assign_splits(table[~table["held_out"]], self.val_fraction, 0.0, self.split_seed)
-        return pd.concat([rest, table[table["held_out"]].assign(split="test")], ignore_index=True)
 
     def _check_table(self, table: pd.DataFrame) -> None:
         unknown = sorted(self.degrade.keys() - set(self.site_names))

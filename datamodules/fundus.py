@@ -12,11 +12,10 @@ from typing_extensions import override
 
 from lit_dist.datamodules import graham
 from lit_dist.datamodules.augmentation import Augmentation
-from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import PixelCache, default_cache, refuse_failures
+from lit_dist.datamodules.cache import default_cache
+from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_repeats, row_number
 from lit_dist.datamodules.photographs import decode, find_images
-from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
 Task = Literal["referable", "any", "grade"]
@@ -29,7 +28,7 @@ TASKS: dict[Task, tuple[dict[int, int], Sequence[str]]] = {
 """For each task, the class of each grade (grades that are not there are discarded), and the classes' names."""
 
 
-class FundusDataModule(InstitutionDataModule):
+class FundusDataModule(CachedDataModule):
     """Fundus photographs with their grades, as Kaggle's EyePACS has them, or any table with image and grade columns.
 
     Expects, as Kaggle's archives unpack::
@@ -132,49 +131,24 @@ class FundusDataModule(InstitutionDataModule):
             images = images[images["eye"] == self.eyes]
             if images.empty:
                 raise InputError(f"{self.labels}: no image is named ..._{self.eyes}; set eyes=both")
-        images = self._without_missing(images[images["label"].notna()])
+        images = self.without_missing(images[images["label"].notna()], self.images)
         if "site" in images:
             nameless = images.index[images["site"].str.strip() == ""]
             if len(nameless):
                 raise InputError(f"{self.labels}, row {row_number(int(nameless[0]))}: {self.site_column} is empty")
         return images.astype({"label": "int64"}).reset_index(drop=True)
 
-    def _without_missing(self, images: pd.DataFrame) -> pd.DataFrame:
-        missing = images[images["path"].isna()]
-        if len(missing):
-            row, name = row_number(int(missing.index[0])), missing["image"].iloc[0]
-            text = f"{self.labels}, row {row}: there is no image {name!r} in {self.images} ({len(missing)} are missing)"
-            if self.on_error == "raise":
-                raise InputError(f"{text}; leave such rows out with on_error=skip")
-            rank_zero_warn(f"{text}; they are left out")
-        return images[images["path"].notna()]
+    @override
+    def origin(self, row: "pd.Series[Any]") -> str:
+        return f"{self.labels}, row {row_number(int(str(row.name)))}"
 
     # -- the pixels --------------------------------------------------------------------------------------------------
 
     @override
-    def prepare_data(self) -> None:
-        """Prepare the photographs that are not in the cache yet."""
-        failures = self._cache().build(list(self.table["path"]), self._prepare)
-        if self.on_error == "raise":
-            refuse_failures(failures)
-        elif failures:
-            names = ", ".join(path.name for path in list(failures)[:5])
-            rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")
+    def method(self) -> dict[str, Any]:
+        return {"method": "graham", "version": graham.VERSION, "radius": self.radius}
 
     @override
-    def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
-        return self._cache().open(list(table["path"]))
-
-    @override
-    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
-        if self.on_error == "raise":
-            return table
-        return table[self._cache().holds(list(table["path"]))].reset_index(drop=True)
-
-    def _cache(self) -> PixelCache:
-        settings = {"method": "graham", "version": graham.VERSION, "radius": self.radius, "size": self.size}
-        return PixelCache(self.cache_dir, settings, (self.size, self.size, 3))
-
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:
         return graham.graham(decode(content), self.radius, self.size)
 

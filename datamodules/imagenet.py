@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.augmentation import Augmentation
-from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import PixelCache, default_cache, refuse_failures
+from lit_dist.datamodules.cache import default_cache
+from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.photographs import SUFFIXES, decode
-from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
 _ANNOTATIONS = "val_annotations.txt"
 
 
-class ImageNetDataModule(InstitutionDataModule):
+class ImageNetDataModule(CachedDataModule):
     """Photographs of things, sorted by class: ImageNet, Tiny-ImageNet, or any folder of one's own.
 
     Expects one folder a class, and a test set if there is one::
@@ -49,6 +48,8 @@ class ImageNetDataModule(InstitutionDataModule):
     Raises:
         InputError: If a folder or an image is not as it should be.
     """
+
+    can_skip = False
 
     def __init__(
         self,
@@ -103,18 +104,10 @@ class ImageNetDataModule(InstitutionDataModule):
     # -- the pixels --------------------------------------------------------------------------------------------------
 
     @override
-    def prepare_data(self) -> None:
-        """Prepare the images that are not in the cache yet."""
-        refuse_failures(self._cache().build(list(self.table["path"]), self._prepare), can_skip=False)
+    def method(self) -> dict[str, Any]:
+        return {"method": "centre square", "version": 1}
 
     @override
-    def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
-        return self._cache().open(list(table["path"]))
-
-    def _cache(self) -> PixelCache:
-        settings = {"method": "centre square", "version": 1, "size": self.size}
-        return PixelCache(self.cache_dir, settings, (self.size, self.size, 3))
-
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:
         image = decode(content)
         height, width = image.shape[:2]

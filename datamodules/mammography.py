@@ -6,20 +6,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules import breast
 from lit_dist.datamodules.augmentation import Augmentation
-from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import PixelCache, default_cache, refuse_failures
+from lit_dist.datamodules.cache import default_cache
+from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.cbis_ddsm import FILES, read_cbis_ddsm
 from lit_dist.datamodules.ddsm import read_ddsm
 from lit_dist.datamodules.film_table import read_film_table
 from lit_dist.datamodules.films import decode_film, split_content
 from lit_dist.datamodules.mini_mias import LISTS, read_mini_mias
-from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
 Task = Literal["malignant", "malignant_benign", "abnormal", "density"]
@@ -39,7 +37,7 @@ TISSUES: tuple[Mapping[str, int], Sequence[str]] = ({"F": 0, "G": 1, "D": 2}, ("
 """The same for the densities of mini-MIAS."""
 
 
-class MammographyDataModule(InstitutionDataModule):
+class MammographyDataModule(CachedDataModule):
     """Mammograms of CBIS-DDSM, DDSM or mini-MIAS as they are published, or of any table of films and labels.
 
     Each film is prepared by ``lit_dist.datamodules.breast`` once, and kept in a cache: the breast alone, the chest wall
@@ -91,6 +89,8 @@ class MammographyDataModule(InstitutionDataModule):
     Raises:
         InputError: If a list or an image is not as it should be; the message names the row or file.
     """
+
+    source = "film"
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class MammographyDataModule(InstitutionDataModule):
             if table.empty:
                 raise InputError(f"{self.root} has no {self.views} views; set views=all, or the table's view_column")
         labels = table[column].map(self.class_of)
-        table = self._without_missing(table.assign(label=labels)[labels.notna()])
+        table = self.without_missing(table.assign(label=labels)[labels.notna()], self.images)
         if table.empty:
             raise InputError(f"{self.root} has no image that task={self.task} can use")
         return table.astype({"label": "int64"}).reset_index(drop=True)
@@ -182,42 +182,13 @@ class MammographyDataModule(InstitutionDataModule):
         path = self.labels or self.root / "labels.csv"
         return read_film_table(path, self.images, *self.columns, density=self.task == "density")
 
-    def _without_missing(self, table: pd.DataFrame) -> pd.DataFrame:
-        missing = table[table["film"].isna()]
-        if len(missing):
-            text = f"{missing['origin'].iloc[0]}: there is no image {missing['image'].iloc[0]!r} in {self.images}"
-            text += f" ({len(missing)} are missing)"
-            if self.on_error == "raise":
-                raise InputError(f"{text}; leave such rows out with on_error=skip")
-            rank_zero_warn(f"{text}; they are left out")
-        return table[table["film"].notna()]
-
     # -- the pixels --------------------------------------------------------------------------------------------------
 
     @override
-    def prepare_data(self) -> None:
-        """Prepare the films that are not in the cache yet."""
-        failures = self._cache().build(list(self.table["film"]), self._prepare)
-        if self.on_error == "raise":
-            refuse_failures(failures)
-        elif failures:
-            names = ", ".join(film.name for film in list(failures)[:5])
-            rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")
+    def method(self) -> dict[str, Any]:
+        return {"method": "breast", "version": breast.VERSION}
 
     @override
-    def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
-        return self._cache().open(list(table["film"]))
-
-    @override
-    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
-        if self.on_error == "raise":
-            return table
-        return table[self._cache().holds(list(table["film"]))].reset_index(drop=True)
-
-    def _cache(self) -> PixelCache:
-        settings = {"method": "breast", "version": breast.VERSION, "size": self.size}
-        return PixelCache(self.cache_dir, settings, (self.size, self.size, 3))
-
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:
         film, content = split_content(content)
         greys = decode_film(content)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lit_dist.datamodules.allot import allot
 from lit_dist.datamodules.label_table import read_table
-from lit_dist.datamodules.partition import Partition
+from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.errors import InputError
 
 COLUMNS = ["image", "patient", "site", "split", "label"]
@@ -22,14 +22,23 @@ SPLITS = ["train", "val", "test"]
 def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
     """Add the column ``site``, dealt out by patient; patients that the partition leaves out are dropped.
 
-    A patient's label is the highest one of the patient's images.
+    A patient's label is the highest one of the patient's images. Images that the column ``held_out`` marks are dealt
+    out by themselves, equally.
 
     Args:
-        table: One row an image, with the columns ``patient`` and ``label``.
+        table: One row an image, with the columns ``patient`` and ``label``, and ``held_out`` if there is one.
         sites: The names of the sites.
         partition: Deals the patients out.
         seed: The only source of chance.
     """
+    if "held_out" in table and table["held_out"].any():
+        held_out = table["held_out"]
+        parts = (table[~held_out], partition), (table[held_out], EqualPartition())
+        return pd.concat([_dealt(part, sites, how, seed) for part, how in parts if len(part)], ignore_index=True)
+    return _dealt(table, sites, partition, seed)
+
+
+def _dealt(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
     patients = table.groupby("patient", sort=True)["label"].max()
     chosen = partition.assign(patients.to_numpy(np.int64), sites, np.random.default_rng([seed, 0]))
     names = dict(zip(patients.index, [sites[number] if number >= 0 else "" for number in chosen], strict=True))
@@ -40,14 +49,18 @@ def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition
 def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.DataFrame:
     """Add the column ``split``: in each site, patients are dealt out to training, validation and test.
 
-    A site's split depends on its own patients alone, so a hospital can draw it without knowing the others.
+    A site's split depends on its own patients alone, so a hospital can draw it without knowing the others. Where the
+    column ``held_out`` marks a test set, that is the test, and ``test_fraction`` has no effect.
 
     Args:
-        table: One row an image, with the columns ``patient``, ``site`` and ``label``.
+        table: One row an image, with the columns ``patient``, ``site`` and ``label``, and ``held_out`` if there is one.
         val_fraction: The share of a site's patients for validation.
         test_fraction: The share of a site's patients for the test.
         seed: The only source of chance.
     """
+    if "held_out" in table:
+        rest = assign_splits(table[~table["held_out"]].drop(columns="held_out"), val_fraction, 0.0, seed)
+        return pd.concat([rest, table[table["held_out"]].assign(split="test")], ignore_index=True)
     table = table.assign(split="")
     shares = [1 - val_fraction - test_fraction, val_fraction, test_fraction]
     for _, rows in table.groupby("site", sort=False):

@@ -1,0 +1,97 @@
+"""CachedDataModule: a collection whose images are decoded and prepared once, into a cache."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.cache import PixelCache, refuse_failures
+from lit_dist.datamodules.site_images import Pixels
+from lit_dist.errors import InputError
+
+
+class CachedDataModule(InstitutionDataModule):
+    """What collections of image files have in common.
+
+    A collection's table has a column with the files, named by ``source``. It implements ``method``, which says how
+    images are prepared, and ``_prepare``, which does it.
+
+    Attributes:
+        source: The table's column with what the cache reads.
+        size: The side of the prepared images, in pixels.
+        cache_dir: Where prepared images are kept.
+        on_error: Whether images that are missing or unreadable are refused or left out.
+    """
+
+    source = "path"
+    size: int
+    cache_dir: Path
+    on_error: Literal["raise", "skip"] = "raise"
+    can_skip = True
+
+    @abstractmethod
+    def method(self) -> dict[str, Any]:
+        """What the prepared images depend on, besides their size: each answer has a cache of its own."""
+
+    @abstractmethod
+    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
+        """Decode a file's bytes and prepare the image: uint8, (size, size, 3).
+
+        Raises:
+            ValueError: If they are no image.
+        """
+
+    @override
+    def prepare_data(self) -> None:
+        """Prepare the images that are not in the cache yet."""
+        failures = self._cache().build(list(self.table[self.source]), self._prepare)
+        if self.on_error == "raise":
+            refuse_failures(failures, self.can_skip)
+        elif failures:
+            names = ", ".join(file.name for file in list(failures)[:5])
+            rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")
+
+    @override
+    def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
+        return self._cache().open(list(table[self.source]))
+
+    @override
+    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
+        if self.on_error == "raise":
+            return table
+        return table[self._cache().holds(list(table[self.source]))].reset_index(drop=True)
+
+    def _cache(self) -> PixelCache:
+        return PixelCache(self.cache_dir, {**self.method(), "size": self.size}, (self.size, self.size, 3))
+
+    def without_missing(self, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+        """The rows whose file is there; others are refused or left out.
+
+        Args:
+            table: With the columns ``image`` and ``source``.
+            folder: Where the files were looked for.
+
+        Raises:
+            InputError: If one is missing and ``on_error`` does not allow it.
+        """
+        there = table[self.source].notna()
+        missing = table[~there]
+        if len(missing):
+            first = missing.iloc[0]
+            text = (
+                f"{self.origin(first)}: there is no image {first['image']!r} in {folder} ({len(missing)} are missing)"
+            )
+            if self.on_error == "raise":
+                raise InputError(f"{text}; leave such rows out with on_error=skip")
+            rank_zero_warn(f"{text}; they are left out")
+        return table[there]
+
+    def origin(self, row: "pd.Series[Any]") -> str:
+        """Where a row of the table is from, for a message."""
+        return str(row["origin"])
