@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser
 
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
-from lit_dist.study.plan import Run, make_plan
-from lit_dist.study.settings import StudySettings, parsed, plain_settings, study_folder, study_parser
+from lit_dist.study.plan import Run, make_plan, words_of
+from lit_dist.study.settings import SETTINGS, StudySettings, parsed, plain_settings, study_folder, study_parser
 from lit_dist.terminal_table import print_table
 
 
@@ -33,12 +33,12 @@ def main(args: list[str]) -> None:
     runs = make_plan(settings)
     for run in runs:
         run.write(study)
-    with replacing(study / "study.yaml") as file:
+    with replacing(study / SETTINGS) as file:
         own = {name: value for name, value in plain_settings(given).items() if name not in ("output", "print_commands")}
         file.write(yaml.safe_dump({**own, "trainer": settings.trainer}, sort_keys=False).encode())
     if given.print_commands:
         for run in runs:
-            print(shlex.join(["lit-dist", "compare", "--output", str(study), "--run", run.name]))
+            print(shlex.join(["lit-dist", *words_of(study, run.name)]))
         return
     _print_plan(runs, settings)
     failed = _work(study, runs, settings)

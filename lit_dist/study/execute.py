@@ -73,9 +73,8 @@ def execute(study: Path, name: str) -> None:
             raise Busy(f"{folder} is being worked on by another process")
         if not (folder / RESULT).exists():
             start = time.monotonic()
-            facts = _average(run, study, folder) if run.members else _train(run, folder)
-            facts["seconds"] = round(time.monotonic() - start, 1)
-            result = {**facts, **_judge(folder / FIT / PREDICTIONS)}
+            result = _average(run, study, folder) if run.members else _train(run, folder)
+            result["seconds"] = round(time.monotonic() - start, 1)
             with replacing(folder / RESULT) as file:
                 file.write(json.dumps(result, indent=1).encode())
             delete_old_checkpoints(folder / FIT, keep=0)  # nothing goes on from them any more
@@ -102,19 +101,23 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} ended without a best model, since nothing was validated")
     trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
     found = {**_travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps}
+    found |= _judge(folder / FIT / PREDICTIONS)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update({**found, **_judge(folder / FIT / PREDICTIONS)})
+            logger.experiment.summary.update(found)
             logger.experiment.finish()
     return found
 
 
+def _csv_logger(folder: Path) -> dict[str, Any]:
+    return {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": FIT}}
+
+
 def _loggers(run: Run, folder: Path) -> list[dict[str, Any]]:
-    csv = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": FIT}}
     if run.wandb is None:
-        return [csv]
+        return [_csv_logger(folder)]
     named = {"name": run.name, "job_type": run.heuristic, "save_dir": str(folder)}
-    return [csv, {"class_path": "WandbLogger", "init_args": {**named, **run.wandb}}]
+    return [_csv_logger(folder), {"class_path": "WandbLogger", "init_args": {**named, **run.wandb}}]
 
 
 def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
@@ -123,16 +126,16 @@ def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{run.name} needs {', '.join(missing)}, which are not finished")
     paths = [str(run_path(study, name) / FIT / CHECKPOINTS / "best.ckpt") for name in run.members]
-    member = json.loads((run_path(study, run.members[0]) / "plan.json").read_text())["config"]["model"]["class_path"]
+    member = read_run(run_path(study, run.members[0])).config["model"]["class_path"]
     model = {"class_path": "lit_dist.SiteEnsemble", "init_args": {"checkpoints": paths, "member": member}}
     settings = {**run.config, "model": model}
-    csv = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": FIT}}
-    settings["trainer"] = {**settings["trainer"], "logger": csv, "default_root_dir": str(folder)}
+    settings["trainer"] = {**settings["trainer"], "logger": _csv_logger(folder), "default_root_dir": str(folder)}
     made = build(settings)
     trainer: Any = made.trainer
     trainer.predict(made.model, datamodule=made.datamodule, return_predictions=False)
     size = sum(tensor.nbytes for tensor in made.model.state_dict().values())
-    return {"visits": None, "transfers": len(paths), "bytes_sent": size, "best_cycle": None, "steps": 0}
+    found = {"visits": None, "transfers": len(paths), "bytes_sent": size, "best_cycle": None, "steps": 0}
+    return {**found, **_judge(folder / FIT / PREDICTIONS)}
 
 
 def _travels(ledger: Path) -> dict[str, Any]:
@@ -150,9 +153,9 @@ def _travels(ledger: Path) -> dict[str, Any]:
 
 def _best_cycle(run: Run, best: Path) -> int | None:
     """The cycle, or the pass over the images where there are no cycles, whose model was the best."""
-    checkpoint = read_checkpoint(best, with_tensors=False)
     if run.heuristic == "single_weight_transfer":
         return None
+    checkpoint = read_checkpoint(best, with_tensors=False)
     for state in checkpoint["callbacks"].values():
         if isinstance(state, Mapping) and "record" in state:
             return int(state["record"]["visit"][1])

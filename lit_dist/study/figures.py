@@ -234,10 +234,17 @@ def as_svg(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def write_figures(tables: Tables, folder: Path) -> None:
-    """Write each figure as PNG and SVG, on white."""
+def write_figures(tables: Tables, folder: Path) -> dict[str, tuple[Figure, str]]:
+    """Write each figure as PNG and SVG, on white.
+
+    Returns:
+        Those that there are, with their captions.
+    """
+    figures = {}
     for name in FIGURES:
         drawn = draw(name, tables)
+        if drawn is not None:
+            figures[name] = drawn
         for suffix in ("png", "svg"):
             path = folder / f"{name}.{suffix}"
             if drawn is None:
@@ -245,3 +252,4 @@ def write_figures(tables: Tables, folder: Path) -> None:
                 continue
             with replacing(path) as file:
                 drawn[0].savefig(file, format=suffix, facecolor="white", dpi=150)
+    return figures

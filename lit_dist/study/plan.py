@@ -61,6 +61,11 @@ def run_path(study: Path, name: str) -> Path:
     return study / "runs" / name
 
 
+def words_of(study: Path, name: str) -> list[str]:
+    """The command, without ``lit-dist``, that does one run."""
+    return ["compare", "--output", str(study), "--run", name]
+
+
 def read_run(folder: Path) -> Run:
     """Read what ``Run.write`` wrote.
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from lit_dist.errors import InputError
 from lit_dist.study.execute import Busy, execute, locked, result_path
-from lit_dist.study.plan import Run, run_path
+from lit_dist.study.plan import Run, run_path, words_of
 from lit_dist.study.progress import steps_done
 
 LOG = "log.txt"
@@ -137,7 +137,7 @@ class Workers:
             self._console.print(
                 f"The rest takes about {minutes:.0f} minutes, if each step takes as long as in this run."
             )
-            self._estimate = lambda run, seconds: None  # type: ignore[method-assign]
+            self._estimated = True
 
     def _done(self) -> int:
         return sum(
@@ -189,11 +189,6 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
         traceback.print_exc()
         sys.stderr.flush()
         sys.exit(1)
-
-
-def words_of(study: Path, name: str) -> list[str]:
-    """The command, without ``lit-dist``, that does one run."""
-    return ["compare", "--output", str(study), "--run", name]
 
 
 def _end_with_the_parent() -> None:

@@ -9,14 +9,15 @@ from string import Template
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from lit_dist.callbacks.run_settings import versions
 from lit_dist.files import replacing
 from lit_dist.study.figures import FIGURES, Tables, as_svg, draw, write_figures
 from lit_dist.study.plan import Run
-from lit_dist.study.settings import StudySettings
+from lit_dist.study.settings import SETTINGS, StudySettings
 
-REPORT, SETTINGS = "report.html", "study.yaml"
+REPORT = "report.html"
 
 
 def write_report(
@@ -37,7 +38,7 @@ def write_report(
         The report's path.
     """
     tables = Tables(study, results, summary)
-    write_figures(tables, study / "figures")
+    drawn = write_figures(tables, study / "figures")
     seeds = ", ".join(map(str, settings.study.seeds))
     images, rate = results["n"].max(), results["majority_rate"].iloc[0]
     text = Template((files("lit_dist.study") / "report.html").read_text(encoding="utf-8")).substitute(
@@ -49,7 +50,7 @@ def write_report(
         " sites. Difference: from central with the same seed."
         + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
         pairs=_table(_pairs(pairs)),
-        figures="\n".join(_figure(name, tables) for name in FIGURES),
+        figures="\n".join(_figure(name, tables, *light) for name, light in drawn.items()),
         plan=_table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
         versions=html.escape(", ".join(f"{name} {value}" for name, value in versions().items())),
@@ -109,14 +110,13 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(index=False, border=0, escape=False)
 
 
-def _figure(name: str, tables: Tables) -> str:
-    light, dark = draw(name, tables), draw(name, tables, dark=True)
-    if light is None or dark is None:
-        return ""
-    sources = ["data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode() for figure, _ in (light, dark)]
-    title, caption = html.escape(FIGURES[name][0]), html.escape(light[1])
+def _figure(name: str, tables: Tables, light: Figure, caption: str) -> str:
+    drawn = draw(name, tables, dark=True)
+    assert drawn is not None  # as the light one was
+    sources = ["data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode() for figure in (light, drawn[0])]
+    title = html.escape(FIGURES[name][0])
     return (
         f'<figure id="{name}"><h3>{title}</h3><picture><source media="(prefers-color-scheme: dark)"'
         f' srcset="{sources[1]}"><img alt="{title}" src="{sources[0]}"></picture>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )

@@ -20,6 +20,9 @@ from lit_dist.errors import InputError
 Heuristic = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
 HEURISTICS: tuple[Heuristic, ...] = get_args(Heuristic)
 
+SETTINGS = "study.yaml"
+"""The file in a study's folder with what it was set to."""
+
 RESERVED = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "logger", "default_root_dir")
 """What the study sets of the trainer."""
 
