@@ -1,6 +1,7 @@
 """The collections as Lightning datamodules, one a file."""
 
-from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.albumentations_augmentation import Albumentations
+from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.fundus import FundusDataModule
 from lit_dist.datamodules.imagenet import ImageNetDataModule
@@ -15,7 +16,9 @@ from lit_dist.datamodules.partition import (
 from lit_dist.datamodules.phantom import PhantomDataModule
 
 __all__ = [
+    "Albumentations",
     "Augmentation",
+    "Augmenter",
     "CountPartition",
     "DirichletPartition",
     "EqualPartition",

@@ -1,38 +1,56 @@
-"""Augmentation of photographs whose orientation carries no meaning."""
+"""Augmentation of images, a whole batch at a time."""
 
-import os
-import random
-from typing import Any
+from abc import ABC, abstractmethod
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lit_dist.errors import InputError
+from lit_dist.seeding import uniforms
 
-Image = NDArray[np.uint8]
+Images = NDArray[np.uint8]
+Seeds = NDArray[np.uint64]
 
 
-class Augmentation:
-    """Turns, mirrors and optionally brightens an image, by chance drawn from the image's seed alone.
+class Augmenter(ABC):
+    """Changes the images of a batch by chance. An own one implements ``__call__``."""
 
-    The transforms are albumentations'. They are imported at the first use, and do not ask the package index for
-    updates.
+    @abstractmethod
+    def __call__(self, images: Images, seeds: Seeds) -> Images:
+        """Augment a batch.
+
+        Args:
+            images: uint8, (images, height, width, channels). They may be changed in place.
+            seeds: One an image, (images,): all chance is to be drawn from them, so that a visit can be repeated.
+
+        Returns:
+            uint8, of the same shape.
+        """
+
+
+class Augmentation(Augmenter):
+    """Turns, mirrors, shifts and optionally brightens images.
+
+    An image is resampled once, bilinearly, for its rotation, shift and mirroring together, by OpenCV. Without a
+    rotation pixels are moved, never mixed.
 
     Args:
         rotation: The greatest angle, in degrees, either way; 180 allows every angle.
         horizontal_flip: Whether left and right are swapped in half of the cases.
         vertical_flip: Whether top and bottom are swapped in half of the cases.
         brightness: The greatest change of brightness and of contrast, as a share.
-        shift: The greatest shift in either direction, as a share of the side.
+        shift: The greatest shift in either direction, as a share of the side, in whole pixels.
         fill: The grey value, 0 to 255, of corners that a rotation or a shift leaves empty.
 
     Raises:
         InputError: If a setting is out of range.
 
     Example:
-        >>> image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+        >>> images = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+        >>> seeds = np.array([1, 2], np.uint64)
         >>> augment = Augmentation()
-        >>> (augment(image, seed=1) == augment(image, seed=1)).all()
+        >>> (augment(images, seeds) == augment(images, seeds)).all()
         np.True_
     """
 
@@ -59,37 +77,49 @@ class Augmentation:
         self.brightness = brightness
         self.shift = shift
         self.fill = fill
-        self._pipeline: Any = None
 
-    def __call__(self, image: Image, seed: int) -> Image:
-        """Augment an image.
+    def __call__(self, images: Images, seeds: Seeds) -> Images:
+        """Augment a batch."""
+        chance = uniforms(seeds, 7)
+        flips = (chance[:, :2] < 0.5) & (self.horizontal_flip, self.vertical_flip)
+        if self.rotation or self.shift:
+            images = self._warped(images, chance[:, 2], chance[:, 3:5], flips)
+        else:
+            images = _flipped(images, flips)
+        return self._brightened(images, chance[:, 5:]) if self.brightness else images
 
-        Args:
-            image: uint8, (height, width, 3).
-            seed: All chance is drawn from it.
-        """
-        if self._pipeline is None:
-            self._pipeline = self._build()
-        # set_random_seed would give every transform the same stream, so that both flips always come together.
-        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        augmented: Image = self._pipeline(image=image)["image"]
-        return augmented
+    def _warped(
+        self, images: Images, turn: NDArray[np.float64], move: NDArray[np.float64], flips: NDArray[np.bool_]
+    ) -> Images:
+        """Turn, then mirror, about the centre, then shift."""
+        height, width = images.shape[1:3]
+        angle = np.deg2rad(self.rotation) * (2 * turn - 1)
+        mirror = np.where(flips, -1.0, 1.0)
+        turned = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
+        centre = (np.array([width, height]) - 1) / 2
+        matrices = np.empty((len(images), 2, 3))
+        matrices[:, :, :2] = mirror[:, :, None] * turned
+        offset = np.rint(self.shift * (2 * move - 1) * (width, height))
+        matrices[:, :, 2] = centre + offset - matrices[:, :, :2] @ centre
+        how = cv2.INTER_LINEAR if self.rotation else cv2.INTER_NEAREST
+        fill = [self.fill] * 4
+        result = np.empty_like(images)
+        for image, matrix, place in zip(images, matrices, result, strict=True):
+            warped = cv2.warpAffine(image, matrix, (width, height), flags=how, borderValue=fill)
+            place[:] = warped.reshape(place.shape)
+        return result
 
-    def _build(self) -> Any:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the package index at import otherwise
-        import albumentations as A
+    def _brightened(self, images: Images, chance: NDArray[np.float64]) -> Images:
+        """Move the greys up or down, and away from the middle grey or towards it."""
+        change = self.brightness * (2 * chance - 1)
+        greys = (np.arange(256) - 127.5) * (1 + change[:, :1]) + 127.5 + 255 * change[:, 1:]
+        tables = np.clip(np.rint(greys), 0, 255).astype(np.uint8)
+        return np.stack([table[image] for table, image in zip(tables, images, strict=True)])
 
-        transforms: list[Any] = []
-        if self.rotation:
-            transforms.append(A.Rotate(limit=(-self.rotation, self.rotation), fill=self.fill, border_mode=0, p=1.0))
-        if self.shift:
-            limits = {axis: (-self.shift, self.shift) for axis in "xy"}
-            transforms.append(A.Affine(translate_percent=limits, fill=self.fill, border_mode=0, p=1.0))
-        if self.horizontal_flip:
-            transforms.append(A.HorizontalFlip(p=0.5))
-        if self.vertical_flip:
-            transforms.append(A.VerticalFlip(p=0.5))
-        if self.brightness:
-            limit = (-self.brightness, self.brightness)
-            transforms.append(A.RandomBrightnessContrast(brightness_limit=limit, contrast_limit=limit, p=1.0))
-        return A.Compose(transforms)
+
+def _flipped(images: Images, flips: NDArray[np.bool_]) -> Images:
+    result = images.copy()
+    horizontal, vertical = flips.T
+    result[horizontal] = result[horizontal][:, :, ::-1]
+    result[vertical] = result[vertical][:, ::-1]
+    return result

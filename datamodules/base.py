@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.augmentation import Augmenter
+from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
-from lit_dist.datamodules.site_images import Pixels, SiteImages, one_thread
+from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, one_thread
 from lit_dist.datamodules.site_table import print_sites
 from lit_dist.datamodules.splits import SPLITS, assign_sites, assign_splits, check_splits, read_splits, write_splits
 from lit_dist.errors import InputError
@@ -27,10 +27,6 @@ from lit_dist.seeding import run_seed
 from lit_dist.site_loader import SiteLoader
 
 Loader = DataLoader[tuple[Tensor, int]]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of the three colours, in the range 0 to 1: what torchvision's pretrained weights expect."""
 
 
 class InstitutionDataModule(LightningDataModule, ABC):
@@ -84,7 +80,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
         persistent_workers: bool = False,
         pin_memory: bool = False,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmenter | None = None,
         degrade: dict[str, float] | None = None,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
@@ -107,8 +103,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         self.pin_memory = pin_memory
         self.augmentation = augmentation
         self.degrade = dict(degrade or {})
-        self.mean = torch.tensor(mean).view(3, 1, 1)
-        self.std = torch.tensor(std).view(3, 1, 1)
+        self.normalise = Normalisation(mean, std)
         self.allow_one_class = allow_one_class
         self._table: pd.DataFrame | None = None
         self._pixels: tuple[Pixels, NDArray[np.int64]] | None = None
@@ -225,9 +220,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Turn a batch's uint8 images into normalised float ones."""
         images, labels = batch
-        if self.mean.device != images.device:
-            self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
-        return images.float().div_(255).sub_(self.mean).div_(self.std), labels
+        return self.normalise(images), labels
 
     # -- loaders -----------------------------------------------------------------------------------------------------
 
@@ -273,7 +266,12 @@ class InstitutionDataModule(LightningDataModule, ABC):
         }
 
     def _loading(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "worker_init_fn": one_thread, "pin_memory": self.pin_memory}
+        return {
+            "num_workers": self.num_workers,
+            "worker_init_fn": one_thread,
+            "pin_memory": self.pin_memory,
+            "collate_fn": as_batch,
+        }
 
 
 def _check(

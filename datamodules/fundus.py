@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules import graham
-from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_repeats, row_number
@@ -82,7 +82,7 @@ class FundusDataModule(CachedDataModule):
         size: int = 256,
         cache_dir: str | Path | None = None,
         on_error: Literal["raise", "skip"] = "raise",
-        augmentation: Augmentation | None = None,
+        augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(augmentation=augmentation or Augmentation(fill=graham.GREY), **kwargs)

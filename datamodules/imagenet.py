@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.augmentation import Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.photographs import SUFFIXES, decode
@@ -57,7 +57,7 @@ class ImageNetDataModule(CachedDataModule):
         classes: list[str] | None = None,
         size: int = 64,
         cache_dir: str | Path | None = None,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(augmentation=augmentation, **kwargs)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules import breast
-from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.cbis_ddsm import FILES, read_cbis_ddsm
@@ -110,7 +110,7 @@ class MammographyDataModule(CachedDataModule):
         size: int = 256,
         cache_dir: str | Path | None = None,
         on_error: OnError = "raise",
-        augmentation: Augmentation | None = None,
+        augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(augmentation=augmentation or default_augmentation(), **kwargs)

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.phantom_images import CameraLook, draw_phantom
 from lit_dist.datamodules.site_images import Pixels
@@ -49,7 +49,7 @@ class PhantomDataModule(InstitutionDataModule):
         patients: int = 360,
         size: int = 64,
         seed: int = 0,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(augmentation=augmentation or Augmentation(), **kwargs)

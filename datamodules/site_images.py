@@ -1,6 +1,6 @@
 """SiteImages: the images of one site and one split, as a torch dataset."""
 
-from typing import Protocol
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,29 +10,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lit_dist.datamodules.augmentation import Augmentation
+from lit_dist.datamodules.augmentation import Augmenter
 from lit_dist.datamodules.degrade import degraded
 from lit_dist.datamodules.sampler import Draw
 
+Pixels = NDArray[np.uint8]
+"""Decoded images, (slots, height, width, channels): in memory or mapped from a file."""
 
-class Pixels(Protocol):
-    """Decoded images: an array, in memory or mapped from a file."""
-
-    def __getitem__(self, slot: int) -> NDArray[np.uint8]:
-        """The image in a slot: uint8, (height, width, 3)."""
+Batch = tuple[Tensor, Tensor]
 
 
 class SiteImages(Dataset[tuple[Tensor, int]]):
-    """Images with their labels, each augmented with the seed that its sampler drew.
+    """Images with their labels, augmented with the seeds that their sampler drew.
 
-    An item is ``(image, label)``: uint8, (3, height, width), and a class. An index without a seed, as a validation
-    loader gives it, gives the image as it is.
+    A batch is fetched whole: ``(images, labels)``, uint8, (images, 3, height, width), and int64, (images,). An index
+    without a seed, as a validation loader gives it, gives the image as it is. The images' memory is in the order
+    (images, height, width, 3), as they are kept.
 
     Args:
         pixels: The decoded images of all sites.
         slots: Where in ``pixels`` each image of this dataset is, (images,).
         table: The images' rows, with the column ``label``.
-        augmentation: Applied to an image that comes with a seed.
+        augmentation: Applied to images that come with a seed.
         factors: By how much each image is degraded, (images,); None degrades none.
     """
 
@@ -41,7 +40,7 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
         pixels: Pixels,
         slots: NDArray[np.int64],
         table: pd.DataFrame,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmenter | None = None,
         factors: NDArray[np.float64] | None = None,
     ) -> None:
         self.pixels = pixels
@@ -54,14 +53,26 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.slots)
 
-    def __getitem__(self, key: int | Draw) -> tuple[Tensor, int]:
-        index, seed = (key.index, key.seed) if isinstance(key, Draw) else (key, None)
-        image = np.asarray(self.pixels[self.slots[index]])
+    def __getitems__(self, keys: Sequence[int] | Sequence[Draw]) -> Batch:
+        """A batch, by the images' indices; a loader asks for it where there is this method."""
+        rows = np.array([key.index if isinstance(key, Draw) else key for key in keys], np.int64)
+        images = np.asarray(self.pixels[self.slots[rows]])
         if self.factors is not None:
-            image = degraded(image, self.factors[index])
-        if self.augmentation is not None and seed is not None:
-            image = self.augmentation(image, seed)
-        return torch.from_numpy(image.transpose(2, 0, 1).copy()), int(self.labels[index])
+            for image, factor in zip(images, self.factors[rows], strict=True):
+                image[:] = degraded(image, factor)
+        seeds = np.array([key.seed for key in keys if isinstance(key, Draw)], np.uint64)
+        if self.augmentation is not None and len(seeds):
+            images = self.augmentation(images, seeds)
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.labels[rows])
+
+    def __getitem__(self, key: int | Draw) -> tuple[Tensor, int]:
+        images, labels = self.__getitems__([key])  # type: ignore[arg-type]  # a list of one kind
+        return images[0], int(labels[0])
+
+
+def as_batch(batch: Batch) -> Batch:
+    """A loader's ``collate_fn``: a batch is fetched whole, so there is nothing to put together."""
+    return batch
 
 
 def one_thread(worker: int) -> None:

@@ -7,15 +7,14 @@ Run it with ``python examples/reference_loop.py``.
 """
 
 import lightning as L
+import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lit_dist import ImageClassifier
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.datamodules.augmentation import Image
 from lit_dist.seeding import pass_seed, sample_seed, step_seed
 
 SEED = 0
@@ -56,6 +55,7 @@ def run_plain() -> str:
     """Train by a plain loop, and return the fingerprint of the final weights."""
     model, data = make_model(), make_data()
     datasets = [data.dataset([site], "train") for site in data.sites]
+    assert data.augmentation is not None
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     model.train()
     for visit in range(CYCLES * len(datasets)):
@@ -64,21 +64,16 @@ def run_plain() -> str:
         seed = pass_seed(SEED, visit, 0)
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
         for step, indices in enumerate(order.split(BATCH_SIZE)):
-            images = torch.stack([augmented(data, dataset.pixels[dataset.slots[i]], seed, int(i)) for i in indices])
-            labels = torch.tensor([dataset.labels[i] for i in indices])
-            images = images.float().div(255).sub(data.mean).div(data.std)
+            seeds = np.array([sample_seed(seed, index) for index in indices.tolist()], np.uint64)
+            augmented = data.augmentation(dataset.pixels[dataset.slots[indices]], seeds)
+            images = data.normalise(torch.from_numpy(augmented).permute(0, 3, 1, 2))
+            labels = torch.from_numpy(dataset.labels[indices])
             torch.manual_seed(step_seed(seed, step))
             loss = cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     return fingerprint(model.state_dict())[0]
-
-
-def augmented(data: PhantomDataModule, image: Image, seed: int, index: int) -> Tensor:
-    """An image as the network sees it in this visit."""
-    assert data.augmentation is not None
-    return torch.from_numpy(data.augmentation(image, sample_seed(seed, index)).transpose(2, 0, 1).copy())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 def derive(*parts: int | str) -> int:
@@ -50,6 +52,32 @@ def pass_seed(seed: int, visit: int, number: int) -> int:
 def sample_seed(pass_: int, index: int) -> int:
     """The seed of one image's augmentation, from its pass's seed and its index in the site's images."""
     return derive(pass_, "sample", index)
+
+
+def uniforms(seeds: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
+    """Draw numbers between 0 and 1 for a whole batch: the first ones that each seed's own generator would give.
+
+    SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014,
+    https://doi.org/10.1145/2660193.2660195), which needs no state, so that no generator is made for each image.
+
+    Args:
+        seeds: One an image, (images,).
+        count: How many numbers to draw for each.
+
+    Returns:
+        (images, count), from 0 up to but not including 1.
+
+    Example:
+        >>> bool((uniforms(np.array([7, 8], np.uint64), 3)[1] == uniforms(np.array([8], np.uint64), 3)[0]).all())
+        True
+    """
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = seeds.astype(np.uint64)[:, None] + steps
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    numbers: NDArray[np.float64] = (bits >> np.uint64(11)) * 2.0**-53
+    return numbers
 
 
 def step_seed(pass_: int, step: int, rank: int = 0) -> int:

@@ -5,26 +5,48 @@ import sys
 import numpy as np
 import pytest
 
-from lit_dist.datamodules import Augmentation
+from lit_dist.datamodules import Albumentations, Augmentation, Augmenter
 from lit_dist.errors import InputError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+BATCH = np.random.default_rng(1).integers(0, 256, (6, 24, 40, 3), dtype=np.uint8)
+SEEDS = np.array([5, 2**61 + 5, 0, 9, 10, 11], np.uint64)
+
+
+def one(augment: Augmenter, image: np.ndarray, seed: int) -> np.ndarray:
+    return augment(image[None].copy(), np.array([seed], np.uint64))[0]
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Augmentation(brightness=0.2, shift=0.1),
+        Augmentation(rotation=0),
+        Augmentation(rotation=0, shift=0.3),
+        Albumentations(["HorizontalFlip", {"Rotate": {"limit": 40}}]),
+    ],
+)
+def test_an_image_does_not_depend_on_its_batch(augment: Augmenter) -> None:
+    together = augment(BATCH.copy(), SEEDS)
+    assert (together.shape, together.dtype) == (BATCH.shape, np.uint8)
+    for image, seed, found in zip(BATCH, SEEDS, together, strict=True):
+        assert (one(augment, image, int(seed)) == found).all()
 
 
 def test_chance_comes_from_the_seed_alone() -> None:
     augment = Augmentation(brightness=0.2)
-    first = augment(IMAGE, 2**61 + 5)
+    first = one(augment, IMAGE, 2**61 + 5)
     np.random.seed(4)
-    augment(IMAGE, 9)
-    assert (augment(IMAGE, 2**61 + 5) == first).all()
-    assert (Augmentation(brightness=0.2)(IMAGE, 2**61 + 5) == first).all()
-    assert len({augment(IMAGE, seed).tobytes() for seed in range(50)}) == 50
+    one(augment, IMAGE, 9)
+    assert (one(augment, IMAGE, 2**61 + 5) == first).all()
+    assert (one(Augmentation(brightness=0.2), IMAGE, 2**61 + 5) == first).all()
+    assert len({one(augment, IMAGE, seed).tobytes() for seed in range(50)}) == 50
 
 
 def test_flips_alone_give_the_four_mirror_images() -> None:
     augment = Augmentation(rotation=0)
     expected = {view.tobytes() for view in (IMAGE, IMAGE[::-1], IMAGE[:, ::-1], IMAGE[::-1, ::-1])}
-    assert {augment(IMAGE, seed).tobytes() for seed in range(60)} == expected
+    assert {one(augment, IMAGE, seed).tobytes() for seed in range(60)} == expected
 
 
 def test_rotations_reach_every_angle_and_fill_corners() -> None:
@@ -33,15 +55,15 @@ def test_rotations_reach_every_angle_and_fill_corners() -> None:
     augment = Augmentation(horizontal_flip=False, vertical_flip=False, fill=7)
     angles = []
     for seed in range(300):
-        turned = augment(arrow, seed)
+        turned = one(augment, arrow, seed)
         y, x = np.nonzero(turned[..., 0] > 128)
         angles.append(np.degrees(np.arctan2(y.mean() - 32, x.mean() - 32)))
     assert (np.histogram(angles, bins=12, range=(-180, 180))[0] > 5).all()
-    assert (augment(np.zeros((64, 64, 3), np.uint8), 3) == 7).any()
+    assert (one(augment, np.zeros((64, 64, 3), np.uint8), 3) == 7).any()
 
 
 def test_nothing_is_changed_where_nothing_is_asked_for() -> None:
-    assert (Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False)(IMAGE, 1) == IMAGE).all()
+    assert (one(Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False), IMAGE, 1) == IMAGE).all()
 
 
 def test_importing_and_using_it_asks_nobody_for_updates() -> None:
@@ -50,7 +72,7 @@ import socket, urllib.request
 def refuse(*args, **kwargs): raise SystemExit("network was used")
 socket.socket.connect = socket.create_connection = urllib.request.urlopen = socket.getaddrinfo = refuse
 import numpy, lit_dist.datamodules, lit_dist.callbacks, lit_dist.cli
-lit_dist.datamodules.Augmentation()(numpy.zeros((8, 8, 3), numpy.uint8), 1)
+lit_dist.datamodules.Albumentations(["HorizontalFlip"])(numpy.zeros((1, 8, 8, 3), numpy.uint8), numpy.array([1]))
 import albumentations
 print("quiet")
 """
@@ -72,7 +94,7 @@ def shifted(share: float, seed: int, **settings: float) -> np.ndarray:
     image = np.zeros((101, 101, 3), np.uint8)
     image[48:53, 48:53] = 255
     augment = Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=share, **settings)
-    weights = augment(image, seed)[..., 0].astype(float)
+    weights = one(augment, image, seed)[..., 0].astype(float)
     rows, columns = np.indices(weights.shape)
     return np.array([(weights * axis).sum() / weights.sum() - 50 for axis in (columns, rows)])
 
@@ -89,10 +111,11 @@ def test_a_shift_is_at_most_its_share_of_the_side_and_goes_everywhere(share: flo
 
 def test_a_shift_comes_from_the_seed_alone() -> None:
     augment = Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.2)
-    first = [augment(IMAGE, seed) for seed in range(20)]
+    first = [one(augment, IMAGE, seed) for seed in range(20)]
     np.random.seed(3)
     again = [
-        Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.2)(IMAGE, n) for n in range(20)
+        one(Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.2), IMAGE, n)
+        for n in range(20)
     ]
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert len({image.tobytes() for image in first}) > 15
@@ -100,5 +123,5 @@ def test_a_shift_comes_from_the_seed_alone() -> None:
 
 def test_a_shift_fills_what_it_leaves_empty() -> None:
     augment = Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.5, fill=9)
-    found = np.stack([augment(np.full((32, 32, 3), 200, np.uint8), seed) for seed in range(10)])
+    found = np.stack([one(augment, np.full((32, 32, 3), 200, np.uint8), seed) for seed in range(10)])
     assert set(np.unique(found)) == {9, 200}

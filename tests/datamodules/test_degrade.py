@@ -88,8 +88,8 @@ def test_a_training_image_is_degraded_before_it_is_augmented() -> None:
     loader.sampler.seed_pass(3)
     for draw in loader.sampler:
         image = loader.dataset.pixels[loader.dataset.slots[draw.index]]
-        expected = poor.augmentation(degraded(np.asarray(image), 4), draw.seed)
-        assert torch.equal(loader.dataset[draw][0], torch.from_numpy(expected.transpose(2, 0, 1).copy()))
+        expected = poor.augmentation(degraded(np.asarray(image), 4)[None], np.array([draw.seed], np.uint64))
+        assert torch.equal(loader.dataset[draw][0], torch.from_numpy(expected).permute(0, 3, 1, 2)[0])
 
 
 @pytest.mark.parametrize("factor", [0, 0.5, -2, float("nan"), float("inf")])

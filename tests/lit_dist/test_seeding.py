@@ -1,10 +1,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from lit_dist.seeding import derive, pass_seed, run_seed, sample_seed, seed_torch, seeded, step_seed
+from lit_dist.seeding import derive, pass_seed, run_seed, sample_seed, seed_torch, seeded, step_seed, uniforms
 
 
 def test_seeds_are_the_same_in_another_process() -> None:
@@ -43,3 +44,26 @@ def test_seeded_leaves_the_generator_as_it_was() -> None:
     with seeded(9):
         torch.rand(100)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_uniforms_are_those_of_the_published_generator() -> None:
+    def splitmix64(seed: int, count: int) -> list[float]:
+        numbers, mask = [], 2**64 - 1
+        for _ in range(count):
+            seed = (seed + 0x9E3779B97F4A7C15) & mask
+            bits = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+            bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & mask
+            numbers.append(((bits ^ (bits >> 31)) >> 11) / 2**53)
+        return numbers
+
+    seeds = [0, 1, 1234567, 2**62 - 1]
+    found = uniforms(np.array(seeds, np.uint64), 5)
+    assert found.tolist() == [splitmix64(seed, 5) for seed in seeds]
+    # The first output for seed 1234567 in the reference implementation (https://prng.di.unimi.it/splitmix64.c).
+    assert int(found[2, 0] * 2**53) == 6457827717110365317 >> 11
+
+
+def test_uniforms_are_spread_evenly_and_do_not_depend_on_each_other() -> None:
+    found = uniforms(np.array([sample_seed(7, index) for index in range(4000)], np.uint64), 6)
+    assert (np.abs(np.histogram(found, bins=10, range=(0, 1))[0] / found.size - 0.1) < 0.01).all()
+    assert (np.abs(np.corrcoef(found.T) - np.eye(6)) < 0.06).all()
