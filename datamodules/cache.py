@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -17,10 +16,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
 
+from lit_dist.datamodules.cache_index import CacheIndex, StoredImage
 from lit_dist.errors import InputError
 
 Image = NDArray[np.uint8]
+Prepare = Callable[[bytes], Image]
 _SAVE_EVERY = 10.0  # seconds between two savings of the index while building
+_AT_ONCE = 1024  # files given to the threads, so that a million of them need no memory
 _SHOWN = 5
 
 
@@ -43,92 +45,107 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lit_dist"
 
 
-@dataclass
-class _Index:
-    """What the pixel file holds.
-
-    Attributes:
-        slots: The slot of each file content, by its hash.
-        files: The hash of each file's content, by path, with the size and times that the file had when it was read.
-    """
-
-    slots: dict[str, int] = field(default_factory=dict)
-    files: dict[str, tuple[list[int], str]] = field(default_factory=dict)
-
-
 class PixelCache:
     """Keeps prepared images by the hash of their file's content and of the settings of the preparation.
 
     A changed file or setting is therefore never met by an old entry; a renamed or copied file finds its entry again.
-    The pixel file only grows, and an index that is replaced whole says what it holds, so what a killed process left
-    half-written is not used. One process writes at a time.
+    The pixel file only grows, and an index says what it holds after it is on the disk, so what a killed process left
+    half-written is not used. One process writes at a time; any number read, and share the pages in memory.
 
     Args:
         root: The folder of all caches.
         settings: Everything that the prepared pixels depend on, as JSON values.
         shape: The shape of a prepared image, uint8.
-
-    Raises:
-        InputError: If the folder cannot be written.
     """
 
     def __init__(self, root: Path, settings: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
-        text = json.dumps({**settings, "shape": shape}, sort_keys=True)
-        self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._settings = json.dumps({**settings, "shape": shape}, sort_keys=True)
+        self.folder = root / hashlib.sha256(self._settings.encode()).hexdigest()[:16]
         self.shape = shape
-        self._bytes = int(np.prod(shape))
+        self.image_bytes = int(np.prod(shape))
         self._pixels = self.folder / "pixels.u8"
-        self._index = self.folder / "index.json"
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # these are patients' images
-            (self.folder / "settings.json").write_text(text)
+        self._index = CacheIndex(self.folder / "index.sqlite")
+
+    def find(self, sources: Sequence[Source]) -> NDArray[np.int64]:
+        """The slot of each file's image, (files,); -1 for what is not there, or was changed since."""
+        files = self._index.files()
+        slots = np.full(len(sources), -1, np.int64)
+        if not files or self._length() < self._index.slots():
+            return slots
+        for number, source in enumerate(sources):
+            stamp, slot = files.get(str(source), ("", -1))
+            if stamp and stamp == _stamp_now(source):
+                slots[number] = slot
+        return slots
 
     def build(
-        self, paths: Sequence[Source], prepare: Callable[[bytes], Image], workers: int | None = None
-    ) -> dict[Source, str]:
+        self, sources: Sequence[Source], prepare: Prepare, workers: int | None = None
+    ) -> tuple[NDArray[np.int64], dict[Source, str]]:
         """Prepare the images that are not there yet, in parallel threads, with a progress bar.
 
         Args:
-            paths: The images' files, or parts of them.
+            sources: The images' files, or parts of them.
             prepare: Makes the prepared image of a file's content; raises ValueError if it cannot.
             workers: The number of threads; one a core by default. They run side by side as far as ``prepare`` spends
                 its time in libraries that let go of Python's lock, as decoders and OpenCV do.
 
         Returns:
-            The files that could not be prepared, with the reasons.
+            The slot of each file's image, as ``find`` gives it; and the files that could not be prepared, with the
+            reasons.
 
         Raises:
-            InputError: If the cache cannot be written.
+            InputError: If the cache cannot be written, or the disk has no room for it.
         """
-        with self._writing(), FileLock(self.folder / "lock"):
-            index = self._read_index()
-            todo = [path for path in paths if not self._known(index, path)]
-            return self._add(todo, prepare, workers or os.cpu_count() or 1, index) if todo else {}
+        slots = self.find(sources)
+        if (slots >= 0).all():
+            return slots, {}
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # these are patients' images
+            (self.folder / "settings.json").write_text(self._settings)
+            with FileLock(self.folder / "lock"):
+                self._index.mend()
+                if self._length() < self._index.slots():
+                    self._index.clear()
+                slots = self.find(sources)
+                missing = np.flatnonzero(slots < 0)
+                self._refuse_full_disk(len(missing))
+                todo = [sources[number] for number in missing.tolist()]
+                slots[missing], failures = self._add(todo, prepare, workers or os.cpu_count() or 1)
+        return slots, failures
 
-    def open(self, paths: Sequence[Source]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Map the cache's pixels, read-only.
+    def open(self) -> NDArray[np.uint8]:
+        """Map the prepared images, read-only: (slots, height, width, colours)."""
+        slots = self._index.slots()
+        shape = (slots, *self.shape)
+        return np.memmap(self._pixels, np.uint8, "r", shape=shape) if slots else np.empty(shape, np.uint8)
 
-        Args:
-            paths: Files that ``build`` has prepared.
+    def check(self) -> int:
+        """Read all pixels and compare them with the hashes that they were written with.
+
+        Images that are no longer as they were are forgotten, so that ``build`` prepares them again.
 
         Returns:
-            All prepared images, (slots, height, width, 3), and the slot of each path.
-
-        Raises:
-            InputError: If a file is not there, or has changed since ``build``.
+            How many were forgotten.
         """
-        index = self._read_index()
-        for path in paths:
-            if not self._known(index, path):
-                raise InputError(f"{path} is not in the cache {self.folder}, or was changed; call prepare_data() first")
-        slots = np.array([index.slots[index.files[str(path)][1]] for path in paths], dtype=np.int64)
-        pixels = np.memmap(self._pixels, dtype=np.uint8, mode="r", shape=(len(index.slots), *self.shape))
-        return pixels, slots
+        images, pixels = self._index.images(), self.open()
+        shown = track(images, "Checking images", disable=not images)
+        wrong = [image.slot for image in shown if _hash(pixels[image.slot]) != image.pixels]
+        if wrong:
+            with self._writing(), FileLock(self.folder / "lock"):
+                self._index.forget(wrong)
+        return len(wrong)
 
-    def holds(self, paths: Sequence[Source]) -> NDArray[np.bool_]:
-        """Whether each of the files has been prepared and is unchanged."""
-        index = self._read_index()
-        return np.array([self._known(index, path) for path in paths], dtype=bool)
+    def _length(self) -> int:
+        """The number of whole images in the pixel file."""
+        return self._pixels.stat().st_size // self.image_bytes if self._pixels.is_file() else 0
+
+    def _refuse_full_disk(self, count: int) -> None:
+        needed, free = count * self.image_bytes, shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise InputError(
+                f"preparing {count} images takes up to {_gigabytes(needed)} in {self.folder}, where {_gigabytes(free)}"
+                " are free; make room, choose a smaller size, or another folder with cache_dir"
+            )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -140,55 +157,65 @@ class PixelCache:
                 " another folder with cache_dir"
             ) from error
 
-    def _known(self, index: _Index, path: Source) -> bool:
-        entry = index.files.get(str(path))
-        return entry is not None and entry[0] == _stamp(path) and entry[1] in index.slots
-
-    def _add(
-        self, paths: Sequence[Source], prepare: Callable[[bytes], Image], workers: int, index: _Index
-    ) -> dict[Source, str]:
+    def _add(self, sources: Sequence[Source], prepare: Prepare, workers: int) -> tuple[list[int], dict[Source, str]]:
+        slots: list[int] = []
         failures: dict[Source, str] = {}
-        saved = time.monotonic()
-        known = set(index.slots)
-        with ThreadPoolExecutor(workers) as pool, self._pixels.open("r+b" if index.slots else "wb") as file:
-            results = pool.map(lambda path: _prepare(path, prepare, known), paths)
-            for path, result in zip(paths, track(results, "Preparing images", total=len(paths)), strict=True):
+        known = {image.content: image.slot for image in self._index.images()}
+        with ThreadPoolExecutor(workers) as pool, self._pixels.open("r+b" if known else "wb") as file:
+            pending = _Pending(self._index, file, self._index.slots(), self.image_bytes)
+            results = _in_blocks(pool, lambda source: _prepare(source, prepare, known), sources)
+            for source, result in zip(sources, track(results, "Preparing images", len(sources)), strict=True):
                 if isinstance(result, str):
-                    failures[path] = result
+                    failures[source] = result
+                    slots.append(-1)
                     continue
-                stamp, digest, image = result
-                if digest not in index.slots and image is not None:
+                stamp, content, image = result
+                if content not in known and image is not None:
                     if image.shape != self.shape:
                         raise ValueError(f"prepared image has the shape {image.shape}, not {self.shape}")
-                    file.seek(len(index.slots) * self._bytes)
-                    file.write(np.ascontiguousarray(image).data)
-                    index.slots[digest] = len(index.slots)
-                index.files[str(path)] = (stamp, digest)
-                if time.monotonic() - saved > _SAVE_EVERY:
-                    self._save(file, index)
-                    saved = time.monotonic()
-            self._save(file, index)
-        return failures
+                    known[content] = pending.write(content, image)
+                pending.note(str(source), stamp, known[content])
+                slots.append(known[content])
+            pending.save()
+        return slots, failures
 
-    def _save(self, file: BinaryIO, index: _Index) -> None:
-        file.flush()
-        os.fsync(file.fileno())  # the pixels are on the disk before an index says so
-        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".part", delete=False) as part:
-            json.dump({"slots": index.slots, "files": index.files}, part)
-            part.flush()
-            os.fsync(part.fileno())
-        os.replace(part.name, self._index)
 
-    def _read_index(self) -> _Index:
-        try:
-            content = json.loads(self._index.read_text())
-            index = _Index(
-                content["slots"], {path: (stamp, digest) for path, (stamp, digest) in content["files"].items()}
-            )
-            complete = self._pixels.stat().st_size >= len(index.slots) * self._bytes
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            return _Index()
-        return index if complete else _Index()
+class _Pending:
+    """What is written to the pixel file and not yet noted in the index."""
+
+    def __init__(self, index: CacheIndex, file: BinaryIO, slots: int, image_bytes: int) -> None:
+        self.index = index
+        self.file = file
+        self.slots = slots
+        self.image_bytes = image_bytes
+        self._begin()
+
+    def _begin(self) -> None:
+        self.images: list[StoredImage] = []
+        self.files: list[tuple[str, str, int]] = []
+        self.saved = time.monotonic()
+
+    def write(self, content: bytes, image: Image) -> int:
+        """Append an image, and return its slot."""
+        slot = self.slots
+        self.file.seek(slot * self.image_bytes)
+        self.file.write(np.ascontiguousarray(image).data)
+        self.images.append(StoredImage(slot, content, _hash(image)))
+        self.slots += 1
+        return slot
+
+    def note(self, path: str, stamp: str, slot: int) -> None:
+        """Note a file's image, and save now and then."""
+        self.files.append((path, stamp, slot))
+        if time.monotonic() - self.saved > _SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Bring the pixels to the disk, and only then say so in the index."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.index.add(self.images, self.files)
+        self._begin()
 
 
 def refuse_failures(failures: Mapping[Source, str], can_skip: bool = True) -> None:
@@ -210,19 +237,42 @@ def refuse_failures(failures: Mapping[Source, str], can_skip: bool = True) -> No
         )
 
 
-def _stamp(path: Source) -> list[int]:
+Prepared = tuple[str, bytes, Image | None]
+
+
+def _in_blocks(
+    pool: ThreadPoolExecutor, function: Callable[[Source], Prepared | str], sources: Sequence[Source]
+) -> Iterator[Prepared | str]:
+    for start in range(0, len(sources), _AT_ONCE):
+        yield from pool.map(function, sources[start : start + _AT_ONCE])
+
+
+def _stamp(source: Source) -> str:
     """What changes whenever a file's content does. The time of the last change of status cannot be set back."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    status = source.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _prepare(
-    path: Source, prepare: Callable[[bytes], Image], known: set[str]
-) -> tuple[list[int], str, Image | None] | str:
+def _stamp_now(source: Source) -> str | None:
     try:
-        stamp = _stamp(path)  # before reading: a file that changes now is read again the next time
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
+        return _stamp(source)
+    except OSError:
+        return None
+
+
+def _hash(content: bytes | Image) -> bytes:
+    return hashlib.sha256(content if isinstance(content, bytes) else np.ascontiguousarray(content).data).digest()
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def _prepare(source: Source, prepare: Prepare, known: Mapping[bytes, int]) -> Prepared | str:
+    try:
+        stamp = _stamp(source)  # before reading: a file that changes now is read again the next time
+        content = source.read_bytes()
+        digest = _hash(content)
         return stamp, digest, None if digest in known else prepare(content)
     except (ValueError, OSError) as error:
         return str(error)

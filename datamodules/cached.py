@@ -34,6 +34,7 @@ class CachedDataModule(InstitutionDataModule):
     cache_dir: Path
     on_error: Literal["raise", "skip"] = "raise"
     can_skip = True
+    _found: tuple[pd.DataFrame, NDArray[np.int64]] | None = None
 
     @abstractmethod
     def method(self) -> dict[str, Any]:
@@ -50,25 +51,36 @@ class CachedDataModule(InstitutionDataModule):
     @override
     def prepare_data(self) -> None:
         """Prepare the images that are not in the cache yet."""
-        failures = self._cache().build(list(self.table[self.source]), self._prepare)
+        slots, failures = self.cache().build(list(self.table[self.source]), self._prepare)
         if self.on_error == "raise":
             refuse_failures(failures, self.can_skip)
         elif failures:
             names = ", ".join(file.name for file in list(failures)[:5])
             rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")
+        self._found = self.table, slots
 
     @override
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
-        return self._cache().open(list(table[self.source]))
+        slots, cache = self._slots(table), self.cache()
+        for file in table[self.source][slots < 0][:1]:
+            raise InputError(f"{file} is not in the cache {cache.folder}, or was changed; call prepare_data() first")
+        return cache.open(), slots
 
     @override
     def usable(self, table: pd.DataFrame) -> pd.DataFrame:
         if self.on_error == "raise":
             return table
-        return table[self._cache().holds(list(table[self.source]))].reset_index(drop=True)
+        return table[self._slots(table) >= 0].reset_index(drop=True)
 
-    def _cache(self) -> PixelCache:
+    def cache(self) -> PixelCache:
+        """Where the prepared images are kept."""
         return PixelCache(self.cache_dir, {**self.method(), "size": self.size}, (self.size, self.size, 3))
+
+    def _slots(self, table: pd.DataFrame) -> NDArray[np.int64]:
+        # To ask a million files whether they have changed takes seconds, so a table is looked up once.
+        if self._found is None or self._found[0] is not table:
+            self._found = table, self.cache().find(list(table[self.source]))
+        return self._found[1]
 
     def without_missing(self, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         """The rows whose file is there; others are refused or left out.

@@ -1,9 +1,11 @@
-import json
 import multiprocessing
 import os
+import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lit_dist.datamodules.cache import PixelCache
+from lit_dist.datamodules.cache_index import CacheIndex
 from lit_dist.errors import InputError
 
 SHAPE = (4, 4, 3)
@@ -33,22 +36,40 @@ def cache(tmp_path: Path, **settings: int) -> PixelCache:
 
 
 def values(pixels: PixelCache, paths: list[Path]) -> list[int]:
-    images, slots = pixels.open(paths)
-    return [int(images[slot][0, 0, 0]) for slot in slots]
+    slots = pixels.find(paths)
+    assert (slots >= 0).all()
+    return pixels.open()[slots, 0, 0, 0].tolist()
 
 
 def test_images_are_found_again(tmp_path: Path) -> None:
     paths = write(tmp_path / "images", 20)
-    assert cache(tmp_path).build(paths, prepare) == {}
+    assert cache(tmp_path).build(paths, prepare)[1] == {}
     assert values(cache(tmp_path), paths[::-1]) == list(range(20))[::-1]
-    assert not cache(tmp_path).open(paths)[0].flags.writeable
+    assert not cache(tmp_path).open().flags.writeable
 
 
 def test_other_settings_have_another_cache(tmp_path: Path) -> None:
     paths = write(tmp_path / "images", 3)
     cache(tmp_path, size=1).build(paths, prepare)
-    with pytest.raises(InputError, match="not in the cache"):
-        cache(tmp_path, size=2).open(paths)
+    assert cache(tmp_path, size=2).find(paths).tolist() == [-1, -1, -1]
+
+
+def database(text: str) -> Callable[[Path], object]:
+    """Replace the index by a database that the statements make."""
+
+    def damage(folder: Path) -> None:
+        (folder / "index.sqlite").unlink()
+        with closing(sqlite3.connect(folder / "index.sqlite")) as other:
+            other.executescript(text)
+
+    return damage
+
+
+def overwrite(folder: Path) -> None:
+    path = folder / "index.sqlite"
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"x" * (len(content) - 4096)
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +77,13 @@ def test_other_settings_have_another_cache(tmp_path: Path) -> None:
     [
         lambda folder: (folder / "pixels.u8").write_bytes(b"short"),
         lambda folder: (folder / "pixels.u8").unlink(),
-        lambda folder: (folder / "index.json").write_text("{"),
-        lambda folder: (folder / "index.json").write_text("[]"),
-        lambda folder: (folder / "index.json").write_text('{"slots": {}, "files": {"a": 1}}'),
-        lambda folder: (folder / "index.json").write_text('{"slots": 3, "files": 4}'),
-        lambda folder: (folder / "index.json").unlink(),
+        lambda folder: (folder / "index.sqlite").write_text("{"),
+        lambda folder: (folder / "index.sqlite").write_text(""),
+        lambda folder: (folder / "index.sqlite").write_bytes((folder / "index.sqlite").read_bytes()[:5000]),
+        overwrite,
+        database("CREATE TABLE files (path)"),
+        database("CREATE TABLE images (slot)"),
+        lambda folder: (folder / "index.sqlite").unlink(),
     ],
 )
 def test_a_damaged_cache_is_built_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
@@ -68,18 +91,16 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path, damage: Callable[[Path], 
     pixels = cache(tmp_path)
     pixels.build(paths, prepare)
     damage(pixels.folder)
-    with pytest.raises(InputError):
-        cache(tmp_path).open(paths)
+    assert (cache(tmp_path).find(paths) < 0).all()
     cache(tmp_path).build(paths, prepare)
     assert values(cache(tmp_path), paths) == list(range(5))
 
 
-def test_a_file_that_changes_after_it_was_prepared_is_refused_until_built_again(tmp_path: Path) -> None:
+def test_a_file_that_changes_after_it_was_prepared_is_not_found_until_built_again(tmp_path: Path) -> None:
     paths = write(tmp_path / "images", 3)
     cache(tmp_path).build(paths, prepare)
     paths[1].write_bytes(b"\x63\x00")
-    with pytest.raises(InputError, match=r"1\.img is not in the cache .*or was changed"):
-        cache(tmp_path).open(paths)
+    assert cache(tmp_path).find(paths).tolist() == [0, -1, 2]
     cache(tmp_path).build(paths, prepare)
     assert values(cache(tmp_path), paths) == [0, 0x63, 2]
 
@@ -105,11 +126,7 @@ def test_a_killed_build_goes_on_and_uses_nothing_half_written(tmp_path: Path, af
     process.join()
     done: list[int] = []
     pixels = cache(tmp_path)
-    before = (
-        json.loads((pixels.folder / "index.json").read_text())["slots"]
-        if (pixels.folder / "index.json").exists()
-        else {}
-    )
+    before = CacheIndex(pixels.folder / "index.sqlite").images()
     pixels.build(paths, lambda content: (done.append(1), prepare(content))[1])
     assert len(done) == 250 - len(before)
     assert values(cache(tmp_path), paths) == [number % 256 for number in range(250)]
@@ -134,12 +151,66 @@ def test_failures_are_returned_and_the_rest_is_kept(tmp_path: Path) -> None:
         return prepare(content)
 
     paths = write(tmp_path / "images", 4)
-    assert cache(tmp_path).build([*paths, tmp_path / "gone"], picky) == {
+    slots, failures = cache(tmp_path).build([*paths, tmp_path / "gone"], picky)
+    assert slots.tolist() == [0, 1, -1, 2, -1]
+    assert failures == {
         paths[2]: "two is not good",
         tmp_path / "gone": f"[Errno 2] No such file or directory: '{tmp_path / 'gone'}'",
     }
-    assert cache(tmp_path).holds(paths).tolist() == [True, True, False, True]
+    assert cache(tmp_path).find(paths).tolist() == [0, 1, -1, 2]
 
 
 def test_only_the_user_can_look_into_the_cache(tmp_path: Path) -> None:
-    assert cache(tmp_path).folder.stat().st_mode & 0o777 == 0o700
+    paths = write(tmp_path / "images", 1)
+    pixels = cache(tmp_path)
+    pixels.build(paths, prepare)
+    assert pixels.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_pixels_that_have_changed_are_found_and_prepared_again(tmp_path: Path) -> None:
+    paths = write(tmp_path / "images", 9)
+    pixels = cache(tmp_path)
+    pixels.build(paths, prepare)
+    assert pixels.check() == 0
+    with (pixels.folder / "pixels.u8").open("r+b") as file:
+        file.seek(4 * pixels.image_bytes + 7)
+        file.write(b"\xff")
+    assert cache(tmp_path).check() == 1
+    assert cache(tmp_path).find(paths).tolist() == [0, 1, 2, 3, -1, 5, 6, 7, 8]
+    cache(tmp_path).build(paths, prepare)
+    assert values(cache(tmp_path), paths) == list(range(9))
+    assert cache(tmp_path).check() == 0
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write(tmp_path / "images", 100)
+    cache(tmp_path).build(paths[:60], prepare)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 40 * 48 - 1))
+    with pytest.raises(InputError, match=r"preparing 40 images takes up to 0\.00 GB in .* are free"):
+        cache(tmp_path).build(paths, lambda content: pytest.fail("it was prepared"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 40 * 48))
+    assert cache(tmp_path).build(paths, prepare)[1] == {}
+
+
+def test_a_cache_that_is_complete_can_be_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    paths = write(tmp_path / "images", 5)
+    cache(tmp_path).build(paths, prepare)
+    before = {path: path.stat().st_mtime_ns for path in [tmp_path / "cache", *cache(tmp_path).folder.iterdir()]}
+    assert cache(tmp_path).build(paths, prepare)[1] == {}
+    assert values(cache(tmp_path), paths) == list(range(5))
+    after = {path: path.stat().st_mtime_ns for path in [tmp_path / "cache", *cache(tmp_path).folder.iterdir()]}
+    assert before == after
+
+
+def test_a_database_that_another_holds_is_no_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write(tmp_path / "images", 3)
+    cache(tmp_path).build(paths, prepare)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: connect(*args, **{**kwargs, "timeout": 0.1}))
+    with closing(connect(cache(tmp_path).folder / "index.sqlite")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(InputError, match=r"index\.sqlite cannot be used: database is locked"):
+            cache(tmp_path).find(paths)
+    assert values(cache(tmp_path), paths) == [0, 1, 2]

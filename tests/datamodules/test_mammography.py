@@ -236,9 +236,9 @@ def test_a_changed_film_or_method_never_meets_an_old_entry(root: Path, monkeypat
     after = pixels(make(root))
     assert (after[place] != before[place]).any()
     assert (np.delete(after, place, 0) == np.delete(before, place, 0)).all()
-    folder = make(root)._cache().folder
+    folder = make(root).cache().folder
     monkeypatch.setattr("lit_dist.datamodules.breast.VERSION", 99)
-    assert make(root)._cache().folder != folder
+    assert make(root).cache().folder != folder
 
 
 # -- bad input: each a sentence that names the file or the row -------------------------------------------------------
