@@ -6,6 +6,9 @@ import pandas as pd
 
 from lit_dist.terminal_table import print_table
 
+MOST_CLASSES = 6
+"""How many classes have a column each."""
+
 
 def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
     """Count what each site has.
@@ -17,7 +20,8 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
 
     Returns:
         One row a site: ``images``, ``patients``, the number of images of each split and class, and ``majority``, the
-        share of the commonest class among the training images.
+        share of the commonest class among the training images. Of more than ``MOST_CLASSES`` classes: how many the site
+        has, and the number of images of the rarest and of the commonest of them.
     """
     rows = []
     for site in sites:
@@ -29,11 +33,19 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
                 "images": len(own),
                 "patients": own["patient"].nunique(),
                 **{split: int((own["split"] == split).sum()) for split in ("train", "val", "test")},
-                **{name: int((train["label"] == label).sum()) for label, name in enumerate(class_names)},
+                **_counts(train["label"], class_names),
                 "majority": round(train["label"].value_counts(normalize=True).max(), 3),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _counts(labels: "pd.Series[int]", class_names: Sequence[str]) -> dict[str, int]:
+    counts = [int((labels == label).sum()) for label in range(len(class_names))]
+    if len(class_names) <= MOST_CLASSES:
+        return dict(zip(class_names, counts, strict=True))
+    present = [count for count in counts if count]
+    return {"classes": len(present), "fewest": min(present, default=0), "most": max(present, default=0)}
 
 
 def print_sites(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str], most: int = 24) -> None:

@@ -28,7 +28,11 @@ from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
 from lit_dist.resumption import Resumption
 
-OTHER_COMMANDS = {"compare": "lit_dist.study.compare", "verify": "lit_dist.verify"}
+OTHER_COMMANDS = {
+    "compare": "lit_dist.study.compare",
+    "prepare": "lit_dist.prepare",
+    "verify": "lit_dist.verify",
+}
 """Commands that train nothing, by the module whose ``main`` runs them."""
 
 
@@ -142,7 +146,8 @@ def _site_cli(args: ArgsType, run: bool) -> LightningCLI:
         parser_kwargs={
             "version": f"lit-dist {version('lit_dist')}",
             "description": "Train one network over several hospitals. Also: lit-dist compare, which trains every"
-            " heuristic and compares them, and lit-dist verify RUN, which checks what a run has recorded.",
+            " heuristic and compares them; lit-dist prepare, which prepares the images and shows them; and lit-dist"
+            " verify RUN, which checks what a run has recorded.",
         },
         args=args,
         run=run,

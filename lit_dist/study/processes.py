@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -121,9 +122,7 @@ class Workers:
                 self._console.print(f"done in {seconds:.0f} s: {name}", highlight=False)
                 self._estimate(self.runs[name], seconds)
             else:
-                self._fail(
-                    name, _last_line(run_path(self.study, name) / LOG) or f"exit status {child.process.exitcode}"
-                )
+                self._fail(name, _why(child.process.exitcode, run_path(self.study, name) / LOG))
 
     def _fail(self, name: str, why: str) -> None:
         self.failed[name] = why
@@ -158,12 +157,15 @@ class Workers:
                 child.process.join()
 
 
-def _last_line(log: Path) -> str:
+def _why(exitcode: int | None, log: Path) -> str:
+    """Why a run has ended without a result: a signal, or what its log says last."""
+    if exitcode is not None and exitcode < 0:
+        return f"it was ended by the signal {signal.Signals(-exitcode).name} ({log})"
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
-        return ""
-    return f"{lines[-1]} ({log})" if lines else ""
+        lines = []
+    return f"{lines[-1]} ({log})" if lines else f"exit status {exitcode} ({log})"
 
 
 def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:

@@ -1,0 +1,27 @@
+import pandas as pd
+import pytest
+
+from lit_dist.datamodules.site_table import print_sites, summarise
+
+
+def table(labels: list[int], splits: list[str] | None = None, site: str = "a") -> pd.DataFrame:
+    names = [str(number) for number in range(len(labels))]
+    return pd.DataFrame({"patient": names, "site": site, "split": splits or "train", "label": labels})
+
+
+def test_classes_are_counted_among_the_training_images() -> None:
+    both = pd.concat(
+        [table([0, 0, 1, 1], ["train", "train", "train", "test"]), table([1, 1], ["train", "val"], site="b")]
+    )
+    found = summarise(both, ["b", "a"], ["well", "ill"]).to_dict("records")
+    assert [row["site"] for row in found] == ["b", "a"]
+    counts = {"images": 4, "patients": 4, "train": 3, "val": 0, "test": 1, "well": 2, "ill": 1}
+    assert found[1] == {"site": "a", **counts, "majority": 0.667}
+
+
+def test_of_many_classes_it_says_how_unequal_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [0] * 5 + [1] * 2 + [7] * 9
+    row = summarise(table(labels), ["a"], [f"class {number}" for number in range(40)]).to_dict("records")[0]
+    assert (row["classes"], row["fewest"], row["most"]) == (3, 2, 9)
+    print_sites(table(labels), ["a"], [f"class {number}" for number in range(40)])
+    assert "…" not in capsys.readouterr().out
