@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.sampler import Draw
 from lit_dist.datamodules.site_images import SiteImages
-from lit_dist.seeding import sample_seed
+from lit_dist.seeding import sample_seeds
 
 COLUMNS = 8
 MOST_CLASSES = 12
@@ -51,14 +51,15 @@ def _sections(dataset: SiteImages, label: int, name: str, images: int) -> list[t
     title = f"{name}: {len(rows)} images of {len(set(patients))} patients"
     sections = [(title, _tiles(dataset, shown.tolist()))]
     if dataset.augmentation is not None and len(shown):
-        draws = [Draw(row, sample_seed(0, row)) for row in shown[:COLUMNS].tolist()]
+        some = shown[:COLUMNS]
+        draws = list(map(Draw, some.tolist(), sample_seeds(0, some).tolist()))
         sections.append((f"{name}, as augmented in training", _tiles(dataset, draws)))
     return sections
 
 
 def _tiles(dataset: SiteImages, keys: Sequence[int] | Sequence[Draw]) -> list[Tile]:
     names = dataset.table["image"].to_numpy()
-    return [(_picture(dataset, key), str(names[key.index if isinstance(key, Draw) else key])) for key in keys]
+    return [(_picture(dataset, key), str(names[key.row if isinstance(key, Draw) else key])) for key in keys]
 
 
 def _picture(dataset: SiteImages, key: int | Draw) -> NDArray[np.uint8]:

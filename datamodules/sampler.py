@@ -1,25 +1,24 @@
 """VisitSampler: the order of a site's images, with a seed for each."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.distributed
 from torch.utils.data import DistributedSampler
 
-from lit_dist.seeding import derive, sample_seed
+from lit_dist.seeding import derive, sample_seeds
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """An image to load, and the seed of its augmentation.
 
     Attributes:
-        index: The image's index in the dataset.
+        row: The image's index in the dataset.
         seed: The seed; it travels with the index, so that a worker process needs no state of its own.
     """
 
-    index: int
+    row: int
     seed: int
 
 
@@ -37,7 +36,7 @@ class VisitSampler(DistributedSampler[Draw]):
         >>> sampler = VisitSampler(3)
         >>> sampler.seed_pass(7)
         >>> order = list(sampler)
-        >>> sorted(draw.index for draw in order), order == list(sampler)
+        >>> sorted(draw.row for draw in order), order == list(sampler)
         ([0, 1, 2], True)
     """
 
@@ -58,5 +57,5 @@ class VisitSampler(DistributedSampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         generator = torch.Generator().manual_seed(self._pass_seed)
         order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
-        mine = order[self.rank : self.total_size : self.num_replicas].tolist()
-        return iter([Draw(index, sample_seed(self._pass_seed, index)) for index in mine])
+        mine = order[self.rank : self.total_size : self.num_replicas].numpy()
+        return map(Draw, mine.tolist(), sample_seeds(self._pass_seed, mine).tolist())

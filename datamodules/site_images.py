@@ -55,19 +55,26 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
 
     def __getitems__(self, keys: Sequence[int] | Sequence[Draw]) -> Batch:
         """A batch, by the images' indices; a loader asks for it where there is this method."""
-        rows = np.array([key.index if isinstance(key, Draw) else key for key in keys], np.int64)
+        rows, seeds = _unpacked(keys)
         images = np.asarray(self.pixels[self.slots[rows]])
         if self.factors is not None:
             for image, factor in zip(images, self.factors[rows], strict=True):
                 image[:] = degraded(image, factor)
-        seeds = np.array([key.seed for key in keys if isinstance(key, Draw)], np.uint64)
-        if self.augmentation is not None and len(seeds):
+        if self.augmentation is not None and seeds is not None:
             images = self.augmentation(images, seeds)
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.labels[rows])
 
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, int]:
         images, labels = self.__getitems__([key])  # type: ignore[arg-type]  # a list of one kind
         return images[0], int(labels[0])
+
+
+def _unpacked(keys: Sequence[int] | Sequence[Draw]) -> tuple[NDArray[np.int64], NDArray[np.uint64] | None]:
+    """The rows to load, and their seeds if they have been drawn with some."""
+    if not keys or not isinstance(keys[0], Draw):
+        return np.array(keys, np.int64), None
+    rows, seeds = np.array(keys, np.uint64).T
+    return rows.astype(np.int64), seeds
 
 
 def as_batch(batch: Batch) -> Batch:

@@ -7,7 +7,6 @@ Run it with ``python examples/reference_loop.py``.
 """
 
 import lightning as L
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -15,7 +14,7 @@ from lit_dist import ImageClassifier
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.seeding import pass_seed, sample_seed, step_seed
+from lit_dist.seeding import pass_seed, sample_seeds, step_seed
 
 SEED = 0
 CYCLES = 2
@@ -64,8 +63,8 @@ def run_plain() -> str:
         seed = pass_seed(SEED, visit, 0)
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
         for step, indices in enumerate(order.split(BATCH_SIZE)):
-            seeds = np.array([sample_seed(seed, index) for index in indices.tolist()], np.uint64)
-            augmented = data.augmentation(dataset.pixels[dataset.slots[indices]], seeds)
+            pixels = dataset.pixels[dataset.slots[indices]]
+            augmented = data.augmentation(pixels, sample_seeds(seed, indices.numpy()))
             images = data.normalise(torch.from_numpy(augmented).permute(0, 3, 1, 2))
             labels = torch.from_numpy(dataset.labels[indices])
             torch.manual_seed(step_seed(seed, step))

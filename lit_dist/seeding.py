@@ -49,16 +49,24 @@ def pass_seed(seed: int, visit: int, number: int) -> int:
     return derive(seed, "pass", visit, number)
 
 
-def sample_seed(pass_: int, index: int) -> int:
-    """The seed of one image's augmentation, from its pass's seed and its index in the site's images."""
-    return derive(pass_, "sample", index)
+_STRIDE = np.uint64(0x9E3779B97F4A7C15)
+
+
+def sample_seeds(pass_: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The seeds of images' augmentation: the numbers of SplitMix64 that its pass's seed gives, by an image's row.
+
+    Args:
+        pass_: The pass's seed.
+        rows: The images' indices in the site's images, (images,).
+    """
+    return _mixed(np.uint64(pass_) + (rows.astype(np.uint64) + np.uint64(1)) * _STRIDE)
 
 
 def uniforms(seeds: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
-    """Draw numbers between 0 and 1 for a whole batch: the first ones that each seed's own generator would give.
+    """Draw numbers between 0 and 1 for a whole batch: the first ones of each seed's SplitMix64.
 
-    SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014,
-    https://doi.org/10.1145/2660193.2660195), which needs no state, so that no generator is made for each image.
+    That generator needs no state, so none is made for each image. Source: Steele, Lea and Flood, "Fast splittable
+    pseudorandom number generators", OOPSLA 2014, https://doi.org/10.1145/2660193.2660195.
 
     Args:
         seeds: One an image, (images,).
@@ -71,13 +79,14 @@ def uniforms(seeds: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
         >>> bool((uniforms(np.array([7, 8], np.uint64), 3)[1] == uniforms(np.array([8], np.uint64), 3)[0]).all())
         True
     """
-    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    bits = seeds.astype(np.uint64)[:, None] + steps
+    bits = _mixed(seeds.astype(np.uint64)[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _STRIDE)
+    return (bits >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
+
+
+def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    bits ^= bits >> np.uint64(31)
-    numbers: NDArray[np.float64] = (bits >> np.uint64(11)) * 2.0**-53
-    return numbers
+    return bits ^ (bits >> np.uint64(31))
 
 
 def step_seed(pass_: int, step: int, rank: int = 0) -> int:

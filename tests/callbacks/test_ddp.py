@@ -28,7 +28,7 @@ if settings.pop("own_sampler", False):
 
     class Own(TensorDataset):
         def __getitem__(self, draw: Draw):
-            return super().__getitem__(draw.index)
+            return super().__getitem__(draw.row)
 
     def train_dataloader():
         return {

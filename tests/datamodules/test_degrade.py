@@ -87,7 +87,7 @@ def test_a_training_image_is_degraded_before_it_is_augmented() -> None:
     loader = poor.train_dataloader()["site-2"]
     loader.sampler.seed_pass(3)
     for draw in loader.sampler:
-        image = loader.dataset.pixels[loader.dataset.slots[draw.index]]
+        image = loader.dataset.pixels[loader.dataset.slots[draw.row]]
         expected = poor.augmentation(degraded(np.asarray(image), 4)[None], np.array([draw.seed], np.uint64))
         assert torch.equal(loader.dataset[draw][0], torch.from_numpy(expected).permute(0, 3, 1, 2)[0])
 

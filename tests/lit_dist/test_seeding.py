@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_dist.seeding import derive, pass_seed, run_seed, sample_seed, seed_torch, seeded, step_seed, uniforms
+from lit_dist.seeding import derive, pass_seed, run_seed, sample_seeds, seed_torch, seeded, step_seed, uniforms
 
 
 def test_seeds_are_the_same_in_another_process() -> None:
@@ -17,10 +17,11 @@ def test_seeds_are_the_same_in_another_process() -> None:
 
 def test_seeds_differ_for_every_purpose_and_number() -> None:
     seeds = [pass_seed(seed, visit, number) for seed in range(5) for visit in range(50) for number in range(5)]
-    seeds += [sample_seed(seeds[0], index) for index in range(5000)]
     seeds += [step_seed(seeds[0], step, rank) for step in range(500) for rank in range(4)]
-    assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**62 for seed in seeds)
+    for pass_ in seeds[:3]:
+        seeds += sample_seeds(pass_, np.arange(5000)).tolist()
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_the_runs_seed_is_that_of_seed_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +65,6 @@ def test_uniforms_are_those_of_the_published_generator() -> None:
 
 
 def test_uniforms_are_spread_evenly_and_do_not_depend_on_each_other() -> None:
-    found = uniforms(np.array([sample_seed(7, index) for index in range(4000)], np.uint64), 6)
+    found = uniforms(sample_seeds(7, np.arange(4000)), 6)
     assert (np.abs(np.histogram(found, bins=10, range=(0, 1))[0] / found.size - 0.1) < 0.01).all()
     assert (np.abs(np.corrcoef(found.T) - np.eye(6)) < 0.06).all()
