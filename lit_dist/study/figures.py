@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,24 @@ class Tables:
         return run_path(self.study, run) / FIT
 
 
-def heuristics(axes: Axes, tables: Tables) -> str | None:
-    """The test accuracy of each heuristic, with its interval, and its seeds as points."""
-    rows = tables.summary[tables.summary["metric"] == "accuracy"].reset_index(drop=True)
+def heuristics(axes: Axes, tables: Tables, metric: str = "accuracy") -> str | None:
+    """A test metric of each heuristic, with its interval, and its seeds as points."""
+    rows = tables.summary[tables.summary["metric"] == metric].dropna(subset="mean").reset_index(drop=True)
     for place, row in enumerate(rows.to_dict("records")):
         colour = COLOURS[place % len(COLOURS)]
         axes.plot([max(row["low"], 0), min(row["high"], 1)], [place, place], color=colour, linewidth=2, alpha=0.5)
         axes.plot(row["mean"], place, "D", color=colour, markersize=8)
-        own = _runs_of(row["label"], tables).groupby("seed")["accuracy"].mean()
+        own = _runs_of(row["label"], tables).groupby("seed")[metric].mean()
         axes.plot(own, np.full(len(own), place), "o", color=colour, markersize=4, alpha=0.7)
     axes.set_yticks(range(len(rows)), rows["label"])
     axes.invert_yaxis()
-    rate = tables.results["majority_rate"].iloc[0]
-    axes.axvline(rate, linestyle=":", color="grey")
-    axes.set_xlabel("accuracy on the test images of all sites (dotted: the commonest class)")
-    return "Diamonds: means over seeds, with the 95 % interval by Student's t; dots: seeds."
+    guess = (
+        (tables.results["majority_rate"].iloc[0], "the commonest class") if metric == "accuracy" else (0.5, "chance")
+    )
+    axes.axvline(guess[0], linestyle=":", color="grey")
+    name = {"accuracy": "accuracy", "auroc": "AUROC"}[metric]
+    axes.set_xlabel(f"{name} on the test images of all sites (dotted: {guess[1]})")
+    return "Diamonds: means over seeds, with the 95 % interval by Student's t; dots: seeds." if len(rows) else None
 
 
 def curves(axes: Axes, tables: Tables) -> str | None:
@@ -195,6 +199,7 @@ def _runs_of(label: str, tables: Tables) -> pd.DataFrame:
 Draw = Callable[[Axes, Tables], str | None]
 FIGURES: Mapping[str, tuple[str, Draw]] = {
     "heuristics": ("Test accuracy", heuristics),
+    "auroc": ("Test AUROC", partial(heuristics, metric="auroc")),
     "curves": ("Validation loss", curves),
     "frequency": ("How often the weights move", frequency),
     "site_matrix": ("What is kept and what is forgotten", matrix),

@@ -45,7 +45,8 @@ def write_report(
         title=html.escape(f"Comparison of heuristics: {settings.study.collection}"),
         runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {images} test images, of which always"
         f" guessing the commonest class gets {rate:.3f} right.",
-        summary=_table(_summary(summary)),
+        accuracy=_table(_summary(summary, "accuracy", "accuracy")),
+        auroc=_table(_summary(summary, "auroc", "AUROC")),
         reading="Mean over seeds with the 95 % interval by Student's t; of single-institution models the mean over"
         " sites. Difference: from central with the same seed."
         + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
@@ -61,25 +62,22 @@ def write_report(
     return study / REPORT
 
 
-def _summary(summary: pd.DataFrame) -> pd.DataFrame:
-    shown = []
-    for label, rows in summary.groupby("label", sort=False):
-        by_metric = rows.set_index("metric").to_dict("index")
-        accuracy, auroc = by_metric["accuracy"], by_metric["auroc"]
-        shown.append(
-            {
-                "heuristic": label,
-                "seeds": str(accuracy["seeds"]),
-                "accuracy": _number(accuracy["mean"]),
-                "95 % interval": _span(accuracy["low"], accuracy["high"]),
-                "sd": _number(accuracy["sd"]),
-                "difference": _number(accuracy["difference"]),
-                "its interval": _span(accuracy["difference_low"], accuracy["difference_high"]),
-                "share of central": _number(accuracy["share_of_central"]),
-                "AUROC": _number(auroc["mean"]),
-            }
-        )
-    return pd.DataFrame(shown)
+def _summary(summary: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
+    rows = summary[summary["metric"] == metric]
+    return pd.DataFrame(
+        {
+            "heuristic": rows["label"],
+            "seeds": rows["seeds"].map(str),
+            name: rows["mean"].map(_number),
+            "95 % interval": [_span(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
+            "sd": rows["sd"].map(_number),
+            "difference": rows["difference"].map(_number),
+            "its interval": [
+                _span(*ends) for ends in zip(rows["difference_low"], rows["difference_high"], strict=True)
+            ],
+            "share of central": rows["share_of_central"].map(_number),
+        }
+    )
 
 
 def _pairs(pairs: pd.DataFrame) -> pd.DataFrame:

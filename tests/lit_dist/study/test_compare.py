@@ -22,6 +22,7 @@ import yaml
 
 from lit_dist import SiteEnsemble
 from lit_dist.study.compare import main
+from lit_dist.study.figures import FIGURES
 from lit_dist.study.results import COLUMNS
 from lit_dist.verify import verify
 from small_study import SMALL, settings, written
@@ -332,7 +333,8 @@ _ASK = """<script>addEventListener("load", () => {
   answer.id = "answer";
   answer.textContent = JSON.stringify({
     images: [...document.images].map((image) => [image.alt, image.naturalWidth, image.complete]),
-    rows: [...document.querySelector("table").rows].map((row) => [...row.cells].map((cell) => cell.innerText)),
+    tables: [...document.querySelectorAll("table")].map(
+      (table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText))),
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   });
   document.body.append(answer);
@@ -359,16 +361,15 @@ def in_browser(page: Path, width: int, dark: bool) -> Any:
 def test_a_browser_draws_the_report(width: int, dark: bool, study: Path) -> None:
     answer = in_browser(study / "report.html", width, dark)
     titles = [image[0] for image in answer["images"]]
-    assert len(titles) == len(set(titles)) == 6
+    assert len(titles) == len(set(titles)) == len(FIGURES)
     assert all(complete and natural > 100 for _, natural, complete in answer["images"])
     assert answer["overflow"] <= 0  # wide tables scroll by themselves
     summary = pd.read_csv(study / "summary.csv").pivot(index="label", columns="metric", values="mean")
-    heading, *rows = answer["rows"]
-    assert [row[0] for row in rows] == list(pd.read_csv(study / "summary.csv")["label"].unique())
-    for row in rows:
-        shown = dict(zip(heading, row, strict=True))
-        assert shown["accuracy"] == f"{summary.loc[row[0], 'accuracy']:.3f}"
-        assert shown["AUROC"] == f"{summary.loc[row[0], 'auroc']:.3f}"
+    for (heading, *rows), metric in zip(answer["tables"], ("accuracy", "AUROC"), strict=False):
+        assert [row[0] for row in rows] == list(pd.read_csv(study / "summary.csv")["label"].unique())
+        for row in rows:
+            shown = dict(zip(heading, row, strict=True))
+            assert shown[metric] == f"{summary.loc[row[0], metric.lower()]:.3f}"
 
 
 def test_the_report_needs_nothing_else(study: Path) -> None:
@@ -378,6 +379,6 @@ def test_the_report_needs_nothing_else(study: Path) -> None:
     config = yaml.safe_load((study / "study.yaml").read_text())
     assert config["passes"] == SMALL["passes"]
     assert f"--output {os.path.relpath(study)}" in page or "--output studies/small" in page
-    for name in ("heuristics", "curves", "frequency", "site_matrix", "transferability", "bytes"):
+    for name in FIGURES:
         for suffix in ("png", "svg"):
             assert (study / "figures" / f"{name}.{suffix}").stat().st_size > 1000
