@@ -56,6 +56,17 @@ def refuse_repeats(table: pd.DataFrame, column: str, path: Path) -> None:
         )
 
 
+def refuse_empty(table: pd.DataFrame, column: str, path: Path) -> None:
+    """Refuse a table with an empty field.
+
+    Raises:
+        InputError: If a value of the column is empty.
+    """
+    empty = table.index[table[column].str.strip() == ""]
+    if len(empty):
+        raise InputError(f"{path}, row {row_number(int(empty[0]))}: {column} is empty ({len(empty)} such rows)")
+
+
 def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: Path) -> "pd.Series[int]":
     """Read a column of grades.
 

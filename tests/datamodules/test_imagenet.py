@@ -179,9 +179,9 @@ def test_grey_and_cmyk_images_become_rgb(tiny: Path) -> None:
             assert np.abs(found.mean(axis=(0, 1)) - COLOURS[Path(name).name[:3]]).max() < 15
 
 
-def test_links_to_images_elsewhere_are_followed_and_loops_of_folders_are_not(tiny: Path, tmp_path: Path) -> None:
+def test_links_within_the_root_are_followed_and_loops_of_folders_are_not(tiny: Path) -> None:
     before = make(tiny).table
-    moved = tmp_path / "elsewhere" / "cat_0.JPEG"
+    moved = tiny / "elsewhere" / "cat_0.JPEG"
     moved.parent.mkdir()
     shutil.move(tiny / "train/cat/images/cat_0.JPEG", moved)
     (tiny / "train/cat/images/cat_0.JPEG").symlink_to(moved)
@@ -204,7 +204,7 @@ def test_ten_classes_of_tiny_imagenet(tmp_path: Path) -> None:
     counts = table.groupby(["site", "split"]).size().unstack()
     assert counts[["train", "val", "test"]].to_numpy().tolist() == [[1000, 250, 125]] * 4
     assert (table.groupby("label").size() == 550).all()
-    few = ImageNetDataModule(data.root, list(data.class_names[:2]), cache_dir=tmp_path / "prepared", sites=2)
+    few = ImageNetDataModule(data.root, 2, cache_dir=tmp_path / "prepared", sites=2)
     few.prepare_data()
     few.setup("fit")
     assert few.train_dataloader()["site-1"].dataset[0][0].shape == (3, 64, 64)  # type: ignore[index]
@@ -216,8 +216,6 @@ def test_ten_classes_of_tiny_imagenet(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
         make(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
-        _ = make(tmp_path / "nowhere", classes=["a", "b"]).table
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
@@ -242,16 +240,25 @@ def test_a_class_that_val_lacks_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (["cat", "emu"], r"there is no folder .*train/emu"),
-        (["cat", "cat"], "a name stands twice"),
-        (["cat", "../train/dog"], r"'../train/dog' is not the name of a folder"),
-        (["cat", ".."], r"'..' is not the name of a folder"),
-        (["cat", "/etc"], r"'/etc' is not the name of a folder"),
-        (["cat", ""], r"'' is not the name of a folder"),
-        (["cat", "."], r"'.' is not the name of a folder"),
+        (["cat", "emu"], r"there is no class 'emu' in .*train, which has 3"),
+        (["cat", "cat"], "a class stands twice: 'cat'"),
+        (["cat", 0], "a class stands twice: 'cat'"),
+        ({"a": ["cat"], "b": ["0-1"]}, "a class stands twice: 'cat'"),
+        (["cat", "../train/dog"], r"there is no class '../train/dog'"),
+        (["cat", ".."], r"there is no class '..'"),
+        (["cat", "/etc"], r"there is no class '/etc'"),
+        (["cat", ""], r"there is no class ''"),
+        (["cat", 3], r"3 is not the number of a class; .*train has 3, from 0"),
+        (["cat", -1], r"-1 is not the number of a class"),
+        (["cat", "1-3"], r"there is no class '1-3' in .*train, which has 3"),
+        (["2-1"], r"there is no class '2-1'"),
+        ([], "empty list"),
+        ({"a": []}, "empty list"),
+        (1, "classes=1: choose from 2 to 3"),
+        (4, "classes=4: choose from 2 to 3"),
     ],
 )
-def test_classes_that_are_not_there_are_refused(tiny: Path, classes: list[str], message: str) -> None:
+def test_classes_that_are_not_there_are_refused(tiny: Path, classes: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         _ = make(tiny, classes=classes).table
 
@@ -259,16 +266,16 @@ def test_classes_that_are_not_there_are_refused(tiny: Path, classes: list[str], 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"val_99.JPEG\tcat\t0\t0\t9\t9", r"line 19: there is no image 'val_99.JPEG' of a class"),
-        (b"val_0.JPEG", r"line 19: there is no image 'val_0.JPEG' of a class"),
-        (b"", r"line 19: there is no image '' of a class"),
-        (b"..\tcat", r"line 19: there is no image '..' of a class"),
-        (b"../../train/cat/images/cat_0.JPEG\tcat", r"line 19: there is no image '../../train/cat/images/cat_0.JPEG'"),
-        (b"/etc/passwd\tcat", r"line 19: there is no image '/etc/passwd'"),
-        (b"val_0.JPEG\0\tcat", r"line 19: there is no image 'val_0.JPEG\\x00'"),
+        (b"val_99.JPEG\tcat\t0\t0\t9\t9", r"line 19: there is no image 'val/images/val_99.JPEG' in .*on_error=skip"),
+        (b"val_0.JPEG", r"line 19: 'val_0.JPEG' is not the name of an image in val/images, a tab and its class"),
+        (b"", r"line 19: '' is not the name"),
+        (b"..\tcat", r"line 19: '..\\tcat' is not the name"),
+        (b"../../train/cat/images/cat_0.JPEG\tcat", r"line 19: '../../train/cat/images/cat_0.JPEG\\tcat' is not"),
+        (b"/etc/passwd\tcat", r"line 19: '/etc/passwd\\tcat' is not the name"),
+        (b"val_0.JPEG\0\tcat", r"line 19: 'val_0.JPEG\\x00\\tcat' is not the name"),
         (b"val_0.JPEG\tcat", r"line 19: the image 'val_0.JPEG' stands twice"),
         (b"val_0.JPEG\tdog", r"line 19: the image 'val_0.JPEG' stands twice"),
-        (b"val_\xff\xfe.JPEG\tcat", r"val_annotations.txt is not UTF-8 text"),
+        (b"val_\xff\xfe.JPEG\tcat", r"val_annotations.txt cannot be read as UTF-8 text"),
     ],
 )
 def test_a_line_of_the_annotations_that_is_wrong_is_named(tiny: Path, line: bytes, message: str) -> None:
@@ -276,15 +283,6 @@ def test_a_line_of_the_annotations_that_is_wrong_is_named(tiny: Path, line: byte
         file.write(line + b"\n")
     with pytest.raises(InputError, match=message):
         _ = make(tiny).table
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", None])
-def test_damaged_images_are_named(tiny: Path, content: bytes | None) -> None:
-    path = tiny / "train" / "dog" / "images" / "dog_3.JPEG"
-    path.write_bytes(path.read_bytes()[:-300] if content is None else content)
-    with pytest.raises(InputError, match=r"1 images cannot be used; mend or remove them:\n.*dog_3.JPEG: ") as refusal:
-        make(tiny).prepare_data()
-    assert "on_error" not in str(refusal.value), "this collection has no such setting"
 
 
 def test_a_link_that_leads_nowhere_is_named(tiny: Path) -> None:
