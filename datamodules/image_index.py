@@ -5,7 +5,6 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -88,7 +87,8 @@ class ImageIndex:
         """
         if not (self.root / folder).is_dir():
             raise InputError(f"there is no folder {self.root / folder}")
-        found = list(self._walk(folder))
+        found: list[str] = []
+        self._collect(folder, found)
         if not found:
             raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)})")
         return found
@@ -117,12 +117,12 @@ class ImageIndex:
             ) from error
         self._changed = False
 
-    def _walk(self, folder: str) -> Iterator[str]:
+    def _collect(self, folder: str, found: list[str]) -> None:
         entry = self._entry(folder)
         prefix = f"{folder}/" if folder else ""
-        yield from [prefix + name for name in entry.files]
+        found += [prefix + name for name in entry.files]
         for name in entry.folders:
-            yield from self._walk(prefix + name)
+            self._collect(prefix + name, found)
 
     def _entry(self, folder: str) -> _Folder:
         path = os.path.join(self.root, folder)

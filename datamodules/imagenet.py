@@ -135,7 +135,7 @@ class ImageNetDataModule(CachedDataModule):
 
     def _with_files(self, table: pd.DataFrame) -> pd.DataFrame:
         folder = f"{self.images}/"
-        named = zip(table["image"], table["there"], strict=True)
+        named = zip(table["image"].tolist(), table["there"].tolist(), strict=True)
         files = [ImageFile(folder + image) if there else None for image, there in named]
         label_of = {name: label for label, name in enumerate(self.class_names)}
         table = table.assign(
