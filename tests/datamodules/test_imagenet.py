@@ -1,14 +1,20 @@
+import io
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from coloured_photographs import COLOURS, draw, write
 from contract import DataModuleContract, Make
+from lit_dist.cli import main
 from lit_dist.datamodules import Augmentation, CountPartition, ImageNetDataModule
+from lit_dist.datamodules.photographs import decode
 from lit_dist.errors import InputError
 from real_data import real_folder
 
@@ -166,6 +172,53 @@ def test_ten_classes_of_tiny_imagenet(tmp_path: Path) -> None:
     few.prepare_data()
     few.setup("fit")
     assert few.train_dataloader()["site-1"].dataset[0][0].shape == (3, 64, 64)  # type: ignore[index]
+
+
+def test_a_photograph_of_each_of_a_thousand_classes_joined_into_two(tmp_path: Path) -> None:
+    """Through the command line, as the configuration says; 398 of ImageNet's classes are animals."""
+    root = real_folder("imagenet_sample1000_256")
+    words = ["fit", "--config", "configs/imagenet/cyclical.yaml", f"--data.root={root}", "--data.size=32"]
+    words += ["--data.image_column=file", "--data.label_column=wnid", f"--data.cache_dir={tmp_path / 'prepared'}"]
+    words += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    main([*words, "--data.classes={animal: [0-397], thing: [398-999]}", "--model.num_classes=2"])
+    splits = pd.read_csv("runs/imagenet/cyclical/version_0/splits.csv")
+    wnids = pd.read_csv(root / "labels.csv").set_index("file")["class_index"]
+    assert len(splits) == 1000
+    assert ((splits["image"].map(wnids) >= 398) == (splits["label"] == 1)).all()
+    with pytest.warns(UserWarning, match=r"of 1000 classes have no training image"):
+        main([*words, "--model.num_classes=1000"])
+
+
+def test_real_grey_photographs_are_grey_and_all_others_are_as_opencv_decodes_them() -> None:
+    modes: Counter[str] = Counter()
+    for folder in ("imagenet_sample1000_256/images", "tiny_imagenet_10x"):
+        for path in sorted(real_folder(folder.split("/")[0]).joinpath(folder.partition("/")[2]).rglob("*.JPEG")):
+            content = path.read_bytes()
+            with Image.open(io.BytesIO(content)) as image:
+                mode = image.mode
+            modes[mode] += 1
+            if mode != "RGB" or modes[mode] % 50 == 0:
+                pixels = decode(content)
+                expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+                assert np.abs(pixels.astype(int) - expected).mean() < 0.5, path
+                assert mode == "RGB" or np.ptp(pixels, axis=-1).max() == 0, path
+    assert modes == {"RGB": 6465, "L": 35}
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "YCCK", "CMYK without Adobe's marker"])
+def test_inks_are_as_opencv_decodes_them(kind: str, tmp_path: Path) -> None:
+    draw(tmp_path / "1.jpg", COLOURS["owl"], 2)
+    content = bytearray((tmp_path / "1.jpg").read_bytes())
+    marker = content.index(b"\xff\xee\x00\x0eAdobe")
+    if kind == "YCCK":
+        content[marker + 15] = 2  # the same numbers, but not of inks
+    elif kind != "CMYK":
+        del content[marker : marker + 16]
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode == "CMYK"
+    expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(decode(bytes(content)).astype(int) - expected).max() <= 2
+    assert kind == "YCCK" or np.abs(expected.mean(axis=(0, 1)) - COLOURS["owl"]).max() < 5
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
