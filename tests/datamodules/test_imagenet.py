@@ -179,14 +179,21 @@ def test_a_photograph_of_each_of_a_thousand_classes_joined_into_two(tmp_path: Pa
     root = real_folder("imagenet_sample1000_256")
     words = ["fit", "--config", "configs/imagenet/cyclical.yaml", f"--data.root={root}", "--data.size=32"]
     words += ["--data.image_column=file", "--data.label_column=wnid", f"--data.cache_dir={tmp_path / 'prepared'}"]
-    words += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    words += [
+        "--trainer.max_epochs=4",
+        "--trainer.limit_train_batches=2",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.accelerator=cpu",
+    ]
     main([*words, "--data.classes={animal: [0-397], thing: [398-999]}", "--model.num_classes=2"])
     splits = pd.read_csv("runs/imagenet/cyclical/version_0/splits.csv")
     wnids = pd.read_csv(root / "labels.csv").set_index("file")["class_index"]
     assert len(splits) == 1000
     assert ((splits["image"].map(wnids) >= 398) == (splits["label"] == 1)).all()
+    apart = make(root, image_column="file", label_column="wnid", size=32, cache_dir=tmp_path / "prepared")
+    apart.prepare_data()
     with pytest.warns(UserWarning, match=r"of 1000 classes have no training image"):
-        main([*words, "--model.num_classes=1000"])
+        apart.setup("fit")
 
 
 def test_real_grey_photographs_are_grey_and_all_others_are_as_opencv_decodes_them() -> None:
