@@ -73,8 +73,15 @@ def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[l
                     files.append(entry.name)
                     _check(entry, root)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read: {error.strerror or error}") from None
+        raise unreadable(folder, error) from None
     return sorted(files), sorted(folders)
+
+
+def unreadable(folder: Path | str, error: OSError) -> InputError:
+    """What to say of a folder that is not there, or may not be read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return InputError(f"there is no folder {folder}")
+    return InputError(f"the folder {folder} cannot be read: {error.strerror or error}")
 
 
 def _check(entry: "os.DirEntry[str]", root: Path) -> None:

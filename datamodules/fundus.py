@@ -1,5 +1,6 @@
 """FundusDataModule: colour photographs of the retina, graded for diabetic retinopathy."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,8 @@ from lit_dist.datamodules import graham
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
-from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_repeats, row_number
+from lit_dist.datamodules.data_root import refuse_outside
+from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
 from lit_dist.datamodules.photographs import decode, find_images
 from lit_dist.errors import InputError
 
@@ -110,6 +112,9 @@ class FundusDataModule(CachedDataModule):
     def read_images(self) -> pd.DataFrame:
         columns = [self.image_column, self.grade_column, *filter(None, [self.patient_column, self.site_column])]
         table = read_table(self.labels, columns)
+        for column in filter(None, [self.image_column, self.patient_column, self.site_column]):
+            refuse_empty(table, column, self.labels)
+        refuse_outside(table[self.image_column], self.images, str(self.labels))
         refuse_repeats(table, self.image_column, self.labels)
         grades = parse_grades(table, self.grade_column, range(5), self.labels)
         name = table[self.image_column].str.replace(r"\.[A-Za-z]+$", "", regex=True)
@@ -132,10 +137,6 @@ class FundusDataModule(CachedDataModule):
             if images.empty:
                 raise InputError(f"{self.labels}: no image is named ..._{self.eyes}; set eyes=both")
         images = self.without_missing(images[images["label"].notna()], self.images)
-        if "site" in images:
-            nameless = images.index[images["site"].str.strip() == ""]
-            if len(nameless):
-                raise InputError(f"{self.labels}, row {row_number(int(nameless[0]))}: {self.site_column} is empty")
         return images.astype({"label": "int64"}).reset_index(drop=True)
 
     @override
@@ -155,4 +156,4 @@ class FundusDataModule(CachedDataModule):
 
 def _first(*paths: Path) -> Path:
     """The first path that exists, or the last one."""
-    return next((path for path in paths if path.exists()), paths[-1])
+    return next((path for path in paths if os.path.exists(path)), paths[-1])

@@ -8,13 +8,13 @@ import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from lit_dist.datamodules.data_root import image_entries
+from lit_dist.datamodules.data_root import image_entries, unreadable
 from lit_dist.errors import InputError
 
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """A file as the cache reads it; it is made much faster than a ``Path``.
 
@@ -85,8 +85,6 @@ class ImageIndex:
         Raises:
             InputError: If a folder is missing or cannot be read, a link leads out of the root, or there are no images.
         """
-        if not (self.root / folder).is_dir():
-            raise InputError(f"there is no folder {self.root / folder}")
         found: list[str] = []
         self._collect(folder, found)
         if not found:
@@ -129,7 +127,7 @@ class ImageIndex:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise InputError(f"the folder {path} cannot be read: {error.strerror or error}") from None
+            raise unreadable(path, error) from None
         stamp = [status.st_mtime_ns, status.st_ctime_ns]  # the second cannot be set back
         known = self._folders.get(folder)
         if known is not None and known.stamp == stamp:

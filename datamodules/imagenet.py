@@ -1,5 +1,6 @@
 """ImageNetDataModule: photographs in one folder a class, as ImageNet and Tiny-ImageNet have them, or with a table."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ from lit_dist.datamodules.photograph_layouts import (
 )
 from lit_dist.datamodules.photographs import SUFFIXES, decode
 from lit_dist.errors import InputError
+
+_LEAST = 8  # pixels of an image's side
 
 
 class ImageNetDataModule(CachedDataModule):
@@ -91,7 +94,7 @@ class ImageNetDataModule(CachedDataModule):
         if on_error not in ("raise", "skip"):
             raise InputError(f"on_error={on_error!r} is none of raise, skip")
         self.root = Path(root)
-        self.train = "train" if (self.root / "train").is_dir() else ""
+        self.train = "train" if os.path.isdir(self.root / "train") else ""
         self.images_per_class = images_per_class
         self.size = size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
@@ -100,7 +103,7 @@ class ImageNetDataModule(CachedDataModule):
         self.images = self.root
         if self.labels is not None:
             own = self.root / "images"
-            self.images = Path(images) if images else own if own.is_dir() else self.root
+            self.images = Path(images) if images else own if os.path.isdir(own) else self.root
             self._labelled = read_labels(self.labels, self.images, (image_column, label_column))
             known = sorted_classes(self._labelled["class"])
         else:
@@ -117,7 +120,7 @@ class ImageNetDataModule(CachedDataModule):
             table = self._some(find_labelled(self._labelled, self.labels, index, self.chosen))
         else:
             table = self._some(read_folders(index, self.train, self.chosen))
-            if self.train and (self.root / "val").is_dir():
+            if self.train and os.path.isdir(self.root / "val"):
                 tests = read_val(index, self.chosen)
                 table = pd.concat([table.assign(held_out=False), tests.assign(held_out=True)], ignore_index=True)
         index.save()
@@ -166,6 +169,8 @@ class ImageNetDataModule(CachedDataModule):
         image = decode(content)
         height, width = image.shape[:2]
         side = min(height, width)
+        if side < _LEAST:
+            raise ValueError(f"it has {width} x {height} pixels, too few to show anything")
         top, left = (height - side) // 2, (width - side) // 2
         square = image[top : top + side, left : left + side]
         how = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
@@ -177,4 +182,4 @@ def _labels(root: Path, labels: str | Path | None) -> Path | None:
     if labels is not None:
         return Path(labels)
     own = root / "labels.csv"
-    return own if own.is_file() and not (root / "train").is_dir() else None
+    return own if os.path.isfile(own) and not os.path.isdir(root / "train") else None

@@ -1,5 +1,6 @@
 """Reading ImageNet's development kit: which class each validation image has."""
 
+import os
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ _IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 def find_devkit(root: Path) -> Path | None:
     """The folder with the ground truth of the validation images: the kit's, as it unpacks, or ``root`` itself."""
-    return next((root / place for place in _PLACES if (root / place / TRUTH).is_file()), None)
+    return next((root / place for place in _PLACES if os.path.isfile(root / place / TRUTH)), None)
 
 
 def read_devkit(folder: Path) -> list[str]:
@@ -65,7 +66,7 @@ def image_name(number: int) -> str:
 
 def _read_meta(path: Path) -> dict[int, str]:
     """The WordNet ids of the classes by their numbers in the ground truth; groups of classes have numbers, too."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no {path}, which says what the numbers in {TRUTH} mean; it is in the same archive")
     from scipy.io import loadmat
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_dist.datamodules.data_root import check_inside, refuse_outside
+from lit_dist.datamodules.data_root import check_inside, refuse_outside, unreadable
 from lit_dist.datamodules.image_index import ImageIndex
 from lit_dist.datamodules.imagenet_devkit import TRUTH, find_devkit, image_name, image_number, read_devkit
 from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
@@ -27,10 +27,11 @@ def class_folders(folder: Path) -> list[str]:
     Raises:
         InputError: If the folder is missing, has fewer than two, or one is a link that leads out of it.
     """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise unreadable(folder, error) from None
     for entry in found:
         if entry.is_symlink():
             check_inside(Path(entry.path), folder, f"the link {entry.path}")
@@ -67,7 +68,7 @@ def read_val(index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
     """
     folder = index.root / "val"
     class_of = {part: name for name, parts in chosen.items() for part in parts}
-    if (folder / ANNOTATIONS).is_file():
+    if os.path.isfile(folder / ANNOTATIONS):
         rows = list(_annotated(index, folder / ANNOTATIONS, class_of))
     elif index.has_files("val"):
         rows = list(_numbered(index, class_of))
@@ -143,7 +144,7 @@ def _annotated(index: ImageIndex, path: Path, class_of: Mapping[str, str]) -> It
     for number, line in enumerate(_lines(path), start=1):
         image, name, *_ = [*line.split("\t"), ""]
         origin = f"{path}, line {number}"
-        if not name or os.path.basename(image) != image or image in ("", ".", "..") or "\0" in image:
+        if not name or os.path.basename(image) != image or not image.lower().endswith(index.suffixes) or "\0" in image:
             raise InputError(f"{origin}: {line[:60]!r} is not the name of an image in val/images, a tab and its class")
         if image in seen:
             raise InputError(f"{origin}: the image {image!r} stands twice")
