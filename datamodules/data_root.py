@@ -69,7 +69,7 @@ def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[l
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in suffixes and not entry.is_dir():
+                elif is_image(entry.name, suffixes) and not entry.is_dir():
                     files.append(entry.name)
                     _check(entry, root)
     except OSError as error:
@@ -82,6 +82,11 @@ def unreadable(folder: Path | str, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InputError(f"there is no folder {folder}")
     return InputError(f"the folder {folder} cannot be read: {error.strerror or error}")
+
+
+def is_image(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file's name is an image's; hidden files, as other systems leave beside images, are none."""
+    return name.lower().endswith(suffixes) and not name.startswith(".")
 
 
 def _check(entry: "os.DirEntry[str]", root: Path) -> None:

@@ -1,6 +1,7 @@
 """FundusDataModule: colour photographs of the retina, graded for diabetic retinopathy."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from lit_dist.datamodules.data_root import refuse_outside
 from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
 from lit_dist.datamodules.photographs import decode, find_images
 from lit_dist.errors import InputError
+
+_SUFFIX = re.compile(r"\.[A-Za-z]+$")
 
 Task = Literal["referable", "any", "grade"]
 
@@ -117,19 +120,20 @@ class FundusDataModule(CachedDataModule):
         refuse_outside(table[self.image_column], self.images, str(self.labels))
         refuse_repeats(table, self.image_column, self.labels)
         grades = parse_grades(table, self.grade_column, range(5), self.labels)
-        name = table[self.image_column].str.replace(r"\.[A-Za-z]+$", "", regex=True)
-        side = name.str.extract(r"^(?P<patient>.+)_(?P<eye>left|right)$")
-        patient = side["patient"].fillna(name) if self.patient_column is None else table[self.patient_column]
+        names = [_SUFFIX.sub("", name) for name in table[self.image_column].tolist()]
+        owners, eyes = zip(*map(_side, names), strict=True)
+        patients = list(owners) if self.patient_column is None else table[self.patient_column]
         images = pd.DataFrame(
-            {"image": name, "patient": patient, "eye": side["eye"], "label": grades.map(self.class_of)}
+            {"image": names, "patient": patients, "eye": list(eyes), "label": grades.map(self.class_of)}, table.index
         )
         if self.site_column is not None:
             images["site"] = table[self.site_column]
         files = find_images(self.images)
-        unused = len(set(files) - set(name))
+        unused = len(files.keys() - set(names))
         if unused:
             rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")
-        return self._keep(images.assign(path=name.map(files)))
+        paths = pd.Series([files.get(name) for name in names], table.index, object)
+        return self._keep(images.assign(path=paths))
 
     def _keep(self, images: pd.DataFrame) -> pd.DataFrame:
         if self.eyes != "both":
@@ -152,6 +156,12 @@ class FundusDataModule(CachedDataModule):
     @override
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:
         return graham.graham(decode(content), self.radius, self.size)
+
+
+def _side(name: str) -> tuple[str, str]:
+    """The patient and the eye that a name tells; without an eye, the image is a patient of its own."""
+    patient, _, eye = name.rpartition("_")
+    return (patient, eye) if patient and eye in ("left", "right") else (name, "")
 
 
 def _first(*paths: Path) -> Path:

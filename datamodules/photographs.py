@@ -1,7 +1,6 @@
 """Finding and decoding image files."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ def find_images(folder: Path) -> dict[str, ImageFile]:
     """
     found: dict[str, ImageFile] = {}
     for file in image_entries(str(folder), folder, SUFFIXES)[0]:
-        name = os.path.splitext(file)[0]
+        name = file.rpartition(".")[0]
         if name in found:
             raise InputError(f"{folder} holds both {found[name].name} and {file}; keep one of them")
         found[name] = ImageFile(f"{folder}/{file}")
