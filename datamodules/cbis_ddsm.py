@@ -1,5 +1,6 @@
 """Reading CBIS-DDSM: its case description files, and its images as they come from TCIA."""
 
+import os
 import re
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def read_cbis_ddsm(folder: Path, images: Path, crop: bool = False) -> pd.DataFra
     Raises:
         InputError: If a file is not as published, or an image cannot be told from another one.
     """
-    paths = [folder / name for name in FILES if (folder / name).is_file()]
+    paths = [folder / name for name in FILES if os.path.isfile(folder / name)]
     if not paths:
         raise InputError(f"{folder} has none of CBIS-DDSM's tables: {', '.join(FILES)}")
     tables = [read_descriptions(path).assign(table=str(path)) for path in paths]

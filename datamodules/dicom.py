@@ -79,6 +79,8 @@ def read_dicom(content: bytes, most_pixels: int) -> NDArray[np.uint16]:
         dataset = dcmread(io.BytesIO(content))
         _check(dataset, most_pixels)
         greys = _shown(dataset)
+        if not np.isfinite(greys).all():
+            raise ValueError("its greys are not all numbers; its slope, window or lookup table is damaged")
     except ValueError as error:
         raise ValueError(_reason(error)) from None
     except Exception as error:  # pydicom and the decoders raise whatever damaged bytes lead them to

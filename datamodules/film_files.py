@@ -1,10 +1,10 @@
 """Finding the films in a folder, without leaving it."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from lit_dist.datamodules.films import SUFFIXES
+from lit_dist.datamodules.image_index import ImageIndex
 from lit_dist.errors import InputError
 
 
@@ -14,35 +14,7 @@ def find_films(folder: Path) -> list[Path]:
     Raises:
         InputError: If the folder is missing or holds none, or a file is a link that leads out of it.
     """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder of images at {folder}")
-    found = [
-        Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES
-    ]
-    if not found:
-        raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    for path in found:
-        if path.is_symlink():
-            check_inside(path, folder, str(path))
-    return sorted(found)
-
-
-def check_inside(path: Path, folder: Path, origin: str) -> None:
-    """Refuse a path that leads out of a folder, by ``..``, from the root, or through a link.
-
-    Args:
-        path: The path.
-        folder: The folder.
-        origin: What to begin the message with: the file and row that gave the path.
-
-    Raises:
-        InputError: If it does.
-    """
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{origin} leads out of {folder}; images are read from there alone")
+    return sorted(folder / name for name in ImageIndex(folder, SUFFIXES).files())
 
 
 def by_name(paths: Iterable[Path]) -> dict[str, Path]:

@@ -1,12 +1,13 @@
 """Reading films from any table that has a column with their files and one with their labels."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
 
-from lit_dist.datamodules.film_files import check_inside
+from lit_dist.datamodules.data_root import check_inside, refuse_outside
 from lit_dist.datamodules.films import SUFFIXES, Film
-from lit_dist.datamodules.label_table import read_table, refuse_repeats, row_number
+from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
 from lit_dist.errors import InputError
 
 _DIAGNOSES = {
@@ -54,11 +55,11 @@ def read_film_table(
     table = read_table(path, [image_column, label_column, *filter(None, given)])
     table = table.apply(lambda column: column.str.strip())
     refuse_repeats(table, image_column, path)
-    origin = pd.Series([f"{path}, row {row_number(int(index))}" for index in table.index])
     for column in filter(None, (image_column, patient_column, site_column)):
-        empty = origin[table[column] == ""]
-        if len(empty):
-            raise InputError(f"{empty.iloc[0]}: {column} is empty")
+        refuse_empty(table, column, path)
+    refuse_outside(table[image_column], images, str(path))
+    table["origin"] = [f"{path}, row {row_number(index)}" for index in table.index.tolist()]
+    origin, find = table["origin"], _Finder(images)
     labels = _labels(table[label_column], origin, density)
     films = {
         "image": table[image_column],
@@ -67,10 +68,11 @@ def read_film_table(
         "view": table[view_column].str.upper() if view_column else "",
         "diagnosis": "" if density else labels,
         "density": labels if density else "",
-        "film": [_film(images, name, row) for name, row in zip(table[image_column], origin, strict=True)],
+        "film": [find.film(*row) for row in zip(table[image_column].tolist(), origin.tolist(), strict=True)],
         "origin": origin,
     }
-    return pd.DataFrame({**films, "site": table[site_column]} if site_column else films)
+    result = pd.DataFrame({**films, "site": table[site_column]} if site_column else films)
+    return result.reset_index(drop=True)
 
 
 def _labels(column: "pd.Series[str]", origin: "pd.Series[str]", density: bool) -> "pd.Series[str]":
@@ -87,12 +89,31 @@ def _labels(column: "pd.Series[str]", origin: "pd.Series[str]", density: bool) -
     return values.map(known)
 
 
-def _film(images: Path, name: str, origin: str) -> Film | None:
-    path = images / name
-    check_inside(path, images, f"{origin}: {name!r}")
-    found = [path] if path.is_file() else [file for suffix in SUFFIXES if (file := Path(f"{path}{suffix}")).is_file()]
-    if len(found) > 1:
-        raise InputError(f"{origin}: both {found[0].name} and {found[1].name} are there; write the suffix")
-    for file in found:
-        check_inside(file, images, f"{origin}: {name!r}")
-    return Film(found[0]) if found else None
+class _Finder:
+    """Finds films by the names in a table, without leaving their folder."""
+
+    def __init__(self, images: Path) -> None:
+        self.images = images
+        self._checked: set[str] = set()
+
+    def film(self, name: str, origin: str) -> Film | None:
+        """The film of a name with or without suffix, if it is there."""
+        path = os.path.join(self.images, name)
+        found = [path] if _is_file(path) else [file for suffix in SUFFIXES if _is_file(file := path + suffix)]
+        if len(found) > 1:
+            both = " and ".join(map(os.path.basename, found[:2]))
+            raise InputError(f"{origin}: both {both} are there; write the suffix")
+        for file in found:
+            self._check(file, name, origin)
+        return Film(Path(found[0])) if found else None
+
+    def _check(self, file: str, name: str, origin: str) -> None:
+        """A folder is checked once, and a file only if it is a link itself; that is a hundred times faster."""
+        folder = os.path.dirname(file)
+        if folder not in self._checked or os.path.islink(file):
+            check_inside(Path(file), self.images, f"{origin}: {name!r}")
+            self._checked.add(folder)
+
+
+def _is_file(path: str) -> bool:
+    return "\0" not in path and os.path.isfile(path)

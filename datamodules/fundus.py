@@ -1,5 +1,7 @@
 """FundusDataModule: colour photographs of the retina, graded for diabetic retinopathy."""
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +16,12 @@ from lit_dist.datamodules import graham
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
-from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_repeats, row_number
+from lit_dist.datamodules.data_root import refuse_outside
+from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
 from lit_dist.datamodules.photographs import decode, find_images
 from lit_dist.errors import InputError
+
+_SUFFIX = re.compile(r"\.[A-Za-z]+$")
 
 Task = Literal["referable", "any", "grade"]
 
@@ -110,21 +115,25 @@ class FundusDataModule(CachedDataModule):
     def read_images(self) -> pd.DataFrame:
         columns = [self.image_column, self.grade_column, *filter(None, [self.patient_column, self.site_column])]
         table = read_table(self.labels, columns)
+        for column in filter(None, [self.image_column, self.patient_column, self.site_column]):
+            refuse_empty(table, column, self.labels)
+        refuse_outside(table[self.image_column], self.images, str(self.labels))
         refuse_repeats(table, self.image_column, self.labels)
         grades = parse_grades(table, self.grade_column, range(5), self.labels)
-        name = table[self.image_column].str.replace(r"\.[A-Za-z]+$", "", regex=True)
-        side = name.str.extract(r"^(?P<patient>.+)_(?P<eye>left|right)$")
-        patient = side["patient"].fillna(name) if self.patient_column is None else table[self.patient_column]
+        names = [_SUFFIX.sub("", name) for name in table[self.image_column].tolist()]
+        owners, eyes = zip(*map(_side, names), strict=True)
+        patients = list(owners) if self.patient_column is None else table[self.patient_column]
         images = pd.DataFrame(
-            {"image": name, "patient": patient, "eye": side["eye"], "label": grades.map(self.class_of)}
+            {"image": names, "patient": patients, "eye": list(eyes), "label": grades.map(self.class_of)}, table.index
         )
         if self.site_column is not None:
             images["site"] = table[self.site_column]
         files = find_images(self.images)
-        unused = len(set(files) - set(name))
+        unused = len(files.keys() - set(names))
         if unused:
             rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")
-        return self._keep(images.assign(path=name.map(files)))
+        paths = pd.Series([files.get(name) for name in names], table.index, object)
+        return self._keep(images.assign(path=paths))
 
     def _keep(self, images: pd.DataFrame) -> pd.DataFrame:
         if self.eyes != "both":
@@ -132,10 +141,6 @@ class FundusDataModule(CachedDataModule):
             if images.empty:
                 raise InputError(f"{self.labels}: no image is named ..._{self.eyes}; set eyes=both")
         images = self.without_missing(images[images["label"].notna()], self.images)
-        if "site" in images:
-            nameless = images.index[images["site"].str.strip() == ""]
-            if len(nameless):
-                raise InputError(f"{self.labels}, row {row_number(int(nameless[0]))}: {self.site_column} is empty")
         return images.astype({"label": "int64"}).reset_index(drop=True)
 
     @override
@@ -153,6 +158,12 @@ class FundusDataModule(CachedDataModule):
         return graham.graham(decode(content), self.radius, self.size)
 
 
+def _side(name: str) -> tuple[str, str]:
+    """The patient and the eye that a name tells; without an eye, the image is a patient of its own."""
+    patient, _, eye = name.rpartition("_")
+    return (patient, eye) if patient and eye in ("left", "right") else (name, "")
+
+
 def _first(*paths: Path) -> Path:
     """The first path that exists, or the last one."""
-    return next((path for path in paths if path.exists()), paths[-1])
+    return next((path for path in paths if os.path.exists(path)), paths[-1])

@@ -1,105 +1,162 @@
-"""ImageNetDataModule: photographs in one folder a class, as ImageNet and Tiny-ImageNet have them."""
+"""ImageNetDataModule: photographs in one folder a class, as ImageNet and Tiny-ImageNet have them, or with a table."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pandas as pd
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.augmentation import Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
+from lit_dist.datamodules.class_choice import Classes, choose_classes
+from lit_dist.datamodules.image_index import ImageFile, ImageIndex
+from lit_dist.datamodules.photograph_layouts import (
+    class_folders,
+    find_labelled,
+    read_folders,
+    read_labels,
+    read_val,
+    sorted_classes,
+)
 from lit_dist.datamodules.photographs import SUFFIXES, decode
 from lit_dist.errors import InputError
 
-_ANNOTATIONS = "val_annotations.txt"
+_LEAST = 8  # pixels of an image's side
 
 
 class ImageNetDataModule(CachedDataModule):
-    """Photographs of things, sorted by class: ImageNet, Tiny-ImageNet, or any folder of one's own.
+    """Photographs of things, sorted by class: ImageNet, Tiny-ImageNet, any folder or table of one's own.
 
     Expects one folder a class, and a test set if there is one::
 
         root/
           train/<class>/...                 the images, also in folders below, such as images/
-          val/<class>/...                   the test set; or, as Tiny-ImageNet has it,
+          val/<class>/...                   the test set; or, as ImageNet has it,
+          val/ILSVRC2012_val_*.JPEG, ILSVRC2012_devkit_t12/; or, as Tiny-ImageNet has it,
           val/images/..., val/val_annotations.txt
 
-    Where there is no ``train``, the classes' folders are ``root``'s own. Without ``val``, the test is a part of the
-    images. Sites are simulated; each image is a patient of its own. Images are cut to a square around their centre,
-    resized, and kept in a cache.
+    Where there is no ``train``, the classes' folders are ``root``'s own, or ``root/labels.csv`` says the class of each
+    image in ``root/images`` or ``root``. Without ``val``, the test is a part of the images. Sites are simulated; each
+    image is a patient of its own. Images are cut to a square around their centre, resized, and kept in a cache, as is
+    a list of the files: a folder is read again only after files in it came or went.
 
     The data: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, for non-commercial
     research; https://www.image-net.org. Tiny-ImageNet is a part of it at 64 by 64 pixels.
 
     Args:
         root: The folder of the collection.
-        classes: The names of the classes' folders to take; all by default.
+        classes: The classes to take; all by default. A number takes the first ones in the order of their names, which
+            is torchvision's. A list has names of folders, such as ``n01440764``, numbers in that order from 0, and
+            ranges of numbers, such as ``"151-268"``. A mapping joins classes under new names:
+            ``{dog: ["151-268"], cat: ["281-285"]}``. Labels are in the order given.
+        images_per_class: The most images of a class to take, by chance from ``split_seed``; all by default. More
+            images of the same seed contain fewer ones. The test set in ``val`` stays whole.
+        labels: A table of images and classes.
+        images: The folder of the table's images.
+        image_column: The table's column with the files, relative to ``images``, with or without suffix.
+        label_column: The table's column with the classes.
         size: The side of the prepared images, in pixels.
         cache_dir: Where prepared images are kept; the user's cache folder by default.
+        on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
         augmentation: What is done to training images; by default nothing.
         **kwargs: Further arguments of ``InstitutionDataModule``.
 
     Raises:
-        InputError: If a folder or an image is not as it should be.
+        InputError: If a folder, table or image is not as it should be.
     """
-
-    can_skip = False
 
     def __init__(
         self,
         root: str | Path,
-        classes: list[str] | None = None,
+        classes: Classes = None,
+        images_per_class: int | None = None,
+        labels: str | Path | None = None,
+        images: str | Path | None = None,
+        image_column: str = "image",
+        label_column: str = "label",
         size: int = 64,
         cache_dir: str | Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
         augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(augmentation=augmentation, **kwargs)
         if size < 8:
             raise InputError(f"size={size} must be at least 8 pixels")
+        if images_per_class is not None and images_per_class < 1:
+            raise InputError(f"images_per_class={images_per_class} is not a positive number")
+        if on_error not in ("raise", "skip"):
+            raise InputError(f"on_error={on_error!r} is none of raise, skip")
         self.root = Path(root)
-        self.train_folder = self.root / "train" if (self.root / "train").is_dir() else self.root
-        self.class_names = _checked(classes) if classes else _classes(self.train_folder)
+        self.train = "train" if os.path.isdir(self.root / "train") else ""
+        self.images_per_class = images_per_class
         self.size = size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
+        self.on_error = on_error
+        self.labels = _labels(self.root, labels)
+        self.images = self.root
+        if self.labels is not None:
+            own = self.root / "images"
+            self.images = Path(images) if images else own if os.path.isdir(own) else self.root
+            self._labelled = read_labels(self.labels, self.images, (image_column, label_column))
+            known = sorted_classes(self._labelled["class"])
+        else:
+            known = class_folders(self.root / self.train)
+        self.chosen = choose_classes(known, classes, str(self.labels or self.root / self.train))
+        self.class_names = list(self.chosen)
+
+    # -- the table ---------------------------------------------------------------------------------------------------
 
     @override
     def read_images(self) -> pd.DataFrame:
-        rows = [(path, name, False) for name in self.class_names for path in _images(self.train_folder / name)]
-        tests = [(path, name, True) for path, name in self._test_images()]
-        table = pd.DataFrame(rows + tests, columns=["path", "class", "held_out"])
-        table["image"] = [str(path.relative_to(self.root)) for path in table["path"]]
-        table["patient"] = table["image"]
-        labels = {name: label for label, name in enumerate(self.class_names)}
-        table["label"] = table["class"].map(labels).astype("int64")
-        return table if tests else table.drop(columns="held_out")
+        index = ImageIndex(self.images, SUFFIXES, self.cache_dir)
+        if self.labels is not None:
+            table = self._some(find_labelled(self._labelled, self.labels, index, self.chosen))
+        else:
+            table = self._some(read_folders(index, self.train, self.chosen))
+            if self.train and os.path.isdir(self.root / "val"):
+                tests = read_val(index, self.chosen)
+                table = pd.concat([table.assign(held_out=False), tests.assign(held_out=True)], ignore_index=True)
+        index.save()
+        return self._with_files(table)
 
-    def _test_images(self) -> Iterator[tuple[Path, str]]:
-        folder = self.root / "val"
-        if not folder.is_dir() or self.train_folder == self.root:
-            return
-        if not (folder / _ANNOTATIONS).is_file():
-            for name in self.class_names:
-                yield from ((path, name) for path in _images(folder / name))
-            return
-        wanted, seen = set(self.class_names), set()
-        for number, line in enumerate(_lines(folder / _ANNOTATIONS), start=1):
-            image, _, rest = line.partition("\t")
-            name = rest.partition("\t")[0]
-            path = folder / "images" / image
-            if not name or Path(image).name != image or not path.is_file():
-                raise InputError(f"{folder / _ANNOTATIONS}, line {number}: there is no image {image!r} of a class")
-            if image in seen:
-                raise InputError(f"{folder / _ANNOTATIONS}, line {number}: the image {image!r} stands twice")
-            seen.add(image)
-            if name in wanted:
-                yield path, name
+    def _some(self, table: pd.DataFrame) -> pd.DataFrame:
+        """As many images of each class as are asked for; which of a class does not depend on the other classes."""
+        if self.images_per_class is None:
+            return table
+        rows = [
+            of_class[np.random.default_rng([self.split_seed, 2]).permutation(len(of_class))[: self.images_per_class]]
+            for of_class in table.groupby("class", sort=False).indices.values()
+        ]
+        return table.iloc[np.sort(np.concatenate(rows))].reset_index(drop=True)
+
+    def _with_files(self, table: pd.DataFrame) -> pd.DataFrame:
+        folder = f"{self.images}/"
+        named = zip(table["image"].tolist(), table["there"].tolist(), strict=True)
+        files = [ImageFile(folder + image) if there else None for image, there in named]
+        label_of = {name: label for label, name in enumerate(self.class_names)}
+        table = table.assign(
+            path=pd.Series(files, table.index, object),
+            patient=table["image"],
+            label=table["class"].map(label_of).astype("int64"),
+        )
+        return self.without_missing(table, self.images).drop(columns=["origin", "there"]).reset_index(drop=True)
+
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        trained = set(self.table.loc[self.table["split"] == "train", "label"])
+        if stage == "fit" and len(trained) < self.num_classes:
+            rank_zero_warn(
+                f"{self.num_classes - len(trained)} of {self.num_classes} classes have no training image, so that no"
+                " image of them can be recognised; join classes, or take those with more images (--data.classes)"
+            )
 
     # -- the pixels --------------------------------------------------------------------------------------------------
 
@@ -112,47 +169,17 @@ class ImageNetDataModule(CachedDataModule):
         image = decode(content)
         height, width = image.shape[:2]
         side = min(height, width)
+        if side < _LEAST:
+            raise ValueError(f"it has {width} x {height} pixels, too few to show anything")
         top, left = (height - side) // 2, (width - side) // 2
         square = image[top : top + side, left : left + side]
         how = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=how), dtype=np.uint8)
 
 
-def _classes(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    if len(names) < 2:
-        raise InputError(f"{folder} has {len(names)} folders; it needs one a class, and two classes at least")
-    return names
-
-
-def _checked(classes: list[str]) -> list[str]:
-    for name in classes:
-        if Path(name).name != name or name in ("", ".."):
-            raise InputError(f"classes={classes}: {name!r} is not the name of a folder")
-    if len(set(classes)) < len(classes):
-        raise InputError(f"a name stands twice in classes={classes}")
-    return classes
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error})") from None
-
-
-def _images(folder: Path) -> list[Path]:
-    """The image files in a folder and those below, in the order of their names."""
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
-    found = [
-        Path(place) / name
-        for place, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES
-    ]
-    if not found:
-        raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    return sorted(found)
+def _labels(root: Path, labels: str | Path | None) -> Path | None:
+    """The table to read: the one given, or the collection's own if it has no folder for training."""
+    if labels is not None:
+        return Path(labels)
+    own = root / "labels.csv"
+    return own if os.path.isfile(own) and not os.path.isdir(root / "train") else None

@@ -12,26 +12,50 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file as text, keeping all its columns.
 
     Args:
-        path: The file, comma-separated, UTF-8, with a header.
+        path: The file, UTF-8, with a header. Fields are separated by commas, or by semicolons or tabs if the header
+            shows that.
         columns: The columns that must be there.
 
+    Returns:
+        One row a line, without blank ones; the index counts all lines, so that ``row_number`` holds.
+
     Raises:
-        InputError: If the file is missing, empty or not such a table, or lacks a column.
+        InputError: If the file is missing, empty or not such a table, or lacks a column or has it twice.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        separator = _separator(path, columns)
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
+        )
     except FileNotFoundError:
         raise InputError(f"there is no table at {path}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {error}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {_one_line(error)}") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first fields as names of rows
         raise InputError(f"{path} cannot be read as a comma-separated table: row 2 has more fields than the header")
     for column in columns:
         if column not in table.columns:
-            raise InputError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}")
+            raise InputError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}"[:500])
+        if f"{column}.1" in table.columns:  # pandas' name for the second one
+            raise InputError(f"{path} has two columns {column!r}; remove or rename one")
+    table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"{path} has no rows")
     return table
+
+
+def _separator(path: Path, columns: Sequence[str]) -> str:
+    """The one by which the header has all the columns; a comma if it is not that clear."""
+    with path.open(encoding="utf-8-sig", newline=None) as file:
+        header = file.readline(100_000)
+    for separator in ",;\t":
+        if {name.strip('"') for name in header.rstrip("\n").split(separator)} >= set(columns):
+            return separator
+    return ","
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def row_number(index: int) -> int:
@@ -48,12 +72,23 @@ def refuse_repeats(table: pd.DataFrame, column: str, path: Path) -> None:
     repeats = table.index[table[column].duplicated()]
     if len(repeats):
         again = int(repeats[0])
-        name = table[column].iloc[again]
+        name = table.loc[again, column]
         first = int(table.index[table[column] == name][0])
         raise InputError(
             f"{path}, row {row_number(again)} repeats {name!r} of row {row_number(first)}"
             f" ({len(repeats)} repeated rows); keep one row an image"
         )
+
+
+def refuse_empty(table: pd.DataFrame, column: str, path: Path) -> None:
+    """Refuse a table with an empty field.
+
+    Raises:
+        InputError: If a value of the column is empty.
+    """
+    empty = table.index[table[column].str.strip() == ""]
+    if len(empty):
+        raise InputError(f"{path}, row {row_number(int(empty[0]))}: {column} is empty ({len(empty)} such rows)")
 
 
 def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: Path) -> "pd.Series[int]":
@@ -68,7 +103,7 @@ def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: 
     if len(wrong):
         row = int(wrong[0])
         raise InputError(
-            f"{path}, row {row_number(row)}: {column} is {table[column].iloc[row]!r}, not one of"
+            f"{path}, row {row_number(row)}: {column} is {table.loc[row, column]!r}, not one of"
             f" {', '.join(known)} ({len(wrong)} such rows)"
         )
     return values.map(known).astype("int64")

@@ -1,5 +1,6 @@
 """MammographyDataModule: mammograms with diagnoses or breast densities."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -205,19 +206,28 @@ def default_augmentation() -> Augmentation:
 def _told(root: Path, labels: Path | None) -> Format:
     """The format that a folder's files show."""
     folder = labels or root
-    if any((folder / name).is_file() for name in FILES):
+    if any(os.path.isfile(folder / name) for name in FILES):
         return "cbis_ddsm"
     if labels is not None:
         return "table" if labels.suffix.lower() == ".csv" else "mini_mias"
-    if _list(root).is_file():
+    if os.path.isfile(_list(root)):
         return "mini_mias"
-    return "table" if (root / "labels.csv").is_file() else "ddsm"
+    return "table" if os.path.isfile(root / "labels.csv") else "ddsm"
 
 
 def _list(root: Path) -> Path:
     """The first of mini-MIAS' lists that is there and lists films."""
     for name in LISTS:
         path = root / name
-        if path.is_file() and b"mdb001 " in path.read_bytes():
+        if os.path.isfile(path) and b"mdb001 " in _start(path):
             return path
     return root / LISTS[0]
+
+
+def _start(path: Path) -> bytes:
+    """The first part of a file; nothing if it may not be read, which is said when it is needed."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1_000_000)
+    except OSError:
+        return b""

@@ -1,35 +1,35 @@
 """Finding and decoding image files."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from lit_dist.datamodules.data_root import image_entries
+from lit_dist.datamodules.image_index import ImageFile
 from lit_dist.errors import InputError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".ppm")
+MOST_PIXELS = 80_000_000
+"""Of a photograph; cameras of the retina have up to about 20 million. A file that says it has more may be meant to
+exhaust the memory."""
 
 
-def find_images(folder: Path) -> dict[str, Path]:
+def find_images(folder: Path) -> dict[str, ImageFile]:
     """List a folder's image files by name without suffix.
 
     Raises:
-        InputError: If the folder is missing or holds no images, or two files differ by their suffix alone.
+        InputError: If the folder is missing or holds no images, two files differ by their suffix alone, or a link leads
+            out of it.
     """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder of images at {folder}")
-    found: dict[str, Path] = {}
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            name, suffix = os.path.splitext(entry.name)
-            if suffix.lower() not in SUFFIXES:
-                continue
-            if name in found:
-                raise InputError(f"{folder} holds both {found[name].name} and {entry.name}; keep one of them")
-            found[name] = Path(entry.path)
+    found: dict[str, ImageFile] = {}
+    for file in image_entries(str(folder), folder, SUFFIXES)[0]:
+        name = file.rpartition(".")[0]
+        if name in found:
+            raise InputError(f"{folder} holds both {found[name].name} and {file}; keep one of them")
+        found[name] = ImageFile(f"{folder}/{file}")
     if not found:
         raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     return found
@@ -45,16 +45,30 @@ def decode(content: bytes) -> NDArray[np.uint8]:
         RGB, uint8, (height, width, 3).
 
     Raises:
-        ValueError: If the file is empty, is no image, ends too early, or is so large that it may be meant to exhaust
-            the memory.
+        ValueError: If the file is empty, is no image, ends too early, says that it has more than ``MOST_PIXELS``, or
+            has numbers that are no colours.
     """
     if not content:
         raise ValueError("the file is empty")
     try:
         with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it is said to have {image.width} x {image.height} pixels, which is no photograph")
             image.load()
-            return np.asarray(image.convert("RGB"))
+            return _rgb(image)
     except UnidentifiedImageError:
         raise ValueError("it is not an image") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error)) from None
+    except Exception as error:  # Pillow raises whatever damaged bytes lead it to
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Eight bits a colour; Pillow itself would cut what is above 255 off."""
+    if image.mode == "F":
+        raise ValueError("its colours are fractions; save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGB"))
+    wide = np.asarray(image).astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ValueError("its greys do not lie between 0 and 65535")
+    return np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, axis=-1)

@@ -123,10 +123,6 @@ BAD = {
     "absolute": (lambda root: edit(root, "Mass-Training_P_00002_LEFT_CC/", "/etc/"), "row 2: film is '/etc/"),
     "column": (lambda root: edit(root, "pathology", "verdict"), "no column 'pathology'; it has patient_id"),
     "density": (lambda root: edit(root, "breast_density", "density"), "no column 'breast_density'"),
-    "semicolons": (
-        lambda root: (root / MASS_TRAIN).write_text((root / MASS_TRAIN).read_text().replace(",", ";")),
-        "no column 'patient_id'|cannot be read",
-    ),
     "latin-1": (lambda root: (root / MASS_TRAIN).write_bytes(b"patient_id,\xe9\n1,2\n"), "UTF-8"),
     "empty": (lambda root: (root / MASS_TRAIN).write_bytes(b""), "cannot be read as a comma-separated"),
     "repeat": (

@@ -121,7 +121,7 @@ class DataModuleContract:
         passes = []
         for seed in (1, 1, 2):
             loader.sampler.seed_pass(seed)
-            order = [draw.index for draw in loader.sampler]
+            order = [draw.row for draw in loader.sampler]
             images = torch.cat([batch[0] for batch in loader])
             passes.append(images[torch.tensor(order[: len(images)]).argsort()])
         assert torch.equal(passes[0], passes[1])

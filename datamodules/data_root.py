@@ -1,0 +1,96 @@
+"""The limits of a data root: what a name in a table, or a link, may lead to."""
+
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from lit_dist.errors import InputError
+
+_OUTSIDE = re.compile(r"(?:^|[/\\])\.\.(?:[/\\]|$)|^[/\\]|^[A-Za-z]:[/\\]")
+
+
+def check_inside(path: Path, folder: Path, origin: str) -> None:
+    """Refuse a path that leads out of a folder, by ``..``, from the root, or through a link.
+
+    Args:
+        path: The path.
+        folder: The folder.
+        origin: What to begin the message with: the file and row that gave the path.
+
+    Raises:
+        InputError: If it does.
+    """
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (ValueError, OSError, RuntimeError) as error:  # a zero byte, or links that go round in a circle
+        raise InputError(f"{origin} is no path of a file: {error}") from None
+    if not inside:
+        raise InputError(f"{origin} leads out of {folder}; images are read from there alone")
+
+
+def refuse_outside(names: "pd.Series[str]", folder: Path, origin: str) -> None:
+    """Refuse names of files that are absolute, or have ``..`` in them.
+
+    Args:
+        names: The names; the series' index counts the rows of a table from 0.
+        folder: The folder that they are meant to be in.
+        origin: The table.
+
+    Raises:
+        InputError: If there is one; the message names its row.
+    """
+    wrong = names.index[names.str.contains(_OUTSIDE)]
+    if len(wrong):
+        raise InputError(
+            f"{origin}, row {int(wrong[0]) + 2}: {names[wrong[0]]!r} leads out of {folder}; images are read from there"
+            " alone"
+        )
+
+
+def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The names of the image files in a folder, and of the folders in it, both sorted.
+
+    Links to folders are not followed, so that a circle of them is no trap. A link that leads nowhere counts as a file.
+
+    Args:
+        folder: The folder.
+        root: What links must not lead out of.
+        suffixes: The suffixes of images, in small letters.
+
+    Raises:
+        InputError: If the folder cannot be read, a link leads out of ``root``, or something that is neither a file nor
+            a folder has an image's name: a pipe would be waited for without end.
+    """
+    files, folders = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif is_image(entry.name, suffixes) and not entry.is_dir():
+                    files.append(entry.name)
+                    _check(entry, root)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    return sorted(files), sorted(folders)
+
+
+def unreadable(folder: Path | str, error: OSError) -> InputError:
+    """What to say of a folder that is not there, or may not be read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return InputError(f"there is no folder {folder}")
+    return InputError(f"the folder {folder} cannot be read: {error.strerror or error}")
+
+
+def is_image(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file's name is an image's; hidden files, as other systems leave beside images, are none."""
+    return name.lower().endswith(suffixes) and not name.startswith(".")
+
+
+def _check(entry: "os.DirEntry[str]", root: Path) -> None:
+    if entry.is_symlink():
+        check_inside(Path(entry.path), root, f"the link {entry.path}")
+    elif not entry.is_file():
+        raise InputError(f"{entry.path} is neither a file nor a folder; remove it")

@@ -1,0 +1,147 @@
+"""ImageIndex: which image files a folder has, kept in a file so that millions of them are listed once."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from lit_dist.datamodules.data_root import image_entries, unreadable
+from lit_dist.errors import InputError
+
+_TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file as the cache reads it; it is made much faster than a ``Path``.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return os.path.basename(self.path)
+
+    def stat(self) -> os.stat_result:
+        """The file's status."""
+        return os.stat(self.path)
+
+    def read_bytes(self) -> bytes:
+        """The file's content."""
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
+@dataclass
+class _Folder:
+    """What a folder held when it was last read.
+
+    Attributes:
+        stamp: The times of its last change, or 0 where it may have changed again without these telling.
+        files: The names of the image files.
+        folders: The names of the folders in it.
+    """
+
+    stamp: list[int]
+    files: list[str]
+    folders: list[str]
+
+
+class ImageIndex:
+    """The image files below a folder.
+
+    A folder is read again only if its time of change says that a file came, went or was renamed since, so that the
+    next start asks once a folder and not once a file. Whether a file's content has changed is not asked here.
+
+    Args:
+        root: The folder. Links must not lead out of it.
+        suffixes: The suffixes of images, in small letters.
+        cache_dir: The folder in which the index is kept; None keeps none.
+    """
+
+    def __init__(self, root: Path, suffixes: tuple[str, ...], cache_dir: Path | None = None) -> None:
+        self.root = root
+        self.suffixes = suffixes
+        key = json.dumps([str(root.resolve()), suffixes])
+        self._file = (
+            cache_dir / "listings" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json" if cache_dir else None
+        )
+        self._folders = self._read()
+        self._changed = False
+
+    def files(self, folder: str = "") -> list[str]:
+        """The image files in a folder and those below, relative to the root; each folder's in the order of their names.
+
+        Raises:
+            InputError: If a folder is missing or cannot be read, a link leads out of the root, or there are no images.
+        """
+        found: list[str] = []
+        self._collect(folder, found)
+        if not found:
+            raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)})")
+        return found
+
+    def has_files(self, folder: str) -> bool:
+        """Whether a folder has image files itself, not only in folders below."""
+        return bool(self._entry(folder).files)
+
+    def save(self) -> None:
+        """Keep the index, if there is something new in it.
+
+        Raises:
+            InputError: If it cannot be written.
+        """
+        if self._file is None or not self._changed:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.NamedTemporaryFile("w", dir=self._file.parent, suffix=".part", delete=False) as part:
+                part.write(json.dumps({name: astuple(folder) for name, folder in self._folders.items()}))
+            os.replace(part.name, self._file)
+        except OSError as error:
+            raise InputError(
+                f"the list of images {self._file} cannot be written ({error.strerror or error}); make room or choose"
+                " another folder with cache_dir"
+            ) from error
+        self._changed = False
+
+    def _collect(self, folder: str, found: list[str]) -> None:
+        entry = self._entry(folder)
+        prefix = f"{folder}/" if folder else ""
+        found += [prefix + name for name in entry.files]
+        for name in entry.folders:
+            self._collect(prefix + name, found)
+
+    def _entry(self, folder: str) -> _Folder:
+        path = os.path.join(self.root, folder)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise unreadable(path, error) from None
+        stamp = [status.st_mtime_ns, status.st_ctime_ns]  # the second cannot be set back
+        known = self._folders.get(folder)
+        if known is not None and known.stamp == stamp:
+            return known
+        now = time.time_ns()
+        files, folders = image_entries(path, self.root, self.suffixes)
+        settled = max(stamp) < now - _TICK
+        self._folders[folder] = _Folder(stamp if settled else [], files, folders)
+        self._changed = True
+        return self._folders[folder]
+
+    def _read(self) -> dict[str, _Folder]:
+        try:
+            content = json.loads(self._file.read_bytes()) if self._file else {}
+            return {name: _Folder(*entry) for name, entry in content.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}

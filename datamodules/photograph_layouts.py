@@ -1,0 +1,178 @@
+"""Which photographs a collection has, and of which classes, in each of the layouts that ImageNetDataModule reads.
+
+Each function gives a table with one row an image: ``image`` (the file, relative to the index's root), ``class``,
+``origin`` (what to begin a message about it with) and ``there`` (whether the file is).
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lit_dist.datamodules.data_root import check_inside, refuse_outside, unreadable
+from lit_dist.datamodules.image_index import ImageIndex
+from lit_dist.datamodules.imagenet_devkit import TRUTH, find_devkit, image_name, image_number, read_devkit
+from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
+from lit_dist.errors import InputError
+
+ANNOTATIONS = "val_annotations.txt"
+Chosen = Mapping[str, Sequence[str]]
+Row = tuple[str, str, str, bool]
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of a folder's folders, sorted.
+
+    Raises:
+        InputError: If the folder is missing, has fewer than two, or one is a link that leads out of it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    for entry in found:
+        if entry.is_symlink():
+            check_inside(Path(entry.path), folder, f"the link {entry.path}")
+    if len(found) < 2:
+        raise InputError(f"{folder} has {len(found)} folders; it needs one a class, and two classes at least")
+    return sorted(entry.name for entry in found)
+
+
+def read_folders(index: ImageIndex, folder: str, chosen: Chosen) -> pd.DataFrame:
+    """Images in one folder a class.
+
+    Args:
+        index: Of the collection's root.
+        folder: Where the classes' folders are, relative to the root.
+        chosen: The folders that each class is made of.
+
+    Raises:
+        InputError: If a folder is missing or has no images.
+    """
+    images: list[str] = []
+    classes: list[str] = []
+    for name, parts in chosen.items():
+        for part in parts:
+            images += index.files(f"{folder}/{part}" if folder else part)
+            classes += [name] * (len(images) - len(classes))
+    return pd.DataFrame({"image": images, "class": classes, "origin": "", "there": True})
+
+
+def read_val(index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
+    """The published test set in ``val``: in one folder a class, or as Tiny-ImageNet or ImageNet has it.
+
+    Raises:
+        InputError: If it is none of these, or its list of classes is not as it should be; the message names the line.
+    """
+    folder = index.root / "val"
+    class_of = {part: name for name, parts in chosen.items() for part in parts}
+    if os.path.isfile(folder / ANNOTATIONS):
+        rows = list(_annotated(index, folder / ANNOTATIONS, class_of))
+    elif index.has_files("val"):
+        rows = list(_numbered(index, class_of))
+    else:
+        return read_folders(index, "val", chosen)
+    return pd.DataFrame(rows, columns=["image", "class", "origin", "there"])
+
+
+def read_labels(path: Path, images: Path, columns: tuple[str, str]) -> pd.DataFrame:
+    """Read a table of images and classes.
+
+    Args:
+        path: The table, comma-separated.
+        images: The folder that its files are in, or in folders below.
+        columns: The table's column with the files, with or without suffix, and the one with the classes.
+
+    Raises:
+        InputError: If the table is not such a one; the message names the row.
+    """
+    table = read_table(path, columns)[list(columns)].apply(lambda column: column.str.strip())
+    refuse_repeats(table, columns[0], path)
+    for column in columns:
+        refuse_empty(table, column, path)
+    refuse_outside(table[columns[0]], images, str(path))
+    return pd.DataFrame({"image": table[columns[0]], "class": table[columns[1]]})
+
+
+def find_labelled(table: pd.DataFrame, path: Path, index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
+    """The rows of the chosen classes, with the files.
+
+    Args:
+        table: What ``read_labels`` gave.
+        path: Where that was read.
+        index: Of the folder with the images.
+        chosen: The values in the table that each class is made of.
+    """
+    class_of = {part: name for name, parts in chosen.items() for part in parts}
+    table = table[table["class"].isin(list(class_of))]
+    origin = [f"{path}, row {row_number(row)}" for row in table.index.tolist()]
+    file_of = _by_name(index.files())
+    names = table["image"].tolist()  # pandas' own iteration takes ten times as long
+    files = [file_of.get(name) for name in names]
+    for name, file, row in zip(names, files, origin, strict=True):
+        if file == "":
+            raise InputError(f"{row}: several files in {index.root} are called {name!r}; write the suffix")
+    return pd.DataFrame(
+        {
+            "image": [file or name for file, name in zip(files, names, strict=True)],
+            "class": table["class"].map(class_of).to_numpy(),
+            "origin": origin,
+            "there": [file is not None for file in files],
+        }
+    )
+
+
+def _by_name(files: Sequence[str]) -> dict[str, str]:
+    """Files by their names with and without suffix; empty where a name may mean several."""
+    found: dict[str, str] = {}
+    for file in files:
+        stem = os.path.splitext(file)[0]
+        found[stem] = "" if stem in found else file
+    return {**found, **{file: file for file in files}}
+
+
+def sorted_classes(values: "pd.Series[str]") -> list[str]:
+    """The different values, in the order of their numbers if all are numbers."""
+    found = sorted(values.unique())
+    return sorted(found, key=int) if all(name.isascii() and name.isdecimal() for name in found) else found
+
+
+def _annotated(index: ImageIndex, path: Path, class_of: Mapping[str, str]) -> Iterator[Row]:
+    files, seen = set(index.files("val")), set()
+    for number, line in enumerate(_lines(path), start=1):
+        image, name, *_ = [*line.split("\t"), ""]
+        origin = f"{path}, line {number}"
+        if not name or os.path.basename(image) != image or not image.lower().endswith(index.suffixes) or "\0" in image:
+            raise InputError(f"{origin}: {line[:60]!r} is not the name of an image in val/images, a tab and its class")
+        if image in seen:
+            raise InputError(f"{origin}: the image {image!r} stands twice")
+        seen.add(image)
+        if name in class_of:
+            file = f"val/images/{image}"
+            yield file, class_of[name], origin, file in files
+
+
+def _numbered(index: ImageIndex, class_of: Mapping[str, str]) -> Iterator[Row]:
+    devkit = find_devkit(index.root)
+    if devkit is None:
+        raise InputError(
+            f"{index.root / 'val'} holds images that are not in folders of classes, and {index.root} has no {TRUTH} to"
+            " say which they are of; unpack ILSVRC2012_devkit_t12.tar.gz there"
+        )
+    classes, files = read_devkit(devkit), set(index.files("val"))
+    for file in sorted(files):
+        if not 1 <= (image_number(os.path.basename(file)) or 0) <= len(classes):
+            raise InputError(f"{index.root / file} is none of the {len(classes)} images in {devkit / TRUTH}")
+    for number, wnid in enumerate(classes, start=1):
+        if wnid in class_of:
+            file = f"val/{image_name(number)}"
+            yield file, class_of[wnid], f"{devkit / TRUTH}, line {number}", file in files
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from None

@@ -1,0 +1,225 @@
+"""Damaged tables and lists of all collections: each is refused once, naming the file and the row, or read rightly."""
+
+from pathlib import Path
+
+import pytest
+
+from damaged import COLLECTIONS, Damage, append, cut, edit, folder, link, put, zeros
+from lit_dist.errors import InputError
+
+pytestmark = pytest.mark.timeout(30)
+
+LISTS = {
+    "fundus": "trainLabels.csv",
+    "mini-MIAS": "Info.txt",
+    "CBIS-DDSM": "mass_case_description_train_set.csv",
+    "table": "labels.csv",
+    "Tiny-ImageNet": "val/val_annotations.txt",
+    "ImageNet": "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt",
+}
+META = "ILSVRC2012_devkit_t12/data/meta.mat"
+DOTS = "../../etc/passwd"
+
+# the collection, what is done to its list, and what the message says after the list's name
+DAMAGED: dict[str, tuple[str, Damage, str]] = {
+    # all rows
+    "fundus: Latin-1": ("fundus", edit("4_left", b"4_l\xe9ft"), "UTF-8"),
+    "fundus: UTF-16": ("fundus", lambda path: path.write_bytes(path.read_text().encode("utf-16")), "UTF-8"),
+    "fundus: zeros": ("fundus", zeros, r"\w"),
+    "fundus: a photograph": ("fundus", lambda path: path.write_bytes(image("fundus", path)), "UTF-8|read"),
+    "fundus: empty": ("fundus", put(b""), "cannot be read as a comma-separated"),
+    "fundus: no rows": ("fundus", put(b"image,level\n"), "has no rows"),
+    "fundus: only blank rows": ("fundus", put(b"image,level\n\n,\n\n"), "has no rows"),
+    "fundus: no header": ("fundus", edit("image,level\n", ""), "has no column 'image'"),
+    "fundus: a column missing": ("fundus", edit("level", "grade"), "has no column 'level'; it has image, grade"),
+    "fundus: a column twice": ("fundus", edit("image,level", "image,level,level"), r"two columns 'level'"),
+    "fundus: spaces between": ("fundus", lambda path: edit(",", " ", 99)(path), "has no column 'image'"),
+    "fundus: a folder": ("fundus", folder, "cannot be read as a comma-separated"),
+    "fundus: an open quote": ("fundus", edit("4_left", '"4_left'), "cannot be read as a comma-separated|row 10"),
+    # one row
+    "fundus: a row twice": ("fundus", append("0_left,0\n"), "row 34 repeats '0_left' of row 2"),
+    "fundus: two grades": ("fundus", append("0_left,4\n"), "row 34 repeats '0_left' of row 2"),
+    "fundus: a row too short": ("fundus", edit("4_left,0", "4_left"), "row 10: level is ''"),
+    "fundus: a row too long": ("fundus", edit("4_left,0", "4_left,0,1,2"), "cannot be read|row"),
+    "fundus: a grade of no number": ("fundus", edit("4_left,0", "4_left,nan"), "row 10: level is 'nan'"),
+    "fundus: after blank rows": ("fundus", edit("4_left,0", "\n\n4_left,6"), "row 12: level is '6'"),
+    "fundus: a name with a zero byte": ("fundus", edit("4_left", b"4_l\0eft"), "row 10"),
+    "fundus: an absolute path": ("fundus", edit("4_left", "/etc/passwd"), "row 10: '/etc/passwd' leads out of"),
+    "fundus: dots": ("fundus", edit("4_left", DOTS), rf"row 10: '{DOTS}' leads out of"),
+    "fundus: a drive": ("fundus", edit("4_left", r"C:\windows\x"), r"row 10: 'C:.* leads out of"),
+    "fundus: dots of another system": ("fundus", edit("4_left", r"..\x"), r"row 10: '\.\..* leads out of"),
+    "table: Latin-1": ("table", edit("films/4", b"films/\xe9"), "UTF-8"),
+    "table: dots": ("table", edit("films/4.png", DOTS), rf"row 6: '{DOTS}' leads out of"),
+    "table: dots within": (
+        "table",
+        edit("films/4.png", "films/../../x.png"),
+        "row 6: 'films/../../x.png' leads out of",
+    ),
+    "table: an absolute path": ("table", edit("films/4.png", "/etc/passwd"), "row 6: '/etc/passwd' leads out of"),
+    "table: a row twice": ("table", append("films/4.png,M,p2,Bern,CC\n"), "row 26 repeats 'films/4.png' of row 6"),
+    "table: no hospital": ("table", edit("p2,Lund", "p2,"), "row 6: hospital is empty"),
+    "table: a patient of two hospitals": (
+        "table",
+        edit("Benign,p2,Lund", "Benign,p2,Bern"),
+        "'p2' is in more than one",
+    ),
+    "table: one name, two files": ("table", edit("films/4.png", "films/4"), "row 6: both 4.png and 4.jpg are there"),
+    "table: a zero byte": ("table", edit("films/4.png", b"films/4\0.png"), "row 6"),
+    "table: a folder's name": ("table", edit("films/4.png", "films"), "row 6: there is no image 'films'"),
+    "CBIS-DDSM: Latin-1": ("CBIS-DDSM", edit("OVAL", b"OV\xc4L"), "UTF-8"),
+    "CBIS-DDSM: half": ("CBIS-DDSM", cut(0.5), "cannot be read|row"),
+    "CBIS-DDSM: a bad UID": ("CBIS-DDSM", edit("1.3.6.1.4.2.4.1", "1.3.6.x"), "row 2: film is 'Mass-Training_P_00002"),
+    "CBIS-DDSM: dots for a UID": ("CBIS-DDSM", edit("1.3.6.1.4.2.4.1", ".."), "row 2: film is 'Mass-Training_P_00002"),
+    "CBIS-DDSM: a patient of no number": ("CBIS-DDSM", edit("P_00002,", "P_2,"), "row 2: patient is 'P_2'"),
+    "CBIS-DDSM: an unknown side": ("CBIS-DDSM", edit("LEFT,CC", "BOTH,CC"), "row 2: side is 'BOTH'"),
+    "CBIS-DDSM: an unknown pathology": ("CBIS-DDSM", edit("BENIGN", "UNPROVEN"), "row 2: pathology is 'UNPROVEN"),
+    "CBIS-DDSM: a column missing": ("CBIS-DDSM", edit("pathology", "verdict"), "no column 'pathology'; it has patient"),
+    "CBIS-DDSM: a row twice": (
+        "CBIS-DDSM",
+        lambda path: append(path.read_bytes().partition(b"\n")[2])(path),
+        "repeats 'P_00002 LEFT CC 1' of row 2",
+    ),
+    "mini-MIAS: Latin-1": ("mini-MIAS", edit("CIRC", b"C\xcdRC"), "cannot be read as text"),
+    "mini-MIAS: zeros": ("mini-MIAS", zeros, "has no|holds no film|lists no films"),
+    "mini-MIAS: no films": ("mini-MIAS", lambda path: edit("mdb", "film ", 99)(path), "holds no film|lists no films"),
+    "mini-MIAS: an unknown tissue": ("mini-MIAS", edit("mdb005 D", "mdb005 Q"), "line 7: 'mdb005 Q"),
+    "mini-MIAS: no radius": ("mini-MIAS", edit("705 512 60", "705 512"), "line 7: 'mdb005 D CIRC"),
+    "mini-MIAS: words for places": ("mini-MIAS", edit("705 512 60", "left top 60"), "line 7: 'mdb005 D CIRC"),
+    "mini-MIAS: a line twice": ("mini-MIAS", append("mdb002 D NORM\n"), "line 4 repeats 'mdb002'|line 19 repeats"),
+    "Tiny-ImageNet: Latin-1": ("Tiny-ImageNet", edit("val_0", b"val_\xe9"), "cannot be read as UTF-8 text"),
+    "Tiny-ImageNet: no tabs": ("Tiny-ImageNet", edit("val_0.JPEG\t", "val_0.JPEG "), "line 1: 'val_0.JPEG cat"),
+    "Tiny-ImageNet: a line twice": (
+        "Tiny-ImageNet",
+        append("val_0.JPEG\tcat\n"),
+        "line 7: the image 'val_0.JPEG'",
+    ),
+    "Tiny-ImageNet: dots": ("Tiny-ImageNet", edit("val_0.JPEG", DOTS), f"line 1: '{DOTS}"),
+    "Tiny-ImageNet: an absolute path": ("Tiny-ImageNet", edit("val_0.JPEG", "/etc/passwd"), "line 1: '/etc/passwd"),
+    "Tiny-ImageNet: a blank line": ("Tiny-ImageNet", append("\n"), "line 7: ''"),
+    "ImageNet: words": ("ImageNet", edit("3\n", "cat\n"), "line 1: 'cat' is not the number of a class"),
+    "ImageNet: a number of no class": ("ImageNet", edit("3\n", "4\n"), "line 1: '4' is not the number of a class"),
+    "ImageNet: too short": ("ImageNet", cut(0.6), "00000004.JPEG is none of the 3 images|is none of the"),
+    "ImageNet: empty": ("ImageNet", put(b""), "is empty"),
+    "ImageNet: UTF-16": ("ImageNet", put("3\n2\n".encode("utf-16")), "cannot be read as text"),
+    "ImageNet: a number without end": ("ImageNet", edit("3\n", "9" * 5000 + "\n"), "line 1: '9999"),
+}
+
+
+def image(collection: str, path: Path) -> bytes:
+    return (path.parent / COLLECTIONS[collection].image).read_bytes()
+
+
+def damaged(name: str, root: Path, damage: Damage, file: str = "") -> Path:
+    path = COLLECTIONS[name].write(root) / (file or LISTS[name])
+    damage(path)
+    return path
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.filterwarnings("ignore:1 images in .* have no row")
+def test_a_damaged_list_is_refused_with_its_row(name: str, tmp_path: Path) -> None:
+    collection, damage, message = DAMAGED[name]
+    path = damaged(collection, tmp_path / "root", damage)
+    if name == "table: one name, two files":
+        (tmp_path / "root/films/4.jpg").write_bytes(b"another")
+    with pytest.raises(InputError, match=message) as refusal:
+        COLLECTIONS[collection].make(tmp_path / "root").prepare_data()
+    text = str(refusal.value)
+    assert path.name in text or "in more than" in text or "mini-MIAS" in name
+    assert len(text) < 700
+    assert "\n" not in text
+
+
+META_DAMAGES: dict[str, Damage] = {
+    "empty": put(b""),
+    "half": cut(0.5),
+    "zeros": zeros,
+    "text": put(b"synsets = 1000"),
+    "a pickle": put(b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94."),
+    "a folder": folder,
+    "a link to nowhere": link("nowhere"),
+}
+
+
+@pytest.mark.parametrize("name", META_DAMAGES)
+def test_a_damaged_table_of_imagenets_classes_is_refused(name: str, tmp_path: Path) -> None:
+    damaged("ImageNet", tmp_path / "root", META_DAMAGES[name], META)
+    with pytest.raises(InputError, match=r"meta\.mat.*(cannot be read|says what)"):
+        COLLECTIONS["ImageNet"].make(tmp_path / "root").prepare_data()
+
+
+@pytest.mark.parametrize("name", ["mini-MIAS", "CBIS-DDSM", "table", "fundus", "ImageNet", "Tiny-ImageNet"])
+def test_a_list_that_is_missing_is_said(name: str, tmp_path: Path) -> None:
+    root = COLLECTIONS[name].write(tmp_path / "root")
+    for path in [root / LISTS[name], *root.glob("*.csv")]:
+        path.unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"there is no|holds no film|has none of CBIS|no diagnosis|no .*truth"):
+        COLLECTIONS[name].make(root).prepare_data()
+
+
+# -- DDSM has no list, but names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("normal_02", "unsorted", "it has no diagnosis"),
+        ("normal_02", "cancer_1", "it has no diagnosis"),
+        ("normal_02", "NORMAL_02", "it has no diagnosis"),
+    ],
+)
+def test_films_of_ddsm_in_no_volume_are_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
+    root = COLLECTIONS["DDSM"].write(tmp_path / "root")
+    (root / old).rename(root / new)
+    with pytest.raises(InputError, match=rf"{new}/.*{message}"):
+        COLLECTIONS["DDSM"].make(root).prepare_data()
+
+
+@pytest.mark.parametrize(
+    "name", ["E_0004_1.LEFT_CC.png", "B_4_1.LEFT_CC.png", "B_0004_1.UP_CC.png", "B_0004_1.LEFT_AP.png", "x.png"]
+)
+def test_a_folder_of_names_that_ddsm_has_not_is_refused(name: str, tmp_path: Path) -> None:
+    root = COLLECTIONS["DDSM"].write(tmp_path / "root")
+    for path in sorted(root.rglob("*.png"))[1:]:
+        path.unlink()
+    next(root.rglob("*.png")).rename(root / name)
+    with pytest.raises(InputError, match="holds no film named as DDSM's are"):
+        COLLECTIONS["DDSM"].make(root).prepare_data()
+
+
+# -- what is read all the same -----------------------------------------------------------------------------------------
+
+HARMLESS: dict[str, Damage] = {
+    "a mark at the beginning": lambda path: path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes()),
+    "two characters an end of line": lambda path: edit(b"\n", b"\r\n", 10**6)(path),
+    "both": lambda path: path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n")),
+}
+TABLES_ALONE: dict[str, Damage] = {
+    "semicolons": lambda path: edit(",", ";", 10**6)(path),
+    "semicolons, a mark and ends of line": lambda path: path.write_bytes(
+        b"\xef\xbb\xbf" + path.read_bytes().replace(b",", b";").replace(b"\n", b"\r\n")
+    ),
+    "tabs": lambda path: edit(",", "\t", 10**6)(path),
+    "blank rows at the end": append("\n\n\r\n"),
+    "blank rows at the beginning": lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\n\n,\n", 1)),
+    "a quoted header": lambda path: path.write_text(
+        ",".join(f'"{name}"' for name in path.read_text().partition("\n")[0].split(","))
+        + "\n"
+        + path.read_text().partition("\n")[2]
+    ),
+}
+CASES = [
+    *((collection, name, how) for collection in LISTS for name, how in HARMLESS.items()),
+    *((collection, name, how) for collection in ("fundus", "CBIS-DDSM", "table") for name, how in TABLES_ALONE.items()),
+]
+
+
+@pytest.mark.parametrize(("collection", "name", "how"), CASES, ids=[f"{where}: {name}" for where, name, _ in CASES])
+def test_marks_ends_of_line_and_other_separators_change_nothing(
+    collection: str, name: str, how: Damage, tmp_path: Path
+) -> None:
+    root = COLLECTIONS[collection].write(tmp_path / "root")
+    columns = ["image", "patient", "label", "site", "split"]
+    expected = COLLECTIONS[collection].make(root).table[columns]
+    how(root / LISTS[collection])
+    assert COLLECTIONS[collection].make(root).table[columns].equals(expected)
