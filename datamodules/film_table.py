@@ -30,6 +30,7 @@ def read_film_table(
     site_column: str | None = None,
     view_column: str | None = None,
     density: bool = False,
+    crops: bool = False,
 ) -> pd.DataFrame:
     """Read a table with one row a film.
 
@@ -43,6 +44,7 @@ def read_film_table(
         view_column: Has the views, ``CC`` or ``MLO``.
         density: Whether labels are densities, 1 to 4 or A to D by BI-RADS, or F, G and D as in mini-MIAS. Otherwise
             they are normal, benign and malignant, or 0 and 1.
+        crops: Whether the files are parts of films, cut out already.
 
     Returns:
         One row a film: ``image, patient, side, view, diagnosis, density, film, origin``, and ``site`` if asked for. A
@@ -59,7 +61,7 @@ def read_film_table(
         refuse_empty(table, column, path)
     refuse_outside(table[image_column], images, str(path))
     table["origin"] = [f"{path}, row {row_number(index)}" for index in table.index.tolist()]
-    origin, find = table["origin"], _Finder(images)
+    origin, find = table["origin"], _Finder(images, crops)
     labels = _labels(table[label_column], origin, density)
     films = {
         "image": table[image_column],
@@ -92,8 +94,9 @@ def _labels(column: "pd.Series[str]", origin: "pd.Series[str]", density: bool) -
 class _Finder:
     """Finds films by the names in a table, without leaving their folder."""
 
-    def __init__(self, images: Path) -> None:
+    def __init__(self, images: Path, crops: bool) -> None:
         self.images = images
+        self.crops = crops
         self._checked: set[str] = set()
 
     def film(self, name: str, origin: str) -> Film | None:
@@ -105,7 +108,7 @@ class _Finder:
             raise InputError(f"{origin}: both {both} are there; write the suffix")
         for file in found:
             self._check(file, name, origin)
-        return Film(Path(found[0])) if found else None
+        return Film(Path(found[0]), is_crop=self.crops) if found else None
 
     def _check(self, file: str, name: str, origin: str) -> None:
         """A folder is checked once, and a file only if it is a link itself; that is a hundred times faster."""

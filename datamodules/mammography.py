@@ -71,7 +71,8 @@ class MammographyDataModule(CachedDataModule):
             (against normal) or ``"density"`` (four classes of BI-RADS, three of mini-MIAS).
         views: Which films of a patient to keep: ``"CC"``, ``"MLO"`` or ``"all"``.
         crop: Whether to show findings alone, one an image: the published crops of CBIS-DDSM, or the surroundings of
-            what mini-MIAS gives a place for. Films without a finding are left out.
+            what mini-MIAS gives a place for. Films without a finding are left out. Of a table: its files are parts of
+            films, cut out already, which are shown whole and as they lie.
         labels: The folder of CBIS-DDSM's tables, mini-MIAS' list, or the table.
         images: The folder of the images; ``root`` by default.
         published_test: Whether to test on the patients that CBIS-DDSM has in its test sets. (31 of them are in the
@@ -136,9 +137,9 @@ class MammographyDataModule(CachedDataModule):
                 raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(get_args(kind))}")
         if self.size < 8:
             raise InputError(f"size={self.size} must be at least 8 pixels")
-        if self.crop and self.format in ("ddsm", "table"):
-            raise InputError(f"crop=true needs the places of findings, which format={self.format} does not give")
-        if self.crop and self.task == "abnormal":
+        if self.crop and self.format == "ddsm":
+            raise InputError("crop=true needs the places of findings, which format=ddsm does not give")
+        if self.crop and self.task == "abnormal" and self.format != "table":
             raise InputError("crop=true leaves normal films out, so task=abnormal has nothing to tell apart")
         if self.published_test and self.format != "cbis_ddsm":
             raise InputError(f"published_test=true is for cbis_ddsm; {self.format} has no test set of its own")
@@ -181,7 +182,7 @@ class MammographyDataModule(CachedDataModule):
         if self.format == "ddsm":
             return read_ddsm(self.images)
         path = self.labels or self.root / "labels.csv"
-        return read_film_table(path, self.images, *self.columns, density=self.task == "density")
+        return read_film_table(path, self.images, *self.columns, self.task == "density", self.crop)
 
     # -- the pixels --------------------------------------------------------------------------------------------------
 

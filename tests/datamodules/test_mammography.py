@@ -136,6 +136,21 @@ def test_crops_are_other_images_than_films(root: Path, tmp_path: Path) -> None:
     assert len(pixels(cbis)) == 48
 
 
+def test_real_crops_with_a_table_are_shown_whole(tmp_path: Path) -> None:
+    folder = real_folder("mammo_minimias")
+    data = MammographyDataModule(
+        folder / "roi224", labels=folder / "roi224.csv", image_column="file", patient_column="patient", crop=True,
+        task="abnormal", size=224, cache_dir=tmp_path,
+    )  # fmt: skip
+    assert data.class_names == ("normal", "abnormal")
+    data.prepare_data()
+    images = dict(zip(data.table["image"], pixels(data), strict=True))
+    with Image.open(folder / "roi224" / "mdb003_n.png") as image:
+        greys = np.asarray(image.convert("L")).astype(float)
+    shown = images["mdb003_n.png"][..., 0].astype(float)
+    assert np.corrcoef(greys.ravel(), shown.ravel())[0, 1] > 0.98, "neither turned nor mirrored nor masked"
+
+
 def test_the_published_test_set(tmp_path: Path) -> None:
     root = write_cbis_ddsm(tmp_path / "cbis")
     data = make(root, published_test=True, sites=2, allow_one_class=True)
@@ -328,7 +343,7 @@ def test_kinds_of_files_that_hold_greys(table: Path) -> None:
     [
         ({"task": "cancer"}, "task='cancer' is none of malignant"),
         ({"size": 2}, "size=2"),
-        ({"crop": True, "format": "table"}, "crop=true needs the places of findings"),
+        ({"crop": True, "format": "ddsm"}, "crop=true needs the places of findings"),
         ({"crop": True, "task": "abnormal"}, "crop=true leaves normal films out"),
         ({"published_test": True}, "mini_mias has no test set of its own"),
         ({"format": "ddsm", "task": "density"}, "task=density needs densities"),

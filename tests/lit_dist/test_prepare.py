@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lit_dist import cli
-from tests.helpers.real_data import real_folder
+from real_data import real_folder
 
 
 @pytest.fixture
