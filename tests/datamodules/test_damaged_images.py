@@ -29,7 +29,7 @@ from damaged import (
 from lit_dist.errors import InputError
 
 pytestmark = [
-    pytest.mark.timeout(30),
+    pytest.mark.timeout(60, method="thread"),  # a thread that waits for a pipe is not ended by a signal
     # Pillow and pydicom have their say, too, before the file is refused
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
     pytest.mark.filterwarnings("ignore:Corrupt EXIF data"),

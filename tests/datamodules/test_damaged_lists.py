@@ -7,7 +7,7 @@ import pytest
 from damaged import COLLECTIONS, Damage, append, cut, edit, folder, link, put, zeros
 from lit_dist.errors import InputError
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60, method="thread")
 
 LISTS = {
     "fundus": "trainLabels.csv",
