@@ -219,6 +219,11 @@ class InstitutionDataModule(LightningDataModule, ABC):
     @override
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Turn a batch's uint8 images into normalised float ones."""
+        if isinstance(batch, dict):
+            raise InputError(
+                f"a batch has images of several sites ({', '.join(map(str, batch))}); add CyclicalWeightTransfer or"
+                " another callback that visits one at a time, or set centralized=true or only_site"
+            )
         images, labels = batch
         return self.normalise(images), labels
 

@@ -218,12 +218,11 @@ class _Pending:
         self._begin()
 
 
-def refuse_failures(failures: Mapping[Source, str], can_skip: bool = True) -> None:
+def refuse_failures(failures: Mapping[Source, str]) -> None:
     """Refuse images that could not be prepared.
 
     Args:
         failures: The images' files, with the reasons.
-        can_skip: Whether the collection has the setting ``on_error``.
 
     Raises:
         InputError: If there are any; it names the first few.
@@ -231,9 +230,10 @@ def refuse_failures(failures: Mapping[Source, str], can_skip: bool = True) -> No
     if failures:
         lines = [f"{path}: {reason}" for path, reason in list(failures.items())[:_SHOWN]]
         more = f"\n... and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
-        skip = ", or leave them out with on_error=skip" if can_skip else ""
         raise InputError(
-            f"{len(failures)} images cannot be used; mend or remove them{skip}:\n" + "\n".join(lines) + more
+            f"{len(failures)} images cannot be used; mend or remove them, or leave them out with on_error=skip:\n"
+            + "\n".join(lines)
+            + more
         )
 
 

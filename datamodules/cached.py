@@ -33,7 +33,6 @@ class CachedDataModule(InstitutionDataModule):
     size: int
     cache_dir: Path
     on_error: Literal["raise", "skip"] = "raise"
-    can_skip = True
     _found: tuple[pd.DataFrame, NDArray[np.int64]] | None = None
 
     @abstractmethod
@@ -53,7 +52,7 @@ class CachedDataModule(InstitutionDataModule):
         """Prepare the images that are not in the cache yet."""
         slots, failures = self.cache().build(list(self.table[self.source]), self._prepare)
         if self.on_error == "raise":
-            refuse_failures(failures, self.can_skip)
+            refuse_failures(failures)
         elif failures:
             names = ", ".join(file.name for file in list(failures)[:5])
             rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")

@@ -3,8 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lightning.pytorch import Trainer
 
 from contract import DataModuleContract, Make
+from lit_dist import ImageClassifier
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.errors import InputError
 
@@ -43,3 +45,10 @@ def test_half_of_the_images_are_referable() -> None:
 def test_refused_settings(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match="must be"):
         PhantomDataModule(**settings)
+
+
+def test_several_sites_without_a_callback_that_visits_them_are_refused() -> None:
+    data = PhantomDataModule(sites=["mgh", "ucsf"], patients=20, size=32)
+    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
+    with pytest.raises(InputError, match=r"images of several sites \(mgh, ucsf\); add CyclicalWeightTransfer"):
+        trainer.fit(ImageClassifier("slim_resnet18"), data)
