@@ -110,6 +110,11 @@ class WeightTransfer(Callback, ABC):
         given = {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
         return {"class": type(self).__qualname__, **given, "sites": self.sites, "seed": run_seed(self.seed)}
 
+    @property
+    def settings_sha256(self) -> str:
+        """The SHA-256 of the settings that decide what a visit does, once training has begun."""
+        return self._course.record.settings
+
     def make_plan(self, itinerary: Itinerary) -> EpochPlan:
         """Which visits the trainer's epochs are made of; a heuristic whose visits vary in length overrides it.
 

@@ -56,6 +56,8 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
             batch["is_last_batch"] = False
             for count in (batch["total"], batch["current"]):
                 count["ready"] = count["started"]
+        elif trainer.training and batch["total"]["completed"] == batch["total"]["ready"]:
+            pass  # the next batch was asked for
         elif _validation_due(trainer) and (at_batch_end or not validated):
             _to_validation(progress)
         elif at_batch_end and batch["is_last_batch"]:
@@ -67,6 +69,14 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
         _zero(progress)
     # A fit that was resumed at the start of an epoch counts the current one short, and would not be resumed once more.
     progress["epoch_progress"]["current"] = dict(progress["epoch_progress"]["total"])
+
+
+def forget_validation(trainer: Trainer) -> None:
+    """Let a trainer that has validated before go on from a checkpoint in which a validation is to be run.
+
+    Lightning keeps whether the validation has run from one fit to the next, and would pass it over.
+    """
+    trainer.fit_loop.epoch_loop.val_loop._has_run = False
 
 
 def go_on(trainer: Trainer) -> None:
