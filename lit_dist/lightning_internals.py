@@ -50,14 +50,15 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     if epoch["processed"] == epoch["started"] - 1:  # in an epoch
         _set_drawn(progress, batch["current"]["processed"])
         at_batch_end = batch["total"]["completed"] == batch["total"]["processed"] - 1
-        validation = progress["epoch_loop.val_loop.batch_progress"]["current"]
+        validation, all_validations = (progress["epoch_loop.val_loop.batch_progress"][of] for of in ("current", "total"))
         validated = 0 < validation["ready"] == validation["completed"]
         if batch["total"]["ready"] > batch["total"]["started"]:  # a batch was fetched, and not trained on yet
             batch["is_last_batch"] = False
+            all_validations.update(validation)  # one that was gone on with counts as begun twice, and as ended once
             for count in (batch["total"], batch["current"]):
                 count["ready"] = count["started"]
         elif trainer.training and batch["total"]["completed"] == batch["total"]["ready"]:
-            pass  # the next batch was asked for
+            all_validations.update(validation)  # the next batch was asked for
         elif _validation_due(trainer) and (at_batch_end or not validated):
             _to_validation(progress)
         elif at_batch_end and batch["is_last_batch"]:

@@ -156,8 +156,11 @@ class SiteLoader(CombinedLoader):
             skip -= int(self._left)
             self._drawn_in_epoch += int(self._left)
             self._enter(self._epoch[1:])
+        resumed_at = self._epoch[0].site if self._epoch and skip else None
         for _ in range(skip):
             next(self)
+        if resumed_at is not None:
+            self._warn_of_another_loader(resumed_at)
         if not self._epoch:
             raise StopIteration
         batch = self._draw(self._epoch[0])
@@ -184,18 +187,15 @@ class SiteLoader(CombinedLoader):
         self._resume_at = states[0]["drawn"] if states else 0
         # Lightning cannot know that our epoch goes on where it was left.
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
-        if self._resume_at:
-            self._warn_of_other_loaders()
 
-    def _warn_of_other_loaders(self) -> None:
-        for site in dict.fromkeys(stretch.site for stretch in self.plan()):
-            dataset = getattr(self.loaders[site], "dataset", None)
-            if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
-                rank_zero_warn(
-                    "The fit goes on in the middle of an epoch, and the batches before are drawn again and dropped. The"
-                    f" loader of site {site!r} is no DataLoader over a dataset with indices: only if it gives the same"
-                    " batches each time does the run equal one that was never interrupted."
-                )
+    def _warn_of_another_loader(self, site: str) -> None:
+        dataset = getattr(self.loaders[site], "dataset", None)
+        if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
+            rank_zero_warn(
+                "The fit goes on in the middle of an epoch, and the batches before are drawn again and dropped. The"
+                f" loader of site {site!r} is no DataLoader over a dataset with indices: only if it gives the same"
+                " batches each time does the run equal one that was never interrupted."
+            )
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
