@@ -31,6 +31,7 @@ class SiteParty:
         module: The run's module; its weights come with each question.
         data: The site's own images: one training loader, alone or under the site's name.
         metrics: The names of the metrics that may leave the site; None lets all of them.
+        min_images: The least number of training images with which the site takes part.
 
     Raises:
         InputError: If the trainer has no transfer callback.
@@ -43,12 +44,14 @@ class SiteParty:
         module: LightningModule,
         data: LightningDataModule,
         metrics: list[str] | None = None,
+        min_images: int = 1,
     ) -> None:
         self.name = name
         self.trainer = trainer
         self.module = module
         self.data = data
         self.metrics = metrics
+        self.min_images = min_images
         self.transfer = find_transfer(trainer)
         self._stays = Stays(Path(trainer.default_root_dir) / "stays", name, self.transfer)
         self._questions: dict[str, Callable[[Tree], Tree]] = {
@@ -80,10 +83,13 @@ class SiteParty:
         self.data.prepare_data()
         self.data.setup("fit")
         loader = _own(self.data.train_dataloader(), self.name)
+        images = len(getattr(loader, "dataset", loader))
+        if images < self.min_images:
+            raise InputError(f"it has {images} training images, and takes part with {self.min_images}")
         return {
             "versions": versions(),
             "batches": len(loader),
-            "images": len(getattr(loader, "dataset", loader)),
+            "images": images,
             "classes": getattr(self.data, "num_classes", None),
         }
 
