@@ -50,7 +50,9 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     if epoch["processed"] == epoch["started"] - 1:  # in an epoch
         _set_drawn(progress, batch["current"]["processed"])
         at_batch_end = batch["total"]["completed"] == batch["total"]["processed"] - 1
-        validation, all_validations = (progress["epoch_loop.val_loop.batch_progress"][of] for of in ("current", "total"))
+        validation, all_validations = (
+            progress["epoch_loop.val_loop.batch_progress"][of] for of in ("current", "total")
+        )
         validated = 0 < validation["ready"] == validation["completed"]
         if batch["total"]["ready"] > batch["total"]["started"]:  # a batch was fetched, and not trained on yet
             batch["is_last_batch"] = False

@@ -24,7 +24,10 @@ def compare(found: Mapping[str, Mapping[str, str]]) -> None:
     """
     names = [name for name in ALIKE if len({values.get(name) for values in found.values()}) > 1]
     if names:
-        rows = [["site", *names], *([site, *(str(values.get(n))[:12] for n in names)] for site, values in found.items())]
+        rows = [
+            ["site", *names],
+            *([site, *(str(values.get(n))[:12] for n in names)] for site, values in found.items()),
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
         raise InputError(f"the sites would not train alike, so the run does not begin:\n{table}")
@@ -106,7 +109,9 @@ def _check_record(
 
 def _check_optimizers(sent: Tree, baton: Tree) -> None:
     groups = [[state["param_groups"] for state in tree["optimizer_states"]] for tree in (sent, baton)]
-    if [[group["params"] for group in each] for each in groups[0]] != [[g["params"] for g in each] for each in groups[1]]:
+    if [[group["params"] for group in each] for each in groups[0]] != [
+        [g["params"] for g in each] for each in groups[1]
+    ]:
         raise InputError("its optimizers have other parameters")
     weights = list(sent["state_dict"].values())
     shapes = {tuple(tensor.shape) for tensor in weights} | {()}

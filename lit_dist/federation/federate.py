@@ -2,6 +2,8 @@
 
 import argparse
 import tempfile
+import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("--sites", help="with --kit: the names of the sites, with commas, in the order of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the newest run, if it has begun")
     parser.add_argument("--timeout", type=int, default=DAY, help="seconds to wait for a site's answer (one day)")
+    parser.add_argument("--retries", type=int, default=3, help="how often to go on after a process has died (3)")
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
     options, words = parser.parse_known_args(args)
     if find_spec("nvflare") is None:
@@ -49,7 +52,10 @@ def main(args: list[str]) -> None:
 
 def parse(words: list[str]) -> dict[str, Any]:
     """The settings of ``fit``, checked and with all defaults, from its words."""
-    command = site_cli(["fit", *words], run=True, kind=_Settings)
+    with warnings.catch_warnings():
+        # Lightning's advice is for scripts that give both, the process's words and their own.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
+        command = site_cli(["fit", *words], run=True, kind=_Settings)
     assert isinstance(command, _Settings)
     return command.settings
 
@@ -69,18 +75,16 @@ class _Settings(SiteCLI):
 
 
 def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    from lit_dist.federation.flare import connect, make_job, write_job
+    from lit_dist.federation.flare import connect
     from lit_dist.federation.local import ADMIN, LocalSystem
 
     sites = _sites_of(settings)
     with tempfile.TemporaryDirectory(prefix="lit_dist_") as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         with LocalSystem(folder, {site: {"data": _data_of(settings, site)} for site in sites}) as system:
-            job = folder / "job"
-            write_job(job, settings, sites, str(Path.cwd()), options.resume, options.timeout)
             session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
             try:
-                return make_job(session, job, system.check)
+                return _make(session, folder, settings, sites, str(Path.cwd()), options, system.check)
             finally:
                 session.close()
 
@@ -102,7 +106,7 @@ def _data_of(settings: dict[str, Any], site: str) -> dict[str, Any]:
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    from lit_dist.federation.flare import connect, make_job, write_job
+    from lit_dist.federation.flare import connect
 
     if not options.sites:
         raise InputError("--kit needs --sites, the names of the sites in the order of the run")
@@ -111,8 +115,29 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
     session = connect(kit, options.user or kit.name, 30)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            job = Path(folder) / "job"
-            write_job(job, settings, options.sites.split(","), None, options.resume, options.timeout)
-            return make_job(session, job)
+            return _make(session, Path(folder), settings, options.sites.split(","), None, options, lambda: None)
     finally:
         session.close()
+
+
+def _make(
+    session: Any,
+    folder: Path,
+    settings: dict[str, Any],
+    sites: list[str],
+    root: str | None,
+    options: argparse.Namespace,
+    check: Callable[[], None],
+) -> dict[str, Any]:
+    """Make the run; a job that a process's death has ended is followed by one that goes on."""
+    from lit_dist.federation.flare import make_job, write_job
+
+    report: dict[str, Any] = {}
+    for attempt in range(options.retries + 1):
+        job = folder / f"job_{attempt}"
+        write_job(job, settings, sites, root, options.resume or attempt > 0, options.timeout)
+        report = make_job(session, job, check)
+        if not report.get("again"):
+            break
+        print(f"{report['error']}; going on, if not given up ({attempt} of {options.retries} times)", flush=True)
+    return report

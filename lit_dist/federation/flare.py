@@ -21,7 +21,8 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from lit_dist.baton import fingerprint
 from lit_dist.errors import InputError
-from lit_dist.federation.parties import Settings, SiteSettings, make_server, make_site, refusal
+from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site, refusal
+from lit_dist.federation.server import NoAnswerError
 from lit_dist.federation.site import SiteParty
 
 REPORT = "lit_dist.json"
@@ -62,10 +63,11 @@ class FlareController(Controller):
         report = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / REPORT
         root = Path(self.root or Path(workspace.get_root_dir()) / "runs")
         try:
-            run = make_server(self, self.settings, self.sites, root, self.resume)
+            run = FederatedRun(self, self.settings, self.sites, root, self.resume)
             folder = run.make()
         except InputError as error:
-            report.write_text(json.dumps({"error": str(error)}))
+            again = isinstance(error, NoAnswerError)
+            report.write_text(json.dumps({"error": str(error), "again": again}))
             self.system_panic(str(error), fl_ctx)
             return
         sha256 = fingerprint(run.command.model.state_dict())[0]
@@ -91,7 +93,9 @@ class FlareController(Controller):
         for site in sites:
             if site not in answers:
                 why = problems.get(site) or f"{task.completion_status}, {self.timeout} s at most"
-                raise InputError(f"site {site!r} gave no answer to {question!r} ({why}); look at its log, and go on with --resume")
+                raise NoAnswerError(
+                    f"site {site!r} gave no answer to {question!r} ({why}); look at its log, and go on with --resume"
+                )
         return answers
 
     def process_result_of_unknown_task(
@@ -186,7 +190,8 @@ def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: No
     """Submit a job, wait for its end, and fetch its report.
 
     Returns:
-        The report; it has the key ``"error"`` if the run was not made.
+        The report; it has the key ``"error"`` if the run was not made, and ``"again"`` is true if it can be gone on
+        with.
     """
     number = session.submit_job(str(job))
     while True:
@@ -201,5 +206,3 @@ def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: No
         return {"error": f"the job ended as {meta['status']} without a report; its logs are in {result}", "again": True}
     report: dict[str, Any] = json.loads(reports[0].read_text())
     return report
-
-

@@ -5,6 +5,7 @@ with where it is. What makes an interrupted run equal an unbroken one makes a fe
 """
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,9 @@ def run_leg(
     modes = [(part, part.training) for part in module.modules()]
     callbacks.insert(0, pausing)  # the first one, so that no other has left its place when the state is taken
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            # That it has some of this run's already is so in every leg but the first.
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             path = None
             if state is not None:
                 path = Path(folder) / "state.ckpt"

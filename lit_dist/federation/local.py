@@ -104,9 +104,9 @@ class LocalSystem:
 
 def _project(sites: Sequence[str]) -> dict[str, Any]:
     ports = _free_ports(2)
-    server = {"name": "server", "type": "server", "default_host": "localhost", "fed_learn_port": ports[0]}
-    everyone = [
-        {**server, "admin_port": ports[1]},
+    server = {"name": "server", "type": "server", "default_host": "localhost"}
+    everyone: list[dict[str, Any]] = [
+        {**server, "fed_learn_port": ports[0], "admin_port": ports[1]},
         *({"name": site, "type": "client"} for site in sites),
         {"name": ADMIN, "type": "admin", "role": "lead"},
     ]

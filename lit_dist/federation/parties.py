@@ -61,13 +61,15 @@ class SiteSettings:
             InputError: If there is none, or it has another form.
         """
         try:
-            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+            settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
             own = cls(**settings)
+            if not all(isinstance(settings.get(name, {}), dict) for name in ("data", "trainer")):
+                raise TypeError("data and trainer are settings by name")
         except FileNotFoundError:
             raise InputError("it has no site.yaml beside its startup kit's local settings") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
             raise InputError(f"its site.yaml cannot be used: {error}") from None
-        if not isinstance(own.data, dict) or "class_path" not in own.data:
+        if "class_path" not in own.data:
             raise InputError("its site.yaml has no data with a class_path")
         if own.trainer.keys() - set(_OF_SITE):
             raise InputError(f"its site.yaml sets {sorted(own.trainer)[0]} of the trainer; only {', '.join(_OF_SITE)}")
@@ -127,19 +129,6 @@ def _class_paths(tree: Any) -> list[str]:
     if isinstance(tree, list):
         return [path for value in tree for path in _class_paths(value)]
     return []
-
-
-def make_server(engine: Engine, run: Settings, sites: Sequence[str], root: Path, resume: bool) -> "FederatedRun":
-    """Make the server of a run.
-
-    Args:
-        engine: Carries questions and answers.
-        run: The run's settings.
-        sites: The names of the sites.
-        root: The folder that relative paths of loggers are inside of.
-        resume: Whether to go on with the newest run, if there is one.
-    """
-    return FederatedRun(engine, run, sites, root, resume)
 
 
 class FederatedRun:

@@ -21,6 +21,10 @@ from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 
 
+class NoAnswerError(InputError):
+    """A site did not answer; the run can go on when it is there again."""
+
+
 class Engine(Protocol):
     """What carries questions to the sites and their answers back; all that a federation needs of one."""
 
@@ -36,7 +40,7 @@ class Engine(Protocol):
             The answers by site.
 
         Raises:
-            InputError: If a site does not answer.
+            NoAnswerError: If a site does not answer.
         """
         ...
 
@@ -110,7 +114,7 @@ class Server:
         delete_old_checkpoints(folder, 2)
 
     def validate(self) -> Tree:
-        """What the weights are worth on the sites' images: each site's values, and those of all that follow from them."""
+        """What the weights are worth on the sites' images: each site's values, and those of all of them."""
         answers = self._ask("validate", {"state_dict": self.module.state_dict()}, self.sites)
         for site, answer in answers.items():
             check_validated(site, answer)

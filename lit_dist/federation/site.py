@@ -189,9 +189,9 @@ def find_transfer(trainer: Trainer) -> WeightTransfer:
     raise InputError("a federation needs a transfer callback, such as CyclicalWeightTransfer")
 
 
-def whole(limit: int | float | None) -> int | float | None:
+def whole(limit: int | float) -> int | float:
     """The limit of a placeholder for a validation: nothing stays nothing, all else is all of it."""
-    return 1.0 if limit is None or limit > 0 else limit
+    return 1.0 if limit > 0 else limit
 
 
 def _own(loaders: Any, site: str) -> Any:

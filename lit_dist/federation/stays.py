@@ -52,7 +52,7 @@ class Stays:
         return {**baton, "callbacks": {self.transfer.state_key: account}, "optimizer_states": states}
 
     def _newest(self, run: str, step: int) -> Tree | None:
-        """What stayed last before a step of the run; what is older is deleted, what is newer is of a leg that is repeated."""
+        """What stayed last before a step of the run. What is newer is of a leg that is repeated."""
         steps = sorted((int(path.stem) for path in self.folder.glob("*.stay")), reverse=True)
         for before in (number for number in steps if number <= step):
             stay: dict[str, Any] = read_checkpoint(self._path(before))

@@ -41,7 +41,10 @@ CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
         lambda: CyclicalWeightTransfer(every_n_epochs=1),
         {"max_epochs": 3, "val_check_interval": 0.5},
     ),
-    "ends within a cycle": (lambda: CyclicalWeightTransfer(every_n_epochs=1), {"max_epochs": 4, "limit_val_batches": 0}),
+    "ends within a cycle": (
+        lambda: CyclicalWeightTransfer(every_n_epochs=1),
+        {"max_epochs": 4, "limit_val_batches": 0},
+    ),
     "gradients accumulated": (
         lambda: CyclicalWeightTransfer(every_n_steps=3, order="shuffled", optimizer_state="carry"),
         {"max_epochs": 2, "accumulate_grad_batches": 2},
@@ -89,7 +92,9 @@ def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(monkeypatch: p
 
 def test_early_stopping_and_the_best_model_are_those_of_the_simulation() -> None:
     def callbacks(folder: str) -> list[Any]:
-        best = ModelCheckpoint(dirpath=f"{folder}/best", monitor="val_loss", filename="best", enable_version_counter=False)
+        best = ModelCheckpoint(
+            dirpath=f"{folder}/best", monitor="val_loss", filename="best", enable_version_counter=False
+        )
         return [EarlyStopping("val_loss", patience=1), best]
 
     make, _ = CASES["epochs"]
