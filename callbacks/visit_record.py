@@ -46,7 +46,8 @@ class VisitRecord:
         self._resumed_at = 0.0
 
     def open_ledger(self, trainer: Trainer, settings: Mapping[str, Any]) -> None:
-        """Find the run's folder. To be called by every process."""
+        """Find the run's folder, and give a new run its id. To be called by every process."""
+        self._run = self._run or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         self._ledger = Ledger(folder / LEDGER, self._head) if folder and trainer.is_global_zero else None
         if self._ledger is not None:
@@ -62,9 +63,7 @@ class VisitRecord:
         """
         self.write()
         sha256, _ = _weights(trainer)
-        if self.visit is None:
-            self._run = uuid.uuid4().hex
-        elif sha256 != self._sha256_out:
+        if self.visit is not None and sha256 != self._sha256_out:
             raise RuntimeError(
                 f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {self.visit.number}"
                 f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"

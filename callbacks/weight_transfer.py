@@ -83,6 +83,7 @@ class WeightTransfer(Callback, ABC):
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
         self._course = VisitCourse(optimizer_state, on_divergence)
+        self._restored = False  # a checkpoint's state, for the fit that is to begin
         self._source: SiteSource | None = None
         self._bar: Shadow | None = None
 
@@ -184,8 +185,9 @@ class WeightTransfer(Callback, ABC):
         self._source.settle()
         go_on(trainer)
         check_interval(trainer, self._plan, self._loader)
-        if trainer.global_step == 0:  # a new run, though the callback may have served another before
+        if trainer.global_step == 0 and not self._restored:  # the callback may have served another run before
             self.begin_run()
+        self._restored = False
         if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._course.batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
         self._course.record.open_ledger(trainer, self.settings())
@@ -332,3 +334,4 @@ class WeightTransfer(Callback, ABC):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._course.load_state_dict(state_dict)
+        self._restored = True

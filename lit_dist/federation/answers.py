@@ -98,7 +98,7 @@ def _check_record(
         raise InputError(f"it tells of a visit at {at!r}")
     if number != (numbers[-1] if after["ended"] and numbers else expected + len(visits)):
         raise InputError(f"it is of visit {number}, and visit {expected} was asked for")
-    if before["run"] and any(run != before["run"] for run in [after["run"], *(entry.run for entry in visits)]):
+    if any(run != before["run"] for run in [after["run"], *(entry.run for entry in visits)]):
         raise InputError("it is of another run")
     for previous, entry in zip([before["head"], *(entry.sha256 for entry in lines)], lines, strict=False):
         if entry.previous != previous:

@@ -16,6 +16,7 @@ from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
 
 DAY = 24 * 3600
+_PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
 _KEPT = ("seed_everything", "model", "data", "trainer")
 
 
@@ -79,6 +80,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str,
     from lit_dist.federation.local import ADMIN, LocalSystem
 
     sites = _sites_of(settings)
+    settings = {**settings, "model": _absolute(settings["model"])}
     with tempfile.TemporaryDirectory(prefix="lit_dist_") as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         with LocalSystem(folder, {site: {"data": _data_of(settings, site)} for site in sites}) as system:
@@ -99,10 +101,16 @@ def _sites_of(settings: dict[str, Any]) -> list[str]:
 def _data_of(settings: dict[str, Any], site: str) -> dict[str, Any]:
     data = settings["data"]
     arguments = {**(data.get("init_args") or {}), "only_site": site}
-    for name, value in arguments.items():  # the sites' processes run in another folder
-        if name in ("root", "splits", "cache", "cache_dir") and value is not None:
-            arguments[name] = str(Path(value).absolute())
-    return {**data, "init_args": arguments}
+    return _absolute({**data, "init_args": arguments})
+
+
+def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
+    """The processes of server and sites run in folders of their own."""
+    arguments = {
+        name: str(Path(value).absolute()) if name in _PATHS and value is not None else value
+        for name, value in (settings.get("init_args") or {}).items()
+    }
+    return {**settings, "init_args": arguments}
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:

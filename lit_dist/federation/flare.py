@@ -137,15 +137,17 @@ class FlareExecutor(Executor):
 def write_job(
     folder: Path, settings: Settings, sites: Sequence[str], root: str | None, resume: bool, timeout: int
 ) -> None:
-    """Write a job's folder: settings for the two classes above, and no code."""
+    """Write a job's folder: settings for the two classes above, and no code; for the sites without any place."""
     text = json.dumps(settings)
+    trainer = {**settings["trainer"], "logger": False, "default_root_dir": None}
+    for_sites = json.dumps({**{name: settings[name] for name in settings if name != "data"}, "trainer": trainer})
     common = {"format_version": 2, "task_data_filters": [], "task_result_filters": []}
     controller = {
         "id": "lit_dist",
         "path": f"{__name__}.FlareController",
         "args": {"settings": text, "sites": list(sites), "root": root, "resume": resume, "timeout": timeout},
     }
-    executor = {"path": f"{__name__}.FlareExecutor", "args": {"settings": text}}
+    executor = {"path": f"{__name__}.FlareExecutor", "args": {"settings": for_sites}}
     files = {
         "meta.json": {
             "name": "lit_dist",

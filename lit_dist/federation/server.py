@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from lit_dist.baton import read_checkpoint, write_checkpoint
+from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_trained, check_validated, compare
@@ -79,7 +80,9 @@ class Server:
         data = _RemoteData(greetings)
         batches = {site: greetings[site]["batches"] for site in self.sites}
         found = self._ask("settings", {"batches": batches}, self.sites)
-        compare({site: {**greetings[site]["versions"], **found[site]} for site in self.sites})
+        parties = {site: {**greetings[site]["versions"], **found[site]} for site in self.sites}
+        # The server's trainer has hardware of its own, so its settings would differ.
+        compare({**parties, "server": {**versions(), "settings": found[self.sites[0]]["settings"]}})
         validation = _RemoteValidation(self)
         self.trainer.callbacks.insert(0, validation)  # type: ignore[attr-defined]
         limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
@@ -122,9 +125,10 @@ class Server:
 
     def _ask(self, question: str, content: Tree, sites: Sequence[str]) -> dict[str, Tree]:
         answers = {}
-        for site, answer in self.engine.ask(question, pack(content), sites).items():
+        found = self.engine.ask(question, pack(content), sites)
+        for site in sites:  # in the order of the run, not that of the answers
             try:
-                answers[site] = unpack(answer)
+                answers[site] = unpack(found[site])
             except InputError as error:
                 raise InputError(f"the answer of site {site!r} is refused: {error}") from None
             if "refused" in answers[site]:

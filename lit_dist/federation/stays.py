@@ -56,7 +56,7 @@ class Stays:
         steps = sorted((int(path.stem) for path in self.folder.glob("*.stay")), reverse=True)
         for before in (number for number in steps if number <= step):
             stay: dict[str, Any] = read_checkpoint(self._path(before))
-            if run and stay["run"] == run:
+            if stay["run"] == run:
                 for older in (number for number in steps if number < before):
                     self._path(older).unlink(missing_ok=True)
                 return {**stay, "step": before}

@@ -46,7 +46,8 @@ class InProcess:
         self.asked.append(question)
         answers = {site: self.parties[site].answer(question, content) for site in sites}
         self.content += [content, *answers.values()]
-        return {site: self.change(question, site, answer) for site, answer in answers.items()}
+        # In another order than that of the sites, as answers come over a network.
+        return {site: self.change(question, site, answers[site]) for site in reversed(list(answers))}
 
 
 def simulate(make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs: Any) -> list[Entry]:

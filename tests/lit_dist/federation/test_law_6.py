@@ -137,6 +137,27 @@ def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(case
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.parametrize("visit", [0, 1])
+def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_the_visit(
+    visit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, settings = CASES["steps"]
+    simulated = simulate(make, **settings)
+
+    def join(*args: Any) -> Any:
+        if len(federated()) > visit:
+            raise KeyboardInterrupt
+        return parcel.join(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lit_dist.federation.server.join", join)
+        server(engine(make, **settings), make, **settings).run()
+    assert len(federated()) == visit + 1
+    server(engine(make, **settings), make, **settings).run(newest_checkpoint("server"))
+    assert facts(federated()) == facts(simulated)
+    assert "chain is whole" in verify("server")
+
+
 def test_no_image_name_or_path_crosses_the_wire() -> None:
     make, settings = CASES["steps"]
     parties = engine(make, **settings)
