@@ -103,10 +103,11 @@ class Server:
         answer = self._ask("train", {"baton": baton, "batches": batches}, [site])[site]
         following, entries = check_trained(site, baton, answer, self.transfer.state_key)
         if entries:
-            record = pause.state["callbacks"][self.transfer.state_key]["record"]
-            ledger = Ledger(run_folder(self.trainer) / LEDGER, record["head"])
+            records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
+            ledger = Ledger(run_folder(self.trainer) / LEDGER, records[0]["head"])
             for entry in entries:
                 ledger.add(entry)
+            records[1]["head"] = ledger.head  # of a visit that was repeated, the line is the one on record
         for visit in entries:
             rank_zero_info(f"Visit {visit.visit} at {site}: {visit.steps} steps, {visit.images} images")
         return join(following, pause.state, self.transfer)

@@ -149,9 +149,10 @@ def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_
             raise KeyboardInterrupt
         return parcel.join(*args)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("lit_dist.federation.server.join", join)
-        server(engine(make, **settings), make, **settings).run()
+        with pytest.raises(KeyboardInterrupt):
+            server(engine(make, **settings), make, **settings).run()
     assert len(federated()) == visit + 1
     server(engine(make, **settings), make, **settings).run(newest_checkpoint("server"))
     assert facts(federated()) == facts(simulated)
