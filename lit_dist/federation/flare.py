@@ -141,6 +141,7 @@ def write_job(
     text = json.dumps(settings)
     trainer = {**settings["trainer"], "logger": False, "default_root_dir": None}
     for_sites = json.dumps({**{name: settings[name] for name in settings if name != "data"}, "trainer": trainer})
+    polling = {"task_request_interval": 0.25}  # seconds between a site's questions for work; FLARE's own is 2
     common = {"format_version": 2, "task_data_filters": [], "task_result_filters": []}
     controller = {
         "id": "lit_dist",
@@ -156,7 +157,7 @@ def write_job(
             "mandatory_clients": list(sites),
             "deploy_map": {"server": ["server"], "site": list(sites)},
         },
-        "server/config/config_fed_server.json": {**common, "workflows": [controller]},
+        "server/config/config_fed_server.json": {**common, "workflows": [controller], "server": polling},
         "site/config/config_fed_client.json": {**common, "executors": [{"tasks": ["*"], "executor": executor}]},
     }
     for name, content in files.items():
