@@ -24,17 +24,18 @@ class VisitRecord:
         visit: The visit under way, or the last one; None before the first.
         ended: Whether that visit has ended.
         metrics: What was logged in the visit.
+        settings: The SHA-256 of the settings that decide what a visit does.
     """
 
     def __init__(self) -> None:
         self.visit: Visit | None = None
         self.ended = True
         self.metrics = VisitMetrics()
+        self.settings = ""
         self._run = ""
         self._head: str | None = None
         self._ledger: Ledger | None = None
         self._waiting: Entry | None = None
-        self._settings = ""
         self._images = 0
         self._first_step = 0
         self._rates_start: list[float] = []
@@ -45,12 +46,13 @@ class VisitRecord:
         self._resumed_at = 0.0
 
     def open_ledger(self, trainer: Trainer, settings: Mapping[str, Any]) -> None:
-        """Find the run's folder. To be called by every process."""
+        """Find the run's folder, and give a new run its id. To be called by every process."""
+        self._run = self._run or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         self._ledger = Ledger(folder / LEDGER, self._head) if folder and trainer.is_global_zero else None
         if self._ledger is not None:
             self._head = self._ledger.head
-        self._settings = settings_sha256(trainer, settings)
+        self.settings = settings_sha256(trainer, settings)
         self._resumed_at = time.monotonic()
 
     def begin(self, trainer: Trainer, visit: Visit) -> None:
@@ -61,9 +63,7 @@ class VisitRecord:
         """
         self.write()
         sha256, _ = _weights(trainer)
-        if self.visit is None:
-            self._run = uuid.uuid4().hex
-        elif sha256 != self._sha256_out:
+        if self.visit is not None and sha256 != self._sha256_out:
             raise RuntimeError(
                 f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {self.visit.number}"
                 f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
@@ -85,7 +85,7 @@ class VisitRecord:
 
     def count(self, batch: Any) -> None:
         """Count the images of a batch."""
-        self._images += _batch_size(batch)
+        self._images += batch_size(batch)
 
     def end(self, trainer: Trainer, outcome: Outcome) -> None:
         """End the visit. Its line waits for a validation that may follow, until ``write``."""
@@ -111,7 +111,7 @@ class VisitRecord:
             sha256_out=self._sha256_out,
             bytes=size,
             seconds=round(self._elapsed(), 6),
-            settings=self._settings,
+            settings=self.settings,
             versions=versions(),
             metrics=self.metrics.of_training(trainer),
         )
@@ -177,12 +177,12 @@ def _learning_rates(trainer: Trainer) -> list[float]:
     return [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
 
 
-def _batch_size(batch: Any) -> int:
+def batch_size(batch: Any) -> int:
     """The length of the first tensor found in a batch, or of the batch itself."""
     if isinstance(batch, torch.Tensor):
         return len(batch) if batch.ndim else 1
     if isinstance(batch, Mapping) and batch:
-        return _batch_size(next(iter(batch.values())))
+        return batch_size(next(iter(batch.values())))
     if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
-        return _batch_size(batch[0])
+        return batch_size(batch[0])
     return 1

@@ -83,6 +83,7 @@ class WeightTransfer(Callback, ABC):
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
         self._course = VisitCourse(optimizer_state, on_divergence)
+        self._restored = False  # a checkpoint's state, for the fit that is to begin
         self._source: SiteSource | None = None
         self._bar: Shadow | None = None
 
@@ -109,6 +110,11 @@ class WeightTransfer(Callback, ABC):
         names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "seed", "validation", "baton_dir"}
         given = {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
         return {"class": type(self).__qualname__, **given, "sites": self.sites, "seed": run_seed(self.seed)}
+
+    @property
+    def settings_sha256(self) -> str:
+        """The SHA-256 of the settings that decide what a visit does, once training has begun."""
+        return self._course.record.settings
 
     def make_plan(self, itinerary: Itinerary) -> EpochPlan:
         """Which visits the trainer's epochs are made of; a heuristic whose visits vary in length overrides it.
@@ -179,8 +185,9 @@ class WeightTransfer(Callback, ABC):
         self._source.settle()
         go_on(trainer)
         check_interval(trainer, self._plan, self._loader)
-        if trainer.global_step == 0:  # a new run, though the callback may have served another before
+        if trainer.global_step == 0 and not self._restored:  # the callback may have served another run before
             self.begin_run()
+        self._restored = False
         if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._course.batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
         self._course.record.open_ledger(trainer, self.settings())
@@ -327,3 +334,4 @@ class WeightTransfer(Callback, ABC):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._course.load_state_dict(state_dict)
+        self._restored = True

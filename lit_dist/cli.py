@@ -1,5 +1,6 @@
 """The command line: Lightning's own, with our classes known by their short names."""
 
+import copy
 import os
 import sys
 import warnings
@@ -30,10 +31,11 @@ from lit_dist.resumption import Resumption
 
 OTHER_COMMANDS = {
     "compare": "lit_dist.study.compare",
+    "federate": "lit_dist.federation.federate",
     "prepare": "lit_dist.prepare",
     "verify": "lit_dist.verify",
 }
-"""Commands that train nothing, by the module whose ``main`` runs them."""
+"""Commands that are not Lightning's, by the module whose ``main`` runs them."""
 
 
 class SiteCLI(LightningCLI):
@@ -116,7 +118,7 @@ def run(args: ArgsType = None) -> LightningCLI:
     Returns:
         The finished command, with its ``trainer``, ``model`` and ``datamodule``.
     """
-    return _site_cli(args, run=True)
+    return site_cli(args, run=True)
 
 
 def build(settings: dict[str, Any]) -> LightningCLI:
@@ -131,11 +133,18 @@ def build(settings: dict[str, Any]) -> LightningCLI:
     with warnings.catch_warnings():
         # Lightning's advice is for scripts that give both, the process's words and their own.
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
-        return _site_cli(settings, run=False)
+        return site_cli(copy.deepcopy(settings), run=False)  # the parser changes what it is given
 
 
-def _site_cli(args: ArgsType, run: bool) -> LightningCLI:
-    return SiteCLI(
+def site_cli(args: ArgsType, run: bool, kind: type[SiteCLI] = SiteCLI) -> SiteCLI:
+    """Lightning's command line with our defaults.
+
+    Args:
+        args: Words or settings; None takes the process's words.
+        run: Whether there are subcommands, and the one that is given is run.
+        kind: Its class.
+    """
+    return kind(
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,  # the model takes its optimizer itself
@@ -146,8 +155,9 @@ def _site_cli(args: ArgsType, run: bool) -> LightningCLI:
         parser_kwargs={
             "version": f"lit-dist {version('lit_dist')}",
             "description": "Train one network over several hospitals. Also: lit-dist compare, which trains every"
-            " heuristic and compares them; lit-dist prepare, which prepares the images and shows them; and lit-dist"
-            " verify RUN, which checks what a run has recorded.",
+            " heuristic and compares them; lit-dist prepare, which prepares the images and shows them; lit-dist verify"
+            " RUN, which checks what a run has recorded; and lit-dist federate, which makes a run across real"
+            " institutions.",
         },
         args=args,
         run=run,

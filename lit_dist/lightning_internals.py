@@ -50,12 +50,17 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     if epoch["processed"] == epoch["started"] - 1:  # in an epoch
         _set_drawn(progress, batch["current"]["processed"])
         at_batch_end = batch["total"]["completed"] == batch["total"]["processed"] - 1
-        validation = progress["epoch_loop.val_loop.batch_progress"]["current"]
+        validation, all_validations = (
+            progress["epoch_loop.val_loop.batch_progress"][of] for of in ("current", "total")
+        )
         validated = 0 < validation["ready"] == validation["completed"]
         if batch["total"]["ready"] > batch["total"]["started"]:  # a batch was fetched, and not trained on yet
             batch["is_last_batch"] = False
+            all_validations.update(validation)  # one that was gone on with counts as begun twice, and as ended once
             for count in (batch["total"], batch["current"]):
                 count["ready"] = count["started"]
+        elif trainer.training and batch["total"]["completed"] == batch["total"]["ready"]:
+            all_validations.update(validation)  # the next batch was asked for
         elif _validation_due(trainer) and (at_batch_end or not validated):
             _to_validation(progress)
         elif at_batch_end and batch["is_last_batch"]:
@@ -67,6 +72,14 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
         _zero(progress)
     # A fit that was resumed at the start of an epoch counts the current one short, and would not be resumed once more.
     progress["epoch_progress"]["current"] = dict(progress["epoch_progress"]["total"])
+
+
+def forget_validation(trainer: Trainer) -> None:
+    """Let a trainer that has validated before go on from a checkpoint in which a validation is to be run.
+
+    Lightning keeps whether the validation has run from one fit to the next, and would pass it over.
+    """
+    trainer.fit_loop.epoch_loop.val_loop._has_run = False
 
 
 def go_on(trainer: Trainer) -> None:

@@ -1,6 +1,6 @@
 """What a classifier is judged by, for one site or for all sites together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,19 @@ from lit_dist.terminal_table import print_table
 
 METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc", "majority_rate")
 """The names of the values, in the order of importance."""
+
+POOLED = ("loss", "accuracy", "mean_absolute_error")
+"""The values of all sites together that follow from those of each site and the numbers of their images."""
+
+
+def pool(values: Sequence[float], sizes: Sequence[int]) -> float:
+    """The mean over sites, weighted by their numbers of images.
+
+    Example:
+        >>> pool([1.0, 4.0], [2, 1])
+        2.0
+    """
+    return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
 
 
 def judge(log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -72,6 +85,7 @@ class SiteReport(Metric):
     """
 
     full_state_update = False
+    size = 0  # the number of images that compute() has judged
     log_probs: list[Tensor]
     labels: list[Tensor]
 
@@ -92,7 +106,9 @@ class SiteReport(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The values of all batches since the last reset."""
-        return judge(dim_zero_cat(self.log_probs), dim_zero_cat(self.labels))
+        labels = dim_zero_cat(self.labels)
+        self.size = len(labels)
+        return judge(dim_zero_cat(self.log_probs), labels)
 
 
 class RegressionReport(Metric):
@@ -106,6 +122,7 @@ class RegressionReport(Metric):
     """
 
     full_state_update = False
+    size = 0
     errors: list[Tensor]
 
     def __init__(self) -> None:
@@ -126,6 +143,7 @@ class RegressionReport(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The values of all batches since the last reset."""
         errors = dim_zero_cat(self.errors)
+        self.size = len(errors)
         return {"loss": errors.square().mean(), "mean_absolute_error": errors.abs().mean()}
 
 

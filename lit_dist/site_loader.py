@@ -67,6 +67,7 @@ class SiteLoader(CombinedLoader):
         self._left = 0.0  # batches to draw in the current stretch
         self._drawn_in_epoch = 0
         self._resume_at = 0
+        self._skip = 0  # batches of the epoch to leave out before the next one
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -146,12 +147,20 @@ class SiteLoader(CombinedLoader):
     def __iter__(self) -> Self:
         self._enter(list(self.plan()))
         self._drawn_in_epoch = 0
-        skip, self._resume_at = self._resume_at, 0
-        for _ in range(skip):
-            next(self)
+        self._skip, self._resume_at = self._resume_at, 0
         return self
 
     def __next__(self) -> tuple[Any, int, int]:
+        skip, self._skip = self._skip, 0
+        while self._epoch and skip >= self._left:  # a whole stretch needs none of its batches drawn
+            skip -= int(self._left)
+            self._drawn_in_epoch += int(self._left)
+            self._enter(self._epoch[1:])
+        resumed_at = self._epoch[0].site if self._epoch and skip else None
+        for _ in range(skip):
+            next(self)
+        if resumed_at is not None:
+            self._warn_of_another_loader(resumed_at)
         if not self._epoch:
             raise StopIteration
         batch = self._draw(self._epoch[0])
@@ -170,26 +179,23 @@ class SiteLoader(CombinedLoader):
         self._closing = False
 
     # Lightning stores this with a checkpoint. The order of a pass is known from its seed, so the position is enough:
-    # a resumed epoch draws the batches before it again and drops them.
+    # a resumed epoch draws the batches of its stretch before it again and drops them.
     def _state_dicts(self) -> list[dict[str, Any]]:
-        return [{"drawn": self._drawn_in_epoch if self._epoch else 0}]
+        return [{"drawn": self._drawn_in_epoch + self._skip if self._epoch else 0}]
 
     def _load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         self._resume_at = states[0]["drawn"] if states else 0
         # Lightning cannot know that our epoch goes on where it was left.
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
-        if self._resume_at:
-            self._warn_of_other_loaders()
 
-    def _warn_of_other_loaders(self) -> None:
-        for site in dict.fromkeys(stretch.site for stretch in self.plan()):
-            dataset = getattr(self.loaders[site], "dataset", None)
-            if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
-                rank_zero_warn(
-                    "The fit goes on in the middle of an epoch, and the batches before are drawn again and dropped. The"
-                    f" loader of site {site!r} is no DataLoader over a dataset with indices: only if it gives the same"
-                    " batches each time does the run equal one that was never interrupted."
-                )
+    def _warn_of_another_loader(self, site: str) -> None:
+        dataset = getattr(self.loaders[site], "dataset", None)
+        if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
+            rank_zero_warn(
+                "The fit goes on in the middle of an epoch, and the batches before are drawn again and dropped. The"
+                f" loader of site {site!r} is no DataLoader over a dataset with indices: only if it gives the same"
+                " batches each time does the run equal one that was never interrupted."
+            )
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 

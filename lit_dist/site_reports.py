@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lit_dist.metrics import RegressionReport, SiteReport, print_reports
+from lit_dist.metrics import POOLED, RegressionReport, SiteReport, pool, print_reports
 
 
 class SiteReports:
@@ -45,6 +46,7 @@ class SiteReports:
     def log(self, module: pl.LightningModule, stage: str) -> None:
         """Log the values, and begin anew; in a fit one line is printed, else a table."""
         reports = {name: report.compute() for name, report in self._reports.items()}
+        self._pool(reports)
         self._reports.clear()
         for name, values in reports.items():
             # The values are those of all processes already; sync_dist only tells Lightning so.
@@ -57,6 +59,14 @@ class SiteReports:
         elif not trainer.sanity_checking and "" in reports:
             line = ", ".join(f"{metric.replace('_', ' ')} {value:.3f}" for metric, value in reports[""].items())
             module.print(f"After epoch {trainer.current_epoch + 1}, {stage} images of all sites: {line}")
+
+    def _pool(self, values: dict[str, dict[str, Tensor]]) -> None:
+        """Make those of all sites that can be made of each site's so, to the last bit as a federation has to."""
+        sites = [name for name in values if name]
+        sizes = [self._reports[site].size for site in sites]
+        for metric in set(POOLED) & values.get("", {}).keys() if sites else ():
+            pooled = pool([values[site][metric].item() for site in sites], sizes)
+            values[""][metric] = torch.full_like(values[""][metric], pooled)
 
 
 class SiteReported(pl.LightningModule, ABC):

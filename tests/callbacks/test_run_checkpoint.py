@@ -129,6 +129,17 @@ def test_a_fit_goes_on_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_
         assert resumed.trace == unbroken.trace[traced:], path.stem
 
 
+def test_a_fit_that_went_on_from_a_validation_within_an_epoch_goes_on_again_in_that_epoch(tmp_path: Path) -> None:
+    first, second = Everywhere(tmp_path / "first"), Everywhere(tmp_path / "second")
+    unbroken = run(tmp_path / "unbroken", "validation within", first)
+    start = next(place for place, (path, _) in enumerate(first.saved) if path.stem.endswith("validation_start"))
+    path, traced = first.saved[start]
+    run(tmp_path / "once", "validation within", second, path=path)
+    for path, later in second.saved[1:5]:
+        again = run(tmp_path / path.stem, "validation within", path=path)
+        assert again.trace == unbroken.trace[traced + later :], path.stem
+
+
 @pytest.mark.parametrize("settings", ["two epochs, local", "steps, carry", "max_steps"])
 def test_run_checkpoint_leaves_the_newest_whole_visits(settings: str, tmp_path: Path) -> None:
     unbroken = run(tmp_path, settings, RunCheckpoint(keep=3))

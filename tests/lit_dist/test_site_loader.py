@@ -94,6 +94,26 @@ def test_a_position_is_restored_by_drawing_again() -> None:
     assert [batch[0].tolist() for batch in batches(resumed)] == expected, "only the resumed epoch starts in the middle"
 
 
+def test_stretches_before_a_position_are_not_drawn_from() -> None:
+    class Absent:
+        def __len__(self) -> int:
+            return 4
+
+        def __iter__(self) -> Any:
+            raise AssertionError("drawn from")
+
+    broken = planned(Stretch("a", 2, seed=1), Stretch("b", 3, seed=1), sites=loaders([4, 4]))
+    iter(broken)
+    for _ in range(2):
+        next(broken)
+    sites = {"a": Absent(), "b": loaders([4, 4])["b"]}
+    resumed = planned(Stretch("a", 2, seed=1), Stretch("b", 3, seed=1), sites=sites)
+    resumed._load_state_dicts(broken._state_dicts())
+    iter(resumed)
+    assert resumed._state_dicts() == [{"drawn": 2}]
+    assert [index for _, index, _ in (next(resumed) for _ in range(3))] == [2, 3, 4]
+
+
 def test_no_position_is_kept_of_a_finished_epoch() -> None:
     site_loader = planned(Stretch("a"))
     batches(site_loader)

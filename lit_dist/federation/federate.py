@@ -1,0 +1,151 @@
+"""``lit-dist federate``: the run of a configuration across real institutions, or with separate processes here."""
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typing_extensions import override
+
+from lit_dist.cli import SiteCLI, build, site_cli
+from lit_dist.datamodules import InstitutionDataModule
+from lit_dist.errors import InputError
+
+DAY = 24 * 3600
+_PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
+_KEPT = ("seed_everything", "model", "data", "trainer")
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: Its words, without ``federate``.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lit-dist federate",
+        description="Make the run of a configuration where the images are, on NVIDIA FLARE. All other options are those"
+        " of lit-dist fit, such as --config run.yaml --trainer.max_epochs 12.",
+        allow_abbrev=False,
+    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--local", action="store_true", help="server and sites as separate processes on this machine")
+    where.add_argument("--kit", type=Path, help="the startup kit of an administrator of a running FLARE system")
+    parser.add_argument("--user", help="the administrator's name; by default that of the kit's folder")
+    parser.add_argument("--sites", help="with --kit: the names of the sites, with commas, in the order of the run")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run, if it has begun")
+    parser.add_argument("--timeout", type=int, default=DAY, help="seconds to wait for a site's answer (one day)")
+    parser.add_argument("--retries", type=int, default=3, help="how often to go on after a process has died (3)")
+    parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
+    options, words = parser.parse_known_args(args)
+    if find_spec("nvflare") is None:
+        raise InputError("federate needs NVIDIA FLARE: pip install lit_dist[nvflare]")
+    settings = parse(words)
+    report = _locally(options, settings) if options.local else _with_kit(options, settings)
+    if "error" in report:
+        raise InputError(report["error"])
+    print(f"Run: {report['run']}\nSHA-256 of the final weights: {report['sha256']}")
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """The settings of ``fit``, checked and with all defaults, from its words."""
+    with warnings.catch_warnings():
+        # Lightning's advice is for scripts that give both, the process's words and their own.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
+        command = site_cli(["fit", *words], run=True, kind=_Settings)
+    assert isinstance(command, _Settings)
+    return command.settings
+
+
+class _Settings(SiteCLI):
+    """Parses the words of ``fit``, and makes nothing of them."""
+
+    @override
+    def instantiate_classes(self) -> None:
+        parser: Any = self._parser("fit")
+        given = yaml.safe_load(parser.dump(self.config["fit"], skip_none=False))
+        self.settings = {name: given[name] for name in _KEPT if name in given}
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    from lit_dist.federation.flare import connect
+    from lit_dist.federation.local import ADMIN, LocalSystem
+
+    sites = _sites_of(settings)
+    settings = {**settings, "model": _absolute(settings["model"])}
+    with tempfile.TemporaryDirectory(prefix="lit_dist_") as temporary:
+        folder = (options.folder or Path(temporary)).absolute()
+        with LocalSystem(folder, {site: {"data": _data_of(settings, site)} for site in sites}) as system:
+            session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
+            try:
+                return _make(session, folder, settings, sites, str(Path.cwd()), options, system.check)
+            finally:
+                session.close()
+
+
+def _sites_of(settings: dict[str, Any]) -> list[str]:
+    data = build({**settings, "trainer": {**settings["trainer"], "logger": False}}).datamodule
+    if not isinstance(data, InstitutionDataModule) or data.centralized or data.only_site:
+        raise InputError("--local needs a datamodule of lit_dist with several sites, to give each process its own")
+    return data.sites
+
+
+def _data_of(settings: dict[str, Any], site: str) -> dict[str, Any]:
+    data = settings["data"]
+    arguments = {**(data.get("init_args") or {}), "only_site": site}
+    return _absolute({**data, "init_args": arguments})
+
+
+def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
+    """The processes of server and sites run in folders of their own."""
+    arguments = {
+        name: str(Path(value).absolute()) if name in _PATHS and value is not None else value
+        for name, value in (settings.get("init_args") or {}).items()
+    }
+    return {**settings, "init_args": arguments}
+
+
+def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    from lit_dist.federation.flare import connect
+
+    if not options.sites:
+        raise InputError("--kit needs --sites, the names of the sites in the order of the run")
+    kit = options.kit.absolute()
+    settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
+    session = connect(kit, options.user or kit.name, 30)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _make(session, Path(folder), settings, options.sites.split(","), None, options, lambda: None)
+    finally:
+        session.close()
+
+
+def _make(
+    session: Any,
+    folder: Path,
+    settings: dict[str, Any],
+    sites: list[str],
+    root: str | None,
+    options: argparse.Namespace,
+    check: Callable[[], None],
+) -> dict[str, Any]:
+    """Make the run; a job that a process's death has ended is followed by one that goes on."""
+    from lit_dist.federation.flare import make_job, write_job
+
+    report: dict[str, Any] = {}
+    for attempt in range(options.retries + 1):
+        job = folder / f"job_{attempt}"
+        write_job(job, settings, sites, root, options.resume or attempt > 0, options.timeout)
+        report = make_job(session, job, check)
+        if not report.get("again"):
+            break
+        print(f"{report['error']}; going on, if not given up ({attempt} of {options.retries} times)", flush=True)
+    return report

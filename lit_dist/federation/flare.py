@@ -1,0 +1,211 @@
+"""NVIDIA FLARE as the engine: the only file that imports it.
+
+FLARE has the machines' identities, the encryption, the transport and the jobs. A job ships settings, no code.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.client import Client
+from nvflare.apis.controller_spec import ClientTask, Task
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.impl.controller import Controller
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+
+from lit_dist.baton import fingerprint
+from lit_dist.errors import InputError
+from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site, refusal
+from lit_dist.federation.server import NoAnswerError
+from lit_dist.federation.site import SiteParty
+
+REPORT = "lit_dist.json"
+_CONTENT = "content"
+
+
+class FlareController(Controller):
+    """The server's side: makes the run, and asks the sites as it goes.
+
+    Args:
+        settings: The run's settings as JSON: what FLARE would read by itself, it would make objects of.
+        sites: The names of the sites, in the order of the run.
+        root: The folder on the server's machine that runs are inside of; None takes ``runs`` in the server's workspace.
+        resume: Whether to go on with the newest run.
+        timeout: For how many seconds to wait for an answer; a visit may take hours.
+    """
+
+    def __init__(
+        self, settings: str, sites: list[str], root: str | None = None, resume: bool = False, timeout: int = 86400
+    ) -> None:
+        super().__init__(task_check_period=0.05)
+        self.settings: Settings = json.loads(settings)
+        self.sites = sites
+        self.root = root
+        self.resume = resume
+        self.timeout = timeout
+
+    def start_controller(self, fl_ctx: FLContext) -> None:
+        """Nothing is to be prepared."""
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        """Nothing is to be cleaned up."""
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Make the run, and leave a report."""
+        self._context, self._abort = fl_ctx, abort_signal
+        workspace = fl_ctx.get_workspace()
+        report = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / REPORT
+        root = Path(self.root or Path(workspace.get_root_dir()) / "runs")
+        try:
+            run = FederatedRun(self, self.settings, self.sites, root, self.resume)
+            folder = run.make()
+        except InputError as error:
+            again = isinstance(error, NoAnswerError)
+            report.write_text(json.dumps({"error": str(error), "again": again}))
+            self.system_panic(str(error), fl_ctx)
+            return
+        sha256 = fingerprint(run.command.model.state_dict())[0]
+        report.write_text(json.dumps({"run": str(folder), "sha256": sha256}))
+
+    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
+        """Ask some sites a question, all at once, and wait for every answer."""
+        answers: dict[str, bytes] = {}
+        problems: dict[str, str] = {}
+
+        def received(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            site, result = client_task.client.name, client_task.result
+            if result.get_return_code() == ReturnCode.OK and isinstance(result.get(_CONTENT), bytes):
+                answers[site] = result[_CONTENT]
+            else:
+                problems[site] = str(result.get_return_code())
+            client_task.result = None  # FLARE would keep it in memory
+
+        data = Shareable()
+        data[_CONTENT] = content
+        task = Task(question, data, timeout=self.timeout, result_received_cb=received)
+        self.broadcast_and_wait(task, self._context, list(sites), len(sites), 0, self._abort)
+        for site in sites:
+            if site not in answers:
+                why = problems.get(site) or f"{task.completion_status}, {self.timeout} s at most"
+                raise NoAnswerError(
+                    f"site {site!r} gave no answer to {question!r} ({why}); look at its log, and go on with --resume"
+                )
+        return answers
+
+    def process_result_of_unknown_task(
+        self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
+    ) -> None:
+        """An answer that comes too late is not used."""
+        self.log_warning(fl_ctx, f"an answer of {client.name} to {task_name!r} was not asked for, or is too late")
+
+
+class FlareExecutor(Executor):
+    """A site's side: answers the server's questions, with one trainer and one datamodule for the whole run.
+
+    Args:
+        settings: The run's settings as JSON.
+    """
+
+    def __init__(self, settings: str) -> None:
+        super().__init__()
+        self.settings: Settings = json.loads(settings)
+        self._party: SiteParty | None = None
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """Answer a question."""
+        reply = make_reply(ReturnCode.OK)
+        try:
+            party = self._party = self._party or self._make(fl_ctx)
+            reply[_CONTENT] = party.answer(task_name, shareable[_CONTENT])
+        except InputError as error:
+            reply[_CONTENT] = refusal(error)
+        return reply
+
+    def _make(self, fl_ctx: FLContext) -> SiteParty:
+        workspace = fl_ctx.get_workspace()
+        own = SiteSettings.read(Path(workspace.get_site_config_dir()) / "site.yaml")
+        folder = Path(own.folder or Path(workspace.get_root_dir()) / "lit_dist")
+        return make_site(fl_ctx.get_identity_name(), self.settings, own, folder)
+
+
+def write_job(
+    folder: Path, settings: Settings, sites: Sequence[str], root: str | None, resume: bool, timeout: int
+) -> None:
+    """Write a job's folder: settings for the two classes above, and no code; for the sites without any place."""
+    text = json.dumps(settings)
+    trainer = {**settings["trainer"], "logger": False, "default_root_dir": None}
+    for_sites = json.dumps({**{name: settings[name] for name in settings if name != "data"}, "trainer": trainer})
+    polling = {"task_request_interval": 0.25}  # seconds between a site's questions for work; FLARE's own is 2
+    common = {"format_version": 2, "task_data_filters": [], "task_result_filters": []}
+    controller = {
+        "id": "lit_dist",
+        "path": f"{__name__}.FlareController",
+        "args": {"settings": text, "sites": list(sites), "root": root, "resume": resume, "timeout": timeout},
+    }
+    executor = {"path": f"{__name__}.FlareExecutor", "args": {"settings": for_sites}}
+    files = {
+        "meta.json": {
+            "name": "lit_dist",
+            "resource_spec": {},
+            "min_clients": len(sites),
+            "mandatory_clients": list(sites),
+            "deploy_map": {"server": ["server"], "site": list(sites)},
+        },
+        "server/config/config_fed_server.json": {**common, "workflows": [controller], "server": polling},
+        "site/config/config_fed_client.json": {**common, "executors": [{"tasks": ["*"], "executor": executor}]},
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1))
+
+
+def connect(kit: Path, user: str, patience: float, check: Callable[[], None] = lambda: None) -> Session:
+    """Log in to a running FLARE system.
+
+    Args:
+        kit: The startup kit of an administrator.
+        user: The name that the kit was made for.
+        patience: For how many seconds to try.
+        check: Called before each try; raises where it is of no use.
+
+    Raises:
+        InputError: If it does not answer.
+    """
+    end = time.monotonic() + patience
+    while True:
+        check()
+        try:
+            return new_secure_session(user, str(kit), timeout=5)
+        except Exception as error:  # of many kinds, by what is not up yet
+            if time.monotonic() > end:
+                raise InputError(f"no FLARE server answers to the startup kit {kit}: {error}") from None
+            time.sleep(0.5)
+
+
+def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Submit a job, wait for its end, and fetch its report.
+
+    Returns:
+        The report; it has the key ``"error"`` if the run was not made, and ``"again"`` is true if it can be gone on
+        with.
+    """
+    number = session.submit_job(str(job))
+    while True:
+        check()
+        meta = session.get_job_meta(number)
+        if str(meta.get("status", "")).startswith(("FINISHED", "FAILED", "ABANDONED")):
+            break
+        time.sleep(0.5)
+    result = Path(session.download_job_result(number, str(job.parent / "result")))
+    reports = sorted(result.rglob(REPORT))
+    if not reports:
+        return {"error": f"the job ended as {meta['status']} without a report; its logs are in {result}", "again": True}
+    report: dict[str, Any] = json.loads(reports[0].read_text())
+    return report

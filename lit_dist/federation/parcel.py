@@ -1,0 +1,113 @@
+"""What of a checkpoint crosses the wire, what stays, and how it is packed: safetensors and JSON, nothing pickled."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from lit_dist import state_tree, tensor_file
+from lit_dist.callbacks import WeightTransfer
+from lit_dist.errors import InputError
+
+_TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
+
+Tree = dict[str, Any]
+
+
+def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTransfer) -> tuple[Tree, Tree]:
+    """Divide a checkpoint into the baton and what stays.
+
+    Weights, progress and schedules travel; of the callbacks only the transfer's account, without tensors; the
+    optimizer's state only if it is carried.
+
+    Args:
+        checkpoint: The whole of it.
+        trainer: The trainer that it comes from.
+        transfer: The trainer's transfer callback.
+
+    Returns:
+        The baton; and the optimizer's state and the tensors of the transfer callback, as checkpoints have them.
+    """
+    account = checkpoint["callbacks"][transfer.state_key]
+    states = checkpoint["optimizer_states"]
+    baton = {name: checkpoint[name] for name in (*_TRAVELS, *_of_precision(trainer)) if name in checkpoint}
+    baton["callbacks"] = {transfer.state_key: _without_tensors({**account, "optimizer_states": {}})}
+    carried = transfer.optimizer_state == "carry"
+    baton["optimizer_states"] = states if carried else [{**state, "state": {}} for state in states]
+    return baton, {"account": account, "optimizer_states": [state["state"] for state in states]}
+
+
+def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
+    """Put a baton that came back into the checkpoint that it was taken from.
+
+    Args:
+        baton: The baton.
+        own: The checkpoint.
+        transfer: The transfer callback.
+    """
+    key = transfer.state_key
+    account = with_tensors(baton["callbacks"][key], own["callbacks"][key])
+    return {**own, **baton, "callbacks": {**own["callbacks"], key: account}}
+
+
+def _of_precision(trainer: Trainer) -> list[str]:
+    return [type(trainer.precision_plugin).__qualname__]
+
+
+def _without_tensors(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return None
+    if isinstance(tree, dict):
+        return {name: _without_tensors(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_without_tensors(value) for value in tree)
+    return tree
+
+
+def with_tensors(tree: Any, own: Any) -> Any:
+    """Fill the places of the tensors that stayed.
+
+    Example:
+        >>> with_tensors({"best": None, "waited": 2}, {"best": torch.ones(1), "waited": 1})
+        {'best': tensor([1.]), 'waited': 2}
+    """
+    if tree is None and isinstance(own, Tensor):
+        return own
+    if isinstance(tree, dict) and isinstance(own, dict):
+        return {name: with_tensors(value, own.get(name)) for name, value in tree.items()}
+    if isinstance(tree, list | tuple) and isinstance(own, list | tuple) and len(tree) == len(own):
+        return type(tree)(with_tensors(*pair) for pair in zip(tree, own, strict=True))
+    return tree
+
+
+def pack(tree: Mapping[str, Any]) -> bytes:
+    """Turn nested values and tensors into bytes.
+
+    Example:
+        >>> unpack(pack({"weights": {"bias": torch.zeros(2)}}))
+        {'weights': {'bias': tensor([0., 0.])}}
+    """
+    text, tensors = state_tree.encode(tree)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "parcel"
+        tensor_file.write(path, tensors, text)
+        return path.read_bytes()
+
+
+def unpack(content: bytes) -> Tree:
+    """Turn what ``pack`` gave back; every byte is checked, and nothing is unpickled.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "parcel"
+        path.write_bytes(content)
+        try:
+            tensors, text = tensor_file.read(path)
+            return state_tree.decode(text, tensors)
+        except (InputError, ValueError) as error:
+            raise InputError(str(error).replace(str(path), "it")) from None

@@ -1,0 +1,191 @@
+"""Makes the server and the sites of a federation from a run's settings and a site's own; knows nothing of an engine."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import dict_to_namespace, namespace_to_dict
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
+
+from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
+from lit_dist.cli import build
+from lit_dist.errors import InputError
+from lit_dist.federation.parcel import pack
+from lit_dist.federation.server import Engine, Server
+from lit_dist.federation.site import SiteParty
+from lit_dist.files import replacing
+from lit_dist.resumption import Resumption
+from lit_dist.run_folder import SETTINGS, run_folder
+
+Settings = dict[str, Any]
+
+OF_SERVER = (Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
+"""Callbacks that do nothing at a site."""
+
+_OF_SITE = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
+_QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """A site's own settings: ``site.yaml``.
+
+    Attributes:
+        data: The datamodule of this site's images, as ``class_path`` and ``init_args``.
+        trainer: What differs in this site's trainer; its hardware only.
+        modules: The packages whose classes a run may name.
+        backbones: The backbones that a run may train; None allows all.
+        max_epochs: The greatest number of epochs of a run; None sets no limit.
+        min_images: The least number of training images with which the site takes part.
+        metrics: The metrics that may leave the site; None lets all.
+        folder: Where the site keeps what stays between two visits; None takes a folder of the engine's.
+    """
+
+    data: Settings
+    trainer: Settings = field(default_factory=dict)
+    modules: Sequence[str] = ("lit_dist", "torch", "lightning")
+    backbones: Sequence[str] | None = None
+    max_epochs: int | None = None
+    min_images: int = 1
+    metrics: Sequence[str] | None = None
+    folder: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "SiteSettings":
+        """Read a ``site.yaml``.
+
+        Raises:
+            InputError: If there is none, or it has another form.
+        """
+        try:
+            settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+            own = cls(**settings)
+            if not all(isinstance(settings.get(name, {}), dict) for name in ("data", "trainer")):
+                raise TypeError("data and trainer are settings by name")
+        except FileNotFoundError:
+            raise InputError("it has no site.yaml beside its startup kit's local settings") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+            raise InputError(f"its site.yaml cannot be used: {error}") from None
+        if "class_path" not in own.data:
+            raise InputError("its site.yaml has no data with a class_path")
+        if own.trainer.keys() - set(_OF_SITE):
+            raise InputError(f"its site.yaml sets {sorted(own.trainer)[0]} of the trainer; only {', '.join(_OF_SITE)}")
+        return own
+
+
+def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> SiteParty:
+    """Make the party of a site.
+
+    Args:
+        name: The site's name.
+        run: The run's settings.
+        own: The site's.
+        folder: Where the site may keep files.
+
+    Raises:
+        InputError: If the site's policy refuses the run.
+    """
+    _check_policy(run, own)
+    hardware = {key: value for key, value in own.trainer.items() if key in _OF_SITE}
+    trainer = {**run["trainer"], **_QUIET, **hardware, "logger": False, "default_root_dir": str(folder)}
+    trainer["enable_checkpointing"] = False
+    trainer["callbacks"] = [each for each in run["trainer"]["callbacks"] or [] if not _is_of_server(each)]
+    command = build({**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data})
+    callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:] = [callback for callback in callbacks if not isinstance(callback, OF_SERVER)]
+    metrics = None if own.metrics is None else list(own.metrics)
+    return SiteParty(name, command.trainer, command.model, command.datamodule, metrics, own.min_images)
+
+
+def _without_weights(model: Settings) -> Settings:
+    """The weights to begin with come from the server."""
+    arguments = model.get("init_args") or {}
+    return {**model, "init_args": {**arguments, "weights": None}} if arguments.get("weights") else model
+
+
+def _is_of_server(callback: Settings) -> bool:
+    return str(callback["class_path"]).rpartition(".")[2] in {each.__name__ for each in OF_SERVER} | {"ModelCheckpoint"}
+
+
+def _check_policy(run: Settings, own: SiteSettings) -> None:
+    for path in _class_paths({name: value for name, value in run.items() if name in ("model", "trainer")}):
+        if "." in path and not any(path == module or path.startswith(f"{module}.") for module in own.modules):
+            raise InputError(f"its site.yaml lets a run name classes of {', '.join(own.modules)}, not {path}")
+    backbone = (run["model"].get("init_args") or {}).get("backbone")
+    if own.backbones is not None and backbone not in own.backbones:
+        raise InputError(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {backbone}")
+    epochs = run["trainer"].get("max_epochs")
+    if own.max_epochs is not None and (epochs is None or epochs > own.max_epochs):
+        raise InputError(f"its site.yaml allows {own.max_epochs} epochs, and the run has {epochs}")
+
+
+def _class_paths(tree: Any) -> list[str]:
+    if isinstance(tree, Mapping):
+        own = [tree["class_path"]] if isinstance(tree.get("class_path"), str) else []
+        return own + [path for value in tree.values() for path in _class_paths(value)]
+    if isinstance(tree, list):
+        return [path for value in tree for path in _class_paths(value)]
+    return []
+
+
+class FederatedRun:
+    """A run at the server, with its folder.
+
+    Args:
+        engine: Carries questions and answers.
+        run: The run's settings.
+        sites: The names of the sites.
+        root: The folder that relative paths of loggers are inside of.
+        resume: Whether to go on with the newest run, if there is one.
+    """
+
+    def __init__(self, engine: Engine, run: Settings, sites: Sequence[str], root: Path, resume: bool) -> None:
+        self.given = run
+        trainer = {**run["trainer"], **_QUIET, "accelerator": "cpu", "devices": 1, "strategy": "auto"}
+        trainer |= {"logger": _rooted(run["trainer"]["logger"], root), "default_root_dir": str(root)}
+        settings = dict_to_namespace({**run, "trainer": trainer})
+        self.resumption = Resumption(settings) if resume else None
+        checkpoint = settings.get("ckpt_path") if resume else None
+        self.checkpoint = Path(checkpoint) if checkpoint else None
+        kept = {key: value for key, value in namespace_to_dict(settings).items() if key not in ("data", "ckpt_path")}
+        self.command = build(kept)
+        callbacks: list[Any] = self.command.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.append(RunCheckpoint())
+        callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter | SiteEvaluation)]
+        self.server = Server(engine, self.command.trainer, self.command.model, sites)
+
+    def make(self) -> Path:
+        """Make the run, or go on with it.
+
+        Returns:
+            The run's folder.
+        """
+        trainer = self.command.trainer
+        folder = run_folder(trainer)
+        if self.resumption is not None and self.resumption.run is not None:
+            self.resumption.check_settings(yaml.safe_dump(self.given))
+            self.resumption.restore_logs(trainer)
+        else:
+            with replacing(folder / SETTINGS) as file:
+                file.write(yaml.safe_dump(self.given, sort_keys=False).encode())
+        self.server.run(self.checkpoint)
+        return folder
+
+
+def _rooted(loggers: Any, root: Path) -> Any:
+    if isinstance(loggers, list):
+        return [_rooted(logger, root) for logger in loggers]
+    if not isinstance(loggers, dict):
+        return loggers
+    arguments = dict(loggers.get("init_args") or {})
+    if arguments.get("save_dir"):
+        arguments["save_dir"] = os.path.join(root, arguments["save_dir"])
+    return {**loggers, "init_args": arguments}
+
+
+def refusal(error: InputError) -> bytes:
+    """The answer of a site that takes no part."""
+    return pack({"refused": str(error)})

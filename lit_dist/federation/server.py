@@ -1,0 +1,223 @@
+"""Server: a run whose batches and validations are elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from lit_dist.baton import read_checkpoint, write_checkpoint
+from lit_dist.callbacks.run_settings import versions
+from lit_dist.callbacks.shadow import Shadow
+from lit_dist.errors import InputError
+from lit_dist.federation.answers import check_trained, check_validated, compare
+from lit_dist.federation.leg import Elsewhere, Pause, run_leg
+from lit_dist.federation.parcel import Tree, join, pack, split, unpack
+from lit_dist.federation.site import find_transfer, whole
+from lit_dist.ledger import Ledger
+from lit_dist.metrics import METRICS, POOLED, pool
+from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
+
+
+class NoAnswerError(InputError):
+    """A site did not answer; the run can go on when it is there again."""
+
+
+class Engine(Protocol):
+    """What carries questions to the sites and their answers back; all that a federation needs of one."""
+
+    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
+        """Ask some sites a question, all at once, and wait for every answer.
+
+        Args:
+            question: Its name.
+            content: What belongs to it.
+            sites: The names of the sites.
+
+        Returns:
+            The answers by site.
+
+        Raises:
+            NoAnswerError: If a site does not answer.
+        """
+        ...
+
+
+class Server:
+    """Makes the run: it has the weights and the record, and asks the sites for what takes images.
+
+    Args:
+        engine: Carries questions and answers.
+        trainer: The trainer, with the run's callbacks and loggers.
+        module: The module, with the weights that the run begins with.
+        sites: The names of the sites, in the order of the run.
+
+    Raises:
+        InputError: If the run is of a kind that cannot be federated.
+    """
+
+    def __init__(self, engine: Engine, trainer: pl.Trainer, module: pl.LightningModule, sites: Sequence[str]) -> None:
+        self.engine = engine
+        self.trainer = trainer
+        self.module = module
+        self.sites = list(sites)
+        self.transfer = find_transfer(trainer)
+        _check_trainer(trainer)
+
+    def run(self, checkpoint: str | Path | None = None) -> None:
+        """Make the run, or go on with it.
+
+        Args:
+            checkpoint: The state to go on from.
+
+        Raises:
+            InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
+        """
+        greetings = self._ask("greet", {}, self.sites)
+        data = _RemoteData(greetings)
+        batches = {site: greetings[site]["batches"] for site in self.sites}
+        found = self._ask("settings", {"batches": batches}, self.sites)
+        parties = {site: {**greetings[site]["versions"], **found[site]} for site in self.sites}
+        # The server's trainer has hardware of its own, so its settings would differ.
+        compare({**parties, "server": {**versions(), "settings": found[self.sites[0]]["settings"]}})
+        validation = _RemoteValidation(self)
+        self.trainer.callbacks.insert(0, validation)  # type: ignore[attr-defined]
+        limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
+        self.trainer.num_sanity_val_steps = 0
+        try:
+            state = read_checkpoint(checkpoint) if checkpoint else None
+            pause = run_leg(self.trainer, self.module, data, state)
+            while pause is not None:
+                self._keep(pause.state)
+                pause = run_leg(self.trainer, self.module, data, self._visit(pause, batches))
+        finally:
+            self.trainer.limit_val_batches = limit
+            self.trainer.callbacks.remove(validation)  # type: ignore[attr-defined]
+
+    def _visit(self, pause: Pause, batches: Mapping[str, int]) -> Tree:
+        site = pause.where
+        baton, _ = split(pause.state, self.trainer, self.transfer)
+        answer = self._ask("train", {"baton": baton, "batches": batches}, [site])[site]
+        following, entries = check_trained(site, baton, answer, self.transfer.state_key)
+        if entries:
+            records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
+            ledger = Ledger(run_folder(self.trainer) / LEDGER, records[0]["head"])
+            for entry in entries:
+                ledger.add(entry)
+            records[1]["head"] = ledger.head  # of a visit that was repeated, the line is the one on record
+        for visit in entries:
+            rank_zero_info(f"Visit {visit.visit} at {site}: {visit.steps} steps, {visit.images} images")
+        return join(following, pause.state, self.transfer)
+
+    def _keep(self, state: Tree) -> None:
+        folder = run_folder(self.trainer)
+        write_checkpoint(state, checkpoint_path(folder, state["global_step"]))
+        delete_old_checkpoints(folder, 2)
+
+    def validate(self) -> Tree:
+        """What the weights are worth on the sites' images: each site's values, and those of all of them."""
+        answers = self._ask("validate", {"state_dict": self.module.state_dict()}, self.sites)
+        for site, answer in answers.items():
+            check_validated(site, answer)
+        return pooled({site: (answer["images"], answer["metrics"]) for site, answer in answers.items()})
+
+    def _ask(self, question: str, content: Tree, sites: Sequence[str]) -> dict[str, Tree]:
+        answers = {}
+        found = self.engine.ask(question, pack(content), sites)
+        for site in sites:  # in the order of the run, not that of the answers
+            try:
+                answers[site] = unpack(found[site])
+            except InputError as error:
+                raise InputError(f"the answer of site {site!r} is refused: {error}") from None
+            if "refused" in answers[site]:
+                raise InputError(f"site {site!r} refuses: {answers[site]['refused']}")
+        return answers
+
+
+def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """The metrics of a validation on every site.
+
+    Those of all sites together are the means weighted by size, where that is what they are; an area under a curve, say,
+    does not follow from those of the sites, and is left out.
+
+    Args:
+        values: The number of images and the metrics of each site.
+
+    Example:
+        >>> pooled({"a": (1, {"val_loss": 1.0, "val_loss/a": 1.0}), "b": (3, {"val_loss": 2.0, "val_loss/b": 2.0})})
+        {'val_loss/a': 1.0, 'val_loss/b': 2.0, 'val_loss': 1.75}
+    """
+    with_images = [(size, metrics) for size, metrics in values.values() if size]
+    result = {name: value for _, metrics in with_images for name, value in metrics.items() if "/" in name}
+    not_means = set(METRICS) - set(POOLED)
+    for name in with_images[0][1] if with_images else ():
+        everywhere = all(name in metrics for _, metrics in with_images)
+        if "/" not in name and everywhere and name.partition("_")[2] not in not_means:
+            result[name] = pool([metrics[name] for _, metrics in with_images], [size for size, _ in with_images])
+    return result
+
+
+class _RemoteData(pl.LightningDataModule):
+    """The sites' images, none of which is here."""
+
+    def __init__(self, greetings: Mapping[str, Tree]) -> None:
+        super().__init__()
+        self.greetings = greetings
+        classes = {greeting["classes"] for greeting in greetings.values()} - {None}
+        if len(classes) > 1:
+            told = ", ".join(f"{site}: {greeting['classes']}" for site, greeting in greetings.items())
+            raise InputError(f"the sites have different numbers of classes ({told})")
+        if classes:
+            self.num_classes = classes.pop()
+
+    @override
+    def train_dataloader(self) -> dict[str, Elsewhere]:
+        return {site: Elsewhere(site, greeting["batches"]) for site, greeting in self.greetings.items()}
+
+    @override
+    def val_dataloader(self) -> list[int]:
+        return [0]  # for one validation step, which logs what the sites have found
+
+
+class _RemoteValidation(Callback):
+    """Lets each validation of a fit be what the sites find, for the callbacks and schedules that look at it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._shadows: list[Shadow] = []
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        found = self.server.validate()
+        rank_zero_info(
+            f"After epoch {trainer.current_epoch + 1}, validation images of all sites: "
+            + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "/" not in name)
+        )
+        self._shadows = [
+            Shadow(pl_module, "validation_step", lambda *_, **__: pl_module.log_dict(found, batch_size=1)),
+            Shadow(pl_module, "on_validation_epoch_end", lambda: None),
+        ]
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._lift()
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._lift()
+
+    def _lift(self) -> None:
+        for shadow in self._shadows:
+            shadow.lift()
+        self._shadows = []
+
+
+def _check_trainer(trainer: Any) -> None:
+    for name, off in {"max_steps": -1, "fast_dev_run": False, "overfit_batches": 0.0}.items():
+        if getattr(trainer, name) != off:
+            raise InputError(f"{name} cannot be set in a federation; give the length of the run as max_epochs")
+    if (trainer.max_epochs or -1) < 1:
+        raise InputError("a federation needs max_epochs")

@@ -1,0 +1,69 @@
+"""A federation in one process, whose sites have only their own images, and the simulation that it must equal."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from lit_dist import ImageClassifier, SafetensorsCheckpointIO
+from lit_dist.callbacks import WeightTransfer
+from lit_dist.datamodules import PhantomDataModule
+from lit_dist.federation.server import Server
+from lit_dist.federation.site import SiteParty
+from lit_dist.ledger import Entry, read_entries
+
+SITES = ["site-1", "site-2", "site-3"]
+
+
+def module() -> ImageClassifier:
+    pl.seed_everything(0, verbose=False)
+    return ImageClassifier("shufflenet_v2_x0_5", dropout=0.2)
+
+
+def data(**kwargs: Any) -> PhantomDataModule:
+    return PhantomDataModule(sites=3, patients=24, size=32, batch_size=5, **kwargs)
+
+
+def trainer(folder: Path, *callbacks: Callback, **kwargs: Any) -> pl.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    defaults = {**quiet, "enable_checkpointing": False, "max_epochs": 6, "num_sanity_val_steps": 0}
+    io = [SafetensorsCheckpointIO()]
+    return pl.Trainer(**{**defaults, **kwargs}, default_root_dir=folder, callbacks=list(callbacks), plugins=io)
+
+
+class InProcess:
+    """An engine that calls the sites. A test may change what they answer."""
+
+    def __init__(self, parties: dict[str, SiteParty]) -> None:
+        self.parties = parties
+        self.asked: list[str] = []
+        self.content: list[bytes] = []
+        self.change: Callable[[str, str, bytes], bytes] = lambda question, site, answer: answer
+
+    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
+        self.asked.append(question)
+        answers = {site: self.parties[site].answer(question, content) for site in sites}
+        self.content += [content, *answers.values()]
+        # In another order than that of the sites, as answers come over a network.
+        return {site: self.change(question, site, answers[site]) for site in reversed(list(answers))}
+
+
+def simulate(make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs: Any) -> list[Entry]:
+    trainer(Path("simulated"), make(), *callbacks, **kwargs).fit(module(), data())
+    return read_entries(Path("simulated/ledger.jsonl"))
+
+
+def engine(make: Callable[[], WeightTransfer], **kwargs: Any) -> InProcess:
+    return InProcess(
+        {site: SiteParty(site, trainer(Path(site), make(), **kwargs), module(), data(only_site=site)) for site in SITES}
+    )
+
+
+def server(parties: InProcess, make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs: Any) -> Server:
+    return Server(parties, trainer(Path("server"), make(), *callbacks, **kwargs), module(), SITES)
+
+
+def federated() -> list[Entry]:
+    return read_entries(Path("server/ledger.jsonl"))

@@ -1,0 +1,127 @@
+"""``lit-dist federate --local``: real processes, certificates and sockets; the same weights as the simulation's."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_dist import InputError
+from lit_dist.federation.federate import main, parse
+from lit_dist.ledger import read_entries
+from lit_dist.verify import verify
+
+CONFIG: dict[str, Any] = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "ImageClassifier",
+        "init_args": {"backbone": "shufflenet_v2_x0_5", "num_classes": 2, "dropout": 0.2},
+    },
+    "data": {
+        "class_path": "PhantomDataModule",
+        "init_args": {"sites": 2, "patients": 24, "size": 32, "batch_size": 5},
+    },
+    "trainer": {
+        "max_epochs": 4,
+        "accelerator": "cpu",
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        "logger": [{"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "simulated"}}],
+        "callbacks": [
+            {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1, "validation": "cycle"}},
+            {
+                "class_path": "ModelCheckpoint",
+                "init_args": {"monitor": "val_loss", "filename": "best", "enable_version_counter": False},
+            },
+        ],
+    },
+}
+OTHER = ["--config", "run.yaml", "--trainer.logger.init_args.name", "federated"]
+
+
+@pytest.fixture(autouse=True)
+def _configuration() -> None:
+    Path("run.yaml").write_text(yaml.safe_dump(CONFIG))
+
+
+def hashes(name: str) -> list[tuple[int, str, str, str]]:
+    path = Path("runs", name, "version_0", "ledger.jsonl")
+    entries = read_entries(path) if path.exists() else []
+    return [(entry.visit, entry.site, entry.sha256_out, entry.settings) for entry in entries]
+
+
+def simulate() -> None:
+    subprocess.run([sys.executable, "-m", "lit_dist", "fit", "--config", "run.yaml"], check=True, capture_output=True)
+
+
+def federate(*words: str) -> "subprocess.Popen[str]":
+    arguments = [sys.executable, "-m", "lit_dist", "federate", "--local", "--folder", "system", *OTHER, *words]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_dist.federation.federate.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install lit_dist\[nvflare\]"):
+        main(["--local", "--config", "run.yaml"])
+
+
+def test_the_settings_are_those_of_fit() -> None:
+    settings = parse(["--config", "run.yaml", "--trainer.max_epochs", "7"])
+    assert settings["trainer"]["max_epochs"] == 7
+    assert settings["model"]["init_args"]["backbone"] == "shufflenet_v2_x0_5"
+    assert settings["trainer"]["callbacks"][0]["init_args"]["optimizer_state"] == "reset"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_processes_with_certificates_give_the_weights_of_the_simulation() -> None:
+    pytest.importorskip("nvflare")
+    simulate()
+    done = federate()
+    said, _ = done.communicate()
+    assert done.returncode == 0, said
+    assert hashes("federated") == hashes("simulated")
+    assert hashes("federated")[-1][2] in said
+    assert "chain is whole" in verify("runs/federated/version_0")
+    assert Path("runs/federated/version_0/checkpoints/best.ckpt").is_file()
+    assert not list(nvflare_processes())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("who", ["site-2", "server"])
+def test_a_run_whose_process_is_killed_goes_on_and_gives_the_same_weights(who: str) -> None:
+    pytest.importorskip("nvflare")
+    simulate()
+    running = federate()
+    while running.poll() is None and not hashes("federated"):
+        time.sleep(0.05)
+    killed = [process for process in nvflare_processes() if is_job_of(process, who)]
+    for process in killed:
+        process.kill()
+    said, _ = running.communicate()
+    assert killed
+    assert running.returncode == 0, said
+    assert "going on" in said
+    assert hashes("federated") == hashes("simulated")
+    assert "chain is whole" in verify("runs/federated/version_0")
+
+
+def nvflare_processes() -> Iterator[Any]:
+    import psutil
+
+    here = os.getcwd()
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "nvflare" in words and here in words:
+            yield process
+
+
+def is_job_of(process: Any, who: str) -> bool:
+    words = " ".join(process.info["cmdline"])
+    return f"/{who}" in words and ("worker_process" in words or "runner_process" in words)

@@ -1,0 +1,174 @@
+"""Law 6 of the design: simulated equals deployed, bit for bit, where each site has only its own images."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from lit_dist import read_checkpoint
+from lit_dist.baton import fingerprint
+from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, WeightTransfer
+from lit_dist.federation import parcel
+from lit_dist.ledger import Entry
+from lit_dist.run_folder import newest_checkpoint
+from lit_dist.verify import verify
+from small_federation import engine, federated, server, simulate
+
+CYCLE: dict[str, Any] = {"every_n_epochs": 1, "validation": "cycle"}
+CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
+    "epochs": (lambda: CyclicalWeightTransfer(**CYCLE), {}),
+    "steps": (lambda: CyclicalWeightTransfer(every_n_steps=3), {"max_epochs": 2}),
+    "several passes a visit": (
+        lambda: CyclicalWeightTransfer(every_n_steps=6, optimizer_state="local"),
+        {"max_epochs": 2},
+    ),
+    "shuffled": (lambda: CyclicalWeightTransfer(**CYCLE, order="shuffled"), {"max_epochs": 9}),
+    "carry": (lambda: CyclicalWeightTransfer(**CYCLE, optimizer_state="carry"), {}),
+    "local": (lambda: CyclicalWeightTransfer(**CYCLE, optimizer_state="local"), {"max_epochs": 9}),
+    "validated within a visit": (lambda: CyclicalWeightTransfer(every_n_epochs=2), {"max_epochs": 8}),
+    "validated within, carry": (
+        lambda: CyclicalWeightTransfer(every_n_epochs=2, optimizer_state="carry"),
+        {"max_epochs": 4},
+    ),
+    "validated within, local": (
+        lambda: CyclicalWeightTransfer(every_n_epochs=2, optimizer_state="local"),
+        {"max_epochs": 8},
+    ),
+    "validated within an epoch": (
+        lambda: CyclicalWeightTransfer(every_n_epochs=1),
+        {"max_epochs": 3, "val_check_interval": 0.5},
+    ),
+    "ends within a cycle": (
+        lambda: CyclicalWeightTransfer(every_n_epochs=1),
+        {"max_epochs": 4, "limit_val_batches": 0},
+    ),
+    "gradients accumulated": (
+        lambda: CyclicalWeightTransfer(every_n_steps=3, order="shuffled", optimizer_state="carry"),
+        {"max_epochs": 2, "accumulate_grad_batches": 2},
+    ),
+    "single weight transfer": (lambda: SingleWeightTransfer(patience=1, max_epochs_per_site=3), {"max_epochs": 12}),
+    "plateau of the site alone": (
+        lambda: SingleWeightTransfer("val_loss/{site}", patience=1, max_epochs_per_site=3, optimizer_state="carry"),
+        {"max_epochs": 12},
+    ),
+}
+QUICK = ["epochs", "steps"]
+
+
+def facts(entries: list[Entry]) -> list[tuple[Any, ...]]:
+    names = ("visit", "cycle", "site", "outcome", "images", "steps", "sha256_in", "sha256_out", "settings", "bytes")
+    return [tuple(getattr(entry, name) for name in names) for entry in entries]
+
+
+def losses(entries: list[Entry]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in entry.metrics.items() if "val_loss" in name} for entry in entries]
+
+
+@pytest.mark.parametrize(
+    "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
+def test_each_visit_equals_that_of_the_simulation(case: str) -> None:
+    make, settings = CASES[case]
+    simulated = simulate(make, **settings)
+    parties = engine(make, **settings)
+    run = server(parties, make, **settings)
+    run.run()
+    assert facts(federated()) == facts(simulated)
+    assert losses(federated()) == losses(simulated)
+    assert fingerprint(run.module.state_dict())[0] == simulated[-1].sha256_out
+    assert "chain is whole" in verify("server")
+
+
+def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, settings = CASES["steps"]
+    simulated = simulate(make, **settings)
+    monkeypatch.setattr("lit_dist.callbacks.weight_transfer.pass_seed", lambda seed, visit, number: seed)
+    server(engine(make, **settings), make, **settings).run()
+    assert facts(federated()) != facts(simulated)
+
+
+def test_early_stopping_and_the_best_model_are_those_of_the_simulation() -> None:
+    def callbacks(folder: str) -> list[Any]:
+        best = ModelCheckpoint(
+            dirpath=f"{folder}/best", monitor="val_loss", filename="best", enable_version_counter=False
+        )
+        return [EarlyStopping("val_loss", patience=1), best]
+
+    make, _ = CASES["epochs"]
+    settings = {"max_epochs": 30, "enable_checkpointing": True}
+    simulated = simulate(make, *callbacks("simulated"), **settings)
+    parties = engine(make, max_epochs=30)
+    server(parties, make, *callbacks("server"), **settings).run()
+    assert facts(federated()) == facts(simulated)
+    assert len(simulated) < 30
+    best = [read_checkpoint(f"{folder}/best/best.ckpt")["state_dict"] for folder in ("simulated", "server")]
+    assert fingerprint(best[0]) == fingerprint(best[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["local", "validated within a visit", "single weight transfer"])
+def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(case: str) -> None:
+    class Killed(Exception):
+        pass
+
+    make, settings = CASES[case]
+    simulated = simulate(make, **settings)
+    questions = 0
+    for dies_at in (3, 5, 6, 8, 11, 1000):  # of the server, after it has asked, and of all sites with it
+        parties = engine(make, **settings)
+
+        def change(question: str, site: str, answer: bytes, dies_at: int = dies_at) -> bytes:
+            nonlocal questions
+            questions += 1
+            if questions % dies_at == 0 and question not in ("greet", "settings"):
+                raise Killed
+            return answer
+
+        parties.change = change
+        try:
+            server(parties, make, **settings).run(newest_checkpoint("server") if Path("server").exists() else None)
+        except Killed:
+            continue
+        break
+    assert facts(federated()) == facts(simulated)
+    assert "chain is whole" in verify("server")
+
+
+@pytest.mark.parametrize("visit", [0, 1])
+def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_the_visit(
+    visit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, settings = CASES["steps"]
+    simulated = simulate(make, **settings)
+
+    def join(*args: Any) -> Any:
+        if len(federated()) > visit:
+            raise KeyboardInterrupt
+        return parcel.join(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lit_dist.federation.server.join", join)
+        with pytest.raises(KeyboardInterrupt):
+            server(engine(make, **settings), make, **settings).run()
+    assert len(federated()) == visit + 1
+    server(engine(make, **settings), make, **settings).run(newest_checkpoint("server"))
+    assert facts(federated()) == facts(simulated)
+    assert "chain is whole" in verify("server")
+
+
+def test_no_image_name_or_path_crosses_the_wire() -> None:
+    make, settings = CASES["steps"]
+    parties = engine(make, **settings)
+    server(parties, make, **settings).run()
+    everything = b"".join(parties.content)
+    names = [name for party in parties.parties.values() for name in party.data.table["image"]]
+    places = [str(Path.cwd()), str(Path.home()), "simulated", ".png", "/tmp"]
+    assert [name for name in [*names, *places] if name.encode() in everything] == []
+    for party in parties.parties.values():
+        pixels = party.data.dataset([party.name], "train")[0][0]
+        assert torch.as_tensor(pixels).numpy().tobytes()[:300] not in everything
+    sent = [parcel.unpack(content) for content in parties.content]
+    assert all("optimizer_states" not in tree or not tree["optimizer_states"][0]["state"] for tree in sent)
