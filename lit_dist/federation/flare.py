@@ -189,6 +189,18 @@ def connect(kit: Path, user: str, patience: float, check: Callable[[], None] = l
             time.sleep(0.5)
 
 
+def check_sites(session: Session, sites: Sequence[str]) -> None:
+    """Look whether all sites are there: a job that names another would wait for ever.
+
+    Raises:
+        InputError: If one is not.
+    """
+    there = sorted(client.name for client in session.get_system_info().client_info)
+    for site in sites:
+        if site not in there:
+            raise InputError(f"no site {site!r} is connected to the server; there are {', '.join(there) or 'none'}")
+
+
 def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Submit a job, wait for its end, and fetch its report.
 

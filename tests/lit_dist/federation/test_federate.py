@@ -112,6 +112,34 @@ def test_a_run_whose_process_is_killed_goes_on_and_gives_the_same_weights(who: s
     assert "chain is whole" in verify("runs/federated/version_0")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_is_submitted_to_a_system_that_runs_and_each_site_decides_whether_it_takes_part() -> None:
+    pytest.importorskip("nvflare")
+    from lit_dist.federation.local import ADMIN, LocalSystem
+
+    simulate()
+    arguments = CONFIG["data"]["init_args"]
+    own = {
+        f"site-{number}": {"data": {**CONFIG["data"], "init_args": {**arguments, "only_site": f"site-{number}"}}}
+        for number in (1, 2)
+    }
+    own["site-2"]["max_epochs"] = 3
+    with LocalSystem(Path("system").absolute(), own) as system:
+        words = ["--kit", str(system.kits / ADMIN), "--sites", "site-1,site-2", "--config", "run.yaml"]
+        refused = submit(*words)
+        assert "site 'site-2' refuses: its site.yaml allows 3 epochs, and the run has 4" in refused
+        assert "no site 'site-9'" in submit(*words[:2], "--sites", "site-1,site-9", *words[4:])
+        accepted = submit(*words, "--trainer.max_epochs", "3")
+    assert [each[:3] for each in hashes("simulated")][2][2] in accepted
+    assert not list(nvflare_processes())
+
+
+def submit(*words: str) -> str:
+    arguments = [sys.executable, "-m", "lit_dist", "federate", *words]
+    return subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+
 def nvflare_processes() -> Iterator[Any]:
     import psutil
 
