@@ -1,5 +1,6 @@
 """``lit-dist federate --local``: real processes, certificates and sockets; the same weights as the simulation's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -133,6 +134,33 @@ def test_a_run_is_submitted_to_a_system_that_runs_and_each_site_decides_whether_
         accepted = submit(*words, "--trainer.max_epochs", "3")
     assert [each[:3] for each in hashes("simulated")][2][2] in accepted
     assert not list(nvflare_processes())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_site_with_another_federations_certificate_is_not_let_in() -> None:
+    pytest.importorskip("nvflare")
+    from lit_dist.federation.local import ADMIN, LocalSystem
+
+    other = LocalSystem(Path("other").absolute(), {"site-1": {}, "site-2": {}})
+    other._provision()
+    with LocalSystem(Path("system").absolute(), {"site-1": {}}) as system:
+        kits = [each.kits / "site-1" / "startup" / "fed_client.json" for each in (system, other)]
+        target = json.loads(kits[0].read_text())["servers"][0]["service"]["target"]
+        stranger = other.kits / "site-2" / "startup" / "fed_client.json"
+        settings = json.loads(stranger.read_text())
+        settings["servers"][0]["service"]["target"] = target
+        stranger.write_text(json.dumps(settings))
+        other.start("site-2")
+        words = ["--kit", str(system.kits / ADMIN), "--sites", "site-2", "--config", "run.yaml"]
+        end = time.monotonic() + 120
+        while "there are site-1" not in (said := submit(*words)):
+            assert time.monotonic() < end, said
+        time.sleep(10)  # as long as the stranger may need
+        said = submit(*words)
+        other.__exit__()
+    assert "no site 'site-2' is connected to the server; there are site-1" in said
+    assert "certificate" in other.log("site-2").read_text().lower()
 
 
 def submit(*words: str) -> str:
