@@ -1,6 +1,7 @@
 """VisitMetrics: which of the logged values belong to a visit."""
 
 import math
+from collections.abc import Collection
 
 from lightning.pytorch import Trainer
 
@@ -14,9 +15,13 @@ class VisitMetrics:
 
     Lightning keeps the values of the last validation until the next one, so they would pass for those of every visit in
     between.
+
+    Attributes:
+        allowed: The names that may be recorded; None allows all.
     """
 
     def __init__(self) -> None:
+        self.allowed: Collection[str] | None = None
         self._before: Metrics = {}
         self._overwritten: Metrics = {}  # values of training under a name that validation uses, too
         self._of_validation: set[str] = set()
@@ -43,7 +48,8 @@ class VisitMetrics:
 
     def of_training(self, trainer: Trainer) -> Metrics:
         """What the module has logged in training."""
-        return _values(trainer, set(trainer.callback_metrics) - self._of_validation - set(OF_TRANSFER))
+        names = set(trainer.callback_metrics) - self._of_validation - set(OF_TRANSFER)
+        return _values(trainer, names if self.allowed is None else names & set(self.allowed))
 
     def of_epoch(self, trainer: Trainer) -> Metrics:
         """The same at the end of an epoch, with the validation since the visit's last batch, if there was one."""

@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -83,6 +83,7 @@ class WeightTransfer(Callback, ABC):
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
         self._course = VisitCourse(optimizer_state, on_divergence)
+        self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
         self._restored = False  # a checkpoint's state, for the fit that is to begin
         self._source: SiteSource | None = None
         self._bar: Shadow | None = None
@@ -190,6 +191,7 @@ class WeightTransfer(Callback, ABC):
         self._restored = False
         if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._course.batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
+        self._course.record.metrics.allowed = self.recorded
         self._course.record.open_ledger(trainer, self.settings())
         self._course.go_on(trainer)
         for logger in trainer.loggers:

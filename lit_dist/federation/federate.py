@@ -114,7 +114,7 @@ def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    from lit_dist.federation.flare import connect
+    from lit_dist.federation.flare import check_sites, connect
 
     if not options.sites:
         raise InputError("--kit needs --sites, the names of the sites in the order of the run")
@@ -122,6 +122,7 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
     session = connect(kit, options.user or kit.name, 30)
     try:
+        check_sites(session, options.sites.split(","))
         with tempfile.TemporaryDirectory() as folder:
             return _make(session, Path(folder), settings, options.sites.split(","), None, options, lambda: None)
     finally:

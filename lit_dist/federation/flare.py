@@ -49,6 +49,7 @@ class FlareController(Controller):
         self.root = root
         self.resume = resume
         self.timeout = timeout
+        self.asked: list[dict[str, Any]] = []  # what, whom, how long and how much, for the report
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Nothing is to be prepared."""
@@ -71,7 +72,7 @@ class FlareController(Controller):
             self.system_panic(str(error), fl_ctx)
             return
         sha256 = fingerprint(run.command.model.state_dict())[0]
-        report.write_text(json.dumps({"run": str(folder), "sha256": sha256}))
+        report.write_text(json.dumps({"run": str(folder), "sha256": sha256, "asked": self.asked}))
 
     def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
         """Ask some sites a question, all at once, and wait for every answer."""
@@ -88,8 +89,13 @@ class FlareController(Controller):
 
         data = Shareable()
         data[_CONTENT] = content
+        start = time.monotonic()
         task = Task(question, data, timeout=self.timeout, result_received_cb=received)
         self.broadcast_and_wait(task, self._context, list(sites), len(sites), 0, self._abort)
+        received_bytes = {site: len(answer) for site, answer in answers.items()}
+        seconds = round(time.monotonic() - start, 3)
+        asked = {"question": question, "start": start, "seconds": seconds, "sent": len(content)}
+        self.asked.append({**asked, "received": received_bytes})
         for site in sites:
             if site not in answers:
                 why = problems.get(site) or f"{task.completion_status}, {self.timeout} s at most"
@@ -187,6 +193,18 @@ def connect(kit: Path, user: str, patience: float, check: Callable[[], None] = l
             if time.monotonic() > end:
                 raise InputError(f"no FLARE server answers to the startup kit {kit}: {error}") from None
             time.sleep(0.5)
+
+
+def check_sites(session: Session, sites: Sequence[str]) -> None:
+    """Look whether all sites are there: a job that names another would wait for ever.
+
+    Raises:
+        InputError: If one is not.
+    """
+    there = sorted(client.name for client in session.get_system_info().client_info)
+    for site in sites:
+        if site not in there:
+            raise InputError(f"no site {site!r} is connected to the server; there are {', '.join(there) or 'none'}")
 
 
 def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:

@@ -4,21 +4,22 @@ A federated run is a run that is interrupted wherever the next batch or the next
 with where it is. What makes an interrupted run equal an unbroken one makes a federated run equal a simulated one.
 """
 
-import tempfile
+import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from lit_dist.baton import write_checkpoint
+from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.lightning_internals import dump_checkpoint, forget_validation
 
 VALIDATION = "validation"
+_MEMORY = "the state that was handed over"
 
 
 class AwayError(Exception):
@@ -110,6 +111,31 @@ class _Pausing(Callback):
         trainer.fit_loop.max_epochs = self._max_epochs
 
 
+class _Memory(SafetensorsCheckpointIO):
+    """Gives a checkpoint that was checked already, and writes others as always."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        super().__init__()
+        self.state = state
+
+    @override
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return self.state if os.fspath(path) == _MEMORY else super().load_checkpoint(path)
+
+
+@contextmanager
+def _from_memory(trainer: Trainer, state: Mapping[str, Any] | None) -> Iterator[None]:
+    usual = trainer.strategy.checkpoint_io
+    if state is not None:
+        trainer.strategy.checkpoint_io = _Memory(dict(state))
+    try:
+        yield
+    finally:
+        trainer.strategy.checkpoint_io = usual
+
+
 def run_leg(
     trainer: Trainer,
     module: LightningModule,
@@ -135,14 +161,10 @@ def run_leg(
     modes = [(part, part.training) for part in module.modules()]
     callbacks.insert(0, pausing)  # the first one, so that no other has left its place when the state is taken
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with warnings.catch_warnings(), _from_memory(trainer, state):
             # That it has some of this run's already is so in every leg but the first.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-            path = None
-            if state is not None:
-                path = Path(folder) / "state.ckpt"
-                write_checkpoint(state, path)
-            trainer.fit(module, datamodule=data, ckpt_path=path)
+            trainer.fit(module, datamodule=data, ckpt_path=None if state is None else _MEMORY)
     except AwayError:
         return pausing.pause
     finally:

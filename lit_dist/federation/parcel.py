@@ -1,5 +1,7 @@
 """What of a checkpoint crosses the wire, what stays, and how it is packed: safetensors and JSON, nothing pickled."""
 
+import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,6 +85,13 @@ def with_tensors(tree: Any, own: Any) -> Any:
     return tree
 
 
+def _scratch(size: int) -> "tempfile.TemporaryDirectory[str]":
+    """A folder for a file that is not kept; in memory where there is room, since a parcel is synced like any file."""
+    memory = Path("/dev/shm")
+    room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * size
+    return tempfile.TemporaryDirectory(dir=memory if room else None)
+
+
 def pack(tree: Mapping[str, Any]) -> bytes:
     """Turn nested values and tensors into bytes.
 
@@ -91,7 +100,7 @@ def pack(tree: Mapping[str, Any]) -> bytes:
         {'weights': {'bias': tensor([0., 0.])}}
     """
     text, tensors = state_tree.encode(tree)
-    with tempfile.TemporaryDirectory() as folder:
+    with _scratch(sum(tensor.nbytes for tensor in tensors.values()) + len(text)) as folder:
         path = Path(folder) / "parcel"
         tensor_file.write(path, tensors, text)
         return path.read_bytes()
@@ -103,7 +112,7 @@ def unpack(content: bytes) -> Tree:
     Raises:
         InputError: If it is anything else.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with _scratch(len(content)) as folder:
         path = Path(folder) / "parcel"
         path.write_bytes(content)
         try:

@@ -17,7 +17,7 @@ from lit_dist.federation.answers import check_trained, check_validated, compare
 from lit_dist.federation.leg import Elsewhere, Pause, run_leg
 from lit_dist.federation.parcel import Tree, join, pack, split, unpack
 from lit_dist.federation.site import find_transfer, whole
-from lit_dist.ledger import Ledger
+from lit_dist.ledger import Entry, Ledger
 from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 
@@ -108,9 +108,18 @@ class Server:
             for entry in entries:
                 ledger.add(entry)
             records[1]["head"] = ledger.head  # of a visit that was repeated, the line is the one on record
-        for visit in entries:
-            rank_zero_info(f"Visit {visit.visit} at {site}: {visit.steps} steps, {visit.images} images")
+        waiting = following["callbacks"][self.transfer.state_key]["record"]["waiting"]
+        self._log([*entries, *([Entry(**waiting)] if waiting else [])], following["global_step"])
         return join(following, pause.state, self.transfer)
+
+    def _log(self, entries: Sequence[Entry], step: int) -> None:
+        """Say what the visits were, to the console and to the loggers."""
+        for entry in entries:
+            rank_zero_info(f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} images")
+            place = {"visit": entry.visit, "cycle": entry.cycle, "site": self.sites.index(entry.site)}
+            values = {name: float(value) for name, value in {**entry.metrics, **place}.items() if value is not None}
+            for logger in self.trainer.loggers:
+                logger.log_metrics(values, step)
 
     def _keep(self, state: Tree) -> None:
         folder = run_folder(self.trainer)

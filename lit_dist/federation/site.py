@@ -53,6 +53,7 @@ class SiteParty:
         self.metrics = metrics
         self.min_images = min_images
         self.transfer = find_transfer(trainer)
+        self.transfer.recorded = metrics
         self._stays = Stays(Path(trainer.default_root_dir) / "stays", name, self.transfer)
         self._questions: dict[str, Callable[[Tree], Tree]] = {
             "greet": self.greet,

@@ -4,8 +4,10 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
@@ -135,3 +137,26 @@ def test_sites_with_other_settings_or_programs_are_shown_in_a_table() -> None:
     compare({"a": same, "b": {**same, "threads": "2"}})
     with pytest.raises(InputError, match=r"site  torch"):
         compare({"a": same, "b": {**same, "torch": "2.10"}})
+
+
+def test_no_metric_leaves_a_site_that_it_does_not_let_out() -> None:
+    parties = engine(make, max_epochs=1)
+    quiet = parties.parties["site-2"]
+    quiet.metrics = quiet.transfer.recorded = ["val_loss"]
+    server(parties, make, max_epochs=1).run()
+    metrics = {entry.site: entry.metrics for entry in federated()}
+    assert "train_loss" in metrics["site-1"]
+    assert "train_loss" not in metrics["site-2"]
+    assert {"val_loss", "val_loss/site-1"} <= metrics["site-3"].keys()
+    assert not {"val_loss/site-2", "val_accuracy"} & metrics["site-3"].keys()
+
+
+def test_loggers_get_the_visits() -> None:
+    parties = engine(make, max_epochs=1)
+    logger = CSVLogger("server", name="", version="")
+    server(parties, make, max_epochs=1, logger=logger, log_every_n_steps=1).run()
+    rows = pd.read_csv("server/metrics.csv")
+    assert rows["visit"].dropna().tolist() == [0, 1, 2]
+    assert rows["site"].dropna().tolist() == [0, 1, 2]
+    assert rows["train_loss"].notna().sum() == 3
+    assert rows["val_loss"].notna().sum() == 1

@@ -1,5 +1,6 @@
 """``lit-dist federate --local``: real processes, certificates and sockets; the same weights as the simulation's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -110,6 +111,61 @@ def test_a_run_whose_process_is_killed_goes_on_and_gives_the_same_weights(who: s
     assert "going on" in said
     assert hashes("federated") == hashes("simulated")
     assert "chain is whole" in verify("runs/federated/version_0")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_is_submitted_to_a_system_that_runs_and_each_site_decides_whether_it_takes_part() -> None:
+    pytest.importorskip("nvflare")
+    from lit_dist.federation.local import ADMIN, LocalSystem
+
+    simulate()
+    arguments = CONFIG["data"]["init_args"]
+    own = {
+        f"site-{number}": {"data": {**CONFIG["data"], "init_args": {**arguments, "only_site": f"site-{number}"}}}
+        for number in (1, 2)
+    }
+    own["site-2"]["max_epochs"] = 3
+    with LocalSystem(Path("system").absolute(), own) as system:
+        words = ["--kit", str(system.kits / ADMIN), "--sites", "site-1,site-2", "--config", "run.yaml"]
+        refused = submit(*words)
+        assert "site 'site-2' refuses: its site.yaml allows 3 epochs, and the run has 4" in refused
+        assert "no site 'site-9'" in submit(*words[:2], "--sites", "site-1,site-9", *words[4:])
+        accepted = submit(*words, "--trainer.max_epochs", "3")
+    assert [each[:3] for each in hashes("simulated")][2][2] in accepted
+    assert not list(nvflare_processes())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_site_with_another_federations_certificate_is_not_let_in() -> None:
+    pytest.importorskip("nvflare")
+    from lit_dist.federation.local import ADMIN, LocalSystem
+
+    other = LocalSystem(Path("other").absolute(), {"site-1": {}, "site-2": {}})
+    other._provision()
+    with LocalSystem(Path("system").absolute(), {"site-1": {}}) as system:
+        kits = [each.kits / "site-1" / "startup" / "fed_client.json" for each in (system, other)]
+        target = json.loads(kits[0].read_text())["servers"][0]["service"]["target"]
+        stranger = other.kits / "site-2" / "startup" / "fed_client.json"
+        settings = json.loads(stranger.read_text())
+        settings["servers"][0]["service"]["target"] = target
+        stranger.write_text(json.dumps(settings))
+        other.start("site-2")
+        words = ["--kit", str(system.kits / ADMIN), "--sites", "site-2", "--config", "run.yaml"]
+        end = time.monotonic() + 120
+        while "there are site-1" not in (said := submit(*words)):
+            assert time.monotonic() < end, said
+        time.sleep(10)  # as long as the stranger may need
+        said = submit(*words)
+        other.__exit__()
+    assert "no site 'site-2' is connected to the server; there are site-1" in said
+    assert "certificate" in other.log("site-2").read_text().lower()
+
+
+def submit(*words: str) -> str:
+    arguments = [sys.executable, "-m", "lit_dist", "federate", *words]
+    return subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
 
 
 def nvflare_processes() -> Iterator[Any]:
