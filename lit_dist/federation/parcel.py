@@ -73,6 +73,7 @@ def with_tensors(tree: Any, own: Any) -> Any:
     """Fill the places of the tensors that stayed.
 
     Example:
+        >>> import torch
         >>> with_tensors({"best": None, "waited": 2}, {"best": torch.ones(1), "waited": 1})
         {'best': tensor([1.]), 'waited': 2}
     """
@@ -96,6 +97,7 @@ def pack(tree: Mapping[str, Any]) -> bytes:
     """Turn nested values and tensors into bytes.
 
     Example:
+        >>> import torch
         >>> unpack(pack({"weights": {"bias": torch.zeros(2)}}))
         {'weights': {'bias': tensor([0., 0.])}}
     """
