@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lit_dist.datamodules.label_table import row_number
 from lit_dist.errors import InputError
 
 _OUTSIDE = re.compile(r"(?:^|[/\\])\.\.(?:[/\\]|$)|^[/\\]|^[A-Za-z]:[/\\]")
@@ -43,9 +44,9 @@ def refuse_outside(names: "pd.Series[str]", folder: Path, origin: str) -> None:
     """
     wrong = names.index[names.str.contains(_OUTSIDE)]
     if len(wrong):
+        row = row_number(int(wrong[0]))
         raise InputError(
-            f"{origin}, row {int(wrong[0]) + 2}: {names[wrong[0]]!r} leads out of {folder}; images are read from there"
-            " alone"
+            f"{origin}, row {row}: {names[wrong[0]]!r} leads out of {folder}; images are read from there alone"
         )
 
 

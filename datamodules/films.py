@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lit_dist.datamodules.breast import Box
 from lit_dist.datamodules.dicom import is_dicom, read_dicom, read_header
+from lit_dist.datamodules.photographs import wide_greys
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
 MOST_PIXELS = 80_000_000
@@ -116,10 +117,7 @@ def _check_size(width: int, height: int) -> None:
 def _greys(image: Image.Image) -> NDArray[np.uint16]:
     """The greys over all of 16 bits, from files of 8, 16 or 32 bits a pixel, or of colours."""
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("its greys do not lie between 0 and 65535")
-        return wide.astype(np.uint16)
+        return wide_greys(image)
     if image.mode == "F":
         raise ValueError("its greys are fractions; save it with 8 or 16 bits")
     return np.asarray(image.convert("L")).astype(np.uint16) * 257

@@ -87,8 +87,8 @@ class ImageNetDataModule(CachedDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(augmentation=augmentation, **kwargs)
-        if size < 8:
-            raise InputError(f"size={size} must be at least 8 pixels")
+        if size < _LEAST:
+            raise InputError(f"size={size} must be at least {_LEAST} pixels")
         if images_per_class is not None and images_per_class < 1:
             raise InputError(f"images_per_class={images_per_class} is not a positive number")
         if on_error not in ("raise", "skip"):

@@ -68,7 +68,16 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         raise ValueError("its colours are fractions; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return np.asarray(image.convert("RGB"))
+    return np.repeat((wide_greys(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def wide_greys(image: Image.Image) -> NDArray[np.uint16]:
+    """The greys of an image of 16 or 32 bits a pixel.
+
+    Raises:
+        ValueError: If they do not fit into 16 bits.
+    """
     wide = np.asarray(image).astype(np.int64)
     if wide.min() < 0 or wide.max() > 65535:
         raise ValueError("its greys do not lie between 0 and 65535")
-    return np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+    return wide.astype(np.uint16)

@@ -46,8 +46,8 @@ def prepare(data: InstitutionDataModule, output: Path, images: int = COLUMNS) ->
         if wrong:
             print(f"{wrong} prepared images were no longer as they had been written; they are prepared again")
             data.prepare_data()
-        size = cache.open().nbytes / 1e9
-        print(f"The cache: {cache.folder} ({len(cache.open())} images, {size:.2f} GB)")
+        pixels = cache.open()
+        print(f"The cache: {cache.folder} ({len(pixels)} images, {pixels.nbytes / 1e9:.2f} GB)")
     data.setup("prepare")
     print_sites(data.table, data.sites, data.class_names)
     output.mkdir(parents=True, exist_ok=True)
