@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-import tempfile
 import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from lit_dist.datamodules.data_root import image_entries, unreadable
 from lit_dist.errors import InputError
+from lit_dist.files import replacing
 
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
 
@@ -103,16 +103,13 @@ class ImageIndex:
         """
         if self._file is None or not self._changed:
             return
+        content = json.dumps({name: astuple(folder) for name, folder in self._folders.items()})
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile("w", dir=self._file.parent, suffix=".part", delete=False) as part:
-                part.write(json.dumps({name: astuple(folder) for name, folder in self._folders.items()}))
-            os.replace(part.name, self._file)
-        except OSError as error:
-            raise InputError(
-                f"the list of images {self._file} cannot be written ({error.strerror or error}); make room or choose"
-                " another folder with cache_dir"
-            ) from error
+            with replacing(self._file) as file:
+                file.write(content.encode())
+        except (OSError, InputError) as error:
+            raise InputError(f"{error}. Another folder for the list of images is chosen with cache_dir") from None
         self._changed = False
 
     def _collect(self, folder: str, found: list[str]) -> None:

@@ -47,8 +47,8 @@ class SiteEnsemble(SiteReported):
 
     Example:
         >>> members = [ImageClassifier("squeezenet1_1"), ImageClassifier("shufflenet_v2_x0_5")]
-        >>> SiteEnsemble(members).eval()(torch.zeros(2, 3, 64, 64)).sum(dim=1)
-        tensor([1., 1.], grad_fn=<SumBackward1>)
+        >>> SiteEnsemble(members).eval()(torch.zeros(2, 3, 64, 64)).shape  # probabilities
+        torch.Size([2, 2])
     """
 
     def __init__(

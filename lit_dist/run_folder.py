@@ -54,7 +54,7 @@ def delete_old_checkpoints(run: Path, keep: int) -> None:
     """Delete all but the newest checkpoints, and what was left of one that was being written."""
     for old in _newest_first(run)[keep:]:
         old.unlink(missing_ok=True)
-    for left in (run / CHECKPOINTS).glob(f".step_*{PARTIAL}"):
+    for left in (run / CHECKPOINTS).glob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
 
 

@@ -53,12 +53,15 @@ def locked(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-def execute(study: Path, name: str) -> None:
+def execute(study: Path, name: str) -> bool:
     """Do a run of a study, or go on with it, unless it is finished.
 
     Args:
         study: The study's folder.
         name: The run's name.
+
+    Returns:
+        Whether there was something to do.
 
     Raises:
         InputError: If there is no such run, another process is doing it, or the members of an ensemble are missing.
@@ -67,17 +70,19 @@ def execute(study: Path, name: str) -> None:
     run = read_run(folder)
     if "LOCAL_RANK" in os.environ:  # one more process of a run whose first one holds the lock
         _train(run, folder)
-        return
+        return True
     with locked(folder) as mine:
         if not mine:
             raise Busy(f"{folder} is being worked on by another process")
-        if not (folder / RESULT).exists():
-            start = time.monotonic()
-            result = _average(run, study, folder) if run.members else _train(run, folder)
-            result["seconds"] = round(time.monotonic() - start, 1)
-            with replacing(folder / RESULT) as file:
-                file.write(json.dumps(result, indent=1).encode())
-            delete_old_checkpoints(folder / FIT, keep=0)  # nothing goes on from them any more
+        if (folder / RESULT).exists():
+            return False
+        start = time.monotonic()
+        result = _average(run, study, folder) if run.members else _train(run, folder)
+        result["seconds"] = round(time.monotonic() - start, 1)
+        with replacing(folder / RESULT) as file:
+            file.write(json.dumps(result, indent=1).encode())
+        delete_old_checkpoints(folder / FIT, keep=0)  # nothing goes on from them any more
+        return True
 
 
 def _train(run: Run, folder: Path) -> dict[str, Any]:

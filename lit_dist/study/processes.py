@@ -23,7 +23,7 @@ from lit_dist.study.plan import Run, run_path, words_of
 from lit_dist.study.progress import steps_done
 
 LOG = "log.txt"
-_BUSY = 75  # the exit status of a run that another process has
+_ELSEWHERE = 75  # the exit status for a run that another process has, or has just finished
 _TICK = 0.2  # seconds between two looks at the processes
 
 
@@ -115,7 +115,7 @@ class Workers:
             child.process.join()
             bar.remove_task(child.task)
             del self._children[name]
-            if child.process.exitcode == _BUSY:  # another machine was quicker; it is waited for
+            if child.process.exitcode == _ELSEWHERE:  # another machine was quicker; it is waited for
                 continue
             seconds = time.monotonic() - child.start
             if result_path(self.study, name).exists():
@@ -179,9 +179,10 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
     sys.argv[1:] = words_of(study, name)  # with which Lightning starts the further processes of a run
     try:
-        execute(study, name)
+        if not execute(study, name):
+            sys.exit(_ELSEWHERE)
     except Busy:
-        sys.exit(_BUSY)
+        sys.exit(_ELSEWHERE)
     except InputError as error:
         print(f"lit-dist: {error}", file=sys.stderr, flush=True)
         sys.exit(1)

@@ -276,6 +276,13 @@ def test_two_machines_share_a_study(tmp_path: Path) -> None:
     assert len(done[0] | done[1]) == 3
 
 
+def test_a_run_that_another_has_just_finished_is_not_called_done_here(study: Path) -> None:
+    from lit_dist.study.execute import execute
+
+    name = results(study)["run"][0]
+    assert execute(study, name) is False
+
+
 # -- tracked -----------------------------------------------------------------------------------------------------------
 
 
