@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lit_dist.datamodules.data_root import image_entries, unreadable
 from lit_dist.errors import InputError
-from lit_dist.files import replacing
+from lit_dist.files import not_written, replacing
 
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
 
@@ -109,7 +109,8 @@ class ImageIndex:
             with replacing(self._file) as file:
                 file.write(content.encode())
         except (OSError, InputError) as error:
-            raise InputError(f"{error}. Another folder for the list of images is chosen with cache_dir") from None
+            why = error if isinstance(error, InputError) else not_written(self._file, error)
+            raise InputError(f"{why}. Another folder for the list of images is chosen with cache_dir") from None
         self._changed = False
 
     def _collect(self, folder: str, found: list[str]) -> None:
