@@ -1,0 +1,1 @@
+"""One run of cyclical weight transfer by each of several programs, which ``benchmarks/peers.py`` compares."""
