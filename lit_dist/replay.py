@@ -14,9 +14,9 @@ from lit_dist.callbacks.baton_writer import baton_path, local_path
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.weight_transfer import WeightTransfer
-from lit_dist.cli import build
 from lit_dist.errors import InputError
 from lit_dist.ledger import Entry, iter_entries
+from lit_dist.lightning_cli import build
 from lit_dist.run_folder import LEDGER, SETTINGS
 
 _KEPT = ("seed_everything", "model", "data", "trainer")

@@ -1,20 +1,21 @@
 """What a run's folder holds, and the newest state of the run in it."""
 
 from pathlib import Path
-
-from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from typing import TYPE_CHECKING
 
 from lit_dist.baton import read_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.files import PARTIAL
+
+if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
+    from lightning.pytorch import Trainer
 
 CHECKPOINTS = "checkpoints"
 LEDGER = "ledger.jsonl"
 SETTINGS = "config.yaml"
 
 
-def run_folder(trainer: Trainer) -> Path:
+def run_folder(trainer: "Trainer") -> Path:
     """The folder of a trainer's run. To be called by every process: Lightning tells all of them the first one's."""
     return Path(trainer.log_dir or trainer.default_root_dir)
 
@@ -41,6 +42,8 @@ def newest_checkpoint(run: str | Path) -> Path | None:
         try:
             read_checkpoint(path, with_tensors=False)
         except InputError as damage:
+            from lightning.pytorch.utilities import rank_zero_warn
+
             rank_zero_warn(f"{damage}; it is passed over")
             error = error or damage
         else:

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from typing_extensions import override
 
-from lit_dist.cli import SiteCLI, build, site_cli
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
+from lit_dist.lightning_cli import SiteCLI, build, site_cli
 
 DAY = 24 * 3600
 _PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")

@@ -11,12 +11,12 @@ from jsonargparse import dict_to_namespace, namespace_to_dict
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
-from lit_dist.cli import build
 from lit_dist.errors import InputError
 from lit_dist.federation.parcel import pack
 from lit_dist.federation.server import Engine, Server
 from lit_dist.federation.site import SiteParty
 from lit_dist.files import replacing
+from lit_dist.lightning_cli import build
 from lit_dist.resumption import Resumption
 from lit_dist.run_folder import SETTINGS, run_folder
 

@@ -15,11 +15,11 @@ import yaml
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.baton import read_checkpoint
-from lit_dist.cli import build
-from lit_dist.cli import run as command
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
 from lit_dist.ledger import iter_entries
+from lit_dist.lightning_cli import build
+from lit_dist.lightning_cli import run as command
 from lit_dist.metrics import judge, log_of
 from lit_dist.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
 from lit_dist.study.plan import Run, read_run, run_path

@@ -271,3 +271,23 @@ def test_a_file_here_goes_before_a_shipped_one() -> None:
     Path("configs/phantom/cyclical.yaml").write_text("this: is not ours\n")
     with pytest.raises(SystemExit):
         main(FIT)
+
+
+# -- start-up ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "heavy"),
+    [
+        ("import lit_dist.cli; lit_dist.cli.main(['--version'])", {"torch", "lightning", "pandas"}),
+        ("import lit_dist.cli, lit_dist.verify; lit_dist.cli.main(['verify', '.'])", {"lightning", "pandas", "wandb"}),
+        ("import lit_dist.callbacks, lit_dist.datamodules", {"wandb", "albumentations", "pydicom", "sklearn"}),
+        ("import lit_dist.lightning_cli", {"wandb", "albumentations", "pydicom", "sklearn"}),
+    ],
+)
+def test_what_is_heavy_is_imported_where_it_is_used(script: str, heavy: set[str]) -> None:
+    code = f"import sys\ntry:\n    exec({script!r})\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "lit_dist" in imported
+    assert not imported & heavy

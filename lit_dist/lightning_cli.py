@@ -1,0 +1,149 @@
+"""SiteCLI: Lightning's command line, with our classes known by their short names."""
+
+import copy
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+# Imported so that a configuration can name their classes without their modules.
+import lit_dist.classifier
+import lit_dist.datamodules
+import lit_dist.ensemble  # noqa: F401
+from lit_dist.baton import read_checkpoint
+from lit_dist.callbacks import PredictionWriter, RunCheckpoint
+from lit_dist.checkpoint_io import SafetensorsCheckpointIO
+from lit_dist.errors import InputError
+from lit_dist.resumption import Resumption
+
+
+class SiteCLI(LightningCLI):
+    """Lightning's command line, with checkpoints that need no pickle, and runs that can be gone on with."""
+
+    resumption: Resumption | None = None
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--resume", action="store_true", help="fit: go on with the newest run, if it has begun.")
+        parser.add_class_arguments(RunCheckpoint, "checkpoint")
+
+    @override
+    def instantiate_classes(self) -> None:
+        given, name = self.config, str(self.subcommand)
+        if given.get(name) and given[name].get("resume"):
+            if name != "fit":
+                raise InputError(f"--resume goes on with a fit; {name} takes --ckpt_path")
+            self.config = given.clone()
+            self.resumption = Resumption(self.config[name])
+            given[name].resume = False
+            if self.resumption.run is not None:
+                self.save_config_callback = None
+        self._given = given
+        super().instantiate_classes()
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.config = self._given  # what a run leaves does not say where it went on
+        settings = self.config_init[self.subcommand] if self.subcommand else self.config_init
+        trainer = settings["trainer"]
+        plugins = trainer["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, SafetensorsCheckpointIO()]
+        writes = trainer["enable_checkpointing"] is not False and not trainer["barebones"]
+        if self.subcommand == "fit" and writes:
+            kwargs["callbacks"] = [*(trainer["callbacks"] or []), settings["checkpoint"]]
+        return super().instantiate_trainer(**kwargs)
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        # Lightning's own unpickles the checkpoint, to take the model's settings from it if no others are given.
+        settings = self.config.get(str(self.config.get("subcommand")), {})
+        path = settings.get("ckpt_path")
+        if path and path not in ("best", "last", "hpc") and not Path(path).is_file():
+            raise InputError(f"there is no checkpoint at {path}")
+        if path and Path(path).is_file():
+            read_checkpoint(path, with_tensors=False)
+
+    def before_fit(self) -> None:
+        """Go on where the run was interrupted."""
+        if self.resumption is not None and self.resumption.run is not None:
+            parser: Any = self._parser(self.subcommand)
+            self.resumption.check_settings(parser.dump(self.config[str(self.subcommand)], skip_none=False))
+            self.resumption.restore_logs(self.trainer)
+
+    def after_fit(self) -> None:
+        """Say where the best model is, and how to test it."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            rank_zero_info(f"Best model: {best}\nTest it: lit-dist test --config {self.trainer.log_dir}/config.yaml"
+                           f" --ckpt_path {best}")  # fmt: skip
+
+    def before_test(self) -> None:
+        """Leave the table to the model."""
+        self.config_init["test"]["verbose"] = False
+
+    def before_validate(self) -> None:
+        """Leave the table to the model."""
+        self.config_init["validate"]["verbose"] = False
+
+
+def run(args: ArgsType = None) -> LightningCLI:
+    """Run a command, as ``lit-dist`` does, and let errors through.
+
+    Args:
+        args: The command's words; those of the process by default.
+
+    Returns:
+        The finished command, with its ``trainer``, ``model`` and ``datamodule``.
+    """
+    return site_cli(args, run=True)
+
+
+def build(settings: dict[str, Any]) -> LightningCLI:
+    """Make what the settings name, and run nothing.
+
+    Args:
+        settings: Those of a ``config.yaml``: ``seed_everything``, ``model``, ``data`` and ``trainer``.
+
+    Returns:
+        The command, with its ``trainer``, ``model`` and ``datamodule``.
+    """
+    with warnings.catch_warnings():
+        # Lightning's advice is for scripts that give both, the process's words and their own.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
+        return site_cli(copy.deepcopy(settings), run=False)  # the parser changes what it is given
+
+
+def site_cli(args: ArgsType, run: bool, kind: type[SiteCLI] = SiteCLI) -> SiteCLI:
+    """Lightning's command line with our defaults.
+
+    Args:
+        args: Words or settings; None takes the process's words.
+        run: Whether there are subcommands, and the one that is given is run.
+        kind: Its class.
+    """
+    return kind(
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,  # the model takes its optimizer itself
+        seed_everything_default=0,
+        save_config_callback=SaveConfigCallback if run else None,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": [PredictionWriter()]},
+        parser_kwargs={
+            "version": f"lit-dist {version('lit_dist')}",
+            "description": "Train one network over several hospitals. Also: lit-dist compare, which trains every"
+            " heuristic and compares them; lit-dist prepare, which prepares the images and shows them; lit-dist verify"
+            " RUN, which checks what a run has recorded; and lit-dist federate, which makes a run across real"
+            " institutions.",
+        },
+        args=args,
+        run=run,
+    )
