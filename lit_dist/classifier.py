@@ -47,6 +47,10 @@ class ImageClassifier(SiteReported):
         lr_scheduler_frequency: After how many epochs or steps the schedule goes on. With visits of one epoch, the
             number of sites ties it to cycles.
         backbone_kwargs: Further arguments of the network, such as ``image_size`` of a vision transformer.
+        channels_last: Whether convolutions get their weights and images with the channels last in memory, which many
+            processors and GPUs are faster with. It is a way to compute, so a checkpoint does not keep it.
+        compiled: Whether ``torch.compile`` makes the network faster, for each shape of its batches, after a minute or
+            so at its first steps; it needs a C++ compiler. A checkpoint does not keep it either.
 
     Raises:
         InputError: If a setting is out of range, or the backbone or its weights do not fit.
@@ -70,10 +74,12 @@ class ImageClassifier(SiteReported):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         lr_scheduler_frequency: int = 1,
         backbone_kwargs: dict[str, Any] | None = None,
+        channels_last: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         _check(num_classes, dropout, label_smoothing, class_weights)
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights"])
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "channels_last", "compiled"])
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.class_weights: Tensor | None
@@ -85,6 +91,11 @@ class ImageClassifier(SiteReported):
         self.backbone = build_backbone(backbone, num_classes, dropout, **(backbone_kwargs or {}))
         if weights is not None:
             load_weights(self.backbone, backbone, Path(weights))
+        if channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
+        if compiled:
+            # Shapes that were met before must not decide how a step is computed, or a resumed run would differ.
+            self.backbone.compile(dynamic=False)
         self.reports = SiteReports()
 
     @classmethod

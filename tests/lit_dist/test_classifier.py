@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_dist import ImageClassifier, SafetensorsCheckpointIO
+from lit_dist.baton import fingerprint
 from lit_dist.errors import InputError
 from lit_dist.metrics import METRICS, judge
 
@@ -180,3 +182,39 @@ def test_other_classes_than_the_datas_are_refused(tmp_path: Path) -> None:
 
 def test_hyperparameters_are_plain_values(model: ImageClassifier) -> None:
     assert json.loads(json.dumps(dict(model.hparams)))["backbone"] == "resnet18"
+
+
+# -- ways to compute ---------------------------------------------------------------------------------------------------
+
+
+def test_channels_last_is_another_layout_of_the_same_weights(model: ImageClassifier) -> None:
+    pl.seed_everything(0, verbose=False)
+    other = ImageClassifier("resnet18", channels_last=True)
+    assert other.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr,operator]
+    assert fingerprint(other.state_dict()) == fingerprint(model.state_dict())
+    images = torch.randn(4, 3, 64, 64)
+    assert torch.allclose(other.eval()(images), model.eval()(images), atol=1e-5)
+    assert not {"channels_last", "compiled"} & set(other.hparams)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_default_backend"), reason="torch cannot be told how to compile")
+def test_a_compiled_network_is_compiled_for_each_shape(model: ImageClassifier) -> None:
+    shapes = []
+
+    def compile_nothing(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        shapes.append({len(tensor) for tensor in inputs if tensor.shape[1:] == (3, 32, 32)})
+        return graph.forward
+
+    torch.compiler.set_default_backend(compile_nothing)
+    try:
+        pl.seed_everything(0, verbose=False)
+        other = ImageClassifier("resnet18", compiled=True).eval()
+        assert fingerprint(other.state_dict()) == fingerprint(model.state_dict())
+        with torch.no_grad():
+            for size in (4, 2, 3, 4):
+                images = torch.randn(size, 3, 32, 32)
+                assert torch.equal(other(images), model.eval()(images))
+    finally:
+        torch.compiler.set_default_backend(None)
+        torch.compiler.reset()
+    assert shapes == [{4}, {2}, {3}]  # or what was met before would decide how a step is computed

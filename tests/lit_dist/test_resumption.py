@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Checkpoint directory .* exists and is not empty",
     "ignore:You're resuming from a checkpoint that ended before",
     "ignore:Experiment logs directory .* exists and is not empty",
+    "ignore:Precision bf16-mixed is not supported by the model summary",
 )
 
 
@@ -35,17 +36,19 @@ def weights(run: Path = RUN) -> str:
     return fingerprint(read_checkpoint(path)["state_dict"])[0]
 
 
+@pytest.mark.parametrize("settings", [[], ["--model.channels_last=true", "--trainer.precision=bf16-mixed"]])
 def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
-    caplog: pytest.LogCaptureFixture,
+    settings: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    main([*FIT, "--trainer.max_epochs=6"])
+    fit = [*FIT, *settings]
+    main([*fit, "--trainer.max_epochs=6"])
     expected, rows, visits = weights(), (RUN / "metrics.csv").read_text(), (RUN / "ledger.jsonl").read_text()
     RUN.parent.rename("unbroken")
 
-    main([*FIT, "--trainer.max_epochs=2", "--resume"])
+    main([*fit, "--trainer.max_epochs=2", "--resume"])
     assert "There is no checkpoint to go on from in any run; this is a new run." in caplog.text
-    main([*FIT, "--trainer.max_epochs=4", "--resume", "--data.num_workers=2"])
-    main([*FIT, "--trainer.max_epochs=6", "--resume"])
+    main([*fit, "--trainer.max_epochs=4", "--resume", "--data.num_workers=2"])
+    main([*fit, "--trainer.max_epochs=6", "--resume"])
     assert [path.name for path in RUN.parent.iterdir()] == ["version_0"]
     assert weights() == expected
     assert (RUN / "metrics.csv").read_text() == rows
@@ -55,7 +58,7 @@ def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
     assert (config["trainer"]["max_epochs"], config["resume"], config["ckpt_path"]) == (6, False, None)
 
     before = sorted(path.stat().st_mtime_ns for path in RUN.glob("checkpoints/*"))
-    main([*FIT, "--trainer.max_epochs=6", "--resume"])  # it has ended: nothing is to be done
+    main([*fit, "--trainer.max_epochs=6", "--resume"])  # it has ended: nothing is to be done
     assert sorted(path.stat().st_mtime_ns for path in RUN.glob("checkpoints/*")) == before
     assert weights() == expected
 
