@@ -76,7 +76,7 @@ def train_stacked(network: str) -> list[float]:
 
     step = vmap(grad_and_value(loss_of), in_dims=(0, 0, 0, 0))
     batches = [make_batches(site) for site in range(SITES)]
-    losses = []
+    losses: list[list[float]] = []
     for number in range(STEPS):
         images, labels = (torch.stack([each[part][number] for each in batches]) for part in (0, 1))
         gradients, loss = step(parameters, buffers, images, labels)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from lit_dist.slim_resnet import slim_resnet18
 
 SITES = 4
 CYCLES = 3
-IMAGES = 416  # a site
+IMAGES = int(os.environ.get("LIT_DIST_IMAGES", "416"))  # a site
 BATCH_SIZE = 32
 SIZE = 64
 CLASSES = 10

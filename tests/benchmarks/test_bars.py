@@ -1,0 +1,76 @@
+"""Bars for what a user would feel, as ratios of the processor's time with wide margins."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import growth
+import harness
+import start_up
+from harness import Facts, Way
+
+BENCHMARKS = Path(growth.__file__).parent
+pytestmark = pytest.mark.slow
+
+
+def visits(sites: int, number: int) -> Facts:
+    return harness.measure(Way("growth", [sys.executable, growth.__file__, "--only", str(sites), str(number)]))
+
+
+def test_our_imports_take_little_more_than_lightnings() -> None:
+    found = start_up.measure([start_up.LIGHTNING, "import lit_dist.callbacks"], repeats=2)
+    assert min(run["cpu"] for run in found["import lit_dist.callbacks"]) < 1.5 * harness.median(
+        found[start_up.LIGHTNING], "cpu"
+    )
+
+
+def test_a_visit_costs_the_same_with_many_sites_and_after_many_visits() -> None:
+    few, many = visits(4, 200), visits(200, 200)
+    assert many["visit"] < 2 * few["visit"]
+    assert many["memory"] < 1.3 * few["memory"]
+    assert few["quarters"][-1] < 2 * few["quarters"][0]
+
+
+def test_transfers_cost_little_beside_plain_lightning() -> None:
+    programs = BENCHMARKS / "programs"
+    found = {
+        name: harness.measure(Way(name, [sys.executable, str(programs / f"{name}.py")], {"LIT_DIST_IMAGES": "64"}))
+        for name in ("plain_lightning", "by_lit_dist")
+    }
+    plain, ours = found["plain_lightning"], found["by_lit_dist"]
+    assert ours["sha256"] == plain["sha256"]
+    assert ours["cpu"] < 1.5 * plain["cpu"]
+    assert ours["memory"] < 1.2 * plain["memory"]
+
+
+# -- the harness -------------------------------------------------------------------------------------------------------
+
+
+def test_the_harness_reads_what_a_way_prints_and_what_it_takes() -> None:
+    program = "x = bytearray(200_000_000)\nimport time\ntime.sleep(0.5)\nprint('noise')\nprint('{\"found\": 1}')"
+    found = harness.measure(Way("memory", [sys.executable, "-c", program]))
+    assert found["found"] == 1
+    assert 200 < found["memory"] < 300
+    assert found["whole"] > 0.5
+    with pytest.raises(SystemExit, match=r"(?s)broken failed:.*ZeroDivisionError"):
+        harness.measure(Way("broken", [sys.executable, "-c", "1 / 0"]))
+
+
+def test_the_harness_writes_the_table_between_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- a -->\nold\n<!-- end of a -->\nafter\n")
+    monkeypatch.setattr(harness, "PAGE", page)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(sys, "argv", ["benchmarks/a.py", "--repeats", "2"])
+    found = {"loop": [{"fit": 1.0}, {"fit": 2.0}], "ours": [{"fit": 1.5}, {"fit": 2.0}]}
+    shown = harness.spread(harness.ratios(found, "ours", "loop", "fit"))
+    harness.write("a", found, [["", "time"], ["ours", shown]], {"cores": 2})
+    text = page.read_text()
+    assert text.startswith("before\n<!-- a -->\n")
+    assert text.endswith("<!-- end of a -->\nafter\n")
+    assert "| ours | 1.25 (1.00 to 1.50) |" in text
+    assert "`python benchmarks/a.py --repeats 2` (cores 2)" in text
+    assert "old" not in text
+    assert json.loads((tmp_path / "results" / "a.json").read_text())["found"] == found
