@@ -33,6 +33,19 @@ def compare(found: Mapping[str, Mapping[str, str]]) -> None:
         raise InputError(f"the sites would not train alike, so the run does not begin:\n{table}")
 
 
+def check_greeting(site: str, answer: Any) -> None:
+    """Check what a site says of itself.
+
+    Raises:
+        InputError: If it is not numbers of images, batches and classes, and versions.
+    """
+    counts = [answer.get("images"), answer.get("batches"), answer.get("classes") or 1]
+    programs = answer.get("versions")
+    fits = all(type(count) is int and count > 0 for count in counts) and isinstance(programs, dict)
+    if not fits or not all(isinstance(text, str) for text in programs.values()):
+        raise InputError(f"the answer of site {site!r} is refused: it does not say what images it has")
+
+
 def check_trained(site: str, sent: Tree, answer: Any, key: str) -> tuple[Tree, list[Entry]]:
     """Check what a site gave back for a baton.
 

@@ -14,7 +14,8 @@ from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.cli import build
 from lit_dist.errors import InputError
 from lit_dist.federation.parcel import pack
-from lit_dist.federation.server import Engine, Server
+from lit_dist.federation.roster import Roster
+from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty
 from lit_dist.files import replacing
 from lit_dist.resumption import Resumption
@@ -135,14 +136,13 @@ class FederatedRun:
     """A run at the server, with its folder.
 
     Args:
-        engine: Carries questions and answers.
         run: The run's settings.
-        sites: The names of the sites.
+        roster: The sites.
         root: The folder that relative paths of loggers are inside of.
         resume: Whether to go on with the newest run, if there is one.
     """
 
-    def __init__(self, engine: Engine, run: Settings, sites: Sequence[str], root: Path, resume: bool) -> None:
+    def __init__(self, run: Settings, roster: Roster, root: Path, resume: bool) -> None:
         self.given = run
         trainer = {**run["trainer"], **_QUIET, "accelerator": "cpu", "devices": 1, "strategy": "auto"}
         trainer |= {"logger": _rooted(run["trainer"]["logger"], root), "default_root_dir": str(root)}
@@ -155,7 +155,7 @@ class FederatedRun:
         callbacks: list[Any] = self.command.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.append(RunCheckpoint())
         callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter | SiteEvaluation)]
-        self.server = Server(engine, self.command.trainer, self.command.model, sites)
+        self.server = Server(roster, self.command.trainer, self.command.model)
 
     def make(self) -> Path:
         """Make the run, or go on with it.

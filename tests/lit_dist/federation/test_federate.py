@@ -181,3 +181,25 @@ def nvflare_processes() -> Iterator[Any]:
 def is_job_of(process: Any, who: str) -> bool:
     words = " ".join(process.info["cmdline"])
     return f"/{who}" in words and ("worker_process" in words or "runner_process" in words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_visits_of_a_site_that_has_died_are_left_out_by_policy() -> None:
+    pytest.importorskip("nvflare")
+    running = federate("--absent", "skip", "--timeout", "10")
+    while running.poll() is None and not hashes("federated"):
+        time.sleep(0.05)
+    killed = [process for process in nvflare_processes() if "/site-2" in " ".join(process.info["cmdline"])]
+    for process in killed:
+        process.kill()
+    said, _ = running.communicate()
+    assert killed
+    assert running.returncode == 0, said
+    entries = read_entries(Path("runs/federated/version_0/ledger.jsonl"))
+    assert [entry.outcome for entry in entries if entry.site == "site-1"] == ["trained"] * 2
+    assert entries[-1].outcome == "absent"
+    assert "Warning: visit 3 at 'site-2' was left out: it gave no answer" in said
+    assert "visit 3 at 'site-2' (absent)" in verify("runs/federated/version_0")
+    assert "site 'site-2' gave no answer to" in Path("system/server.log").read_text()
+    assert not list(nvflare_processes())
