@@ -137,6 +137,32 @@ def _check_optimizers(sent: Tree, baton: Tree) -> None:
                     raise InputError(f"the optimizer's {name!r} has values that are NaN or infinite")
 
 
+def check_member(site: str, sent: Tree, answer: Any) -> Tree:
+    """Check the model that a site has trained alone.
+
+    Args:
+        site: The site's name.
+        sent: The weights that it began with.
+        answer: What it gave back.
+
+    Returns:
+        The model's weights.
+
+    Raises:
+        InputError: If they are not finite ones of the same names and shapes.
+    """
+    weights = answer.get("state_dict")
+    try:
+        check_weights(weights, sent, "it")
+        name = not_finite(weights)
+    except (InputError, AttributeError, TypeError) as error:
+        raise InputError(f"the answer of site {site!r} is refused: {error}") from None
+    if name is not None:
+        raise InputError(f"the answer of site {site!r} is refused: the tensor {name!r} has values that are not finite")
+    checked: Tree = weights
+    return checked
+
+
 def check_validated(site: str, answer: Any) -> None:
     """Check what a site says of its validation.
 

@@ -15,6 +15,7 @@ from typing_extensions import override
 from lit_dist.cli import SiteCLI, build, site_cli
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
+from lit_dist.federation.site import travels
 
 DAY = 24 * 3600
 PATIENCE = 120
@@ -57,7 +58,7 @@ def main(args: list[str]) -> None:
     report = _locally(options, settings) if options.local else _with_kit(options, settings)
     if "error" in report:
         raise InputError(report["error"])
-    print(f"Run: {report['run']}\nSHA-256 of the final weights: {report['sha256']}")
+    print("\n".join([f"Run: {report['run']}", *report["said"]]))
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -102,7 +103,10 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str,
 
 
 def _sites_of(settings: dict[str, Any]) -> list[str]:
-    data = build({**settings, "trainer": {**settings["trainer"], "logger": False}}).datamodule
+    command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
+    data = command.datamodule
+    if not travels(command.trainer) and isinstance(data, InstitutionDataModule):
+        data.only_site = None  # each trains alone, and all of them do
     if not isinstance(data, InstitutionDataModule) or data.centralized or data.only_site:
         raise InputError("--local needs a datamodule of lit_dist with several sites, to give each process its own")
     return data.sites
@@ -160,8 +164,6 @@ def _make(
         write_job(job, settings, sites, there, {**server, "absent": options.absent, "timeout": options.timeout})
         report = make_job(session, job, check)
         attempt, tries = attempt + 1, tries + 1
-        for line in report.get("left_out", []):
-            print(f"Warning: {line}", flush=True)
         if not report.get("again"):
             return report
         if tries > options.retries:

@@ -19,14 +19,11 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
-from lit_dist.baton import fingerprint
 from lit_dist.errors import InputError
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site, refusal
+from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site
+from lit_dist.federation.party import Party, refusal
 from lit_dist.federation.roster import Absent, Roster
-from lit_dist.federation.site import SiteParty
-from lit_dist.ledger import iter_entries
-from lit_dist.run_folder import LEDGER
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"
@@ -82,10 +79,7 @@ class FlareController(Controller):
             report.write_text(json.dumps({"error": str(error), "again": silent is not None, "silent": silent}))
             self.system_panic(str(error), fl_ctx)
             return
-        sha256 = fingerprint(run.command.model.state_dict())[0]
-        absent = [entry for entry in iter_entries(folder / LEDGER) if entry.outcome == "absent"]
-        left_out = [f"visit {entry.visit} at {entry.site!r} was left out: it gave no answer" for entry in absent]
-        report.write_text(json.dumps({"run": str(folder), "sha256": sha256, "left_out": left_out, "asked": self.asked}))
+        report.write_text(json.dumps({"run": str(folder), "said": run.server.summary(), "asked": self.asked}))
 
     def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
         """Ask some sites a question, all at once, and wait for every answer."""
@@ -138,7 +132,7 @@ class FlareExecutor(Executor):
     def __init__(self, settings: str) -> None:
         super().__init__()
         self.settings: Settings = json.loads(settings)
-        self._party: SiteParty | None = None
+        self._party: Party | None = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer a question."""
@@ -150,7 +144,7 @@ class FlareExecutor(Executor):
             reply[_CONTENT] = refusal(error)
         return reply
 
-    def _make(self, fl_ctx: FLContext) -> SiteParty:
+    def _make(self, fl_ctx: FLContext) -> Party:
         workspace = fl_ctx.get_workspace()
         own = SiteSettings.read(Path(workspace.get_site_config_dir()) / "site.yaml")
         folder = Path(own.folder or Path(workspace.get_root_dir()) / "lit_dist")

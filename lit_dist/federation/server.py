@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from lit_dist.baton import read_checkpoint, write_checkpoint
+from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
@@ -20,7 +20,7 @@ from lit_dist.federation.leg import Elsewhere, Pause, run_leg
 from lit_dist.federation.parcel import Tree, join, split
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site import find_transfer, whole
-from lit_dist.ledger import Entry, Ledger
+from lit_dist.ledger import Entry, Ledger, iter_entries
 from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 
@@ -72,6 +72,13 @@ class Server:
         finally:
             self.trainer.limit_val_batches = limit
             self.trainer.callbacks.remove(validation)  # type: ignore[attr-defined]
+
+    def summary(self) -> list[str]:
+        """What the run has come to, as lines."""
+        path = run_folder(self.trainer) / LEDGER
+        absent = [entry for entry in iter_entries(path) if entry.outcome == "absent"]
+        left_out = [f"Warning: visit {each.visit} at {each.site!r} was left out: it gave no answer" for each in absent]
+        return [*left_out, f"SHA-256 of the final weights: {fingerprint(self.module.state_dict())[0]}"]
 
     def _visit(self, pause: Pause, data: "_RemoteData") -> Pause | None:
         """Let a site go on, and then the server, until the next site's turn."""

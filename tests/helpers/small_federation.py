@@ -38,7 +38,7 @@ def trainer(folder: Path, *callbacks: Callback, **kwargs: Any) -> pl.Trainer:
 class InProcess:
     """An engine that calls the sites. A test may change what they answer, or let one give no answer."""
 
-    def __init__(self, parties: dict[str, SiteParty]) -> None:
+    def __init__(self, parties: dict[str, Any]) -> None:
         self.parties = parties
         self.asked: list[str] = []
         self.content: list[bytes] = []

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_dist import InputError
+from lit_dist import InputError, read_checkpoint
+from lit_dist.baton import fingerprint
 from lit_dist.federation.federate import main, parse
 from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
@@ -56,8 +57,9 @@ def hashes(name: str) -> list[tuple[int, str, str, str]]:
     return [(entry.visit, entry.site, entry.sha256_out, entry.settings) for entry in entries]
 
 
-def simulate() -> None:
-    subprocess.run([sys.executable, "-m", "lit_dist", "fit", "--config", "run.yaml"], check=True, capture_output=True)
+def simulate(*words: str) -> None:
+    command = [sys.executable, "-m", "lit_dist", "fit", "--config", "run.yaml", *words]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def federate(*words: str) -> "subprocess.Popen[str]":
@@ -203,3 +205,25 @@ def test_the_visits_of_a_site_that_has_died_are_left_out_by_policy() -> None:
     assert "visit 3 at 'site-2' (absent)" in verify("runs/federated/version_0")
     assert "site 'site-2' gave no answer to" in Path("system/server.log").read_text()
     assert not list(nvflare_processes())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_models_of_an_ensemble_are_those_of_fits_at_each_site() -> None:
+    pytest.importorskip("nvflare")
+    best = {"monitor": "val_loss", "filename": "best", "enable_version_counter": False}
+    callbacks = [{"class_path": "ModelCheckpoint", "init_args": best}]
+    data = {**CONFIG["data"], "init_args": {**CONFIG["data"]["init_args"], "only_site": "site-1"}}
+    settings = {**CONFIG, "data": data, "trainer": {**CONFIG["trainer"], "callbacks": callbacks}}
+    Path("run.yaml").write_text(yaml.safe_dump(settings))
+    simulate()
+    simulate("--data.only_site", "site-2")
+    said, _ = (done := federate()).communicate()
+    assert done.returncode == 0, said
+    for number in (1, 2):
+        alone = read_checkpoint(f"runs/simulated/version_{number - 1}/checkpoints/best.ckpt")["state_dict"]
+        federated = read_checkpoint(f"runs/federated/version_0/checkpoints/site-{number}.ckpt")["state_dict"]
+        assert fingerprint(federated) == fingerprint(alone)
+        assert f"SHA-256 of the model of site-{number}: {fingerprint(alone)[0]}" in said
+    lines = Path("runs/federated/version_0/cross_site.csv").read_text().splitlines()
+    assert len(lines) == 1 + 3 * 3 * 2  # (site-1, site-2, ensemble) at (site-1, site-2, all sites)
