@@ -39,7 +39,8 @@ def check_greeting(site: str, answer: Any) -> None:
     Raises:
         InputError: If it is not numbers of images, batches and classes, and versions.
     """
-    counts = [answer.get("images"), answer.get("batches"), answer.get("classes") or 1]
+    may_lack = [answer.get("classes") or 1, answer.get("batch_size") or 1]
+    counts = [answer.get("images"), answer.get("batches"), *may_lack]
     programs = answer.get("versions")
     fits = all(type(count) is int and count > 0 for count in counts) and isinstance(programs, dict)
     if not fits or not all(isinstance(text, str) for text in programs.values()):

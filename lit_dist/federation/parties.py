@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jsonargparse import dict_to_namespace, namespace_to_dict
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.cli import SiteCLI, build
@@ -31,7 +32,7 @@ OF_RUN = (LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
 OF_SERVER = (Checkpoint, EarlyStopping, *OF_RUN)
 """Callbacks that do nothing at a site to which the model travels."""
 
-_OF_SITE = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
+_OF_SITE = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger")
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
 
@@ -41,7 +42,7 @@ class SiteSettings:
 
     Attributes:
         data: The datamodule of this site's images, as ``class_path`` and ``init_args``.
-        trainer: What differs in this site's trainer; its hardware only.
+        trainer: What differs in this site's trainer: its hardware, and a logger of its own while the model travels.
         modules: The packages whose classes a run may name.
         backbones: The backbones that a run may train; None allows all.
         max_epochs: The greatest number of epochs of a run; None sets no limit.
@@ -96,26 +97,28 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
     """
     _check_policy(run, own)
     metrics = None if own.metrics is None else list(own.metrics)
-    command = _build(run, own, folder, OF_SERVER, checkpoints=False)
+    command = _build(run, own, folder, OF_SERVER, alone=False)
     if travels(command.trainer):
         return SiteParty(name, command.trainer, command.model, command.datamodule, metrics, own.min_images)
 
     def make(run_id: str) -> Parts:
-        alone = _build(run, own, folder / "alone" / run_id, OF_RUN, checkpoints=True)
-        alone.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
-        return Parts(alone.trainer, alone.model, alone.datamodule)
+        command = _build(run, own, folder / "alone" / run_id, OF_RUN, alone=True)
+        command.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
+        return Parts(command.trainer, command.model, command.datamodule)
 
     return MemberParty(name, make, metrics, own.min_images)
 
 
-def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, ...], checkpoints: bool) -> SiteCLI:
+def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, ...], alone: bool) -> SiteCLI:
     """Make a run's parts with a site's own data and hardware, and without some callbacks."""
+    # A fit alone is found again by its folder, which a logger would choose.
+    logger = own.trainer.get("logger", False) if not alone else False
     hardware = {key: value for key, value in own.trainer.items() if key in _OF_SITE}
-    trainer = {**run["trainer"], **_QUIET, "logger": False, **hardware, "default_root_dir": str(folder)}
-    names = {each.__name__ for each in without} | (set() if checkpoints else {"ModelCheckpoint"})
+    trainer = {**run["trainer"], **_QUIET, **hardware, "logger": logger, "default_root_dir": str(folder)}
+    names = {each.__name__ for each in without} | (set() if alone else {"ModelCheckpoint"})
     given = run["trainer"]["callbacks"] or []
     trainer["callbacks"] = [each for each in given if str(each["class_path"]).rpartition(".")[2] not in names]
-    trainer["enable_checkpointing"] = checkpoints
+    trainer["enable_checkpointing"] = alone
     command = build({**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data})
     callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [callback for callback in callbacks if not isinstance(callback, without)]
@@ -171,7 +174,7 @@ class FederatedRun:
         self.command = build(kept)
         callbacks: list[Any] = self.command.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.append(RunCheckpoint())
-        callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter | SiteEvaluation)]
+        callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter)]
         kind = Server if travels(self.command.trainer) else Ensembling
         self.server: Server | Ensembling = kind(roster, self.command.trainer, self.command.model)
 
@@ -193,6 +196,9 @@ class FederatedRun:
             with replacing(folder / SETTINGS) as file:
                 file.write(yaml.safe_dump(self.given, sort_keys=False).encode())
         self.server.run(self.checkpoint)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
         return folder
 
 

@@ -78,6 +78,7 @@ class Party(ABC):
             "versions": versions(),
             "batches": len(loader),
             "images": images,
+            "batch_size": getattr(self.data, "batch_size", None),
             "classes": getattr(self.data, "num_classes", None),
         }
 

@@ -16,6 +16,7 @@ from lit_dist.files import replacing
 Absent = Literal["retry", "skip"]
 
 GREETINGS = "sites.json"
+_SMALL = 2**24  # bytes that any answer may have
 
 
 class Roster:
@@ -59,8 +60,9 @@ class Roster:
             InputError: If a site refuses, or its answer cannot be read.
         """
         asked = self.there if site is None else [site]
+        parcel = pack(content)
         try:
-            found = self.engine.ask(question, pack(content), asked)
+            found = self.engine.ask(question, parcel, asked)
         except NoAnswerError as error:
             if self.absent != "skip" or error.over:
                 raise
@@ -69,7 +71,8 @@ class Roster:
         self.missing = [each for each in self.missing if each not in found]
         if not self.there:
             raise NoAnswerError("no site answers any more; go on with --resume when they are there again", self.sites)
-        return {each: _read(each, found[each]) for each in asked if each in found}
+        most = 4 * len(parcel) + _SMALL  # weights, and an optimizer's state of twice their size, if that is carried
+        return {each: _read(each, found[each], most) for each in asked if each in found}
 
     def _note(self, silent: Sequence[str], question: str) -> None:
         self.missing += [site for site in silent if site not in self.missing]
@@ -95,6 +98,10 @@ class Roster:
             if site not in known:
                 raise NoAnswerError(f"site {site!r} gives no answer, and a run begins with all its sites", [site])
         self.greetings = {site: found.get(site) or known[site] for site in self.sites}
+        sizes = {site: greeting.get("batch_size") for site, greeting in self.greetings.items()}
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{site}: {size}" for site, size in sizes.items())
+            rank_zero_warn(f"the sites' batch sizes differ ({told}): agree on one, unless that is meant")
         return self.greetings
 
     def keep(self, folder: Path) -> None:
@@ -103,7 +110,9 @@ class Roster:
             file.write(json.dumps(self.greetings).encode())
 
 
-def _read(site: str, answer: bytes) -> Tree:
+def _read(site: str, answer: bytes, most: int) -> Tree:
+    if len(answer) > most:
+        raise InputError(f"the answer of site {site!r} is refused: it has {len(answer)} bytes; {most} are the most")
     try:
         tree = unpack(answer)
     except InputError as error:

@@ -17,6 +17,7 @@ from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_trained, check_validated, compare
 from lit_dist.federation.leg import Elsewhere, Pause, run_leg
+from lit_dist.federation.matrix import connect
 from lit_dist.federation.parcel import Tree, join, split
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site import find_transfer, whole
@@ -42,6 +43,7 @@ class Server:
         self.trainer = trainer
         self.module = module
         self.transfer = find_transfer(trainer)
+        self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and what they are worth
         _check_trainer(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
@@ -59,6 +61,7 @@ class Server:
         parties = {site: {**greetings[site]["versions"], **settings} for site, settings in found.items()}
         # The server's trainer has hardware of its own, so its settings would differ.
         compare({**parties, "server": {**versions(), "settings": next(iter(found.values()))["settings"]}})
+        shadows = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
         validation = _RemoteValidation(self)
         self.trainer.callbacks.insert(0, validation)  # type: ignore[attr-defined]
         limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
@@ -72,6 +75,8 @@ class Server:
         finally:
             self.trainer.limit_val_batches = limit
             self.trainer.callbacks.remove(validation)  # type: ignore[attr-defined]
+            for shadow in shadows:
+                shadow.lift()
 
     def summary(self) -> list[str]:
         """What the run has come to, as lines."""
@@ -128,6 +133,12 @@ class Server:
 
     def validate(self) -> Tree:
         """What the weights are worth on the sites' images: each site's values, and those of all of them."""
+        of = (fingerprint(self.module.state_dict())[0], *self.roster.missing)
+        if self._validated[0] != of:  # SiteEvaluation and a validation may look at the same weights
+            self._validated = (of, self._validate())
+        return self._validated[1]
+
+    def _validate(self) -> Tree:
         answers = self.roster.ask("validate", {"state_dict": self.module.state_dict()})
         for site, answer in answers.items():
             check_validated(site, answer)

@@ -181,3 +181,13 @@ def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> Non
     parties.change = change
     with pytest.raises(InputError, match=r"site 'site-2' is refused"):
         federate(settings, parties)
+
+
+def test_a_site_may_have_a_logger_of_its_own_while_the_model_travels() -> None:
+    transfer = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1}}
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "callbacks": [transfer]}}
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "own", "name": "curves"}}
+    parties = sites(settings, trainer={"logger": logger})
+    federate(settings, parties)
+    curves = [pd.read_csv(f"own/curves/version_{number}/metrics.csv") for number in range(3)]
+    assert [curve["train_loss"].notna().sum() for curve in curves] == [4, 4, 4]

@@ -95,7 +95,7 @@ def test_a_plateau_is_not_waited_for_where_nobody_trains() -> None:
     without(parties, "site-2", 0)
     server(parties, transfer, absent="skip", max_epochs=12).run()
     assert outcomes() == [(0, "site-1", "trained"), (1, "site-2", "absent"), (2, "site-3", "trained")]
-    assert parties.asked.count("validate") == parties.asked.count("train")  # one after each epoch; one for the visit
+    assert parties.asked.count("validate") == parties.asked.count("train") - 1  # after each epoch with training
 
 
 @SAID
