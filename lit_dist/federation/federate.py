@@ -156,6 +156,7 @@ def _make(
 
     report: dict[str, Any] = {}
     given_up: list[str] = []  # sites whose process died again and again
+    blamed: set[str] = set()
     attempt = tries = 0
     while True:
         there = _there(session, sites, given_up, options, attempt > 0, check)
@@ -166,12 +167,13 @@ def _make(
         attempt, tries = attempt + 1, tries + 1
         if not report.get("again"):
             return report
+        silent = {site for site in report.get("silent") or [] if site in there}
+        blamed = silent if tries == 1 else blamed & silent  # it was the one that was asked, each time
         if tries > options.retries:
-            silent = [site for site in report.get("silent") or [] if site in there]
-            if options.absent != "skip" or len(silent) != 1 or silent == there:
+            if options.absent != "skip" or len(blamed) != 1 or blamed == set(there):
                 return report
-            given_up, tries = [*given_up, *silent], 0
-            print(f"Warning: site {silent[0]!r} is left out from here on", flush=True)
+            given_up, tries = [*given_up, *blamed], 0
+            print(f"Warning: site {given_up[-1]!r} is left out from here on", flush=True)
         print(f"{report['error']}; going on, if not given up ({tries} of {options.retries} times)", flush=True)
 
 
