@@ -68,7 +68,7 @@ def measure(backbone: str, cycles: int, size: int, folder: Path) -> None:
         memory = [Memory(system, name) for name in ("server", "site-1")]
         for each in memory:
             each.start()
-        write_job(folder / "job", run, SITES, str(folder), False, 3600)
+        write_job(folder / "job", run, SITES, SITES, {"root": str(folder), "timeout": 3600})
         report = make_job(session, folder / "job", system.check)
         for each in memory:
             each.running = False

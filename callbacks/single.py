@@ -145,7 +145,8 @@ class SingleWeightTransfer(WeightTransfer):
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs = trainer.current_epoch + 1 - self._starts[-1]
-        visit_ends = self._plateau or epochs == self.max_epochs_per_site
+        nobody_trains = self.visit is not None and self.visit.site in self.left_out
+        visit_ends = self._plateau or nobody_trains or epochs == self.max_epochs_per_site
         if visit_ends:
             self._starts = (*self._starts, trainer.current_epoch + 1)
             self._plan = self.make_plan(self._plan.itinerary)

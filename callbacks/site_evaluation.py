@@ -100,6 +100,7 @@ class SiteEvaluation(Callback):
             path = run_folder(trainer) / MATRIX
             if trainer.is_global_zero:
                 self._keep_rows(path)
+        self._look(trainer, pl_module)  # a visit that ended elsewhere, in a federation
 
     @override
     def on_train_batch_end(
@@ -136,9 +137,9 @@ class SiteEvaluation(Callback):
     # -- what --------------------------------------------------------------------------------------------------------
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loaders = self._loaders(trainer, pl_module)
-        with _evaluating(trainer, pl_module, self.split):
-            values = {site: self._value(trainer, pl_module, loader) for site, loader in loaders.items()}
+        values = self.values(trainer, pl_module)
+        if not values:
+            return
         rows = [self._row(site, value) for site, value in values.items()]
         self._times += 1
         for site, value in values.items():
@@ -146,6 +147,12 @@ class SiteEvaluation(Callback):
             self._changes[site] = self._changes.get(site, 0.0) + abs(value - self._last.get(site, value))
             self._last[site] = value
         self._write(trainer, rows)
+
+    def values(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """The metric on each site's images."""
+        loaders = self._loaders(trainer, pl_module)
+        with _evaluating(trainer, pl_module, self.split):
+            return {site: self._value(trainer, pl_module, loader) for site, loader in loaders.items()}
 
     def _loaders(self, trainer: Trainer, pl_module: LightningModule) -> Mapping[str, Any]:
         data: Any = trainer.datamodule or pl_module  # type: ignore[attr-defined]

@@ -7,8 +7,10 @@ from lightning.pytorch import Trainer
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import Divergence, OnDivergence
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
+from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.visit_record import VisitRecord
 from lit_dist.itinerary import Visit
+from lit_dist.ledger import Outcome
 
 
 class VisitCourse:
@@ -29,6 +31,7 @@ class VisitCourse:
         self._divergence = Divergence(on_divergence)
         self._states = OptimizerStates(optimizer_state)
         self._handed_on: Visit | None = None  # ended, and its baton not yet written
+        self._absent: Shadow | None = None  # while a visit passes at whose site nobody is
 
     @property
     def skipping(self) -> bool:
@@ -40,11 +43,20 @@ class VisitCourse:
         if self._divergence.skipping:
             self._divergence.idle(trainer)
 
-    def begin(self, trainer: Trainer, visit: Visit) -> None:
-        """Begin a visit, unless it is under way."""
+    def begin(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
+        """Begin a visit, unless it is under way.
+
+        Args:
+            trainer: The trainer.
+            visit: The visit.
+            left_out: Whether it, or what is left of it, passes without training.
+        """
         if self.record.ended or self.record.visit != visit:
             self.record.begin(trainer, visit)
             self._divergence.begin(trainer)
+        if left_out and self._absent is None:
+            self.record.leave_out(trainer)
+            self._absent = Shadow(trainer.lightning_module, "training_step", lambda *_, **__: None)
 
     def step(self, trainer: Trainer, outputs: Any, batch: Any, number: int, visit_ends: bool) -> None:
         """Take a training step into account.
@@ -75,10 +87,22 @@ class VisitCourse:
         """End the visit, and leave the optimizers as the following site is to find them."""
         visit = self.record.visit
         assert visit is not None
-        self.record.end(trainer, "skipped" if self.skipping else "trained")
-        self._divergence.end()
+        self.record.end(trainer, self._outcome)
+        self._stop_passing()
         self._states.transfer(trainer.optimizers, visit.site, following)
         self._handed_on = visit
+
+    @property
+    def _outcome(self) -> Outcome:
+        if self._absent is not None:
+            return "absent"
+        return "skipped" if self.skipping else "trained"
+
+    def _stop_passing(self) -> None:
+        self._divergence.end()
+        if self._absent is not None:
+            self._absent.lift()
+            self._absent = None
 
     def write_baton(self, trainer: Trainer) -> None:
         """Write the baton of a visit that has ended. Not after the last batch of an epoch: schedules go on after it."""
@@ -89,7 +113,7 @@ class VisitCourse:
     def close(self) -> None:
         """Leave the module as it was."""
         self.record.write()
-        self._divergence.end()
+        self._stop_passing()
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, for a checkpoint."""

@@ -38,6 +38,7 @@ class VisitRecord:
         self._waiting: Entry | None = None
         self._images = 0
         self._first_step = 0
+        self._left_out_after: int | None = None  # steps, after which the rest of the visit is left out
         self._rates_start: list[float] = []
         self._rates_end: list[float] = []
         self._sha256_in = ""
@@ -74,6 +75,7 @@ class VisitRecord:
         self.ended = False
         self._images = 0
         self._first_step = trainer.global_step
+        self._left_out_after = None
         self._rates_start = _learning_rates(trainer)
         self._sha256_in = sha256
         self._seconds = 0.0
@@ -82,6 +84,10 @@ class VisitRecord:
     def step(self, trainer: Trainer) -> None:
         """Note the learning rates of a step that begins; a schedule may change them before the visit's end is seen."""
         self._rates_end = _learning_rates(trainer)
+
+    def leave_out(self, trainer: Trainer) -> None:
+        """Note that what is left of the visit passes without training; Lightning counts steps all the same."""
+        self._left_out_after = trainer.global_step - self._first_step
 
     def count(self, batch: Any) -> None:
         """Count the images of a batch."""
@@ -95,6 +101,7 @@ class VisitRecord:
         if outcome != "cut short":  # which is known only after the validation
             self.metrics.forget_validation()
         self._sha256_out, size = _weights(trainer) if outcome != "diverged" else (self._sha256_in, 0)
+        steps = trainer.global_step - self._first_step if self._left_out_after is None else self._left_out_after
         images = torch.tensor(self._images, device=trainer.strategy.root_device)
         images = trainer.strategy.reduce(images, reduce_op="sum")
         self._waiting = Entry(
@@ -104,7 +111,7 @@ class VisitRecord:
             site=self.visit.site,
             outcome=outcome,
             images=int(images),
-            steps=trainer.global_step - self._first_step,
+            steps=steps,
             learning_rates_start=self._rates_start,
             learning_rates_end=self._rates_end,
             sha256_in=self._sha256_in,

@@ -84,6 +84,7 @@ class WeightTransfer(Callback, ABC):
         self.baton_dir = baton_dir
         self._course = VisitCourse(optimizer_state, on_divergence)
         self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
+        self.left_out: Collection[str] = ()  # sites whose visits pass without training
         self._restored = False  # a checkpoint's state, for the fit that is to begin
         self._source: SiteSource | None = None
         self._bar: Shadow | None = None
@@ -238,7 +239,7 @@ class WeightTransfer(Callback, ABC):
         self._stretch = stretch
         self._pass_seed = pass_seed(self._plan.seed, stretch.visit, stretch.first_pass)
         visit = self._plan.itinerary.visit(stretch.visit)
-        self._course.begin(self._trainer, visit)
+        self._course.begin(self._trainer, visit, visit.site in self.left_out)
         if not self._trainer.barebones:
             self._log(visit)
 

@@ -19,11 +19,13 @@ class Audit:
     Attributes:
         visits: The number of lines.
         runs: The number of runs.
+        left_out: The visits that were left out, as text.
         head: The entry that had to be there, if there is one.
     """
 
     visits: int
     runs: int
+    left_out: list[str]
     head: Entry | None
 
 
@@ -47,6 +49,7 @@ def audit(entries: Iterable[Entry], head: str | None = None) -> Audit:
     hand_offs = _HandOffs()
     last = FIRST
     at_head = None
+    left_out: list[str] = []
     for number, entry in zip(count(1), stream, strict=False):
         sha256 = entry.sha256
         if entry.previous != last:
@@ -56,12 +59,14 @@ def audit(entries: Iterable[Entry], head: str | None = None) -> Audit:
         last = sha256
         hashes.append(bytes.fromhex(sha256))
         runs.add(entry.run)
+        if entry.outcome in ("skipped", "absent"):
+            left_out.append(f"{_name(entry)} ({entry.outcome})")
         at_head = entry if sha256 == head else at_head
     if head not in (None, FIRST) and at_head is None:
         raise AuditError(
             f"lines are missing after line {len(hashes)}: a checkpoint was written after one that is not there"
         )
-    return Audit(len(hashes), len(runs), at_head)
+    return Audit(len(hashes), len(runs), left_out, at_head)
 
 
 def _what_happened(entry: Entry, number: int, hashes: list[bytes]) -> str:
@@ -92,10 +97,12 @@ class _HandOffs:
             self._came_in = entry.sha256_in
             return
         expected = last.visit if last.outcome in ("cut short", "diverged") else last.visit + 1
-        if entry.visit != expected:
+        # The server may have gone back to where the site was asked, and found it there.
+        back = last.outcome == "absent" and entry.visit == last.visit
+        if entry.visit != expected and not back:
             raise AuditError(f"{place}: visit {expected} should stand here")
         # A visit that was cut short is gone on with, or begun again.
-        again = last.outcome == "cut short" and entry.sha256_in == self._came_in
+        again = (last.outcome == "cut short" or back) and entry.sha256_in == self._came_in
         if entry.sha256_in != last.sha256_out and not again:
             raise AuditError(
                 f"{place}: it began with the weights {entry.sha256_in[:12]}, but {_name(last)} had ended with"

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lit_dist.errors import InputError
 from lit_dist.files import not_written
 
-Outcome = Literal["trained", "cut short", "diverged", "skipped"]
+Outcome = Literal["trained", "cut short", "diverged", "skipped", "absent"]
 
 FIRST = "0" * 64
 """What stands in the first line of a ledger for the line before it."""
@@ -34,8 +34,9 @@ class Entry:
         cycle: The round over all sites that the visit belongs to, from 0.
         site: The site's name.
         outcome: ``"trained"``; ``"cut short"`` by the end of the run, which a later fit may go on from; ``"diverged"``,
-            with which the run ended; or ``"skipped"``, diverged and left out. After the last two the weights that went
-            out are those that came in.
+            with which the run ended; ``"skipped"``, diverged and left out; or ``"absent"``, left out since the site did
+            not answer. After ``"diverged"`` and ``"skipped"`` the weights that went out are those that came in; so they
+            are after ``"absent"``, unless the site had answered for a part of the visit.
         images: The number of images that were trained on, counted each time that they were drawn.
         steps: The number of optimizer steps.
         learning_rates_start: The learning rate of each group of parameters in the first step.

@@ -106,7 +106,7 @@ def run(args: ArgsType = None) -> LightningCLI:
     return site_cli(args, run=True)
 
 
-def build(settings: dict[str, Any]) -> LightningCLI:
+def build(settings: dict[str, Any]) -> SiteCLI:
     """Make what the settings name, and run nothing.
 
     Args:

@@ -60,6 +60,8 @@ def verify(run: str | Path) -> str:
     except AuditError as error:
         raise InputError(f"{path}, {error}") from None
     said = [f"{path}: {seen.visits} visits of {seen.runs} run(s); the chain is whole."]
+    if seen.left_out:
+        said.append(f"Visits that were left out: {', '.join(seen.left_out)}.")
     if state is None:
         said.append("There is no checkpoint, so lines that were cut off its end would not be noticed.")
     else:

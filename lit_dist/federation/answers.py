@@ -33,6 +33,20 @@ def compare(found: Mapping[str, Mapping[str, str]]) -> None:
         raise InputError(f"the sites would not train alike, so the run does not begin:\n{table}")
 
 
+def check_greeting(site: str, answer: Any) -> None:
+    """Check what a site says of itself.
+
+    Raises:
+        InputError: If it is not numbers of images, batches and classes, and versions.
+    """
+    may_lack = [answer.get("classes") or 1, answer.get("batch_size") or 1]
+    counts = [answer.get("images"), answer.get("batches"), *may_lack]
+    programs = answer.get("versions")
+    fits = all(type(count) is int and count > 0 for count in counts) and isinstance(programs, dict)
+    if not fits or not all(isinstance(text, str) for text in programs.values()):
+        raise InputError(f"the answer of site {site!r} is refused: it does not say what images it has")
+
+
 def check_trained(site: str, sent: Tree, answer: Any, key: str) -> tuple[Tree, list[Entry]]:
     """Check what a site gave back for a baton.
 
@@ -122,6 +136,32 @@ def _check_optimizers(sent: Tree, baton: Tree) -> None:
                     raise InputError(f"the optimizer's {name!r} has the shape {tuple(value.shape)}")
                 if not_finite({name: value}):
                     raise InputError(f"the optimizer's {name!r} has values that are NaN or infinite")
+
+
+def check_member(site: str, sent: Tree, answer: Any) -> Tree:
+    """Check the model that a site has trained alone.
+
+    Args:
+        site: The site's name.
+        sent: The weights that it began with.
+        answer: What it gave back.
+
+    Returns:
+        The model's weights.
+
+    Raises:
+        InputError: If they are not finite ones of the same names and shapes.
+    """
+    weights = answer.get("state_dict")
+    try:
+        check_weights(weights, sent, "it")
+        name = not_finite(weights)
+    except (InputError, AttributeError, TypeError) as error:
+        raise InputError(f"the answer of site {site!r} is refused: {error}") from None
+    if name is not None:
+        raise InputError(f"the answer of site {site!r} is refused: the tensor {name!r} has values that are not finite")
+    checked: Tree = weights
+    return checked
 
 
 def check_validated(site: str, answer: Any) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,9 +14,11 @@ from typing_extensions import override
 
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
+from lit_dist.federation.site import travels
 from lit_dist.lightning_cli import SiteCLI, build, site_cli
 
 DAY = 24 * 3600
+PATIENCE = 120
 _PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
 _KEPT = ("seed_everything", "model", "data", "trainer")
 
@@ -38,6 +41,13 @@ def main(args: list[str]) -> None:
     parser.add_argument("--user", help="the administrator's name; by default that of the kit's folder")
     parser.add_argument("--sites", help="with --kit: the names of the sites, with commas, in the order of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the newest run, if it has begun")
+    parser.add_argument(
+        "--absent",
+        choices=("retry", "skip"),
+        default="retry",
+        help="what happens where a site gives no answer: go on with the visit when it is back (retry), or leave the"
+        " visit out, with a line in the ledger and a warning (skip)",
+    )
     parser.add_argument("--timeout", type=int, default=DAY, help="seconds to wait for a site's answer (one day)")
     parser.add_argument("--retries", type=int, default=3, help="how often to go on after a process has died (3)")
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
@@ -48,7 +58,7 @@ def main(args: list[str]) -> None:
     report = _locally(options, settings) if options.local else _with_kit(options, settings)
     if "error" in report:
         raise InputError(report["error"])
-    print(f"Run: {report['run']}\nSHA-256 of the final weights: {report['sha256']}")
+    print("\n".join([f"Run: {report['run']}", *report["said"]]))
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -84,15 +94,19 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str,
     with tempfile.TemporaryDirectory(prefix="lit_dist_") as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         with LocalSystem(folder, {site: {"data": _data_of(settings, site)} for site in sites}) as system:
+            may_die = sites if options.absent == "skip" else []
             session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
             try:
-                return _make(session, folder, settings, sites, str(Path.cwd()), options, system.check)
+                return _make(session, folder, settings, sites, str(Path.cwd()), options, lambda: system.check(may_die))
             finally:
                 session.close()
 
 
 def _sites_of(settings: dict[str, Any]) -> list[str]:
-    data = build({**settings, "trainer": {**settings["trainer"], "logger": False}}).datamodule
+    command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
+    data = command.datamodule
+    if not travels(command.trainer) and isinstance(data, InstitutionDataModule):
+        data.only_site = None  # each trains alone, and all of them do
     if not isinstance(data, InstitutionDataModule) or data.centralized or data.only_site:
         raise InputError("--local needs a datamodule of lit_dist with several sites, to give each process its own")
     return data.sites
@@ -114,7 +128,7 @@ def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    from lit_dist.federation.flare import check_sites, connect
+    from lit_dist.federation.flare import connect
 
     if not options.sites:
         raise InputError("--kit needs --sites, the names of the sites in the order of the run")
@@ -122,7 +136,6 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
     session = connect(kit, options.user or kit.name, 30)
     try:
-        check_sites(session, options.sites.split(","))
         with tempfile.TemporaryDirectory() as folder:
             return _make(session, Path(folder), settings, options.sites.split(","), None, options, lambda: None)
     finally:
@@ -142,11 +155,44 @@ def _make(
     from lit_dist.federation.flare import make_job, write_job
 
     report: dict[str, Any] = {}
-    for attempt in range(options.retries + 1):
+    given_up: list[str] = []  # sites whose process died again and again
+    blamed: set[str] = set()
+    attempt = tries = 0
+    while True:
+        there = _there(session, sites, given_up, options, attempt > 0, check)
         job = folder / f"job_{attempt}"
-        write_job(job, settings, sites, root, options.resume or attempt > 0, options.timeout)
+        server = {"root": root, "resume": options.resume or attempt > 0}
+        write_job(job, settings, sites, there, {**server, "absent": options.absent, "timeout": options.timeout})
         report = make_job(session, job, check)
+        attempt, tries = attempt + 1, tries + 1
         if not report.get("again"):
-            break
-        print(f"{report['error']}; going on, if not given up ({attempt} of {options.retries} times)", flush=True)
-    return report
+            return report
+        silent = {site for site in report.get("silent") or [] if site in there}
+        blamed = silent if tries == 1 else blamed & silent  # it was the one that was asked, each time
+        if tries > options.retries:
+            if options.absent != "skip" or len(blamed) != 1 or blamed == set(there):
+                return report
+            given_up, tries = [*given_up, *blamed], 0
+            print(f"Warning: site {given_up[-1]!r} is left out from here on", flush=True)
+        print(f"{report['error']}; going on, if not given up ({tries} of {options.retries} times)", flush=True)
+
+
+def _there(
+    session: Any,
+    sites: list[str],
+    given_up: list[str],
+    options: argparse.Namespace,
+    begun: bool,
+    check: Callable[[], None],
+) -> list[str]:
+    """The sites that a job is given to: a job that names another would wait for ever."""
+    from lit_dist.federation.flare import connected
+
+    end = time.monotonic() + (PATIENCE if options.local and not begun else 0)
+    while not set(sites) <= set(found := connected(session)) and time.monotonic() < end:
+        check()
+        time.sleep(0.5)
+    missing = [site for site in sites if site not in found]
+    if missing and not ((begun or options.resume) and options.absent == "skip"):
+        raise InputError(f"no site {missing[0]!r} is connected to the server; there are {', '.join(found) or 'none'}")
+    return [site for site in sites if site in found and site not in given_up]

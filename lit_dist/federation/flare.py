@@ -5,7 +5,7 @@ FLARE has the machines' identities, the encryption, the transport and the jobs. 
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
-from lit_dist.baton import fingerprint
 from lit_dist.errors import InputError
-from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site, refusal
-from lit_dist.federation.server import NoAnswerError
-from lit_dist.federation.site import SiteParty
+from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site
+from lit_dist.federation.party import Party, refusal
+from lit_dist.federation.roster import Absent, Roster
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"
@@ -37,17 +37,25 @@ class FlareController(Controller):
         sites: The names of the sites, in the order of the run.
         root: The folder on the server's machine that runs are inside of; None takes ``runs`` in the server's workspace.
         resume: Whether to go on with the newest run.
+        absent: What happens where a site does not answer, see ``Roster``.
         timeout: For how many seconds to wait for an answer; a visit may take hours.
     """
 
     def __init__(
-        self, settings: str, sites: list[str], root: str | None = None, resume: bool = False, timeout: int = 86400
+        self,
+        settings: str,
+        sites: list[str],
+        root: str | None = None,
+        resume: bool = False,
+        absent: Absent = "retry",
+        timeout: int = 86400,
     ) -> None:
         super().__init__(task_check_period=0.05)
         self.settings: Settings = json.loads(settings)
         self.sites = sites
         self.root = root
         self.resume = resume
+        self.absent = absent
         self.timeout = timeout
         self.asked: list[dict[str, Any]] = []  # what, whom, how long and how much, for the report
 
@@ -64,15 +72,14 @@ class FlareController(Controller):
         report = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / REPORT
         root = Path(self.root or Path(workspace.get_root_dir()) / "runs")
         try:
-            run = FederatedRun(self, self.settings, self.sites, root, self.resume)
+            run = FederatedRun(self.settings, Roster(self, self.sites, self.absent), root, self.resume)
             folder = run.make()
         except InputError as error:
-            again = isinstance(error, NoAnswerError)
-            report.write_text(json.dumps({"error": str(error), "again": again}))
+            silent = error.silent if isinstance(error, NoAnswerError) else None
+            report.write_text(json.dumps({"error": str(error), "again": silent is not None, "silent": silent}))
             self.system_panic(str(error), fl_ctx)
             return
-        sha256 = fingerprint(run.command.model.state_dict())[0]
-        report.write_text(json.dumps({"run": str(folder), "sha256": sha256, "asked": self.asked}))
+        report.write_text(json.dumps({"run": str(folder), "said": run.server.summary(), "asked": self.asked}))
 
     def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
         """Ask some sites a question, all at once, and wait for every answer."""
@@ -91,17 +98,21 @@ class FlareController(Controller):
         data[_CONTENT] = content
         start = time.monotonic()
         task = Task(question, data, timeout=self.timeout, result_received_cb=received)
-        self.broadcast_and_wait(task, self._context, list(sites), len(sites), 0, self._abort)
+        job = {client.name for client in self._context.get_engine().get_clients()}  # for another, FLARE would wait
+        there = [site for site in sites if site in job]
+        if there:
+            self.broadcast_and_wait(task, self._context, there, len(there), 0, self._abort)
         received_bytes = {site: len(answer) for site, answer in answers.items()}
         seconds = round(time.monotonic() - start, 3)
         asked = {"question": question, "start": start, "seconds": seconds, "sent": len(content)}
         self.asked.append({**asked, "received": received_bytes})
-        for site in sites:
-            if site not in answers:
-                why = problems.get(site) or f"{task.completion_status}, {self.timeout} s at most"
-                raise NoAnswerError(
-                    f"site {site!r} gave no answer to {question!r} ({why}); look at its log, and go on with --resume"
-                )
+        silent = [site for site in sites if site not in answers]
+        if silent:
+            why = problems.get(silent[0]) or f"{task.completion_status}, {self.timeout} s at most"
+            message = f"site {silent[0]!r} gave no answer to {question!r} ({why if there else 'it is not connected'})"
+            self.log_warning(self._context, message)
+            advice = f"{message}; look at its log, and go on with --resume"
+            raise NoAnswerError(advice, silent, answers, over=self._abort.triggered)
         return answers
 
     def process_result_of_unknown_task(
@@ -121,7 +132,7 @@ class FlareExecutor(Executor):
     def __init__(self, settings: str) -> None:
         super().__init__()
         self.settings: Settings = json.loads(settings)
-        self._party: SiteParty | None = None
+        self._party: Party | None = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer a question."""
@@ -133,7 +144,7 @@ class FlareExecutor(Executor):
             reply[_CONTENT] = refusal(error)
         return reply
 
-    def _make(self, fl_ctx: FLContext) -> SiteParty:
+    def _make(self, fl_ctx: FLContext) -> Party:
         workspace = fl_ctx.get_workspace()
         own = SiteSettings.read(Path(workspace.get_site_config_dir()) / "site.yaml")
         folder = Path(own.folder or Path(workspace.get_root_dir()) / "lit_dist")
@@ -141,10 +152,19 @@ class FlareExecutor(Executor):
 
 
 def write_job(
-    folder: Path, settings: Settings, sites: Sequence[str], root: str | None, resume: bool, timeout: int
+    folder: Path, settings: Settings, sites: Sequence[str], there: Sequence[str], server: Mapping[str, Any]
 ) -> None:
-    """Write a job's folder: settings for the two classes above, and no code; for the sites without any place."""
+    """Write a job's folder: settings for the two classes above, and no code; for the sites without any place.
+
+    Args:
+        folder: The folder.
+        settings: The run's settings.
+        sites: The names of the sites, in the order of the run.
+        there: Those that the job is given to.
+        server: The other arguments of ``FlareController``.
+    """
     text = json.dumps(settings)
+    skip = server.get("absent") == "skip"
     trainer = {**settings["trainer"], "logger": False, "default_root_dir": None}
     for_sites = json.dumps({**{name: settings[name] for name in settings if name != "data"}, "trainer": trainer})
     polling = {"task_request_interval": 0.25}  # seconds between a site's questions for work; FLARE's own is 2
@@ -152,16 +172,17 @@ def write_job(
     controller = {
         "id": "lit_dist",
         "path": f"{__name__}.FlareController",
-        "args": {"settings": text, "sites": list(sites), "root": root, "resume": resume, "timeout": timeout},
+        "args": {"settings": text, "sites": list(sites), **server},
     }
     executor = {"path": f"{__name__}.FlareExecutor", "args": {"settings": for_sites}}
     files = {
         "meta.json": {
             "name": "lit_dist",
             "resource_spec": {},
-            "min_clients": len(sites),
-            "mandatory_clients": list(sites),
-            "deploy_map": {"server": ["server"], "site": list(sites)},
+            # FLARE ends a job that lacks a mandatory site.
+            "min_clients": 1 if skip else len(there),
+            "mandatory_clients": [] if skip else list(there),
+            "deploy_map": {"server": ["server"], "site": list(there)},
         },
         "server/config/config_fed_server.json": {**common, "workflows": [controller], "server": polling},
         "site/config/config_fed_client.json": {**common, "executors": [{"tasks": ["*"], "executor": executor}]},
@@ -195,16 +216,9 @@ def connect(kit: Path, user: str, patience: float, check: Callable[[], None] = l
             time.sleep(0.5)
 
 
-def check_sites(session: Session, sites: Sequence[str]) -> None:
-    """Look whether all sites are there: a job that names another would wait for ever.
-
-    Raises:
-        InputError: If one is not.
-    """
-    there = sorted(client.name for client in session.get_system_info().client_info)
-    for site in sites:
-        if site not in there:
-            raise InputError(f"no site {site!r} is connected to the server; there are {', '.join(there) or 'none'}")
+def connected(session: Session) -> list[str]:
+    """The names of the sites that are connected to the server."""
+    return sorted(client.name for client in session.get_system_info().client_info)
 
 
 def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:

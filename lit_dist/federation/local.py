@@ -16,6 +16,7 @@ from lit_dist.errors import InputError
 
 ADMIN = "admin@lit.dist"
 _OURS = "lit_dist.federation.flare"
+_LAST_WORDS = "10"  # seconds that a job that has ended waits for those of a site that has died; FLARE's are 900
 _LOGS = ("site_log_streamer", "log_receiver")
 
 
@@ -57,7 +58,7 @@ class LocalSystem:
             self._processes[name] = subprocess.Popen(
                 ["bash", str(self.kits / name / "startup" / "sub_start.sh"), "--once"],
                 cwd=self.kits / name,
-                env={**os.environ, "PATH": path},
+                env={**os.environ, "PATH": path, "NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": _LAST_WORDS},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -76,14 +77,17 @@ class LocalSystem:
         """The file with what the process has printed."""
         return self.folder / f"{name}.log"
 
-    def check(self) -> None:
+    def check(self, may_die: Sequence[str] = ()) -> None:
         """Raises if a process has ended by itself.
+
+        Args:
+            may_die: Those whose end does not matter.
 
         Raises:
             InputError: If one has.
         """
         for name, process in self._processes.items():
-            if process.poll() is not None:
+            if process.poll() is not None and name not in may_die:
                 raise InputError(f"the process of {name} has ended; see {self.log(name)}")
 
     def _provision(self) -> None:

@@ -9,23 +9,30 @@ from typing import Any
 import yaml
 from jsonargparse import dict_to_namespace, namespace_to_dict
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.errors import InputError
-from lit_dist.federation.parcel import pack
-from lit_dist.federation.server import Engine, Server
-from lit_dist.federation.site import SiteParty
+from lit_dist.federation.ensembling import Ensembling
+from lit_dist.federation.member import MemberParty, Parts
+from lit_dist.federation.party import Party
+from lit_dist.federation.roster import Roster
+from lit_dist.federation.server import Server
+from lit_dist.federation.site import SiteParty, travels
 from lit_dist.files import replacing
-from lit_dist.lightning_cli import build
+from lit_dist.lightning_cli import SiteCLI, build
 from lit_dist.resumption import Resumption
 from lit_dist.run_folder import SETTINGS, run_folder
 
 Settings = dict[str, Any]
 
-OF_SERVER = (Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
+OF_RUN = (LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
 """Callbacks that do nothing at a site."""
 
-_OF_SITE = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
+OF_SERVER = (Checkpoint, EarlyStopping, *OF_RUN)
+"""Callbacks that do nothing at a site to which the model travels."""
+
+_OF_SITE = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger")
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
 
@@ -35,7 +42,7 @@ class SiteSettings:
 
     Attributes:
         data: The datamodule of this site's images, as ``class_path`` and ``init_args``.
-        trainer: What differs in this site's trainer; its hardware only.
+        trainer: What differs in this site's trainer: its hardware, and a logger of its own while the model travels.
         modules: The packages whose classes a run may name.
         backbones: The backbones that a run may train; None allows all.
         max_epochs: The greatest number of epochs of a run; None sets no limit.
@@ -76,7 +83,7 @@ class SiteSettings:
         return own
 
 
-def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> SiteParty:
+def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Party:
     """Make the party of a site.
 
     Args:
@@ -89,25 +96,39 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Site
         InputError: If the site's policy refuses the run.
     """
     _check_policy(run, own)
+    metrics = None if own.metrics is None else list(own.metrics)
+    command = _build(run, own, folder, OF_SERVER, alone=False)
+    if travels(command.trainer):
+        return SiteParty(name, command.trainer, command.model, command.datamodule, metrics, own.min_images)
+
+    def make(run_id: str) -> Parts:
+        command = _build(run, own, folder / "alone" / run_id, OF_RUN, alone=True)
+        command.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
+        return Parts(command.trainer, command.model, command.datamodule)
+
+    return MemberParty(name, make, metrics, own.min_images)
+
+
+def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, ...], alone: bool) -> SiteCLI:
+    """Make a run's parts with a site's own data and hardware, and without some callbacks."""
+    # A fit alone is found again by its folder, which a logger would choose.
+    logger = own.trainer.get("logger", False) if not alone else False
     hardware = {key: value for key, value in own.trainer.items() if key in _OF_SITE}
-    trainer = {**run["trainer"], **_QUIET, **hardware, "logger": False, "default_root_dir": str(folder)}
-    trainer["enable_checkpointing"] = False
-    trainer["callbacks"] = [each for each in run["trainer"]["callbacks"] or [] if not _is_of_server(each)]
+    trainer = {**run["trainer"], **_QUIET, **hardware, "logger": logger, "default_root_dir": str(folder)}
+    names = {each.__name__ for each in without} | (set() if alone else {"ModelCheckpoint"})
+    given = run["trainer"]["callbacks"] or []
+    trainer["callbacks"] = [each for each in given if str(each["class_path"]).rpartition(".")[2] not in names]
+    trainer["enable_checkpointing"] = alone
     command = build({**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data})
     callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [callback for callback in callbacks if not isinstance(callback, OF_SERVER)]
-    metrics = None if own.metrics is None else list(own.metrics)
-    return SiteParty(name, command.trainer, command.model, command.datamodule, metrics, own.min_images)
+    callbacks[:] = [callback for callback in callbacks if not isinstance(callback, without)]
+    return command
 
 
 def _without_weights(model: Settings) -> Settings:
     """The weights to begin with come from the server."""
     arguments = model.get("init_args") or {}
     return {**model, "init_args": {**arguments, "weights": None}} if arguments.get("weights") else model
-
-
-def _is_of_server(callback: Settings) -> bool:
-    return str(callback["class_path"]).rpartition(".")[2] in {each.__name__ for each in OF_SERVER} | {"ModelCheckpoint"}
 
 
 def _check_policy(run: Settings, own: SiteSettings) -> None:
@@ -135,14 +156,13 @@ class FederatedRun:
     """A run at the server, with its folder.
 
     Args:
-        engine: Carries questions and answers.
         run: The run's settings.
-        sites: The names of the sites.
+        roster: The sites.
         root: The folder that relative paths of loggers are inside of.
         resume: Whether to go on with the newest run, if there is one.
     """
 
-    def __init__(self, engine: Engine, run: Settings, sites: Sequence[str], root: Path, resume: bool) -> None:
+    def __init__(self, run: Settings, roster: Roster, root: Path, resume: bool) -> None:
         self.given = run
         trainer = {**run["trainer"], **_QUIET, "accelerator": "cpu", "devices": 1, "strategy": "auto"}
         trainer |= {"logger": _rooted(run["trainer"]["logger"], root), "default_root_dir": str(root)}
@@ -154,8 +174,9 @@ class FederatedRun:
         self.command = build(kept)
         callbacks: list[Any] = self.command.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.append(RunCheckpoint())
-        callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter | SiteEvaluation)]
-        self.server = Server(engine, self.command.trainer, self.command.model, sites)
+        callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter)]
+        kind = Server if travels(self.command.trainer) else Ensembling
+        self.server: Server | Ensembling = kind(roster, self.command.trainer, self.command.model)
 
     def make(self) -> Path:
         """Make the run, or go on with it.
@@ -169,9 +190,15 @@ class FederatedRun:
             self.resumption.check_settings(yaml.safe_dump(self.given))
             self.resumption.restore_logs(trainer)
         else:
+            loggers: list[Any] = trainer.loggers
+            for logger in loggers:
+                _ = logger.experiment  # a CSVLogger warns of a folder that has files already
             with replacing(folder / SETTINGS) as file:
                 file.write(yaml.safe_dump(self.given, sort_keys=False).encode())
         self.server.run(self.checkpoint)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
         return folder
 
 
@@ -184,8 +211,3 @@ def _rooted(loggers: Any, root: Path) -> Any:
     if arguments.get("save_dir"):
         arguments["save_dir"] = os.path.join(root, arguments["save_dir"])
     return {**loggers, "init_args": arguments}
-
-
-def refusal(error: InputError) -> bytes:
-    """The answer of a site that takes no part."""
-    return pack({"refused": str(error)})

@@ -1,70 +1,49 @@
 """Server: a run whose batches and validations are elsewhere."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from lit_dist.baton import read_checkpoint, write_checkpoint
+from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_trained, check_validated, compare
 from lit_dist.federation.leg import Elsewhere, Pause, run_leg
-from lit_dist.federation.parcel import Tree, join, pack, split, unpack
+from lit_dist.federation.matrix import connect
+from lit_dist.federation.parcel import Tree, join, split
+from lit_dist.federation.roster import Roster
 from lit_dist.federation.site import find_transfer, whole
-from lit_dist.ledger import Entry, Ledger
+from lit_dist.ledger import Entry, Ledger, iter_entries
 from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
-
-
-class NoAnswerError(InputError):
-    """A site did not answer; the run can go on when it is there again."""
-
-
-class Engine(Protocol):
-    """What carries questions to the sites and their answers back; all that a federation needs of one."""
-
-    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
-        """Ask some sites a question, all at once, and wait for every answer.
-
-        Args:
-            question: Its name.
-            content: What belongs to it.
-            sites: The names of the sites.
-
-        Returns:
-            The answers by site.
-
-        Raises:
-            NoAnswerError: If a site does not answer.
-        """
-        ...
 
 
 class Server:
     """Makes the run: it has the weights and the record, and asks the sites for what takes images.
 
     Args:
-        engine: Carries questions and answers.
+        roster: The sites.
         trainer: The trainer, with the run's callbacks and loggers.
         module: The module, with the weights that the run begins with.
-        sites: The names of the sites, in the order of the run.
 
     Raises:
         InputError: If the run is of a kind that cannot be federated.
     """
 
-    def __init__(self, engine: Engine, trainer: pl.Trainer, module: pl.LightningModule, sites: Sequence[str]) -> None:
-        self.engine = engine
+    def __init__(self, roster: Roster, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.roster = roster
         self.trainer = trainer
         self.module = module
-        self.sites = list(sites)
         self.transfer = find_transfer(trainer)
+        self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and what they are worth
         _check_trainer(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
@@ -76,13 +55,13 @@ class Server:
         Raises:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
         """
-        greetings = self._ask("greet", {}, self.sites)
+        greetings = self.roster.greet(run_folder(self.trainer))
         data = _RemoteData(greetings)
-        batches = {site: greetings[site]["batches"] for site in self.sites}
-        found = self._ask("settings", {"batches": batches}, self.sites)
-        parties = {site: {**greetings[site]["versions"], **found[site]} for site in self.sites}
+        found = self.roster.ask("settings", {"batches": data.batches})
+        parties = {site: {**greetings[site]["versions"], **settings} for site, settings in found.items()}
         # The server's trainer has hardware of its own, so its settings would differ.
-        compare({**parties, "server": {**versions(), "settings": found[self.sites[0]]["settings"]}})
+        compare({**parties, "server": {**versions(), "settings": next(iter(found.values()))["settings"]}})
+        shadows = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
         validation = _RemoteValidation(self)
         self.trainer.callbacks.insert(0, validation)  # type: ignore[attr-defined]
         limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
@@ -92,15 +71,27 @@ class Server:
             pause = run_leg(self.trainer, self.module, data, state)
             while pause is not None:
                 self._keep(pause.state)
-                pause = run_leg(self.trainer, self.module, data, self._visit(pause, batches))
+                pause = self._visit(pause, data)
         finally:
             self.trainer.limit_val_batches = limit
             self.trainer.callbacks.remove(validation)  # type: ignore[attr-defined]
+            for shadow in shadows:
+                shadow.lift()
 
-    def _visit(self, pause: Pause, batches: Mapping[str, int]) -> Tree:
+    def summary(self) -> list[str]:
+        """What the run has come to, as lines."""
+        path = run_folder(self.trainer) / LEDGER
+        absent = [entry for entry in iter_entries(path) if entry.outcome == "absent"]
+        left_out = [f"Warning: visit {each.visit} at {each.site!r} was left out: it gave no answer" for each in absent]
+        return [*left_out, f"SHA-256 of the final weights: {fingerprint(self.module.state_dict())[0]}"]
+
+    def _visit(self, pause: Pause, data: "_RemoteData") -> Pause | None:
+        """Let a site go on, and then the server, until the next site's turn."""
         site = pause.where
         baton, _ = split(pause.state, self.trainer, self.transfer)
-        answer = self._ask("train", {"baton": baton, "batches": batches}, [site])[site]
+        answer = self.roster.ask("train", {"baton": baton, "batches": data.batches}, site).get(site)
+        if answer is None:
+            return self._leave_out(site, pause, data)
         following, entries = check_trained(site, baton, answer, self.transfer.state_key)
         if entries:
             records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
@@ -110,40 +101,53 @@ class Server:
             records[1]["head"] = ledger.head  # of a visit that was repeated, the line is the one on record
         waiting = following["callbacks"][self.transfer.state_key]["record"]["waiting"]
         self._log([*entries, *([Entry(**waiting)] if waiting else [])], following["global_step"])
-        return join(following, pause.state, self.transfer)
+        return run_leg(self.trainer, self.module, data, join(following, pause.state, self.transfer))
+
+    def _leave_out(self, site: str, pause: Pause, data: "_RemoteData") -> Pause | None:
+        """Let the visit, or what is left of it, pass without training."""
+        rank_zero_warn(f"the visit at {site!r} that is due is left out, and the weights go on as they are")
+        self.transfer.left_out = data.left_out = (site,)
+        try:
+            with warnings.catch_warnings():
+                # What is drawn again of the site's batches is nothing, each time.
+                warnings.filterwarnings("ignore", message="The fit goes on in the middle of an epoch")
+                warnings.filterwarnings("ignore", message="`training_step` returned `None`")
+                return run_leg(self.trainer, self.module, data, pause.state)
+        finally:
+            self.transfer.left_out = data.left_out = ()
 
     def _log(self, entries: Sequence[Entry], step: int) -> None:
         """Say what the visits were, to the console and to the loggers."""
         for entry in entries:
             rank_zero_info(f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} images")
-            place = {"visit": entry.visit, "cycle": entry.cycle, "site": self.sites.index(entry.site)}
+            place = {"visit": entry.visit, "cycle": entry.cycle, "site": self.roster.sites.index(entry.site)}
             values = {name: float(value) for name, value in {**entry.metrics, **place}.items() if value is not None}
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, step)
 
     def _keep(self, state: Tree) -> None:
         folder = run_folder(self.trainer)
+        self.roster.keep(folder)
         write_checkpoint(state, checkpoint_path(folder, state["global_step"]))
         delete_old_checkpoints(folder, 2)
 
     def validate(self) -> Tree:
         """What the weights are worth on the sites' images: each site's values, and those of all of them."""
-        answers = self._ask("validate", {"state_dict": self.module.state_dict()}, self.sites)
+        of = (fingerprint(self.module.state_dict())[0], *self.roster.missing)
+        if self._validated[0] != of:  # SiteEvaluation and a validation may look at the same weights
+            self._validated = (of, self._validate())
+        return self._validated[1]
+
+    def _validate(self) -> Tree:
+        answers = self.roster.ask("validate", {"state_dict": self.module.state_dict()})
         for site, answer in answers.items():
             check_validated(site, answer)
+        if self.roster.missing:
+            rank_zero_warn(
+                f"after epoch {self.trainer.current_epoch + 1} the validation lacks the images of"
+                f" {', '.join(self.roster.missing)}; 'all sites' are {', '.join(answers)}"
+            )
         return pooled({site: (answer["images"], answer["metrics"]) for site, answer in answers.items()})
-
-    def _ask(self, question: str, content: Tree, sites: Sequence[str]) -> dict[str, Tree]:
-        answers = {}
-        found = self.engine.ask(question, pack(content), sites)
-        for site in sites:  # in the order of the run, not that of the answers
-            try:
-                answers[site] = unpack(found[site])
-            except InputError as error:
-                raise InputError(f"the answer of site {site!r} is refused: {error}") from None
-            if "refused" in answers[site]:
-                raise InputError(f"site {site!r} refuses: {answers[site]['refused']}")
-        return answers
 
 
 def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> dict[str, float]:
@@ -174,17 +178,21 @@ class _RemoteData(pl.LightningDataModule):
 
     def __init__(self, greetings: Mapping[str, Tree]) -> None:
         super().__init__()
-        self.greetings = greetings
         classes = {greeting["classes"] for greeting in greetings.values()} - {None}
         if len(classes) > 1:
             told = ", ".join(f"{site}: {greeting['classes']}" for site, greeting in greetings.items())
             raise InputError(f"the sites have different numbers of classes ({told})")
         if classes:
             self.num_classes = classes.pop()
+        self.batches = {site: greeting["batches"] for site, greeting in greetings.items()}
+        self.left_out: Collection[str] = ()
 
     @override
-    def train_dataloader(self) -> dict[str, Elsewhere]:
-        return {site: Elsewhere(site, greeting["batches"]) for site, greeting in self.greetings.items()}
+    def train_dataloader(self) -> dict[str, Any]:
+        return {
+            site: [torch.empty(0)] * number if site in self.left_out else Elsewhere(site, number)
+            for site, number in self.batches.items()
+        }
 
     @override
     def val_dataloader(self) -> list[int]:

@@ -37,7 +37,8 @@ class Stays:
         step = baton["global_step"]
         account = baton["callbacks"][self.transfer.state_key]
         record = account["record"]
-        under_way = record["visit"] is not None and not record["ended"]
+        # Of a visit without a step so far nothing is needed; the server may have begun it when nobody was here.
+        under_way = record["visit"] is not None and not record["ended"] and record["first_step"] < step
         stay = self._newest(record["run"], step)
         if under_way and (stay is None or stay["step"] != step):
             raise InputError(f"the visit cannot go on: what stayed here after step {step} of the run is gone")

@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
+from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty
 from lit_dist.ledger import Entry, read_entries
@@ -34,20 +36,25 @@ def trainer(folder: Path, *callbacks: Callback, **kwargs: Any) -> pl.Trainer:
 
 
 class InProcess:
-    """An engine that calls the sites. A test may change what they answer."""
+    """An engine that calls the sites. A test may change what they answer, or let one give no answer."""
 
-    def __init__(self, parties: dict[str, SiteParty]) -> None:
+    def __init__(self, parties: dict[str, Any]) -> None:
         self.parties = parties
         self.asked: list[str] = []
         self.content: list[bytes] = []
         self.change: Callable[[str, str, bytes], bytes] = lambda question, site, answer: answer
+        self.silent: Callable[[str, str], bool] = lambda question, site: False
 
     def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
         self.asked.append(question)
-        answers = {site: self.parties[site].answer(question, content) for site in sites}
-        self.content += [content, *answers.values()]
+        silent = [site for site in sites if self.silent(question, site)]
+        given = {site: self.parties[site].answer(question, content) for site in sites if site not in silent}
+        self.content += [content, *given.values()]
         # In another order than that of the sites, as answers come over a network.
-        return {site: self.change(question, site, answers[site]) for site in reversed(list(answers))}
+        answers = {site: self.change(question, site, given[site]) for site in reversed(list(given))}
+        if silent:
+            raise NoAnswerError(f"site {silent[0]!r} gave no answer", silent, answers)
+        return answers
 
 
 def simulate(make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs: Any) -> list[Entry]:
@@ -61,8 +68,14 @@ def engine(make: Callable[[], WeightTransfer], **kwargs: Any) -> InProcess:
     )
 
 
-def server(parties: InProcess, make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs: Any) -> Server:
-    return Server(parties, trainer(Path("server"), make(), *callbacks, **kwargs), module(), SITES)
+def server(
+    parties: InProcess,
+    make: Callable[[], WeightTransfer],
+    *callbacks: Callback,
+    absent: Absent = "retry",
+    **kwargs: Any,
+) -> Server:
+    return Server(Roster(parties, SITES, absent), trainer(Path("server"), make(), *callbacks, **kwargs), module())
 
 
 def federated() -> list[Entry]:

@@ -71,6 +71,7 @@ def grown(path: Path, *entries: Entry) -> list[Entry]:
         replace(ENTRY, outcome="cut short", previous="f" * 64, seconds=0.0, bytes=2**80),
         replace(ENTRY, outcome="diverged"),
         replace(ENTRY, outcome="skipped"),
+        replace(ENTRY, outcome="absent"),
     ],
 )
 def test_a_line_is_read_back_as_it_was(value: Entry) -> None:

@@ -357,7 +357,7 @@ def test_a_visit_that_does_not_exist_is_told(visit: int, copy: Path) -> None:
         replay(copy, visit)
 
 
-@pytest.mark.parametrize("outcome", ["cut short", "diverged", "skipped"])
+@pytest.mark.parametrize("outcome", ["cut short", "diverged", "skipped", "absent"])
 def test_a_visit_that_was_not_trained_to_its_end_is_told(outcome: Any, copy: Path) -> None:
     path = copy / "ledger.jsonl"
     lines = lines_changed(path.read_text().splitlines(), 4, outcome=outcome)

@@ -113,6 +113,28 @@ def test_an_answer_of_another_kind_is_refused(answer: bytes, message: str) -> No
         server(parties, make, max_epochs=1).run()
 
 
+def test_an_answer_that_is_too_long_is_not_even_read() -> None:
+    parties = engine(make, max_epochs=1)
+    parties.change = lambda question, site, own: own + b"0" * 2**25 if site == "site-3" else own
+    with pytest.raises(InputError, match=r"site-3.*refused: it has \d+ bytes; \d+ are the most"):
+        server(parties, make, max_epochs=1).run()
+
+
+@pytest.mark.parametrize("lie", [{"batches": "7"}, {"images": -1}, {"versions": None}, {"classes": [2]}])
+def test_a_greeting_of_another_form_is_refused(lie: Answer) -> None:
+    parties = engine(make, max_epochs=1)
+    parties.change = lambda question, site, own: parcel.pack({**parcel.unpack(own), **lie}) if site == "site-3" else own
+    with pytest.raises(InputError, match=r"site 'site-3' is refused: it does not say what images it has"):
+        server(parties, make, max_epochs=1).run()
+
+
+def test_batch_sizes_are_the_sites_own_but_that_they_differ_is_said() -> None:
+    parties = engine(make, max_epochs=1)
+    parties.parties["site-2"].data.batch_size = 4
+    with pytest.warns(UserWarning, match=r"batch sizes differ \(site-1: 5, site-2: 4, site-3: 5\)"):
+        server(parties, make, max_epochs=1).run()
+
+
 def test_a_replayed_answer_is_refused() -> None:
     parties = engine(make, max_epochs=2)
     first: list[bytes] = []

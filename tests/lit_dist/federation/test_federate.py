@@ -1,183 +1,127 @@
 """``lit-dist federate --local``: real processes, certificates and sockets; the same weights as the simulation's."""
 
-import json
-import os
-import subprocess
-import sys
+import argparse
 import time
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import wandb_reader
 
+from flare_federation import RUN, Hashes, configuration, federate, hashes, nvflare_processes
 from lit_dist import InputError
-from lit_dist.federation.federate import main, parse
+from lit_dist.federation.federate import _make, main, parse
 from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
 
-CONFIG: dict[str, Any] = {
-    "seed_everything": 0,
-    "model": {
-        "class_path": "ImageClassifier",
-        "init_args": {"backbone": "shufflenet_v2_x0_5", "num_classes": 2, "dropout": 0.2},
-    },
-    "data": {
-        "class_path": "PhantomDataModule",
-        "init_args": {"sites": 2, "patients": 24, "size": 32, "batch_size": 5},
-    },
-    "trainer": {
-        "max_epochs": 4,
-        "accelerator": "cpu",
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "logger": [{"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "simulated"}}],
-        "callbacks": [
-            {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1, "validation": "cycle"}},
-            {
-                "class_path": "ModelCheckpoint",
-                "init_args": {"monitor": "val_loss", "filename": "best", "enable_version_counter": False},
-            },
-        ],
-    },
-}
-OTHER = ["--config", "run.yaml", "--trainer.logger.init_args.name", "federated"]
+FEDERATED = Path("runs/federated/version_0")
 
 
 @pytest.fixture(autouse=True)
 def _configuration() -> None:
-    Path("run.yaml").write_text(yaml.safe_dump(CONFIG))
-
-
-def hashes(name: str) -> list[tuple[int, str, str, str]]:
-    path = Path("runs", name, "version_0", "ledger.jsonl")
-    entries = read_entries(path) if path.exists() else []
-    return [(entry.visit, entry.site, entry.sha256_out, entry.settings) for entry in entries]
-
-
-def simulate() -> None:
-    subprocess.run([sys.executable, "-m", "lit_dist", "fit", "--config", "run.yaml"], check=True, capture_output=True)
-
-
-def federate(*words: str) -> "subprocess.Popen[str]":
-    arguments = [sys.executable, "-m", "lit_dist", "federate", "--local", "--folder", "system", *OTHER, *words]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    configuration(Path(RUN))
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lit_dist.federation.federate.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install lit_dist\[nvflare\]"):
-        main(["--local", "--config", "run.yaml"])
+        main(["--local", "--config", RUN])
 
 
 def test_the_settings_are_those_of_fit() -> None:
-    settings = parse(["--config", "run.yaml", "--trainer.max_epochs", "7"])
+    settings = parse(["--config", RUN, "--trainer.max_epochs", "7"])
     assert settings["trainer"]["max_epochs"] == 7
     assert settings["model"]["init_args"]["backbone"] == "shufflenet_v2_x0_5"
     assert settings["trainer"]["callbacks"][0]["init_args"]["optimizer_state"] == "reset"
 
 
+@pytest.mark.parametrize(
+    ("silent", "given_to"),
+    [
+        (["site-2", "site-2"], [["site-1", "site-2"], ["site-1", "site-2"], ["site-1"]]),
+        (["site-2", "site-1"], [["site-1", "site-2"], ["site-1", "site-2"]]),
+    ],
+    ids=["the same each time", "now one, now another"],
+)
+def test_a_site_whose_job_dies_again_and_again_is_left_out_by_policy(
+    silent: list[str], given_to: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nvflare")
+    reports: list[dict[str, Any]] = [{"error": "it died", "again": True, "silent": [site]} for site in silent]
+    jobs: list[list[str]] = []
+    flare = "lit_dist.federation.flare"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the engine are not ours
+        monkeypatch.setattr(f"{flare}.connected", lambda session: ["site-1", "site-2"])
+    monkeypatch.setattr(f"{flare}.write_job", lambda job, settings, sites, there, server: jobs.append(there))
+    monkeypatch.setattr(f"{flare}.make_job", lambda *_: reports.pop(0) if reports else {"run": "made"})
+    options = argparse.Namespace(absent="skip", retries=1, resume=False, timeout=1, local=True)
+    report = _make(None, Path(), {}, ["site-1", "site-2"], None, options, lambda: None)
+    assert jobs == given_to
+    assert ("run" in report) == (len(given_to) == 3)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_processes_with_certificates_give_the_weights_of_the_simulation() -> None:
-    pytest.importorskip("nvflare")
-    simulate()
-    done = federate()
+def test_processes_with_certificates_give_the_weights_of_the_simulation(
+    simulated: Hashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    done = federate("--trainer.logger+=WandbLogger", "--trainer.logger.save_dir=tracked")
     said, _ = done.communicate()
     assert done.returncode == 0, said
-    assert hashes("federated") == hashes("simulated")
-    assert hashes("federated")[-1][2] in said
-    assert "chain is whole" in verify("runs/federated/version_0")
-    assert Path("runs/federated/version_0/checkpoints/best.ckpt").is_file()
+    assert hashes(FEDERATED) == simulated
+    assert simulated[-1][2] in said
+    assert "chain is whole" in verify(FEDERATED)
+    assert (FEDERATED / "checkpoints/best.ckpt").is_file()
     assert not list(nvflare_processes())
+    [path] = Path("tracked/wandb").glob("offline-run-*/*.wandb")
+    rows = wandb_reader.history(path)
+    visits = [row for row in rows if "visit" in row]
+    assert [(row["visit"], row["cycle"], row["site"]) for row in visits] == [(n, n // 2, n % 2) for n in range(4)]
+    assert all("train_loss" in row for row in visits)
+    assert sum("val_loss" in row and "val_loss/site-2" in row for row in rows) == 2
+    assert wandb_reader.config(path)["sites"] == {"0": "site-1", "1": "site-2"}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("who", ["site-2", "server"])
-def test_a_run_whose_process_is_killed_goes_on_and_gives_the_same_weights(who: str) -> None:
-    pytest.importorskip("nvflare")
-    simulate()
+def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(simulated: Hashes) -> None:
     running = federate()
-    while running.poll() is None and not hashes("federated"):
-        time.sleep(0.05)
-    killed = [process for process in nvflare_processes() if is_job_of(process, who)]
-    for process in killed:
-        process.kill()
+    kill_after(1, running, "/site-2", "worker_process")
+    kill_after(3, running, "/server", "runner_process")
     said, _ = running.communicate()
-    assert killed
     assert running.returncode == 0, said
-    assert "going on" in said
-    assert hashes("federated") == hashes("simulated")
-    assert "chain is whole" in verify("runs/federated/version_0")
+    assert said.count("; going on") == 2
+    assert hashes(FEDERATED) == simulated
+    assert "chain is whole" in verify(FEDERATED)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_is_submitted_to_a_system_that_runs_and_each_site_decides_whether_it_takes_part() -> None:
+def test_the_visits_of_a_site_that_has_died_are_left_out_by_policy() -> None:
     pytest.importorskip("nvflare")
-    from lit_dist.federation.local import ADMIN, LocalSystem
-
-    simulate()
-    arguments = CONFIG["data"]["init_args"]
-    own = {
-        f"site-{number}": {"data": {**CONFIG["data"], "init_args": {**arguments, "only_site": f"site-{number}"}}}
-        for number in (1, 2)
-    }
-    own["site-2"]["max_epochs"] = 3
-    with LocalSystem(Path("system").absolute(), own) as system:
-        words = ["--kit", str(system.kits / ADMIN), "--sites", "site-1,site-2", "--config", "run.yaml"]
-        refused = submit(*words)
-        assert "site 'site-2' refuses: its site.yaml allows 3 epochs, and the run has 4" in refused
-        assert "no site 'site-9'" in submit(*words[:2], "--sites", "site-1,site-9", *words[4:])
-        accepted = submit(*words, "--trainer.max_epochs", "3")
-    assert [each[:3] for each in hashes("simulated")][2][2] in accepted
+    running = federate("--absent", "skip", "--timeout", "10")
+    kill_after(1, running, "/site-2")
+    said, _ = running.communicate()
+    assert running.returncode == 0, said
+    entries = read_entries(FEDERATED / "ledger.jsonl")
+    assert [entry.outcome for entry in entries if entry.site == "site-1"] == ["trained"] * 2
+    assert entries[-1].outcome == "absent"
+    assert "Warning: visit 3 at 'site-2' was left out: it gave no answer" in said
+    assert "visit 3 at 'site-2' (absent)" in verify(FEDERATED)
+    assert "site 'site-2' gave no answer to" in Path("system/server.log").read_text()
     assert not list(nvflare_processes())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_site_with_another_federations_certificate_is_not_let_in() -> None:
-    pytest.importorskip("nvflare")
-    from lit_dist.federation.local import ADMIN, LocalSystem
-
-    other = LocalSystem(Path("other").absolute(), {"site-1": {}, "site-2": {}})
-    other._provision()
-    with LocalSystem(Path("system").absolute(), {"site-1": {}}) as system:
-        kits = [each.kits / "site-1" / "startup" / "fed_client.json" for each in (system, other)]
-        target = json.loads(kits[0].read_text())["servers"][0]["service"]["target"]
-        stranger = other.kits / "site-2" / "startup" / "fed_client.json"
-        settings = json.loads(stranger.read_text())
-        settings["servers"][0]["service"]["target"] = target
-        stranger.write_text(json.dumps(settings))
-        other.start("site-2")
-        words = ["--kit", str(system.kits / ADMIN), "--sites", "site-2", "--config", "run.yaml"]
-        end = time.monotonic() + 120
-        while "there are site-1" not in (said := submit(*words)):
-            assert time.monotonic() < end, said
-        time.sleep(10)  # as long as the stranger may need
-        said = submit(*words)
-        other.__exit__()
-    assert "no site 'site-2' is connected to the server; there are site-1" in said
-    assert "certificate" in other.log("site-2").read_text().lower()
-
-
-def submit(*words: str) -> str:
-    arguments = [sys.executable, "-m", "lit_dist", "federate", *words]
-    return subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
-
-
-def nvflare_processes() -> Iterator[Any]:
-    import psutil
-
-    here = os.getcwd()
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if "nvflare" in words and here in words:
-            yield process
-
-
-def is_job_of(process: Any, who: str) -> bool:
-    words = " ".join(process.info["cmdline"])
-    return f"/{who}" in words and ("worker_process" in words or "runner_process" in words)
+def kill_after(visits: int, running: Any, *parts: str) -> None:
+    """Kill a party's processes, as soon as the ledger has so many visits."""
+    killed: list[Any] = []
+    while running.poll() is None and not killed:
+        if len(hashes(FEDERATED)) >= visits:
+            killed = list(nvflare_processes(*parts))
+        time.sleep(0.05)
+    for process in killed:
+        process.kill()
+    assert killed

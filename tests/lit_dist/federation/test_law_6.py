@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from lit_dist import read_checkpoint
+from lit_dist import InputError, read_checkpoint
 from lit_dist.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, WeightTransfer
+from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, SiteEvaluation, WeightTransfer
 from lit_dist.federation import parcel
 from lit_dist.ledger import Entry
 from lit_dist.run_folder import newest_checkpoint
@@ -157,6 +157,28 @@ def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_
     server(engine(make, **settings), make, **settings).run(newest_checkpoint("server"))
     assert facts(federated()) == facts(simulated)
     assert "chain is whole" in verify("server")
+
+
+@pytest.mark.parametrize("every", ["visit", "cycle"])
+def test_site_evaluation_gives_the_matrix_of_the_simulation(every: Any) -> None:
+    make, settings = CASES["epochs"]
+    simulate(make, SiteEvaluation(every=every), **settings)
+    parties = engine(make, **settings)
+    run = server(parties, make, SiteEvaluation(every=every), **settings)
+    run.run()
+    assert Path("server/site_matrix.csv").read_text() == Path("simulated/site_matrix.csv").read_text()
+    assert parties.asked.count("validate") == (6 if every == "visit" else 2)
+
+
+def test_site_evaluation_is_refused_where_it_could_not_look_after_each_visit() -> None:
+    def shuffled() -> WeightTransfer:
+        return CyclicalWeightTransfer(**CYCLE, order="shuffled")
+
+    with pytest.raises(InputError, match="set order to no_repeat or fixed"):
+        server(engine(shuffled, max_epochs=30), shuffled, SiteEvaluation(), max_epochs=30).run()
+    make, settings = CASES["epochs"]
+    with pytest.raises(InputError, match="set split=val"):
+        server(engine(make, **settings), make, SiteEvaluation(split="test"), **settings).run()
 
 
 def test_no_image_name_or_path_crosses_the_wire() -> None:

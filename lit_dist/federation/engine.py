@@ -1,0 +1,45 @@
+"""Engine: what carries questions to the sites and their answers back; all that a federation needs of one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from lit_dist.errors import InputError
+
+
+class NoAnswerError(InputError):
+    """Some sites did not answer; the run can go on when they are there again.
+
+    Args:
+        message: What happened.
+        silent: The sites that did not answer.
+        answers: What the others answered.
+        over: Whether the engine itself has come to its end, and carries no further question.
+    """
+
+    def __init__(
+        self, message: str, silent: Sequence[str] = (), answers: Mapping[str, bytes] | None = None, over: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.silent = list(silent)
+        self.answers = dict(answers or {})
+        self.over = over
+
+
+class Engine(Protocol):
+    """Carries questions and answers."""
+
+    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
+        """Ask some sites a question, all at once, and wait for every answer.
+
+        Args:
+            question: Its name.
+            content: What belongs to it.
+            sites: The names of the sites.
+
+        Returns:
+            The answers by site.
+
+        Raises:
+            NoAnswerError: If a site does not answer.
+        """
+        ...

@@ -1,0 +1,165 @@
+"""Party: what every site does, whatever kind of run it takes part in; it has only its own images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
+
+from lit_dist.callbacks.run_settings import versions
+from lit_dist.callbacks.shadow import Shadow
+from lit_dist.callbacks.visit_record import batch_size
+from lit_dist.errors import InputError
+from lit_dist.federation.parcel import Tree, pack, unpack
+from lit_dist.site_loader import SiteLoader
+
+
+class Party(ABC):
+    """Answers the server's questions.
+
+    Args:
+        name: The site's name.
+        trainer: A trainer whose folder is this site's own.
+        module: The run's module; its weights come with each question.
+        data: The site's own images: one training loader, alone or under the site's name.
+        metrics: The names of the metrics that may leave the site; None lets all of them.
+        min_images: The least number of training images with which the site takes part.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trainer: Trainer,
+        module: LightningModule,
+        data: LightningDataModule,
+        metrics: list[str] | None = None,
+        min_images: int = 1,
+    ) -> None:
+        self.name = name
+        self.trainer = trainer
+        self.module = module
+        self.data = data
+        self.metrics = metrics
+        self.min_images = min_images
+
+    @property
+    @abstractmethod
+    def questions(self) -> Mapping[str, Callable[[Tree], Tree]]:
+        """What answers which question."""
+
+    def answer(self, question: str, content: bytes) -> bytes:
+        """Answer a question.
+
+        Args:
+            question: Its name.
+            content: What belongs to it, packed.
+
+        Returns:
+            The answer, packed. What the site's people or the server's can mend comes as a text under ``"refused"``.
+        """
+        try:
+            if question not in self.questions:
+                raise InputError(f"there is no question {question!r}")
+            return pack(self.questions[question](unpack(content)))
+        except InputError as error:
+            return refusal(error)
+
+    def greet(self, content: Tree) -> Tree:
+        """How many images and batches there are here, and the versions of the programs."""
+        self.data.prepare_data()
+        self.data.setup("fit")
+        loader = own_loader(self.data.train_dataloader(), self.name)
+        images = len(getattr(loader, "dataset", loader))
+        if images < self.min_images:
+            raise InputError(f"it has {images} training images, and takes part with {self.min_images}")
+        return {
+            "versions": versions(),
+            "batches": len(loader),
+            "images": images,
+            "batch_size": getattr(self.data, "batch_size", None),
+            "classes": getattr(self.data, "num_classes", None),
+        }
+
+    def evaluate(self, module: LightningModule, trainer: Trainer, split: str = "val") -> Tree:
+        """What a module is worth on this site's validation or test images.
+
+        Args:
+            module: The module.
+            trainer: The trainer.
+            split: ``"val"`` or ``"test"``.
+
+        Returns:
+            The number of images, and of the metrics those that may leave the site.
+        """
+        count = _Count()
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self.data.prepare_data()
+        self.data.setup("validate" if split == "val" else "test")
+        loaders = self._own_loaders(split)
+        if not loaders:
+            return {"images": 0, "metrics": {}}
+        shadow = Shadow(self.data, f"{split}_dataloader", lambda: loaders)
+        callbacks.append(count)
+        try:
+            evaluation = trainer.validate if split == "val" else trainer.test
+            found = evaluation(module, datamodule=self.data, verbose=False)
+        finally:
+            callbacks.remove(count)
+            shadow.lift()
+        values = {name: float(value) for name, value in (found[0] if found else {}).items()}
+        allowed = values if self.metrics is None else self.metrics
+        return {"images": count.images, "metrics": {name: v for name, v in values.items() if name in allowed}}
+
+    def _own_loaders(self, split: str) -> dict[str, Any]:
+        """This site's loader under its name, if there is one. Of test images there may be every site's."""
+        loaders = getattr(self.data, f"{split}_dataloader")()
+        only = getattr(self.data, "only_site", None)
+        if isinstance(loaders, Mapping) and (only is not None or not loaders):
+            return {self.name: loaders[only]} if only in loaders else {}
+        return {self.name: own_loader(loaders, self.name)}
+
+
+class _Count(Callback):
+    """Counts the images of an evaluation."""
+
+    images = 0
+
+    @override
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int, **__: int
+    ) -> None:
+        self.images += batch_size(batch)
+
+    @override
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int, **__: int
+    ) -> None:
+        self.images += batch_size(batch)
+
+
+def own_loader(loaders: Any, site: str) -> Any:
+    """A site's own loader.
+
+    Args:
+        loaders: What its datamodule gives: a loader, alone or under the site's name.
+        site: The site's name.
+
+    Raises:
+        InputError: If it is not among them.
+    """
+    if isinstance(loaders, SiteLoader):
+        loaders = loaders.loaders
+    if not isinstance(loaders, Mapping):
+        return loaders
+    if site in loaders:
+        return loaders[site]
+    if len(loaders) == 1:
+        return next(iter(loaders.values()))
+    raise InputError(f"the data of {site!r} has loaders of {', '.join(loaders)}, and none of this site's name")
+
+
+def refusal(error: InputError) -> bytes:
+    """The answer of a site that takes no part."""
+    return pack({"refused": str(error)})

@@ -1,0 +1,122 @@
+"""Roster: the sites of a run, who of them answers, and what becomes of the run where one does not."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_dist.errors import InputError
+from lit_dist.federation.answers import check_greeting
+from lit_dist.federation.engine import Engine, NoAnswerError
+from lit_dist.federation.parcel import Tree, pack, unpack
+from lit_dist.files import replacing
+
+Absent = Literal["retry", "skip"]
+
+GREETINGS = "sites.json"
+_SMALL = 2**24  # bytes that any answer may have
+
+
+class Roster:
+    """Asks the sites.
+
+    Args:
+        engine: Carries questions and answers.
+        sites: The names of the sites, in the order of the run.
+        absent: What happens where a site does not answer: ``"retry"`` ends the run, to be gone on with when the site is
+            there again; ``"skip"`` goes on without it. It is then asked again when a visit there is due.
+
+    Attributes:
+        missing: The sites that did not answer when they were asked last.
+    """
+
+    def __init__(self, engine: Engine, sites: Sequence[str], absent: Absent = "retry") -> None:
+        self.engine = engine
+        self.sites = list(sites)
+        self.absent = absent
+        self.missing: list[str] = []
+        self.greetings: dict[str, Tree] = {}
+
+    @property
+    def there(self) -> list[str]:
+        """The sites that answer, as far as is known."""
+        return [site for site in self.sites if site not in self.missing]
+
+    def ask(self, question: str, content: Tree, site: str | None = None) -> dict[str, Tree]:
+        """Ask a question.
+
+        Args:
+            question: Its name.
+            content: What belongs to it.
+            site: The only site to ask, also if it is missing; None asks all that are there.
+
+        Returns:
+            The answers by site, in the order of the run; without those that are missing.
+
+        Raises:
+            NoAnswerError: If a site does not answer, and the run is not to go on without it; or if none does.
+            InputError: If a site refuses, or its answer cannot be read.
+        """
+        asked = self.there if site is None else [site]
+        parcel = pack(content)
+        try:
+            found = self.engine.ask(question, parcel, asked)
+        except NoAnswerError as error:
+            if self.absent != "skip" or error.over:
+                raise
+            found = error.answers
+            self._note(error.silent, question)
+        self.missing = [each for each in self.missing if each not in found]
+        if not self.there:
+            raise NoAnswerError("no site answers any more; go on with --resume when they are there again", self.sites)
+        most = 4 * len(parcel) + _SMALL  # weights, and an optimizer's state of twice their size, if that is carried
+        return {each: _read(each, found[each], most) for each in asked if each in found}
+
+    def _note(self, silent: Sequence[str], question: str) -> None:
+        self.missing += [site for site in silent if site not in self.missing]
+        rank_zero_warn(
+            f"site {', '.join(map(repr, silent))} gave no answer to {question!r}; the run goes on without it"
+        )
+
+    def greet(self, folder: Path) -> dict[str, Tree]:
+        """Ask how many images and batches there are at each site, and for the versions of the programs.
+
+        Args:
+            folder: The run's folder, which has the answer of a site that is missing now.
+
+        Raises:
+            InputError: If a site is missing that has never been there, or an answer is refused.
+        """
+        found = self.ask("greet", {})
+        for site, answer in found.items():
+            check_greeting(site, answer)
+        path = folder / GREETINGS
+        known: dict[str, Tree] = json.loads(path.read_text()) if self.missing and path.exists() else {}
+        for site in self.missing:
+            if site not in known:
+                raise NoAnswerError(f"site {site!r} gives no answer, and a run begins with all its sites", [site])
+        self.greetings = {site: found.get(site) or known[site] for site in self.sites}
+        sizes = {site: greeting.get("batch_size") for site, greeting in self.greetings.items()}
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{site}: {size}" for site, size in sizes.items())
+            rank_zero_warn(f"the sites' batch sizes differ ({told}): agree on one, unless that is meant")
+        return self.greetings
+
+    def keep(self, folder: Path) -> None:
+        """Keep in the run's folder what the sites said of themselves."""
+        with replacing(folder / GREETINGS) as file:
+            file.write(json.dumps(self.greetings).encode())
+
+
+def _read(site: str, answer: bytes, most: int) -> Tree:
+    if len(answer) > most:
+        raise InputError(f"the answer of site {site!r} is refused: it has {len(answer)} bytes; {most} are the most")
+    try:
+        tree = unpack(answer)
+    except InputError as error:
+        raise InputError(f"the answer of site {site!r} is refused: {error}") from None
+    if "refused" in tree:
+        raise InputError(f"site {site!r} refuses: {tree['refused']}")
+    return tree

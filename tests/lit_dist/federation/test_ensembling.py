@@ -1,0 +1,193 @@
+"""Each site trains alone, and every site judges all models and their ensemble, as ``lit-dist fit`` and ``test`` do."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from lit_dist import ImageClassifier, InputError, SiteEnsemble, read_checkpoint
+from lit_dist.baton import fingerprint
+from lit_dist.callbacks import RunCheckpoint
+from lit_dist.federation import parcel
+from lit_dist.federation.parties import FederatedRun, SiteSettings, make_site
+from lit_dist.federation.roster import Roster
+from lit_dist.lightning_cli import build
+from lit_dist.stored_module import stored_module
+from small_federation import SITES, InProcess
+
+BEST = {
+    "class_path": "ModelCheckpoint",
+    "init_args": {"monitor": "val_loss", "filename": "best", "enable_version_counter": False},
+}
+STOP = {"class_path": "EarlyStopping", "init_args": {"monitor": "val_loss", "patience": 1}}
+SETTINGS: dict[str, Any] = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "ImageClassifier",
+        "init_args": {"backbone": "shufflenet_v2_x0_5", "num_classes": 2, "dropout": 0.2},
+    },
+    "trainer": {
+        "max_epochs": 3,
+        "accelerator": "cpu",
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "ensemble", "version": None}},
+        "callbacks": [BEST],
+    },
+}
+DATA: dict[str, Any] = {
+    "class_path": "PhantomDataModule",
+    "init_args": {"sites": 3, "patients": 24, "size": 32, "batch_size": 5},
+}
+
+
+def of_site(site: str) -> dict[str, Any]:
+    return {**DATA, "init_args": {**DATA["init_args"], "only_site": site}}
+
+
+def sites(settings: dict[str, Any], **own: Any) -> InProcess:
+    return InProcess(
+        {
+            site: make_site(site, settings, SiteSettings(data=of_site(site), **own), Path(site).absolute())
+            for site in SITES
+        }
+    )
+
+
+def federate(settings: dict[str, Any], parties: InProcess, resume: bool = False) -> Path:
+    return FederatedRun(settings, Roster(parties, SITES), Path("server").absolute(), resume).make()
+
+
+def fit_alone(settings: dict[str, Any], site: str) -> Path:
+    """What ``lit-dist fit`` leaves at a site: its best model."""
+    settings = copy.deepcopy({**settings, "data": of_site(site)})
+    settings["trainer"]["logger"]["init_args"]["name"] = site
+    Path("alone.yaml").write_text(yaml.safe_dump(settings))
+    subprocess.run([sys.executable, "-m", "lit_dist", "fit", "--config", "alone.yaml"], check=True, capture_output=True)
+    return Path("runs", site, "version_0", "checkpoints", "best.ckpt")
+
+
+def test_models_and_table_are_those_of_fits_and_of_a_test_of_their_ensemble() -> None:
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "callbacks": [BEST, STOP]}}
+    alone = {site: fit_alone(settings, site) for site in SITES}
+    folder = federate(settings, sites(settings))
+    members = {site: folder / "checkpoints" / f"{site}.ckpt" for site in SITES}
+    for site in SITES:
+        assert weights(members[site]) == weights(alone[site])
+    rows = pd.read_csv(folder / "cross_site.csv").to_dict("records")
+    table = {(row["model"], row["site"], row["split"]): row for row in rows}
+    assert table["site-2", "site-1", "val"]["sha256"] == weights(alone["site-2"])
+    assert len(table) == len(rows) == 4 * 4 * 2
+    quiet = {**SETTINGS["trainer"], "logger": False, "callbacks": []}
+    for name, paths in {**{site: [path] for site, path in alone.items()}, "ensemble": list(alone.values())}.items():
+        made = build({**SETTINGS, "data": DATA, "trainer": quiet})
+        model = SiteEnsemble.from_checkpoints(paths) if name == "ensemble" else stored_module(ImageClassifier, *paths)
+        for split, found in {
+            "test": made.trainer.test(model, datamodule=made.datamodule, verbose=False)[0],
+            "val": made.trainer.validate(model, datamodule=made.datamodule, verbose=False)[0],
+        }.items():
+            for metric in ("loss", "accuracy"):
+                assert table[name, "all sites", split][metric] == found[f"{split}_{metric}"]
+            for site in SITES:
+                for metric in ("loss", "accuracy", "balanced_accuracy", "auroc", "majority_rate"):
+                    assert table[name, site, split][metric] == found[f"{split}_{metric}/{site}"]
+    logged = pd.read_csv(folder / "metrics.csv")
+    assert logged["test_loss"].dropna().tolist() == [table["ensemble", "all sites", "test"]["loss"]]
+    ensembles = [SiteEnsemble.from_checkpoints(list(paths)).eval() for paths in (members.values(), alone.values())]
+    images = torch.rand(4, 3, 32, 32)
+    assert torch.equal(ensembles[0](images), ensembles[1](images))
+
+
+def weights(path: Path) -> str:
+    return fingerprint(read_checkpoint(path)["state_dict"])[0]
+
+
+@pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
+def test_a_fit_that_is_killed_goes_on_and_gives_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    unbroken = federate(SETTINGS, sites(SETTINGS))
+    for site in SITES:
+        Path(site).rename(f"{site}-before")
+
+    class Killed(Exception):
+        pass
+
+    usual = RunCheckpoint.on_train_epoch_start
+    epochs = 0
+
+    def dies(self: Any, *args: Any) -> None:
+        nonlocal epochs
+        usual(self, *args)
+        epochs += 1
+        if epochs == 5:  # at the second site
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_epoch_start", dies)
+        with pytest.raises(Killed):
+            federate(SETTINGS, sites(SETTINGS))
+    folder = federate(SETTINGS, sites(SETTINGS), resume=True)
+    assert folder.name == "version_1"
+    assert (folder / "cross_site.csv").read_text() == (unbroken / "cross_site.csv").read_text()
+
+
+def test_only_metrics_that_the_site_lets_out_are_in_the_table() -> None:
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
+    folder = federate(settings, sites(settings, metrics=["test_loss"]))
+    assert [*pd.read_csv(folder / "cross_site.csv")] == ["model", "sha256", "split", "site", "images", "loss"]
+
+
+def test_no_image_name_or_path_crosses_the_wire_and_each_site_reads_its_own_test_images_only() -> None:
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
+    parties = sites(settings)
+    folder = federate(settings, parties)
+    everything = b"".join(parties.content)
+    names = [name for party in parties.parties.values() for name in party.data.table["image"]]
+    assert [name for name in [*names, str(Path.cwd()), "alone", ".ckpt"] if name.encode() in everything] == []
+    table = pd.read_csv(folder / "cross_site.csv")
+    assert table[table["site"] != "all sites"].groupby("split")["images"].unique().map(list).to_dict() == {
+        "test": [3],
+        "val": [4],
+    }
+
+
+@pytest.mark.parametrize("how", ["NaN", "shape", "nothing", "metrics"])
+def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> None:
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
+    parties = sites(settings)
+
+    def change(question: str, site: str, answer: bytes) -> bytes:
+        if site != "site-2" or question != ("judge" if how == "metrics" else "fit"):
+            return answer
+        tree = parcel.unpack(answer)
+        if how == "metrics":
+            tree["site-1"]["val"]["metrics"]["val_loss/site-3"] = 0.0
+        else:
+            name = next(name for name, tensor in tree["state_dict"].items() if tensor.ndim == 4)
+            if how == "NaN":
+                tree["state_dict"][name].view(-1)[0] = torch.nan
+            if how == "shape":
+                tree["state_dict"][name] = torch.zeros(3)
+            if how == "nothing":
+                tree["state_dict"] = "none"
+        return parcel.pack(tree)
+
+    parties.change = change
+    with pytest.raises(InputError, match=r"site 'site-2' is refused"):
+        federate(settings, parties)
+
+
+def test_a_site_may_have_a_logger_of_its_own_while_the_model_travels() -> None:
+    transfer = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1}}
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "callbacks": [transfer]}}
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "own", "name": "curves"}}
+    parties = sites(settings, trainer={"logger": logger})
+    federate(settings, parties)
+    curves = [pd.read_csv(f"own/curves/version_{number}/metrics.csv") for number in range(3)]
+    assert [curve["train_loss"].notna().sum() for curve in curves] == [4, 4, 4]

@@ -1,0 +1,155 @@
+"""A site that gives no answer ends the run, or its visits are left out: by policy, and never silently."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SingleWeightTransfer, WeightTransfer
+from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.server import Server
+from lit_dist.run_folder import newest_checkpoint
+from lit_dist.verify import verify
+from small_federation import InProcess, engine, federated, server
+
+SAID = pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images):UserWarning")
+
+
+def make() -> WeightTransfer:
+    return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle")
+
+
+def outcomes() -> list[tuple[int, str, str]]:
+    return [(entry.visit, entry.site, entry.outcome) for entry in federated()]
+
+
+def without(parties: InProcess, site: str, *visits: int) -> None:
+    """Let a site give no answer in these of its visits, counted from 0."""
+    asked = 0
+
+    def silent(question: str, who: str) -> bool:
+        nonlocal asked
+        asked += question == "train" and who == site
+        return question == "train" and who == site and asked - 1 in visits
+
+    parties.silent = silent
+
+
+def test_by_default_a_silent_site_ends_the_run_which_can_be_gone_on_with() -> None:
+    parties = engine(make)
+    without(parties, "site-2", 0)
+    with pytest.raises(NoAnswerError, match="site-2"):
+        server(parties, make).run()
+    assert outcomes() == [(0, "site-1", "trained")]
+    server(parties, make).run(newest_checkpoint("server"))
+    assert [outcome for _, _, outcome in outcomes()] == ["trained"] * 6
+
+
+@pytest.mark.parametrize("settings", [{"every_n_epochs": 1, "validation": "cycle"}, {"every_n_steps": 3}])
+def test_by_policy_its_visit_is_left_out_with_a_line_and_warnings(settings: dict[str, Any]) -> None:
+    def transfer() -> WeightTransfer:
+        return CyclicalWeightTransfer(**settings, on_divergence="skip")
+
+    epochs = {"max_epochs": 6 if "every_n_epochs" in settings else 2}
+    parties = engine(transfer, **epochs)
+    without(parties, "site-2", 0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        server(parties, transfer, absent="skip", **epochs).run()
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "site 'site-2' gave no answer to 'train'" in said
+    assert "the visit at 'site-2' that is due is left out" in said
+    assert "the validation lacks the images of site-2" in said
+    sites = ["site-1", "site-2", "site-3"] * 2
+    assert outcomes() == [(n, site, "absent" if n == 1 else "trained") for n, site in enumerate(sites)]
+    left_out = federated()[1]
+    assert (left_out.images, left_out.steps, left_out.sha256_in) == (0, 0, left_out.sha256_out)
+    assert federated()[2].sha256_in == left_out.sha256_out == federated()[0].sha256_out
+    assert {"val_loss/site-1", "val_loss/site-3"} <= federated()[2].metrics.keys()
+    assert "val_loss/site-2" not in federated()[2].metrics
+    assert "val_loss/site-2" in federated()[5].metrics  # it was there again
+    assert "Visits that were left out: visit 1 at 'site-2' (absent)." in verify("server")
+
+
+@SAID
+def test_what_is_left_of_a_visit_is_left_out_where_the_site_dies_in_it() -> None:
+    def transfer() -> WeightTransfer:
+        return CyclicalWeightTransfer(every_n_epochs=2, optimizer_state="carry")
+
+    parties = engine(transfer, max_epochs=8)
+    without(parties, "site-2", 1)  # its visit's second part, after a validation
+    server(parties, transfer, absent="skip", max_epochs=8).run()
+    assert [outcome for _, _, outcome in outcomes()] == ["trained", "absent", "trained", "trained"]
+    assert federated()[1].steps == 4
+    assert federated()[1].sha256_in != federated()[1].sha256_out == federated()[2].sha256_in
+    assert "chain is whole" in verify("server")
+
+
+@SAID
+def test_a_plateau_is_not_waited_for_where_nobody_trains() -> None:
+    def transfer() -> WeightTransfer:
+        return SingleWeightTransfer(patience=2, max_epochs_per_site=4)
+
+    parties = engine(transfer, max_epochs=12)
+    without(parties, "site-2", 0)
+    run = server(parties, transfer, absent="skip", max_epochs=12)
+    run.run()
+    assert outcomes() == [(0, "site-1", "trained"), (1, "site-2", "absent"), (2, "site-3", "trained")]
+    assert run.trainer.current_epoch == parties.asked.count("train")  # one epoch each time, also where nobody answered
+
+
+@SAID
+def test_a_run_goes_on_without_a_site_that_was_there_when_it_began() -> None:
+    parties = engine(make)
+    parties.silent = lambda question, site: question == "train" and site == "site-2"
+    with pytest.raises(NoAnswerError, match="site-2"):
+        server(parties, make).run()
+    parties.silent = lambda question, site: site == "site-2"
+    server(parties, make, absent="skip").run(newest_checkpoint("server"))
+    assert [outcome for _, _, outcome in outcomes()] == ["trained", "absent", "trained"] * 2
+
+
+@SAID
+def test_a_run_does_not_begin_without_one_of_its_sites() -> None:
+    parties = engine(make)
+    parties.silent = lambda question, site: site == "site-2"
+    with pytest.raises(NoAnswerError, match="'site-2' gives no answer, and a run begins with all its sites"):
+        server(parties, make, absent="skip").run()
+
+
+@SAID
+def test_a_run_ends_where_no_site_answers() -> None:
+    parties = engine(make)
+    parties.silent = lambda question, site: question == "train"
+    with pytest.raises(NoAnswerError, match="no site answers any more"):
+        server(parties, make, absent="skip").run()
+
+
+@SAID
+@pytest.mark.parametrize("kept", [[], [RunCheckpoint]], ids=["asks again", "goes on after it"])
+def test_a_server_that_is_killed_after_a_visit_that_was_left_out_goes_on(
+    kept: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def keep(self: Server, state: Any) -> None:
+        if [entry.outcome for entry in federated()] == ["trained", "absent"]:
+            raise Killed
+        usual(self, state)
+
+    usual = Server._keep
+    settings: dict[str, Any] = {"absent": "skip", "max_epochs": 3, "enable_checkpointing": bool(kept)}
+    parties = engine(make, max_epochs=3)
+    without(parties, "site-2", 0)
+    Path("server").mkdir()
+    Path("server/ledger.jsonl").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "_keep", keep)
+        with pytest.raises(Killed):
+            server(parties, make, *(kind() for kind in kept), **settings).run()
+    server(parties, make, *(kind() for kind in kept), **settings).run(newest_checkpoint("server"))
+    again = [] if kept else [(1, "site-2", "trained")]
+    assert outcomes() == [(0, "site-1", "trained"), (1, "site-2", "absent"), *again, (2, "site-3", "trained")]
+    assert "chain is whole" in verify("server")
