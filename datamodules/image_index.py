@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -91,28 +92,19 @@ class ImageIndex:
             raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)})")
         return found
 
-    def has_files(self, folder: str) -> bool:
-        """Whether a folder has image files itself, not only in folders below."""
-        return bool(self._entry(folder).files)
+    def own_files(self, folder: str = "") -> list[str]:
+        """The names of the image files in a folder itself, without those below."""
+        return self._entry(folder).files
 
     def save(self) -> None:
-        """Keep the index, if there is something new in it.
-
-        Raises:
-            InputError: If it cannot be written.
-        """
+        """Keep the index, if there is something new in it. Where nothing can be written, folders are read each time."""
         if self._file is None or not self._changed:
             return
-        try:
+        with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile("w", dir=self._file.parent, suffix=".part", delete=False) as part:
                 part.write(json.dumps({name: astuple(folder) for name, folder in self._folders.items()}))
             os.replace(part.name, self._file)
-        except OSError as error:
-            raise InputError(
-                f"the list of images {self._file} cannot be written ({error.strerror or error}); make room or choose"
-                " another folder with cache_dir"
-            ) from error
         self._changed = False
 
     def _collect(self, folder: str, found: list[str]) -> None:

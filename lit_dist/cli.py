@@ -1,6 +1,7 @@
 """The command line: Lightning's own, with our classes known by their short names."""
 
 import copy
+import gc
 import os
 import sys
 import warnings
@@ -180,6 +181,8 @@ def main(args: list[str] | None = None) -> None:
     )
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty", category=UserWarning)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
+    if args is None:
+        gc.freeze()  # the process is ours; what it has imported stays, and is not searched for garbage again and again
     try:
         sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
         _check_configurations(sys.argv[1:])
