@@ -72,7 +72,7 @@ def prepare(options: argparse.Namespace) -> None:
             np.stack([data._prepare(file.read_bytes()) for file in files])
 
         print(f"{name}, {len(files)} files prepared at {data.size} pixels")
-        in_turns({"plain loop": loop, "1 thread": lambda: build(1), "2 threads": lambda: build(2)}, "plain loop",
+        in_turns({"plain loop": loop, "1 thread": lambda: build(1), "2 threads": lambda: build(2)}, "1 thread",
                  options.repeats)  # fmt: skip
 
 
@@ -116,12 +116,12 @@ def bytes_alone(data: CachedDataModule) -> Callable[[], None]:
 
 
 def as_folders(data: FundusDataModule, folder: Path) -> Path:
-    """The training photographs in one folder a class, as links, resized by nobody yet."""
+    """The training photographs in one folder a class, as links."""
     table = data.dataset(data.sites, "train").table
     for path, label in zip(table["path"], table["label"], strict=True):
         place = folder / str(label)
         place.mkdir(exist_ok=True)
-        (place / path.name).symlink_to(path.resolve())
+        (place / path.name).symlink_to(os.path.abspath(path.path))
     return folder
 
 

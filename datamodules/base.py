@@ -143,7 +143,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
     @property
     def sites(self) -> list[str]:
         """The names of the sites."""
-        present = set(self.table["site"])
+        present = set(self.table["site"].unique())
         return [site for site in self.site_names if site in present]
 
     def _assign(self, images: pd.DataFrame) -> pd.DataFrame:
@@ -154,7 +154,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
             table = assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
             check_splits(table, "the table of images")
         if self.splits is not None and self.all_sites:
-            self.site_names = list(dict.fromkeys(table["site"]))
+            self.site_names = table["site"].unique().tolist()
         table = table[table["site"].isin(self.site_names)].reset_index(drop=True)
         self._check_table(table)
         return table
@@ -163,7 +163,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         if "site" not in images:
             return assign_sites(images, self.site_names, self.partition, self.split_seed)
         if self.all_sites:
-            self.site_names = list(dict.fromkeys(images["site"]))
+            self.site_names = images["site"].unique().tolist()
         return images
 
     def _check_table(self, table: pd.DataFrame) -> None:
@@ -174,7 +174,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
             labels = train.loc[train["site"] == site, "label"]
             if labels.empty:
-                known = ", ".join(sorted(set(train["site"]))) or "none"
+                known = ", ".join(sorted(train["site"].unique())) or "none"
                 raise InputError(f"site {site!r} has no training images; the data has the sites {known}")
             if labels.nunique() < 2 and not self.allow_one_class:
                 raise InputError(
@@ -237,7 +237,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
         rows = np.flatnonzero(self.table["site"].isin(sites) & (self.table["split"] == split))
         augmentation = self.augmentation if split == "train" else None
         table = self.table.iloc[rows].reset_index(drop=True)
-        factors = np.asarray(table["site"].map(self.degrade).fillna(1.0), np.float64) if split != "test" else None
+        factors = None
+        if self.degrade and split != "test":
+            factors = np.asarray(table["site"].map(self.degrade).fillna(1.0), np.float64)
         return SiteImages(pixels, slots[rows], table, augmentation, factors)
 
     def _open(self) -> tuple[Pixels, NDArray[np.int64]]:

@@ -152,7 +152,7 @@ class _Tree:
         files = self._files(published)
         if len(files) > 1:
             raise InputError(f"{origin}: both {files[0]} and {files[1]} may be its film; keep one of them")
-        return Film(files[0]) if files else None
+        return Film(str(files[0])) if files else None
 
     def crop(self, crop: str, mask: str, mirrored: bool, origin: str) -> Film | None:
         """The smallest file that the two columns, often swapped, may mean: a mask has the size of the film."""
@@ -166,4 +166,4 @@ class _Tree:
             sizes = [height * width for height, width in map(size_of, files)]
         except ValueError as error:
             raise InputError(f"{origin}: {error}") from None
-        return Film(files[sizes.index(min(sizes))], is_crop=True, mirrored=mirrored)
+        return Film(str(files[sizes.index(min(sizes))]), is_crop=True, mirrored=mirrored)

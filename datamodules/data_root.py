@@ -9,7 +9,7 @@ import pandas as pd
 from lit_dist.datamodules.label_table import row_number
 from lit_dist.errors import InputError
 
-_OUTSIDE = re.compile(r"(?:^|[/\\])\.\.(?:[/\\]|$)|^[/\\]|^[A-Za-z]:[/\\]")
+_OUTSIDE = re.compile(r"(?:.*[/\\])?\.\.(?:[/\\]|$)|[/\\]|[A-Za-z]:[/\\]", re.DOTALL)
 
 
 def check_inside(path: Path, folder: Path, origin: str) -> None:
@@ -42,7 +42,7 @@ def refuse_outside(names: "pd.Series[str]", folder: Path, origin: str) -> None:
     Raises:
         InputError: If there is one; the message names its row.
     """
-    wrong = names.index[names.str.contains(_OUTSIDE)]
+    wrong = names.index[names.str.match(_OUTSIDE)]
     if len(wrong):
         row = row_number(int(wrong[0]))
         raise InputError(

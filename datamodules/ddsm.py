@@ -62,7 +62,7 @@ def read_ddsm(images: Path) -> pd.DataFrame:
     for path in find_films(images):
         parsed = parse_name(str(path.relative_to(images)))
         if parsed is not None:
-            rows.append({**parsed, "film": Film(path), "origin": str(path)})
+            rows.append({**parsed, "film": Film(str(path)), "origin": str(path)})
     if not rows:
         raise InputError(
             f"{images} holds no film named as DDSM's are, such as cancer_07/case1141/A_1141_1.LEFT_CC.png; convert the"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_dist.datamodules.data_root import check_inside, refuse_outside
+from lit_dist.datamodules.data_root import check_inside, refuse_outside, unreadable
 from lit_dist.datamodules.films import SUFFIXES, Film
 from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
 from lit_dist.errors import InputError
@@ -92,31 +92,42 @@ def _labels(column: "pd.Series[str]", origin: "pd.Series[str]", density: bool) -
 
 
 class _Finder:
-    """Finds films by the names in a table, without leaving their folder."""
+    """Finds films by the names in a table, without leaving their folder. It reads each folder once."""
 
     def __init__(self, images: Path, crops: bool) -> None:
         self.images = images
         self.crops = crops
-        self._checked: set[str] = set()
+        self._folders: dict[str, dict[str, bool]] = {}
 
     def film(self, name: str, origin: str) -> Film | None:
         """The film of a name with or without suffix, if it is there."""
-        path = os.path.join(self.images, name)
-        found = [path] if _is_file(path) else [file for suffix in SUFFIXES if _is_file(file := path + suffix)]
+        folder, _, file = f"{self.images}/{name}".rpartition("/")
+        if folder not in self._folders:
+            check_inside(Path(folder), self.images, f"{origin}: {name!r}")
+            self._folders[folder] = _files(folder)
+        files = self._folders[folder]
+        found = [file] if file in files else [file + suffix for suffix in SUFFIXES if file + suffix in files]
         if len(found) > 1:
-            both = " and ".join(map(os.path.basename, found[:2]))
-            raise InputError(f"{origin}: both {both} are there; write the suffix")
-        for file in found:
-            self._check(file, name, origin)
-        return Film(Path(found[0]), is_crop=self.crops) if found else None
-
-    def _check(self, file: str, name: str, origin: str) -> None:
-        """A folder is checked once, and a file only if it is a link itself; that is a hundred times faster."""
-        folder = os.path.dirname(file)
-        if folder not in self._checked or os.path.islink(file):
-            check_inside(Path(file), self.images, f"{origin}: {name!r}")
-            self._checked.add(folder)
+            raise InputError(f"{origin}: both {found[0]} and {found[1]} are there; write the suffix")
+        if not found:
+            return None
+        path = f"{folder}/{found[0]}"
+        if files[found[0]]:
+            check_inside(Path(path), self.images, f"{origin}: {name!r}")
+        return Film(path, is_crop=self.crops)
 
 
-def _is_file(path: str) -> bool:
-    return "\0" not in path and os.path.isfile(path)
+def _files(folder: str) -> dict[str, bool]:
+    """The names of a folder's files, and whether each is a link; nothing if the folder is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.is_symlink() for entry in entries if _is_file(entry)}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a file, or a link to one; what a link that cannot be followed leads to is none."""
+    return entry.is_file(follow_symlinks=False) or os.path.isfile(entry)

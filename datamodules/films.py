@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lit_dist.datamodules.breast import Box
 from lit_dist.datamodules.dicom import is_dicom, read_dicom, read_header
+from lit_dist.datamodules.image_index import ImageFile
 from lit_dist.datamodules.photographs import wide_greys
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -20,10 +20,8 @@ MOST_PIXELS = 80_000_000
 
 
 @dataclass(frozen=True)
-class Film:
-    """What is prepared: a file, and what of it is shown.
-
-    It stands in the place of a path in ``PixelCache``: two parts of one film are two entries there.
+class Film(ImageFile):
+    """What is prepared: a file, and what of it is shown. Two parts of one film are two entries in ``PixelCache``.
 
     Attributes:
         path: The file.
@@ -32,26 +30,16 @@ class Film:
         mirrored: Whether a crop is to be mirrored; a film's orientation is seen.
     """
 
-    path: Path
     box: Box | None = None
     is_crop: bool = False
     mirrored: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path} {self._settings()}" if self.box or self.is_crop else str(self.path)
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
-
-    def stat(self) -> os.stat_result:
-        """The file's status."""
-        return self.path.stat()
+        return f"{self.path} {self._settings()}" if self.box or self.is_crop else self.path
 
     def read_bytes(self) -> bytes:
         """A line that says which part is shown, and the file's content."""
-        return self._settings().encode() + b"\n" + self.path.read_bytes()
+        return self._settings().encode() + b"\n" + super().read_bytes()
 
     def _settings(self) -> str:
         return json.dumps({"box": self.box, "is_crop": self.is_crop, "mirrored": self.mirrored}, sort_keys=True)
@@ -62,7 +50,7 @@ def split_content(content: bytes) -> tuple[Film, bytes]:
     line, _, rest = content.partition(b"\n")
     settings = json.loads(line)
     box = settings.pop("box")
-    return Film(Path(), tuple(box) if box else None, **settings), rest
+    return Film("", tuple(box) if box else None, **settings), rest
 
 
 def decode_film(content: bytes) -> NDArray[np.uint16]:

@@ -121,14 +121,19 @@ class FundusDataModule(CachedDataModule):
         refuse_repeats(table, self.image_column, self.labels)
         grades = parse_grades(table, self.grade_column, range(5), self.labels)
         names = [_SUFFIX.sub("", name) for name in table[self.image_column].tolist()]
-        owners, eyes = zip(*map(_side, names), strict=True)
-        patients = list(owners) if self.patient_column is None else table[self.patient_column]
+        sides = [_side(name) for name in names]
         images = pd.DataFrame(
-            {"image": names, "patient": patients, "eye": list(eyes), "label": grades.map(self.class_of)}, table.index
+            {
+                "image": names,
+                "patient": table[self.patient_column] if self.patient_column else [patient for patient, _ in sides],
+                "eye": [eye for _, eye in sides],
+                "label": grades.map(self.class_of),
+            },
+            table.index,
         )
         if self.site_column is not None:
             images["site"] = table[self.site_column]
-        files = find_images(self.images)
+        files = find_images(self.images, self.cache_dir)
         unused = len(files.keys() - set(names))
         if unused:
             rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")

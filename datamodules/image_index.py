@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from lit_dist.datamodules.data_root import image_entries, unreadable
 from lit_dist.errors import InputError
-from lit_dist.files import not_written, replacing
+from lit_dist.files import replacing
 
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
 
@@ -91,26 +92,19 @@ class ImageIndex:
             raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)})")
         return found
 
-    def has_files(self, folder: str) -> bool:
-        """Whether a folder has image files itself, not only in folders below."""
-        return bool(self._entry(folder).files)
+    def own_files(self, folder: str = "") -> list[str]:
+        """The names of the image files in a folder itself, without those below."""
+        return self._entry(folder).files
 
     def save(self) -> None:
-        """Keep the index, if there is something new in it.
-
-        Raises:
-            InputError: If it cannot be written.
-        """
+        """Keep the index, if there is something new in it. Where nothing can be written, folders are read each time."""
         if self._file is None or not self._changed:
             return
         content = json.dumps({name: astuple(folder) for name, folder in self._folders.items()})
-        try:
+        with suppress(OSError, InputError):
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with replacing(self._file) as file:
                 file.write(content.encode())
-        except (OSError, InputError) as error:
-            why = error if isinstance(error, InputError) else not_written(self._file, error)
-            raise InputError(f"{why}. Another folder for the list of images is chosen with cache_dir") from None
         self._changed = False
 
     def _collect(self, folder: str, found: list[str]) -> None:

@@ -151,10 +151,10 @@ class ImageNetDataModule(CachedDataModule):
     @override
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        trained = set(self.table.loc[self.table["split"] == "train", "label"])
-        if stage == "fit" and len(trained) < self.num_classes:
+        trained = self.table.loc[self.table["split"] == "train", "label"].nunique()
+        if stage == "fit" and trained < self.num_classes:
             rank_zero_warn(
-                f"{self.num_classes - len(trained)} of {self.num_classes} classes have no training image, so that no"
+                f"{self.num_classes - trained} of {self.num_classes} classes have no training image, so that no"
                 " image of them can be recognised; join classes, or take those with more images (--data.classes)"
             )
 

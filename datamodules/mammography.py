@@ -155,7 +155,7 @@ class MammographyDataModule(CachedDataModule):
     def read_images(self) -> pd.DataFrame:
         table = self._read()
         column = "density" if self.task == "density" else "diagnosis"
-        if self.task == "density" and set(table["density"]) & {"F", "G"}:
+        if self.task == "density" and table["density"].isin(["F", "G"]).any():
             self.class_of, self.class_names = TISSUES
         nameless = table["origin"][table[column] == ""]
         if len(nameless):

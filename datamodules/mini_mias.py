@@ -88,7 +88,7 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
     else:
         table["worst"] = table["diagnosis"].map(_ORDER)
         table = table.sort_values("worst", kind="stable").drop_duplicates("image", keep="last").sort_values("image")
-        table["film"] = table["image"].map({name: Film(path) for name, path in files.items()}).astype(object)
+        table["film"] = table["image"].map({name: Film(str(path)) for name, path in files.items()}).astype(object)
     columns = ["image", "patient", "side", "view", "diagnosis", "density", "film", "origin"]
     return table.assign(view="MLO")[columns].reset_index(drop=True)
 
@@ -99,7 +99,7 @@ def _around(film: Path | None, x: float, y: float, radius: float) -> Film | None
         return None
     half = max(1.5 * radius, _LEAST)
     left, top, right, bottom = ((place + sign * half) / _SIDE for sign in (-1, 1) for place in (x, y))
-    return Film(film, (left, top, right, bottom))
+    return Film(str(film), (left, top, right, bottom))
 
 
 def _refuse_repeats(table: pd.DataFrame, path: Path) -> None:

@@ -70,7 +70,7 @@ def read_val(index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
     class_of = {part: name for name, parts in chosen.items() for part in parts}
     if os.path.isfile(folder / ANNOTATIONS):
         rows = list(_annotated(index, folder / ANNOTATIONS, class_of))
-    elif index.has_files("val"):
+    elif index.own_files("val"):
         rows = list(_numbered(index, class_of))
     else:
         return read_folders(index, "val", chosen)

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from lit_dist.datamodules.data_root import image_entries
-from lit_dist.datamodules.image_index import ImageFile
+from lit_dist.datamodules.image_index import ImageFile, ImageIndex
 from lit_dist.errors import InputError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".ppm")
@@ -17,21 +16,27 @@ MOST_PIXELS = 80_000_000
 exhaust the memory."""
 
 
-def find_images(folder: Path) -> dict[str, ImageFile]:
+def find_images(folder: Path, cache_dir: Path) -> dict[str, ImageFile]:
     """List a folder's image files by name without suffix.
+
+    Args:
+        folder: The folder.
+        cache_dir: Where the list is kept.
 
     Raises:
         InputError: If the folder is missing or holds no images, two files differ by their suffix alone, or a link leads
             out of it.
     """
     found: dict[str, ImageFile] = {}
-    for file in image_entries(str(folder), folder, SUFFIXES)[0]:
+    index, prefix = ImageIndex(folder, SUFFIXES, cache_dir), f"{folder}/"
+    for file in index.own_files():
         name = file.rpartition(".")[0]
         if name in found:
             raise InputError(f"{folder} holds both {found[name].name} and {file}; keep one of them")
-        found[name] = ImageFile(f"{folder}/{file}")
+        found[name] = ImageFile(prefix + file)
     if not found:
         raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
+    index.save()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from lit_dist.terminal_table import print_table
@@ -24,6 +25,7 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
         has, and the number of images of the rarest and of the commonest of them.
     """
     rows = []
+    table = table[["patient", "site", "split", "label"]]
     for site in sites:
         own = table[table["site"] == site]
         train = own[own["split"] == "train"]
@@ -41,7 +43,7 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
 
 
 def _counts(labels: "pd.Series[int]", class_names: Sequence[str]) -> dict[str, int]:
-    counts = [int((labels == label).sum()) for label in range(len(class_names))]
+    counts = np.bincount(labels, minlength=len(class_names)).tolist()
     if len(class_names) <= MOST_CLASSES:
         return dict(zip(class_names, counts, strict=True))
     present = [count for count in counts if count]

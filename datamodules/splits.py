@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lit_dist.datamodules.allot import allot
 from lit_dist.datamodules.label_table import read_table
@@ -39,11 +40,17 @@ def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition
 
 
 def _dealt(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
-    patients = table.groupby("patient", sort=True)["label"].max()
-    chosen = partition.assign(patients.to_numpy(np.int64), sites, np.random.default_rng([seed, 0]))
-    names = dict(zip(patients.index, [sites[number] if number >= 0 else "" for number in chosen], strict=True))
-    table = table.assign(site=table["patient"].map(names))
-    return table[table["site"] != ""].reset_index(drop=True)
+    patient, labels = _patients(table)
+    site = partition.assign(labels, sites, np.random.default_rng([seed, 0]))[patient]
+    return table.assign(site=np.array(sites, object)[site])[site >= 0].reset_index(drop=True)
+
+
+def _patients(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of each row's patient, in the order of their names, and the highest label of each patient."""
+    patient, names = pd.factorize(table["patient"], sort=True, use_na_sentinel=False)
+    labels = np.full(len(names), np.iinfo(np.int64).min)
+    np.maximum.at(labels, patient, table["label"].to_numpy(np.int64))
+    return patient, labels
 
 
 def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.DataFrame:
@@ -61,14 +68,13 @@ def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float
     if "held_out" in table:
         rest = assign_splits(table[~table["held_out"]].drop(columns="held_out"), val_fraction, 0.0, seed)
         return pd.concat([rest, table[table["held_out"]].assign(split="test")], ignore_index=True)
-    table = table.assign(split="")
+    split = np.full(len(table), "", object)
     shares = [1 - val_fraction - test_fraction, val_fraction, test_fraction]
-    for _, rows in table.groupby("site", sort=False):
-        patients = rows.groupby("patient", sort=True)["label"].max()
-        bins = allot(patients.to_numpy(np.int64), shares, np.random.default_rng([seed, 1]))
-        split_of = dict(zip(patients.index, [SPLITS[bin_] for bin_ in bins], strict=True))
-        table.loc[rows.index, "split"] = rows["patient"].map(split_of)
-    return table
+    for rows in table.groupby("site", sort=False).indices.values():
+        patient, labels = _patients(table[["patient", "label"]].iloc[rows])
+        bins = allot(labels, shares, np.random.default_rng([seed, 1]))
+        split[rows] = np.array(SPLITS, object)[bins[patient]]
+    return table.assign(split=split)
 
 
 def check_splits(table: pd.DataFrame, origin: str) -> None:
@@ -81,12 +87,16 @@ def check_splits(table: pd.DataFrame, origin: str) -> None:
     Raises:
         InputError: If a patient is at two sites or in two splits, or a split has another name than those known.
     """
-    unknown = sorted(set(table["split"]) - set(SPLITS))
+    unknown = sorted(set(table["split"].unique()) - set(SPLITS))
     if unknown:
         raise InputError(f"{origin}: {unknown[0]!r} is no split; they are {', '.join(SPLITS)}")
+    owner = pd.factorize(table["patient"], use_na_sentinel=False)[0]
     for column in ("site", "split"):
-        several = table.groupby("patient")[column].nunique()
-        for patient in several[several > 1].index[:1]:
+        place = pd.factorize(table[column])[0]
+        home = np.empty(len(table), np.int64)
+        home[owner] = place  # one of the patient's places
+        torn = table["patient"][place != home[owner]]
+        for patient in sorted(torn.unique())[:1]:
             places = ", ".join(sorted(set(table.loc[table["patient"] == patient, column])))
             raise InputError(f"{origin}: patient {patient!r} is in more than one {column}: {places}")
 

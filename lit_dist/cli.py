@@ -1,5 +1,6 @@
 """``lit-dist``: the words of a command line, and what becomes of errors."""
 
+import gc
 import os
 import sys
 import warnings
@@ -40,7 +41,10 @@ def main(args: list[str] | None = None) -> None:
     try:
         sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
         _check_configurations(sys.argv[1:])
-        _command(sys.argv[1:])()
+        command = _command(sys.argv[1:])
+        if args is None:
+            gc.freeze()  # what this process has imported stays, and is not searched for garbage again and again
+        command()
     except SystemExit as end:
         if type(end).__name__ != "SIGTERMException":  # Lightning's, which not every command imports
             raise

@@ -112,6 +112,33 @@ def test_no_patient_is_ever_in_two_places(patients: int, each: int, seed: int, v
         assert abs(people.get("test", 0) - test * people.sum()) < 1.001
 
 
+def test_a_large_table_is_dealt_out_as_one_patient_after_the_other_would_be() -> None:
+    images = table(patients=3000, images_each=4, seed=5)
+    placed = assign_splits(assign_sites(images, SITES, EqualPartition(), 7), 0.2, 0.1, 7)
+    highest = {name: max(rows["label"]) for name, rows in images.groupby("patient")}
+    dealt = EqualPartition().assign(np.array([highest[name] for name in sorted(highest)]), SITES, rng(7, 0))
+    site_of = {name: SITES[number] for name, number in zip(sorted(highest), dealt, strict=True)}
+    split_of = {}
+    for site in SITES:
+        own = [name for name in sorted(highest) if site_of[name] == site]
+        bins = allot(np.array([highest[name] for name in own]), [1 - 0.2 - 0.1, 0.2, 0.1], rng(7, 1))
+        split_of |= {name: ["train", "val", "test"][number] for name, number in zip(own, bins, strict=True)}
+    assert placed["image"].tolist() == images["image"].tolist()
+    assert placed["site"].tolist() == [site_of[name] for name in images["patient"]]
+    assert placed["split"].tolist() == [split_of[name] for name in images["patient"]]
+
+
+def test_patients_that_are_left_out_leave_the_order_of_the_others() -> None:
+    images = table(patients=200, images_each=3, seed=1).assign(label=0)
+    placed = assign_sites(images, ["a", "b"], CountPartition([[30], [50]]), 0)
+    assert placed.groupby("site")["patient"].nunique().to_dict() == {"a": 30, "b": 50}
+    assert placed["image"].tolist() == images.loc[images["patient"].isin(placed["patient"]), "image"].tolist()
+
+
+def rng(*seeds: int) -> np.random.Generator:
+    return np.random.default_rng(seeds)
+
+
 def test_a_site_draws_its_split_without_knowing_the_others() -> None:
     placed = assign_sites(table(60, 2, 0), ["a", "b"], EqualPartition(), 0)
     together = assign_splits(placed, 0.2, 0.2, 0)
