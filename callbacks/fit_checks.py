@@ -62,7 +62,7 @@ def set_validation(trainer: Trainer, plan: EpochPlan, after_cycles: bool) -> Non
                 f"max_epochs={trainer.max_epochs} ends in the middle of a cycle of {cycle} epochs, so the last"
                 f" visits are not validated; take a multiple of {cycle}"
             )
-    elif trainer.check_val_every_n_epoch and trainer.check_val_every_n_epoch % cycle:
+    elif trainer.enable_validation and (trainer.check_val_every_n_epoch or cycle) % cycle:
         rank_zero_info(
             f"Validation may run in the middle of a cycle of {cycle} epochs; to judge the model after whole cycles"
             f" only, set validation='cycle' or check_val_every_n_epoch={cycle}."
