@@ -188,7 +188,10 @@ def _there(
     """The sites that a job is given to: a job that names another would wait for ever."""
     from lit_dist.federation.flare import connected
 
-    end = time.monotonic() + (PATIENCE if options.local and not begun else 0)
+    patience = PATIENCE if options.local and not begun else 0
+    if begun and options.absent == "retry":  # until it is back
+        patience = options.timeout
+    end = time.monotonic() + patience
     while not set(sites) <= set(found := connected(session)) and time.monotonic() < end:
         check()
         time.sleep(0.5)
