@@ -132,7 +132,7 @@ def machine() -> Facts:
     return {
         "processor": model,
         "cores": os.cpu_count(),
-        "memory_gigabytes": round(psutil.virtual_memory().total / 1e9),
+        "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
@@ -155,7 +155,7 @@ def write(name: str, found: object, rows: Sequence[Sequence[str]], before: Facts
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     head, *rest = [f"| {' | '.join(row)} |" for row in rows]
     table = "\n".join([head, "|---" * len(rows[0]) + "|", *rest])
-    told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in before.items())
+    told = ", ".join(f"{key} {value}" for key, value in before.items())
     text = f"\n`{command}` ({told}):\n\n{table}\n" + (f"\n{note}\n" if note else "")
     page = PAGE.read_text()
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
