@@ -72,7 +72,7 @@ def prepare(options: argparse.Namespace) -> None:
             np.stack([data._prepare(file.read_bytes()) for file in files])
 
         print(f"{name}, {len(files)} files prepared at {data.size} pixels")
-        in_turns({"plain loop": loop, "1 thread": lambda: build(1), "2 threads": lambda: build(2)}, "1 thread",
+        in_turns({"plain loop": loop, "1 thread": lambda: build(1), "2 threads": lambda: build(2)}, "plain loop",
                  options.repeats)  # fmt: skip
 
 
