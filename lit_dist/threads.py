@@ -12,7 +12,19 @@ _Result = TypeVar("_Result")
 def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
     """Call a function that leaves Python's lock to others, as hashing and reading do, on each item.
 
-    The threads have ended before this returns: a loader that forks its workers must not meet one at work.
+    The threads have ended before this returns: a loader that forks its workers must not meet one at work. Each takes
+    the next item when it has done one, since to hand out every single one would cost more than many an item.
     """
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
+    waiting = list(items)
+    results: dict[int, _Result] = {}
+    numbers = iter(range(len(waiting)))  # of which each thread takes the next one, never two the same
+
+    def work() -> None:
+        for number in numbers:
+            results[number] = function(waiting[number])
+
+    count = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(work) for _ in range(count)]:
+            done.result()
+    return [results[number] for number in range(len(waiting))]

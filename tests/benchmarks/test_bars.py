@@ -20,7 +20,7 @@ def visits(sites: int, number: int) -> Facts:
 
 
 def test_our_imports_take_little_more_than_lightnings() -> None:
-    found = start_up.measure([start_up.LIGHTNING, "import lit_dist.callbacks"], repeats=2)
+    found = start_up.measure([start_up.LIGHTNING, "import lit_dist.callbacks"], repeats=1)
     assert min(run["cpu"] for run in found["import lit_dist.callbacks"]) < 1.5 * harness.median(
         found[start_up.LIGHTNING], "cpu"
     )

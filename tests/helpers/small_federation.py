@@ -21,7 +21,7 @@ SITES = ["site-1", "site-2", "site-3"]
 
 def module() -> ImageClassifier:
     pl.seed_everything(0, verbose=False)
-    return ImageClassifier("shufflenet_v2_x0_5", dropout=0.2)
+    return ImageClassifier("slim_resnet18", dropout=0.2, backbone_kwargs={"width": 8})
 
 
 def data(**kwargs: Any) -> PhantomDataModule:

@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "seed_everything": 0,
     "model": {
         "class_path": "ImageClassifier",
-        "init_args": {"backbone": "shufflenet_v2_x0_5", "num_classes": 2, "dropout": 0.2},
+        "init_args": {"backbone": "slim_resnet18", "num_classes": 2, "dropout": 0.2, "backbone_kwargs": {"width": 8}},
     },
     "trainer": {
         "max_epochs": 3,
