@@ -17,7 +17,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("variant", "count"), [("local", 1), ("swt", 1)])
+@pytest.mark.parametrize(("variant", "count"), [("steps", 1), ("swt", 1)])
 def test_interrupted_equals_unbroken(
     variant: str, count: int, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,8 @@ from lit_dist.verify import verify
 FIT = [
     "fit", "--config", "configs/phantom/cyclical.yaml", "--data.patients=40", "--data.size=32", "--data.sites=2",
     "--data.batch_size=8", "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}",
-    "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", "--model.dropout=0.3",
+    "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1",
+    "--model.dropout=0.3",
 ]  # fmt: skip
 RUN = Path("runs/phantom/cyclical/version_0")
 pytestmark = pytest.mark.filterwarnings(
