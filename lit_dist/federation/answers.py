@@ -33,6 +33,11 @@ def compare(found: Mapping[str, Mapping[str, str]]) -> None:
         raise InputError(f"the sites would not train alike, so the run does not begin:\n{table}")
 
 
+def refused(site: str, why: object) -> InputError:
+    """The error for an answer that is not used."""
+    return InputError(f"the answer of site {site!r} is refused: {why}")
+
+
 def check_greeting(site: str, answer: Any) -> None:
     """Check what a site says of itself.
 
@@ -44,7 +49,7 @@ def check_greeting(site: str, answer: Any) -> None:
     programs = answer.get("versions")
     fits = all(type(count) is int and count > 0 for count in counts) and isinstance(programs, dict)
     if not fits or not all(isinstance(text, str) for text in programs.values()):
-        raise InputError(f"the answer of site {site!r} is refused: it does not say what images it has")
+        raise refused(site, "it does not say what images it has")
 
 
 def check_trained(site: str, sent: Tree, answer: Any, key: str) -> tuple[Tree, list[Entry]]:
@@ -65,19 +70,16 @@ def check_trained(site: str, sent: Tree, answer: Any, key: str) -> tuple[Tree, l
     try:
         return _trained(site, sent, answer, key)
     except InputError as error:
-        raise InputError(f"the answer of site {site!r} is refused: {error}") from None
+        raise refused(site, error) from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"the answer of site {site!r} is refused: it has another form ({error!r})") from None
+        raise refused(site, f"it has another form ({error!r})") from None
 
 
 def _trained(site: str, sent: Tree, answer: Tree, key: str) -> tuple[Tree, list[Entry]]:
     baton, lines = answer["baton"], answer["entries"]
     if baton.keys() != sent.keys() or baton["callbacks"].keys() != {key}:
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(sent))}")
-    check_weights(baton["state_dict"], sent["state_dict"], "it")
-    name = not_finite(baton["state_dict"])
-    if name is not None:
-        raise InputError(f"the tensor {name!r} has values that are NaN or infinite")
+    _check_finite(baton["state_dict"], sent["state_dict"])
     _check_optimizers(sent, baton)
     entries = [Entry.parse(line) for line in lines]
     before, after = (tree["callbacks"][key]["record"] for tree in (sent, baton))
@@ -94,6 +96,13 @@ def _trained(site: str, sent: Tree, answer: Tree, key: str) -> tuple[Tree, list[
     if not baton["global_step"] >= sent["global_step"]:
         raise InputError(f"it goes back from step {sent['global_step']} to {baton['global_step']}")
     return baton, entries
+
+
+def _check_finite(weights: Tree, sent: Tree) -> None:
+    check_weights(weights, sent, "it")
+    name = not_finite(weights)
+    if name is not None:
+        raise InputError(f"the tensor {name!r} has values that are NaN or infinite")
 
 
 def _under_way(record: Mapping[str, Any]) -> bool:
@@ -152,16 +161,12 @@ def check_member(site: str, sent: Tree, answer: Any) -> Tree:
     Raises:
         InputError: If they are not finite ones of the same names and shapes.
     """
-    weights = answer.get("state_dict")
+    weights: Tree = answer.get("state_dict")
     try:
-        check_weights(weights, sent, "it")
-        name = not_finite(weights)
+        _check_finite(weights, sent)
     except (InputError, AttributeError, TypeError) as error:
-        raise InputError(f"the answer of site {site!r} is refused: {error}") from None
-    if name is not None:
-        raise InputError(f"the answer of site {site!r} is refused: the tensor {name!r} has values that are not finite")
-    checked: Tree = weights
-    return checked
+        raise refused(site, error) from None
+    return weights
 
 
 def check_validated(site: str, answer: Any) -> None:
@@ -173,7 +178,7 @@ def check_validated(site: str, answer: Any) -> None:
     images, metrics = answer.get("images"), answer.get("metrics")
     fits = isinstance(images, int) and images >= 0 and isinstance(metrics, dict)
     if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):
-        raise InputError(f"the answer of site {site!r} is refused: it has no number of images and metrics")
+        raise refused(site, "it has no number of images and metrics")
     strange = [name for name, value in metrics.items() if "/" in name and name.rpartition("/")[2] != site]
     if strange or any(math.isinf(value) for value in metrics.values()):
-        raise InputError(f"the answer of site {site!r} is refused: its metrics are {metrics}")
+        raise refused(site, f"its metrics are {metrics}")

@@ -12,9 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
-from lit_dist.callbacks.run_settings import versions
-from lit_dist.errors import InputError
-from lit_dist.federation.answers import check_member, check_validated, compare
+from lit_dist.federation.answers import check_member, check_validated, refused
 from lit_dist.federation.member import ENSEMBLE, SPLITS
 from lit_dist.federation.parcel import Tree
 from lit_dist.federation.roster import Roster
@@ -54,10 +52,8 @@ class Ensembling:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
         """
         folder = run_folder(self.trainer)
-        greetings = self.roster.greet(folder)
-        found = self.roster.ask("settings", {})
-        parties = {site: {**greetings[site]["versions"], **settings} for site, settings in found.items()}
-        compare({**parties, "server": {**versions(), "settings": next(iter(found.values()))["settings"]}})
+        self.roster.greet(folder)
+        self.roster.agree({})
         state = self._begin(folder) if checkpoint is None else read_checkpoint(checkpoint)
         answers = self.roster.ask("fit", {"run": state["run"], "state_dict": state["state_dict"]})
         members = {site: check_member(site, state["state_dict"], answer) for site, answer in answers.items()}
@@ -118,7 +114,7 @@ def _found(site: str, answer: Tree, model: str, split: str) -> tuple[int, dict[s
         check_validated(site, found)
         return found["images"], found["metrics"]
     except (KeyError, TypeError, AttributeError):
-        raise InputError(f"the answer of site {site!r} is refused: it does not say what {model} is worth") from None
+        raise refused(site, f"it does not say what {model} is worth") from None
 
 
 def _rows(model: str, sha256: str, split: str, found: dict[str, tuple[int, dict[str, float]]]) -> list[dict[str, Any]]:

@@ -4,11 +4,10 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
@@ -17,7 +16,7 @@ from lit_dist.callbacks.run_settings import settings_sha256
 from lit_dist.ensemble import SiteEnsemble
 from lit_dist.federation.leg import AwayError
 from lit_dist.federation.parcel import Tree
-from lit_dist.federation.party import Party
+from lit_dist.federation.party import Parts, Party
 from lit_dist.federation.site import AtStart
 from lit_dist.run_folder import newest_checkpoint, run_folder
 from lit_dist.seeding import run_seed
@@ -28,27 +27,13 @@ ENSEMBLE = "ensemble"
 SPLITS = ("val", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a fit is made of, as it stands when ``lit-dist fit`` begins it.
-
-    Attributes:
-        trainer: The trainer; its callbacks write a ``RunCheckpoint``, to go on from, if it is to outlast a crash.
-        module: The module.
-        data: The site's own images.
-    """
-
-    trainer: Trainer
-    module: LightningModule
-    data: LightningDataModule
-
-
 class MemberParty(Party):
     """Trains alone as ``lit-dist fit`` would, and tells what the models of all sites are worth on its own images.
 
     Args:
         name: The site's name.
-        make: Makes the parts anew for the run of an id, with torch's generators as a fit finds them.
+        make: Makes the parts anew for the run of an id, with torch's generators as a fit finds them. Its callbacks
+            write a ``RunCheckpoint``, to go on from, if a fit is to outlast a crash.
         metrics: The names of the metrics that may leave the site; None lets all of them.
         min_images: The least number of training images with which the site takes part.
     """
@@ -56,8 +41,7 @@ class MemberParty(Party):
     def __init__(
         self, name: str, make: Callable[[str], Parts], metrics: list[str] | None = None, min_images: int = 1
     ) -> None:
-        parts = make("")
-        super().__init__(name, parts.trainer, parts.module, parts.data, metrics, min_images)
+        super().__init__(name, make(""), metrics, min_images)
         self.make = make
 
     @property

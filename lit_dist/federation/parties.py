@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.errors import InputError
 from lit_dist.federation.ensembling import Ensembling
-from lit_dist.federation.member import MemberParty, Parts
-from lit_dist.federation.party import Party
+from lit_dist.federation.member import MemberParty
+from lit_dist.federation.party import Parts, Party
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty, travels
@@ -99,12 +99,12 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
     metrics = None if own.metrics is None else list(own.metrics)
     command = _build(run, own, folder, OF_SERVER, alone=False)
     if travels(command.trainer):
-        return SiteParty(name, command.trainer, command.model, command.datamodule, metrics, own.min_images)
+        return SiteParty(name, _parts(command), metrics, own.min_images)
 
     def make(run_id: str) -> Parts:
         command = _build(run, own, folder / "alone" / run_id, OF_RUN, alone=True)
         command.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
-        return Parts(command.trainer, command.model, command.datamodule)
+        return _parts(command)
 
     return MemberParty(name, make, metrics, own.min_images)
 
@@ -123,6 +123,10 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
     callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [callback for callback in callbacks if not isinstance(callback, without)]
     return command
+
+
+def _parts(command: SiteCLI) -> Parts:
+    return Parts(command.trainer, command.model, command.datamodule)
 
 
 def _without_weights(model: Settings) -> Settings:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -16,31 +17,34 @@ from lit_dist.federation.parcel import Tree, pack, unpack
 from lit_dist.site_loader import SiteLoader
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a fit at a site is made of.
+
+    Attributes:
+        trainer: A trainer whose folder is this site's own.
+        module: The run's module; its weights come with each question.
+        data: The site's own images: one training loader, alone or under the site's name.
+    """
+
+    trainer: Trainer
+    module: LightningModule
+    data: LightningDataModule
+
+
 class Party(ABC):
     """Answers the server's questions.
 
     Args:
         name: The site's name.
-        trainer: A trainer whose folder is this site's own.
-        module: The run's module; its weights come with each question.
-        data: The site's own images: one training loader, alone or under the site's name.
+        parts: What its fits are made of.
         metrics: The names of the metrics that may leave the site; None lets all of them.
         min_images: The least number of training images with which the site takes part.
     """
 
-    def __init__(
-        self,
-        name: str,
-        trainer: Trainer,
-        module: LightningModule,
-        data: LightningDataModule,
-        metrics: list[str] | None = None,
-        min_images: int = 1,
-    ) -> None:
+    def __init__(self, name: str, parts: Parts, metrics: list[str] | None = None, min_images: int = 1) -> None:
         self.name = name
-        self.trainer = trainer
-        self.module = module
-        self.data = data
+        self.trainer, self.module, self.data = parts.trainer, parts.module, parts.data
         self.metrics = metrics
         self.min_images = min_images
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_dist.callbacks.run_settings import versions
 from lit_dist.errors import InputError
-from lit_dist.federation.answers import check_greeting
+from lit_dist.federation.answers import check_greeting, compare, refused
 from lit_dist.federation.engine import Engine, NoAnswerError
 from lit_dist.federation.parcel import Tree, pack, unpack
 from lit_dist.files import replacing
@@ -104,6 +105,20 @@ class Roster:
             rank_zero_warn(f"the sites' batch sizes differ ({told}): agree on one, unless that is meant")
         return self.greetings
 
+    def agree(self, content: Tree) -> None:
+        """Compare the programs and the settings of all that were greeted.
+
+        Args:
+            content: What the sites need to tell their settings.
+
+        Raises:
+            InputError: If they differ.
+        """
+        found = self.ask("settings", content)
+        parties = {site: {**self.greetings[site]["versions"], **settings} for site, settings in found.items()}
+        # The server's trainer has hardware of its own, so its settings would differ.
+        compare({**parties, "server": {**versions(), "settings": next(iter(found.values()))["settings"]}})
+
     def keep(self, folder: Path) -> None:
         """Keep in the run's folder what the sites said of themselves."""
         with replacing(folder / GREETINGS) as file:
@@ -112,11 +127,11 @@ class Roster:
 
 def _read(site: str, answer: bytes, most: int) -> Tree:
     if len(answer) > most:
-        raise InputError(f"the answer of site {site!r} is refused: it has {len(answer)} bytes; {most} are the most")
+        raise refused(site, f"it has {len(answer)} bytes; {most} are the most")
     try:
         tree = unpack(answer)
     except InputError as error:
-        raise InputError(f"the answer of site {site!r} is refused: {error}") from None
+        raise refused(site, error) from None
     if "refused" in tree:
         raise InputError(f"site {site!r} refuses: {tree['refused']}")
     return tree

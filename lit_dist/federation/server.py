@@ -12,10 +12,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
-from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
-from lit_dist.federation.answers import check_trained, check_validated, compare
+from lit_dist.federation.answers import check_trained, check_validated
 from lit_dist.federation.leg import Elsewhere, Pause, run_leg
 from lit_dist.federation.matrix import connect
 from lit_dist.federation.parcel import Tree, join, split
@@ -55,12 +54,8 @@ class Server:
         Raises:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
         """
-        greetings = self.roster.greet(run_folder(self.trainer))
-        data = _RemoteData(greetings)
-        found = self.roster.ask("settings", {"batches": data.batches})
-        parties = {site: {**greetings[site]["versions"], **settings} for site, settings in found.items()}
-        # The server's trainer has hardware of its own, so its settings would differ.
-        compare({**parties, "server": {**versions(), "settings": next(iter(found.values()))["settings"]}})
+        data = _RemoteData(self.roster.greet(run_folder(self.trainer)))
+        self.roster.agree({"batches": data.batches})
         shadows = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
         validation = _RemoteValidation(self)
         self.trainer.callbacks.insert(0, validation)  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
@@ -14,7 +14,7 @@ from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.leg import AwayError, Elsewhere, run_leg
 from lit_dist.federation.parcel import Tree, split
-from lit_dist.federation.party import Party, own_loader
+from lit_dist.federation.party import Parts, Party, own_loader
 from lit_dist.federation.stays import Stays
 from lit_dist.ledger import read_entries
 from lit_dist.run_folder import LEDGER, run_folder
@@ -25,9 +25,7 @@ class SiteParty(Party):
 
     Args:
         name: The site's name.
-        trainer: A trainer whose folder is this site's own. It has the run's transfer callback.
-        module: The run's module.
-        data: The site's own images.
+        parts: What its fits are made of; the trainer has the run's transfer callback.
         metrics: The names of the metrics that may leave the site; None lets all of them.
         min_images: The least number of training images with which the site takes part.
 
@@ -35,19 +33,11 @@ class SiteParty(Party):
         InputError: If the trainer has no transfer callback.
     """
 
-    def __init__(
-        self,
-        name: str,
-        trainer: Trainer,
-        module: LightningModule,
-        data: LightningDataModule,
-        metrics: list[str] | None = None,
-        min_images: int = 1,
-    ) -> None:
-        super().__init__(name, trainer, module, data, metrics, min_images)
-        self.transfer = find_transfer(trainer)
+    def __init__(self, name: str, parts: Parts, metrics: list[str] | None = None, min_images: int = 1) -> None:
+        super().__init__(name, parts, metrics, min_images)
+        self.transfer = find_transfer(self.trainer)
         self.transfer.recorded = metrics
-        self._stays = Stays(Path(trainer.default_root_dir) / "stays", name, self.transfer)
+        self._stays = Stays(Path(self.trainer.default_root_dir) / "stays", name, self.transfer)
 
     @property
     @override

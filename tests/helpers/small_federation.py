@@ -11,6 +11,7 @@ from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.party import Parts
 from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty
@@ -63,9 +64,8 @@ def simulate(make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs:
 
 
 def engine(make: Callable[[], WeightTransfer], **kwargs: Any) -> InProcess:
-    return InProcess(
-        {site: SiteParty(site, trainer(Path(site), make(), **kwargs), module(), data(only_site=site)) for site in SITES}
-    )
+    parts = {site: Parts(trainer(Path(site), make(), **kwargs), module(), data(only_site=site)) for site in SITES}
+    return InProcess({site: SiteParty(site, own) for site, own in parts.items()})
 
 
 def server(
