@@ -21,6 +21,7 @@ import torchvision
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch.nn.functional import cross_entropy
 
+import harness
 from lit_dist.baton import fingerprint
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 
@@ -74,8 +75,7 @@ def compare(name: str, repeats: int, folder: Path) -> None:
                 ratios.setdefault((what, way), []).append(measured[way] / measured["torch"])
     size = (folder / "lit_dist").stat().st_size
     for (what, way), values in ratios.items():
-        spread = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-        print(f"{name}, {size / 1e6:.0f} MB: {what}, {way} / torch: {spread}", flush=True)
+        print(f"{name}, {size / 1e6:.0f} MB: {what}, {way} / torch: {harness.spread(values)}", flush=True)
 
 
 def hashing(repeats: int) -> None:

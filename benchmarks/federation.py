@@ -10,7 +10,6 @@ Run it with ``python benchmarks/federation.py``; options say how much. It needs 
 
 import argparse
 import os
-import statistics
 import tempfile
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import psutil
 
+import harness
 from lit_dist.federation.federate import parse
 from lit_dist.federation.flare import connect, make_job, write_job
 from lit_dist.federation.local import ADMIN, LocalSystem
@@ -84,7 +84,7 @@ def measure(backbone: str, cycles: int, size: int, folder: Path) -> None:
     share = [max(asked["sent"], *asked["received"].values()) / entries[0].bytes for asked in visits]
     print(
         f"{backbone}, {entries[0].bytes / 1e6:.1f} MB of weights, {len(visits)} visits: overhead"
-        f" {statistics.median(overheads):.2f} s ({min(overheads):.2f} to {max(overheads):.2f}) a visit;"
+        f" {harness.spread(overheads)} s a visit;"
         f" {max(share):.4f} times the weights each way; greatest memory"
         f" {', '.join(f'{each.party} {each.greatest / 1e6:.0f} MB' for each in memory)};"
         f" load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"

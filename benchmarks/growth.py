@@ -14,10 +14,19 @@ import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+from typing_extensions import override
 
 import harness
 from harness import Facts, Way
+from lit_dist import SiteLoader
+from lit_dist.callbacks import CyclicalWeightTransfer
 
 RUNS = {  # sites, visits
     "4 sites, 1,000 visits": (4, 1000),
@@ -29,6 +38,43 @@ RUNS = {  # sites, visits
 BASE = "4 sites, 1,000 visits"
 
 
+class Module(pl.LightningModule):
+    """A network of a few weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 2)
+
+    @override
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    @override
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+class Clock(pl.Callback):
+    """Notes the processor's time and the greatest memory at the end of each quarter of the visits."""
+
+    def __init__(self, visits: int) -> None:
+        self.quarter = max(visits // 4, 1)
+        self.times: list[float] = []
+        self.memory: list[int] = []
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.times.append(time.process_time())
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (trainer.current_epoch + 1) % self.quarter == 0:
+            self.times.append(time.process_time())
+            self.memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
 def run(sites: int, visits: int) -> Facts:
     """Make a run in this process.
 
@@ -36,42 +82,8 @@ def run(sites: int, visits: int) -> Facts:
         ``quarters``: milliseconds of the processor a visit, in each quarter of the run; ``growth``: megabytes of memory
         that the second half of the run added, by 1,000 visits; ``ledger``: bytes a visit.
     """
-    import lightning.pytorch as pl
-    import torch
-    from lightning.pytorch.loggers import CSVLogger
-    from torch.utils.data import DataLoader, TensorDataset
-
-    from lit_dist import SiteLoader
-    from lit_dist.callbacks import CyclicalWeightTransfer
-
-    class Module(pl.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Linear(8, 2)
-
-        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-            loss = torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
-            self.log("train_loss", loss)
-            return loss
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.parameters())
-
-    class Clock(pl.Callback):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-            self.memory: list[int] = []
-
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            if (trainer.current_epoch + 1) % max(visits // 4, 1) == 0:
-                self.times.append(time.process_time())
-                self.memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.times.append(time.process_time())
-
     images = TensorDataset(torch.randn(8, 8), torch.arange(8) % 2)
-    clock = Clock()
+    clock = Clock(visits)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             max_epochs=visits,
@@ -87,7 +99,7 @@ def run(sites: int, visits: int) -> Facts:
         loaders = {f"site-{number}": DataLoader(images, batch_size=8) for number in range(sites)}
         trainer.fit(Module(), SiteLoader(loaders))
         ledger = next(Path(folder).rglob("ledger.jsonl")).stat().st_size
-    quarters = [4000 * (later - earlier) / visits for earlier, later in zip(clock.times, clock.times[1:], strict=False)]
+    quarters = [4000 * (later - earlier) / visits for earlier, later in pairwise(clock.times)]
     return {
         "quarters": quarters,
         "visit": statistics.mean(quarters),

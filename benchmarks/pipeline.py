@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+import harness
 from lit_dist.datamodules import Augmentation, FundusDataModule, ImageNetDataModule, MammographyDataModule
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -45,9 +46,8 @@ def in_turns(ways: Mapping[str, Callable[[], object]], base: str, repeats: int) 
             way()
             times[name].append(time.perf_counter() - began)
     for name, own in times.items():
-        ratios = sorted(first / second for first, second in zip(times[base], own, strict=True))
-        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(f"  {name}: {spread} times as fast as {base}", flush=True)
+        ratios = [first / second for first, second in zip(times[base], own, strict=True)]
+        print(f"  {name}: {harness.spread(ratios)} times as fast as {base}", flush=True)
 
 
 # -- preparing ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a training step takes: by plain PyTorch, by Lightning, by lit_dist, and by lit_dist with each setting for speed.
 
 Run it with ``python benchmarks/step.py --repeats 3``; on a GPU with ``--accelerator gpu``. ``--compiled`` adds the rows
-with ``torch.compile``, which takes minutes. A step's time is that between the first step's end and the last one's, by
+with ``torch.compile``, which takes minutes. A step's time is that between the fourth step's end and the last one's, by
 their number; two sites of the same few images take turns, and everything that a user of the classifier has is on: the
 ledger, the metrics of training, a CSV logger.
 """
@@ -13,14 +13,28 @@ import tempfile
 import time
 from typing import Any
 
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+from typing_extensions import override
+
 import harness
 from harness import Facts, Way
+from lit_dist import ImageClassifier, SiteLoader
+from lit_dist.backbone import build_backbone
+from lit_dist.callbacks import CyclicalWeightTransfer
 
+Loader = DataLoader[tuple[torch.Tensor, ...]]
+EPOCHS = 4
+_FIRST = 4  # the step after which time counts: the first ones are slower, and compile
 WORKS = {"slim ResNet-18, 64 px": ("slim_resnet18", 64, 32, 60), "ResNet-34, 256 px": ("resnet34", 256, 8, 12)}
-LOOP = "plain PyTorch"
+LOOP, LIGHTNING = "plain PyTorch", "plain Lightning"
 WAYS: dict[str, dict[str, Any]] = {
     LOOP: {},
-    "plain Lightning": {},
+    LIGHTNING: {},
     "lit_dist": {},
     "lit_dist, `channels_last`": {"channels_last": True},
     "lit_dist, `precision: bf16-mixed`": {"precision": "bf16-mixed"},
@@ -32,79 +46,91 @@ COMPILED: dict[str, dict[str, Any]] = {
 }
 
 
+class Module(pl.LightningModule):
+    """The network as a user of Lightning alone would train it."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.network = build_backbone(backbone, 2)
+
+    @override
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return cross_entropy(self.network(batch[0]), batch[1])
+
+    @override
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+class Clock(pl.Callback):
+    """Notes when the steps begin to count, and when the last one has ended."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.ends: list[float] = []
+
+    def note(self, step: int) -> None:
+        """Note the end of a step, counted from 1."""
+        if step in (_FIRST, self.steps):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.ends.append(time.perf_counter())
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.note(trainer.global_step)
+
+    @property
+    def step(self) -> float:
+        """Seconds a step."""
+        return (self.ends[1] - self.ends[0]) / (self.steps - _FIRST)
+
+
 def run(way: str, work: str, accelerator: str) -> Facts:
     """Train in this process, and return the seconds a step."""
-    import lightning.pytorch as pl
-    import torch
-    from lightning.pytorch.loggers import CSVLogger
-    from torch.nn.functional import cross_entropy
-    from torch.utils.data import DataLoader, TensorDataset
-
-    from lit_dist import ImageClassifier, SiteLoader
-    from lit_dist.backbone import build_backbone
-    from lit_dist.callbacks import CyclicalWeightTransfer
-
     backbone, size, batch, steps = WORKS[work]
-    settings = {**WAYS, **COMPILED}[way]
     torch.manual_seed(0)
-    images = TensorDataset(torch.randn(batch * steps // 4, 3, size, size), torch.arange(batch * steps // 4) % 2)
-
-    def loader() -> DataLoader[tuple[torch.Tensor, ...]]:
-        return DataLoader(images, batch_size=batch, shuffle=True, pin_memory=accelerator == "gpu")
-
-    class Clock(pl.Callback):
-        def __init__(self) -> None:
-            self.ends: list[float] = []
-
-        def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-            if trainer.global_step in (4, steps):  # the first ones are slower, and compile
-                if accelerator == "gpu":
-                    torch.cuda.synchronize()
-                self.ends.append(time.perf_counter())
-
-    class Module(pl.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = build_backbone(backbone, 2)
-
-        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-            return cross_entropy(self.network(batch[0]), batch[1])
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.parameters(), lr=1e-3)
-
-    clock = Clock()
+    number = batch * steps // EPOCHS
+    images = TensorDataset(torch.randn(number, 3, size, size), torch.arange(number) % 2)
+    loaders = [DataLoader(images, batch_size=batch, shuffle=True, pin_memory=accelerator == "gpu") for _ in range(2)]
+    clock = Clock(steps)
     if way == LOOP:
-        device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-        network = build_backbone(backbone, 2).to(device).train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-        count = 0
-        for _ in range(4):
-            for pixels, labels in loader():
-                optimizer.zero_grad()
-                cross_entropy(network(pixels.to(device)), labels.to(device)).backward()
-                optimizer.step()
-                count += 1
-                clock.on_train_batch_end(type("At", (), {"global_step": count}))  # type: ignore[arg-type]
-    else:
-        ours = way != "plain Lightning"
-        own = {name: value for name, value in settings.items() if name != "precision"}
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = pl.Trainer(
-                max_epochs=4,
-                accelerator=accelerator,
-                devices=1,
-                precision=settings.get("precision", "32-true"),
-                callbacks=[*([CyclicalWeightTransfer(every_n_epochs=1)] if ours else []), clock],
-                logger=CSVLogger(folder),
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                default_root_dir=folder,
-            )
-            module = ImageClassifier(backbone, **own) if ours else Module()
-            trainer.fit(module, SiteLoader({"a": loader(), "b": loader()}) if ours else loader())
-    return {"step": (clock.ends[1] - clock.ends[0]) / (steps - 4)}
+        train_plainly(build_backbone(backbone, 2), loaders[0], "cuda" if accelerator == "gpu" else "cpu", clock)
+        return {"step": clock.step}
+    settings = dict({**WAYS, **COMPILED}[way])
+    precision = settings.pop("precision", "32-true")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_epochs=EPOCHS,
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,
+            callbacks=[clock] if way == LIGHTNING else [CyclicalWeightTransfer(every_n_epochs=1), clock],
+            logger=CSVLogger(folder),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        if way == LIGHTNING:
+            trainer.fit(Module(backbone), loaders[0])
+        else:
+            trainer.fit(ImageClassifier(backbone, **settings), SiteLoader(dict(zip("ab", loaders, strict=True))))
+    return {"step": clock.step}
+
+
+def train_plainly(network: nn.Module, loader: Loader, device: str, clock: Clock) -> None:
+    """The loop that one writes by hand."""
+    network.to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    step = 0
+    for _ in range(EPOCHS):
+        for images, labels in loader:
+            optimizer.zero_grad()
+            cross_entropy(network(images.to(device)), labels.to(device)).backward()
+            optimizer.step()
+            step += 1
+            clock.note(step)
 
 
 def main() -> None:
