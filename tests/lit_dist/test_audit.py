@@ -190,6 +190,12 @@ def test_a_line_of_another_ledger_is_named(place: int, number: int) -> None:
         audit(entries)
 
 
+@pytest.mark.parametrize("following", [visit(0, sha256_in="f"), visit(1, sha256_in="f")], ids=["it", "the next"])
+def test_after_a_visit_that_was_left_out_other_weights_are_named_too(following: Entry) -> None:
+    with pytest.raises(InputError, match=r"^line 2 \(visit \d at '\w+'\): it began with the weights f, but visit 0"):
+        audit(chained(visit(0, outcome="absent", sha256_out="x0"), following))
+
+
 @pytest.mark.parametrize("number", [2, 3, 5, 6])
 @pytest.mark.parametrize("place", ["sha256_in", "sha256_out"])
 def test_a_hand_off_with_other_weights_is_named_though_all_hashes_are_right(number: int, place: str) -> None:
