@@ -149,7 +149,8 @@ def write(name: str, found: object, rows: Sequence[Sequence[str]], before: Facts
         before: The machine, as it was before the benchmark.
         note: What the reader is told below the table.
     """
-    command = " ".join(["python", *sys.argv])
+    # Where an interpreter lies here is of no use elsewhere.
+    command = " ".join(["python", *(os.path.basename(word) if os.path.isabs(word) else word for word in sys.argv)])
     RESULTS.mkdir(exist_ok=True)
     record = {"command": command, "machine": before, "found": found}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

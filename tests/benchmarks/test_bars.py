@@ -63,7 +63,7 @@ def test_the_harness_writes_the_table_between_its_lines(tmp_path: Path, monkeypa
     page.write_text("before\n<!-- a -->\nold\n<!-- end of a -->\nafter\n")
     monkeypatch.setattr(harness, "PAGE", page)
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(sys, "argv", ["benchmarks/a.py", "--repeats", "2"])
+    monkeypatch.setattr(sys, "argv", ["benchmarks/a.py", "--with", sys.executable])
     found = {"loop": [{"fit": 1.0}, {"fit": 2.0}], "ours": [{"fit": 1.5}, {"fit": 2.0}]}
     shown = harness.spread(harness.ratios(found, "ours", "loop", "fit"))
     harness.write("a", found, [["", "time"], ["ours", shown]], {"cores": 2})
@@ -71,6 +71,6 @@ def test_the_harness_writes_the_table_between_its_lines(tmp_path: Path, monkeypa
     assert text.startswith("before\n<!-- a -->\n")
     assert text.endswith("<!-- end of a -->\nafter\n")
     assert "| ours | 1.25 (1.00 to 1.50) |" in text
-    assert "`python benchmarks/a.py --repeats 2` (cores 2)" in text
+    assert f"`python benchmarks/a.py --with {Path(sys.executable).name}` (cores 2)" in text
     assert "old" not in text
     assert json.loads((tmp_path / "results" / "a.json").read_text())["found"] == found
