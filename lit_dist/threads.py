@@ -23,8 +23,10 @@ def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> 
         for number in numbers:
             results[number] = function(waiting[number])
 
-    count = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(work) for _ in range(count)]:
-            done.result()
+    others = max(1, min(4, os.cpu_count() or 1) - 1)
+    with ThreadPoolExecutor(others) as pool:
+        parts = [pool.submit(work) for _ in range(others)]
+        work()  # this thread too, so that one fewer has to be started
+        for part in parts:
+            part.result()
     return [results[number] for number in range(len(waiting))]
