@@ -1,14 +1,21 @@
 """PhantomDataModule: drawn fundus phantoms, for a first run that needs no download."""
 
+import hashlib
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lit_dist import tensor_file
+from lit_dist.datamodules import phantom_images
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.phantom_images import CameraLook, draw_phantom
 from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
@@ -22,7 +29,8 @@ class PhantomDataModule(InstitutionDataModule):
     """Phantoms of fundus photographs: drawn, not taken from any patient, and no model of the disease.
 
     They show that a run works and learns; they say nothing about real photographs. Each site draws its own patients
-    with the look of its own camera. The classes are healthy (grade 0) and referable (grades 2 to 4).
+    with the look of its own camera. The classes are healthy (grade 0) and referable (grades 2 to 4). Drawings are kept
+    in the user's folder for caches, so that the runs of a study draw them once.
 
     Args:
         patients: The number of patients at each site, one image each.
@@ -81,9 +89,25 @@ class PhantomDataModule(InstitutionDataModule):
 
     @override
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
+        path = default_cache() / "phantoms" / f"{self._key(table)}.safetensors"
+        try:
+            images = tensor_file.read(path)[0]["images"].numpy()
+        except InputError:  # never drawn, or damaged
+            images = self._draw(table)
+            with suppress(InputError):  # where nothing can be written, they are drawn each time
+                tensor_file.write(path, {"images": torch.from_numpy(images)}, "")
+        return images, np.arange(len(table))
+
+    def _key(self, table: pd.DataFrame) -> str:
+        """A hash of all that the drawings depend on, the program that draws them among it."""
+        rows = table[["image", "grade", "camera"]].to_csv(index=False)
+        program = Path(phantom_images.__file__).read_text(encoding="utf-8")
+        return hashlib.sha256(f"{self.seed} {self.size}\n{rows}\n{program}".encode()).hexdigest()[:16]
+
+    def _draw(self, table: pd.DataFrame) -> NDArray[np.uint8]:
         images = np.empty((len(table), self.size, self.size, 3), dtype=np.uint8)
         looks = {camera: CameraLook.of_site(camera, self.seed) for camera in table["camera"].unique()}
         rows = zip(table["image"], table["grade"], table["camera"], strict=True)
         for slot, (name, grade, camera) in enumerate(rows):
             images[slot] = draw_phantom(grade, looks[camera], derive(self.seed, name), self.size)
-        return images, np.arange(len(table))
+        return images

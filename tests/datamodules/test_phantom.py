@@ -52,3 +52,26 @@ def test_several_sites_without_a_callback_that_visits_them_are_refused() -> None
     trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
     with pytest.raises(InputError, match=r"images of several sites \(mgh, ucsf\); add CyclicalWeightTransfer"):
         trainer.fit(ImageClassifier("slim_resnet18"), data)
+
+
+def test_drawings_are_kept_and_what_is_damaged_is_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(**settings: int) -> np.ndarray[Any, Any]:
+        data = PhantomDataModule(**{"sites": 2, "patients": 20, "size": 32, **settings})
+        return np.array(data.pixels(data.table)[0])
+
+    first = drawn()
+    [path] = (tmp_path / "cache" / "lit_dist" / "phantoms").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("lit_dist.datamodules.phantom.draw_phantom", None)
+        assert np.array_equal(drawn(), first)
+        for settings in ({"seed": 1}, {"size": 33}, {"patients": 24}):
+            with pytest.raises(TypeError, match="not callable"):
+                drawn(**settings)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert np.array_equal(drawn(), first)
+    assert path.read_bytes() == content
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_text("in the way")
+    assert np.array_equal(drawn(), first)

@@ -1,5 +1,6 @@
 """Kills runs at random moments, resumes each until its end, and compares it with one that was never interrupted.
 
+    export PYTHONPATH=tests/helpers
     python tests/faults/kills.py                       # 30 kills of each variant, on real photographs where they are
     python tests/faults/kills.py --kills 6 --only steps ddp
 
@@ -12,14 +13,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import program
 from lit_dist import newest_checkpoint
 from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.ledger import read_entries
@@ -96,30 +97,32 @@ def config(variant: str, photographs: Path | None) -> str:
     )  # fmt: skip
 
 
-def start(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *options: str) -> BaseProcess:
     """Start ``lit-dist fit`` in a process group of its own."""
-    command = [sys.executable, "-m", "lit_dist", "fit", "--config", "config.yaml", *options]
-    with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    words = ["fit", "--config", "config.yaml", *options]
+    return program.start(words, folder / "output.txt", folder=folder)
 
 
-def finished(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+def finished(process: BaseProcess, folder: Path) -> None:
     """Wait for the end of a process.
 
     Raises:
         RuntimeError: If it failed. (Torch's gloo now and then aborts a process that is done, with plain Lightning too.)
     """
-    process.wait()
+    process.join()
     output = (folder / "output.txt").read_text()
     done = "`Trainer.fit` stopped" in output and "terminate called without an active exception" in output[-100:]
-    if process.returncode and not done:
-        raise RuntimeError(f"exit {process.returncode}\n{output[-3000:]}")
+    if process.exitcode and not done:
+        raise RuntimeError(f"exit {process.exitcode}\n{output[-3000:]}")
 
 
-def kill(process: "subprocess.Popen[bytes]") -> None:
+def kill(process: BaseProcess) -> None:
     """Kill a process and its children at once."""
+    assert process.pid is not None
+    while process.is_alive() and os.getpgid(process.pid) != process.pid:
+        time.sleep(0.001)  # it has hardly begun
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
 
 def run_folder(folder: Path) -> Path:
@@ -144,19 +147,19 @@ def outcome(folder: Path) -> Outcome:
     )
 
 
-def wait_for(process: "subprocess.Popen[bytes]", folder: Path, chance: random.Random, writing: bool) -> bool:
+def wait_for(process: BaseProcess, folder: Path, chance: random.Random, writing: bool) -> bool:
     """Wait for a random moment within the next visits; with ``writing``, for the writing of a checkpoint after it.
 
     Returns:
         Whether one was being written.
     """
     until = lines(folder) + chance.randint(0, 3)
-    while process.poll() is None and lines(folder) < until:
+    while process.is_alive() and lines(folder) < until:
         time.sleep(0.01)
     until_then = time.monotonic() + chance.uniform(0, 8 if until == 0 else 1)
-    while process.poll() is None and time.monotonic() < until_then:
+    while process.is_alive() and time.monotonic() < until_then:
         time.sleep(0.01)
-    while writing and process.poll() is None:
+    while writing and process.is_alive():
         if any((folder / "runs").glob("kills/version_*/checkpoints/.*.partial")):
             return True
         time.sleep(0.0005)
@@ -175,8 +178,8 @@ def interrupted(folder: Path, kills: int, chance: random.Random) -> Outcome:
     starts = []
     while True:
         process = start(folder, "--resume")
-        hit = wait_for(process, folder, chance, done % 2 == 1) if done < kills else process.wait() < 0
-        if process.poll() is not None:
+        hit = done < kills and wait_for(process, folder, chance, done % 2 == 1)
+        if done >= kills or not process.is_alive():
             finished(process, folder)
             break
         kill(process)

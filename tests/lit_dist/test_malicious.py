@@ -2,8 +2,6 @@
 
 import contextlib
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import program
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.cli import main
 from small import SmallData, SmallModule, fit, trainer
@@ -210,7 +209,7 @@ def test_the_program_runs_nothing(words: list[str]) -> None:
     fit(CyclicalWeightTransfer(every_n_epochs=1), default_root_dir=RUN, max_epochs=2)
     path = malicious(RUN / "checkpoints" / "step_00000099.ckpt")
     words = [*words, str(RUN if words == ["verify"] else path)]
-    done = subprocess.run([sys.executable, "-m", "lit_dist", *words], capture_output=True, text=True, timeout=200)
+    done = program.run(*words)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("lit-dist: ")]

@@ -1,7 +1,6 @@
 """``lit-dist fit --resume``."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import pytest
 import wandb_reader
 import yaml
 
+import program
 from lit_dist import newest_checkpoint
 from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.cli import main
@@ -112,17 +112,17 @@ def test_a_run_without_loggers_is_found_in_its_folder() -> None:
 
 @pytest.mark.slow
 def test_sigterm_ends_a_command_with_its_state_saved() -> None:
-    words = [*FIT, "--trainer.max_epochs=30", "--data.num_workers=1", "--resume"]
-    with Path("output").open("w") as output:
-        process = subprocess.Popen([sys.executable, "-m", "lit_dist", *words], stdout=output, stderr=output)
-    while process.poll() is None and not (RUN / "ledger.jsonl").exists():
+    words = [*FIT, "--trainer.max_epochs=12", "--data.num_workers=1", "--resume"]
+    process = program.start(words, Path("output"))
+    while process.is_alive() and not (RUN / "ledger.jsonl").exists():
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143, Path("output").read_text()
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 143, Path("output").read_text()
     assert "told to end (SIGTERM); the state is saved, and --resume goes on from it" in Path("output").read_text()
     assert "Traceback" not in Path("output").read_text()
     done = len((RUN / "ledger.jsonl").read_text().splitlines())
-    assert done < 30
+    assert done < 12
     main(words)
     resumed = weights()
     RUN.parent.rename("interrupted")

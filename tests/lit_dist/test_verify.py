@@ -3,8 +3,6 @@
 import hashlib
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import program
 from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.cli import main
@@ -470,26 +469,21 @@ def test_a_run_whose_callbacks_need_a_logger_repeats(runs: Runs) -> None:
 # -- as a program ------------------------------------------------------------------------------------------------------
 
 
-def program(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lit_dist", "verify", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200)
-
-
 @pytest.mark.slow
 def test_the_program_says_what_is_in_order_and_what_is_not(copy: Path) -> None:
-    done = program(copy)
+    done = program.run("verify", copy)
     assert (done.returncode, done.stderr) == (0, "")
     assert "4 visits of 1 run(s); the chain is whole." in done.stdout
     path = copy / "ledger.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    done = program(copy)
+    done = program.run("verify", copy)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith(f"lit-dist: {path}, line 1 (visit 1 at 'site-2'): the ledger does not begin here")
 
 
 @pytest.mark.slow
 def test_the_program_repeats_a_visit(copy: Path) -> None:
-    done = program(copy, "--replay", "2")
+    done = program.run("verify", copy, "--replay", "2")
     assert done.returncode == 0, done.stderr
     assert "Visit 2 at 'site-1', trained again, ended with the same weights: " in done.stdout
     assert "Traceback" not in done.stderr
@@ -497,4 +491,4 @@ def test_the_program_repeats_a_visit(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_a_repeated_visit_warns_of_nothing(copy: Path) -> None:
-    assert "LightningCLI's args parameter is intended" not in program(copy, "--replay", "0").stderr
+    assert "LightningCLI's args parameter is intended" not in program.run("verify", copy, "--replay", "0").stderr

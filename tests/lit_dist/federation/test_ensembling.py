@@ -1,8 +1,6 @@
 """Each site trains alone, and every site judges all models and their ensemble, as ``lit-dist fit`` and ``test`` do."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+import program
 from lit_dist import ImageClassifier, InputError, SiteEnsemble, read_checkpoint
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import RunCheckpoint
@@ -70,7 +69,8 @@ def fit_alone(settings: dict[str, Any], site: str) -> Path:
     settings = copy.deepcopy({**settings, "data": of_site(site)})
     settings["trainer"]["logger"]["init_args"]["name"] = site
     Path("alone.yaml").write_text(yaml.safe_dump(settings))
-    subprocess.run([sys.executable, "-m", "lit_dist", "fit", "--config", "alone.yaml"], check=True, capture_output=True)
+    done = program.run("fit", "--config", "alone.yaml")
+    assert done.returncode == 0, done.stderr
     return Path("runs", site, "version_0", "checkpoints", "best.ckpt")
 
 
