@@ -1,36 +1,41 @@
 """What a visit of a federation costs beyond its training: seconds, bytes and memory.
 
-A FLARE system of a server and two sites runs on this machine, each a process of its own, with certificates, on
-loopback. The model goes round over phantoms of the eye, and no validation is made. A visit's overhead is the time from
-the server's question to its next one, less the seconds that the site has trained, which its ledger's line has; the
-first visit of each site, in which its data is opened, is left out.
+    python benchmarks/federation.py --backbones resnet34 vit_l_16
 
-Run it with ``python benchmarks/federation.py``; options say how much. It needs the extra ``nvflare``.
+A FLARE system of a server and two sites runs on this machine, each a process of its own, with certificates, on
+loopback. The model goes round over phantoms of the eye, two steps a visit, and no validation is made. A visit's overhead
+is the time from the server's question to its next one, less the seconds that the site has trained, which its ledger's
+line has; the first visit of each site, in which its data is opened, is left out. Beside it stand FLARE's own cyclic
+transfer, whose overhead is the time from the end of a site's steps to the beginning of the next one's, and the same run
+in one process. It needs the extra ``nvflare``.
 """
 
 import argparse
-import os
+import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 import harness
+from harness import Facts, Watch, Way
 from lit_dist.federation.federate import parse
 from lit_dist.federation.flare import connect, make_job, write_job
 from lit_dist.federation.local import ADMIN, LocalSystem
-from lit_dist.ledger import read_entries
+from lit_dist.ledger import Entry, read_entries
+from lit_dist.lightning_cli import build
 from lit_dist.run_folder import LEDGER
 
 SITES = ["site-1", "site-2"]
+FLARE = harness.ROOT / "benchmarks" / "programs" / "flare_cyclic.py"
 
 
 def settings(backbone: str, cycles: int, size: int) -> dict[str, Any]:
     """The settings of a run of so many cycles."""
     words = ["--model", "ImageClassifier", "--model.backbone", backbone, "--data", "PhantomDataModule"]
+    if backbone.startswith("vit"):
+        words += ["--model.backbone_kwargs", f"{{image_size: {size}}}"]
+    words += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.01"]
     words += ["--data.sites", "2", "--data.patients", "48", "--data.size", str(size), "--data.batch_size", "16"]
     words += ["--trainer.callbacks", "CyclicalWeightTransfer", "--trainer.callbacks.every_n_epochs", "1"]
     words += ["--trainer.max_epochs", str(2 * cycles), "--trainer.limit_val_batches", "0"]
@@ -38,69 +43,87 @@ def settings(backbone: str, cycles: int, size: int) -> dict[str, Any]:
     return parse([*words, "--trainer.enable_progress_bar", "false"])
 
 
-class Memory(threading.Thread):
-    """Notes the greatest memory of the processes of a party, until it is stopped."""
-
-    def __init__(self, system: LocalSystem, name: str) -> None:
-        super().__init__(daemon=True)
-        self.system, self.party, self.greatest, self.running = system, name, 0, True
-
-    def run(self) -> None:
-        """Look every second at the greatest of the party's processes, which is that of the job."""
-        while self.running:
-            sizes = []
-            for process in self.system.processes(self.party):
-                try:
-                    sizes.append(process.memory_info().rss)
-                except psutil.NoSuchProcess:
-                    continue
-            self.greatest = max([self.greatest, *sizes])
-            time.sleep(1)
-
-
-def measure(backbone: str, cycles: int, size: int, folder: Path) -> None:
-    """Make a run and print what its visits cost."""
-    run = settings(backbone, cycles, size)
+def federated(run: dict[str, Any], folder: Path) -> Facts:
+    """Make a run over a server and two sites."""
     data = run["data"]
     own = {site: {"data": {**data, "init_args": {**data["init_args"], "only_site": site}}} for site in SITES}
     with LocalSystem(folder / "system", own) as system:
         session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
-        memory = [Memory(system, name) for name in ("server", "site-1")]
-        for each in memory:
-            each.start()
+        watches = {name: Watch(system.processes(name)[0].pid) for name in ("server", SITES[0])}
+        for watch in watches.values():
+            watch.start()
         write_job(folder / "job", run, SITES, SITES, {"root": str(folder), "timeout": 3600})
         report = make_job(session, folder / "job", system.check)
-        for each in memory:
-            each.running = False
+        for watch in watches.values():
+            watch.end.set()
         session.close()
     if "error" in report:
         raise SystemExit(report["error"])
-    entries = read_entries(Path(report["run"]) / LEDGER)
     visits = [asked for asked in report["asked"] if asked["question"] == "train"]
+    return _costs(visits, read_entries(Path(report["run"]) / LEDGER)) | {
+        f"memory of {'the server' if name == 'server' else 'a site'}": watch.memory / 1e6
+        for name, watch in watches.items()
+    }
+
+
+def _costs(visits: list[Facts], entries: list[Entry]) -> Facts:
     starts = [asked["start"] for asked in visits]
-    overheads = [
-        later - start - entry.seconds for start, later, entry in zip(starts, starts[1:], entries, strict=False)
-    ][len(SITES) :]
-    share = [max(asked["sent"], *asked["received"].values()) / entries[0].bytes for asked in visits]
-    print(
-        f"{backbone}, {entries[0].bytes / 1e6:.1f} MB of weights, {len(visits)} visits: overhead"
-        f" {harness.spread(overheads)} s a visit;"
-        f" {max(share):.4f} times the weights each way; greatest memory"
-        f" {', '.join(f'{each.party} {each.greatest / 1e6:.0f} MB' for each in memory)};"
-        f" load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    )
+    whole = [later - start for start, later in zip(starts, starts[1:], strict=False)]
+    overheads = [seconds - entry.seconds for seconds, entry in zip(whole, entries, strict=False)]
+    shares = [max(asked["sent"], *asked["received"].values()) / entries[0].bytes for asked in visits]
+    return {
+        "weights": entries[0].bytes / 1e6,
+        "whole": whole[len(SITES) :],
+        "overheads": overheads[len(SITES) :],
+        "shares": shares,
+    }
+
+
+def in_one_process(run: dict[str, Any], folder: Path, cycles: int) -> float:
+    """Make the same run by ``fit``: the seconds a visit."""
+    made = build({**run, "trainer": {**run["trainer"], "default_root_dir": str(folder), "logger": False}})
+    start = time.perf_counter()
+    made.trainer.fit(made.model, made.datamodule)
+    return (time.perf_counter() - start) / (len(SITES) * cycles)
+
+
+def measure(backbone: str, options: argparse.Namespace) -> dict[str, Facts]:
+    """What each way costs with one network."""
+    run = settings(backbone, options.cycles, options.size)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = federated(run, Path(folder))
+        alone = in_one_process(run, Path(folder) / "alone", options.cycles)
+    words = [sys.executable, str(FLARE), backbone, str(options.size), str(options.cycles)]
+    theirs = harness.measure(Way("FLARE", words))
+    return {"lit_dist": ours, "FLARE": {"overheads": theirs["gaps"][1:]}, "one process": {"whole": [alone]}}
+
+
+def rows(backbone: str, found: dict[str, Facts]) -> list[list[str]]:
+    """The table's rows of one network."""
+    ours = found["lit_dist"]
+    name = f"{backbone}, {ours['weights']:.0f} MB"
+    memory = [f"{ours[f'memory of {who}']:.0f} MB" for who in ("the server", "a site")]
+    return [
+        [f"{name}, lit_dist", harness.spread(ours["overheads"]), harness.spread(ours["whole"]),
+         f"{max(ours['shares']):.4f}", *memory],
+        [f"{name}, FLARE's own cyclic transfer", harness.spread(found["FLARE"]["overheads"]), "", "", "", ""],
+        [f"{name}, `lit-dist fit`, one process", "", harness.spread(found["one process"]["whole"]), "", "", ""],
+    ]  # fmt: skip
 
 
 def main() -> None:
-    """Parse the options and measure."""
+    """Parse the options, measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", default=["resnet34"])
     parser.add_argument("--cycles", type=int, default=5)
     parser.add_argument("--size", type=int, default=64)
     options = parser.parse_args()
-    for backbone in options.backbones:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(backbone, options.cycles, options.size, Path(folder))
+    before = harness.machine()
+    found = {backbone: measure(backbone, options) for backbone in options.backbones}
+    head = ["", "seconds a visit beyond training", "seconds a visit", "most bytes one way / the weights'",
+            "memory of the server", "memory of a site"]  # fmt: skip
+    table = [head, *(row for backbone, each in found.items() for row in rows(backbone, each))]
+    harness.write("federation", found, table, before)
 
 
 if __name__ == "__main__":

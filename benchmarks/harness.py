@@ -64,7 +64,7 @@ def measure(way: Way) -> Facts:
     with subprocess.Popen(
         way.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        watch = _Watch(process.pid)
+        watch = Watch(process.pid)
         watch.start()
         output, errors = process.communicate()
         whole = time.perf_counter() - start
@@ -76,8 +76,14 @@ def measure(way: Way) -> Facts:
     return {**own, "whole": whole, "cpu": sum(watch.cpu.values()), "memory": watch.memory / 1e6}
 
 
-class _Watch(threading.Thread):
-    """Looks at a process and all below it until it is told to end."""
+class Watch(threading.Thread):
+    """Looks at a process and all below it until it is told to end.
+
+    Attributes:
+        memory: The greatest sum of their shares of memory, bytes.
+        cpu: The seconds of the processor that each has had, by its id.
+        end: Tells it to end.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
