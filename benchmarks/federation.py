@@ -3,14 +3,15 @@
     python benchmarks/federation.py --backbones resnet34 vit_l_16
 
 A FLARE system of a server and two sites runs on this machine, each a process of its own, with certificates, on
-loopback. The model goes round over phantoms of the eye, two steps a visit, and no validation is made. A visit's overhead
-is the time from the server's question to its next one, less the seconds that the site has trained, which its ledger's
-line has; the first visit of each site, in which its data is opened, is left out. Beside it stand FLARE's own cyclic
-transfer, whose overhead is the time from the end of a site's steps to the beginning of the next one's, and the same run
-in one process. It needs the extra ``nvflare``.
+loopback. The model goes round over phantoms of the eye, two steps a visit, and no validation is made. A visit's
+overhead is the time from the server's question to its next one, less the seconds that the site has trained, which its
+ledger's line has; the first visit of each site, in which its data is opened, is left out. Beside it stand FLARE's own
+cyclic transfer, whose overhead is the time from the end of a site's steps to the beginning of the next one's, and the
+same run in one process. It needs the extra ``nvflare``.
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 import time
@@ -68,7 +69,7 @@ def federated(run: dict[str, Any], folder: Path) -> Facts:
 
 def _costs(visits: list[Facts], entries: list[Entry]) -> Facts:
     starts = [asked["start"] for asked in visits]
-    whole = [later - start for start, later in zip(starts, starts[1:], strict=False)]
+    whole = [later - start for start, later in itertools.pairwise(starts)]
     overheads = [seconds - entry.seconds for seconds, entry in zip(whole, entries, strict=False)]
     shares = [max(asked["sent"], *asked["received"].values()) / entries[0].bytes for asked in visits]
     return {

@@ -1,10 +1,14 @@
 """Reading DDSM by its names of volumes, cases and films."""
 
+import os
 import re
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from lit_dist.datamodules.ddsm_case import Case, read_case, read_findings
 from lit_dist.datamodules.film_files import find_films
 from lit_dist.datamodules.films import Film
 from lit_dist.errors import InputError
@@ -48,15 +52,22 @@ def parse_name(path: str) -> dict[str, str] | None:
     }
 
 
-def read_ddsm(images: Path) -> pd.DataFrame:
+def read_ddsm(images: Path, density: bool = False, crop: bool = False) -> pd.DataFrame:
     """Read the films of a folder and those below.
 
+    Args:
+        images: The folder.
+        density: Whether to read densities, from the ``.ics`` beside the films of each case.
+        crop: Whether to show findings alone, one a row, by the outlines in the ``.OVERLAY`` beside a film and the sizes
+            in the case's ``.ics``. A film without one has no finding. Findings of unproven pathology are left out.
+
     Returns:
-        One row a film: ``image, patient, side, view, diagnosis, site, film, origin``. Eighteen cases stand in two
-        volumes; their films are taken once, with the worse diagnosis.
+        One row an image: ``image, patient, side, view, diagnosis, density, site, film, origin``. The diagnosis of a
+        film is that of its volume, of a finding its own. Eighteen cases stand in two volumes; their films are taken
+        once, with the worse diagnosis.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are none, or a file beside them is not as it should be.
     """
     rows = []
     for path in find_films(images):
@@ -68,9 +79,45 @@ def read_ddsm(images: Path) -> pd.DataFrame:
             f"{images} holds no film named as DDSM's are, such as cancer_07/case1141/A_1141_1.LEFT_CC.png; convert the"
             " LJPEG files to 16-bit PNG first"
         )
-    table = pd.DataFrame(rows)
+    table = _once(pd.DataFrame(rows)).assign(density="")
+    if not density and not crop:
+        return table
+    cases = {path: read_case(path, images) for path in dict.fromkeys(map(_case_file, table["film"], table["image"]))}
+    table["density"] = [
+        cases[_case_file(film, image)].density for film, image in zip(table["film"], table["image"], strict=True)
+    ]
+    return _findings(table, cases, images) if crop else table
+
+
+def _once(table: pd.DataFrame) -> pd.DataFrame:
     table["worst"] = table["diagnosis"].map({"": -1, **{name: n for n, name in enumerate(_ORDER)}})
     table = table.sort_values(["image", "worst"]).drop_duplicates("image", keep="last")
     worst = table.groupby("patient")["worst"].transform("max")
     table["diagnosis"] = worst.map({-1: "", **dict(enumerate(_ORDER))})
-    return table.drop(columns="worst").assign(density="").reset_index(drop=True)
+    return table.drop(columns="worst").reset_index(drop=True)
+
+
+def _case_file(film: Film, image: str) -> Path:
+    case = image.partition(".")[0].replace("_", "-")
+    return Path(film.path).with_name(f"{case}.ics")
+
+
+def _findings(table: pd.DataFrame, cases: Mapping[Path, Case], root: Path) -> pd.DataFrame:
+    """One row a finding, of the films that have some."""
+    rows: list[dict[Hashable, Any]] = []
+    for row in table.to_dict("records"):
+        film, image = row["film"], row["image"]
+        overlay = Path(film.path).with_name(f"{image}.OVERLAY")
+        if not os.path.lexists(overlay):
+            continue
+        path = _case_file(film, image)
+        size = cases[path].sizes.get(image.partition(".")[2])
+        if size is None:
+            raise InputError(f"{path} does not list the film {image}, whose size {overlay.name} needs")
+        found = [(diagnosis, box) for diagnosis, box in read_findings(overlay, root, size) if diagnosis]
+        for number, (diagnosis, box) in enumerate(found):
+            part, origin = Film(film.path, box), str(overlay)
+            rows.append({**row, "image": f"{image}_{number}", "diagnosis": diagnosis, "film": part, "origin": origin})
+    if not rows:
+        raise InputError(f"{root} has no .OVERLAY beside its films, which says where findings are")
+    return pd.DataFrame(rows)

@@ -51,8 +51,9 @@ class MammographyDataModule(CachedDataModule):
     ``ddsm``: ``cancer_07/case1141/A_1141_1.LEFT_CC.png`` anywhere below ``root``, or names with the volume such as
     ``cancer_07-A_1141_1.LEFT_CC.png``. The collection comes as ``.LJPEG``, a format of its own, which is to be
     converted to 16-bit PNG. The diagnosis is that of the volume, so it is the case's: of a woman with cancer, the other
-    breast counts as malignant, too. The letter says which scanner digitised the film, the nearest to a hospital that
-    the names give: it is the site, of which there are four, A to D. Heath et al., IWDM 2000,
+    breast counts as malignant, too. Densities and the places of findings are read from the ``.ics`` and ``.OVERLAY``
+    files, which are to lie beside the films. The letter says which scanner digitised the film, the nearest to a
+    hospital that the names give: it is the site, of which there are four, A to D. Heath et al., IWDM 2000,
     http://www.eng.usf.edu/cvprg/mammography/database.html, for research, with citation.
 
     ``mini_mias``: ``Info.txt`` (or the ``README`` with the list) and ``mdb001.pgm`` and so on. Two films a patient;
@@ -71,8 +72,8 @@ class MammographyDataModule(CachedDataModule):
             (against normal) or ``"density"`` (four classes of BI-RADS, three of mini-MIAS).
         views: Which films of a patient to keep: ``"CC"``, ``"MLO"`` or ``"all"``.
         crop: Whether to show findings alone, one an image: the published crops of CBIS-DDSM, or the surroundings of
-            what mini-MIAS gives a place for. Films without a finding are left out. Of a table: its files are parts of
-            films, cut out already, which are shown whole and as they lie.
+            what mini-MIAS gives a place for or DDSM an outline of. Films without a finding are left out. Of a table:
+            its files are parts of films, cut out already, which are shown whole and as they lie.
         labels: The folder of CBIS-DDSM's tables, mini-MIAS' list, or the table.
         images: The folder of the images; ``root`` by default.
         published_test: Whether to test on the patients that CBIS-DDSM has in its test sets. (31 of them are in the
@@ -137,14 +138,10 @@ class MammographyDataModule(CachedDataModule):
                 raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(get_args(kind))}")
         if self.size < 8:
             raise InputError(f"size={self.size} must be at least 8 pixels")
-        if self.crop and self.format == "ddsm":
-            raise InputError("crop=true needs the places of findings, which format=ddsm does not give")
         if self.crop and self.task == "abnormal" and self.format != "table":
             raise InputError("crop=true leaves normal films out, so task=abnormal has nothing to tell apart")
         if self.published_test and self.format != "cbis_ddsm":
             raise InputError(f"published_test=true is for cbis_ddsm; {self.format} has no test set of its own")
-        if self.task == "density" and self.format == "ddsm":
-            raise InputError("task=density needs densities, which the names of DDSM's files do not give")
 
     def _tissues(self) -> bool:
         return self.task == "density" and self.format == "mini_mias"
@@ -161,7 +158,7 @@ class MammographyDataModule(CachedDataModule):
         if len(nameless):
             raise InputError(
                 f"{nameless.iloc[0]}: it has no {column} ({len(nameless)} such); DDSM's films are to lie in a volume's"
-                " folder, such as benign_01"
+                " folder, such as benign_01, with their case's .ics beside them"
             )
         if self.views != "all":
             table = table[table["view"] == self.views]
@@ -180,7 +177,7 @@ class MammographyDataModule(CachedDataModule):
         if self.format == "mini_mias":
             return read_mini_mias(self.labels or _list(self.root), self.images, self.crop)
         if self.format == "ddsm":
-            return read_ddsm(self.images)
+            return read_ddsm(self.images, self.task == "density", self.crop)
         path = self.labels or self.root / "labels.csv"
         return read_film_table(path, self.images, *self.columns, self.task == "density", self.crop)
 

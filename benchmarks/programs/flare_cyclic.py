@@ -1,5 +1,6 @@
 """FLARE's own cyclic transfer over two sites: a server and sites as processes of their own, on this machine."""
 
+import itertools
 import json
 import os
 import sys
@@ -24,7 +25,10 @@ if __name__ == "__main__":
         torch.save(build_backbone(backbone, 2, **own).state_dict(), weights)
         environment = PocEnv(clients=SITES)
         recipe = CyclicRecipe(
-            model={"class_path": "lit_dist.backbone.build_backbone", "args": {"name": backbone, "num_classes": 2, **own}},
+            model={
+                "class_path": "lit_dist.backbone.build_backbone",
+                "args": {"name": backbone, "num_classes": 2, **own},
+            },
             initial_ckpt=str(weights),
             num_rounds=cycles,
             min_clients=2,
@@ -40,7 +44,7 @@ if __name__ == "__main__":
             environment.stop()
         lines = (Path(folder) / "visits.txt").read_text().splitlines()
     visits = [[float(word) for word in line.split()] for line in lines]
-    gaps = [later[0] - earlier[1] for earlier, later in zip(visits, visits[1:], strict=False)]
+    gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(visits)]
     print(json.dumps({"gaps": gaps}))
     sys.stdout.flush()
     os._exit(0)  # FLARE leaves threads

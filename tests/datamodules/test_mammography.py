@@ -343,10 +343,8 @@ def test_kinds_of_files_that_hold_greys(table: Path) -> None:
     [
         ({"task": "cancer"}, "task='cancer' is none of malignant"),
         ({"size": 2}, "size=2"),
-        ({"crop": True, "format": "ddsm"}, "crop=true needs the places of findings"),
         ({"crop": True, "task": "abnormal"}, "crop=true leaves normal films out"),
         ({"published_test": True}, "mini_mias has no test set of its own"),
-        ({"format": "ddsm", "task": "density"}, "task=density needs densities"),
         ({"format": "dicom"}, "format='dicom' is none of cbis_ddsm"),
         ({"views": "AP"}, "views='AP' is none of CC"),
         ({"on_error": "ignore"}, "on_error='ignore' is none of raise"),

@@ -93,6 +93,29 @@ def write_ddsm(root: Path, cases: int = 36) -> Path:
     return root
 
 
+def write_ddsm_facts(root: Path) -> Path:
+    """Beside the films of ``write_ddsm``: each case's ``.ics``, and an outline on the left films of all but normals.
+
+    The outline is a rectangle of 8 by 12 pixels with its corner at column 10 and row 40.
+    """
+    square = "10 40 " + " ".join("2" * 7 + "4" * 11 + "6" * 7 + "0" * 11) + " #"
+    for folder in sorted(root.glob("*/case*")):
+        films = sorted(folder.glob("*.png"))
+        case = films[0].name.partition(".")[0]
+        lines = ["ics_version 1.0", f"filename {case.replace('_', '-')}", f"DENSITY {int(case[2:6]) % 4 + 1} "]
+        for film in films:
+            name = film.stem.partition(".")[2]
+            lines.append(f"{name} LINES 96 PIXELS_PER_LINE 72 BITS_PER_PIXEL 12 RESOLUTION 2000 OVERLAY")
+            if name.startswith("LEFT") and "normal" not in folder.parts[-2]:
+                pathology = "MALIGNANT" if "cancer" in folder.parts[-2] else "BENIGN_WITHOUT_CALLBACK"
+                overlay = ["TOTAL_ABNORMALITIES 1", "ABNORMALITY 1", "LESION_TYPE MASS SHAPE OVAL MARGINS OBSCURED"]
+                overlay += ["ASSESSMENT 4", "SUBTLETY 3", f"PATHOLOGY {pathology}", "TOTAL_OUTLINES 2", "BOUNDARY"]
+                overlay += [square, "\tCORE", "14 44 2 4 6 0 #"]
+                (folder / f"{film.stem}.OVERLAY").write_text("\r\n".join(overlay) + "\r\n")
+        (folder / f"{case.replace('_', '-')}.ics").write_text("\n".join(lines) + "\n")
+    return root
+
+
 def write_cbis_ddsm(root: Path, patients: int = 24, crops: bool = False) -> Path:
     """Both breasts of each patient, in folders of UIDs, RLE-compressed by turns, with the four tables."""
     lines: dict[str, list[str]] = {
