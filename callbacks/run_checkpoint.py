@@ -120,10 +120,7 @@ class RunCheckpoint(Checkpoint):
         self._stopped = trainer.should_stop and not _out_of_time(trainer)
         if not self._closed:
             self._save(trainer)
-
-    @override
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._termination.stop()
+        self._termination.stop()  # not in teardown: Lightning has given the signal back before that
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -1,9 +1,11 @@
 """RunCheckpoint, and what a resumed fit must share with an unbroken one: weights, validations, rates and logs."""
 
 import contextlib
+import gc
 import os
 import random
 import signal
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
 from lit_dist.callbacks.termination import Termination
 from lit_dist.verify import verify
-from small import SmallData, SmallModule, trainer
+from small import SmallData, SmallModule, fit, trainer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Checkpoint directory .* exists and is not empty",
@@ -274,6 +276,14 @@ def test_sigterm_saves_the_state_and_ends_the_fit(hook: str, step: int, tmp_path
         assert hook.startswith(("on_validation", "on_train_epoch")), "only hooks that do not run at this step"
         assert (hook, step) not in {("on_validation_start", 10), ("on_train_epoch_end", 4), ("on_train_epoch_start", 4)}
     assert getattr(signal.getsignal(signal.SIGTERM), "__func__", None) is not Termination._note
+
+
+def test_a_fit_leaves_neither_itself_nor_a_signal_handler_behind() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    fitted = weakref.ref(fit(CyclicalWeightTransfer(every_n_epochs=1), RunCheckpoint(), max_epochs=2))
+    assert signal.getsignal(signal.SIGTERM) == before
+    gc.collect()
+    assert fitted() is None
 
 
 def test_a_run_that_ended_by_itself_is_not_gone_on_with(tmp_path: Path) -> None:
