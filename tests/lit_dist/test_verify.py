@@ -291,7 +291,7 @@ def test_each_visit_repeats(name: str, runs: Runs, capsys: pytest.CaptureFixture
         told = f"Visit {visit} at '{entry.site}', trained again, ended with the same weights: {entry.sha256_out}"
         assert capsys.readouterr().out.splitlines()[-1] == told
     assert contents(run) == before
-    assert list(Path().iterdir()) == []
+    assert {path.name for path in Path().iterdir()} <= {"cache"}  # which the phantoms are kept in
 
 
 def reconfigure(run: Path, names: str, value: Any) -> None:
