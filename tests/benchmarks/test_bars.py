@@ -36,7 +36,7 @@ def test_a_visit_costs_the_same_with_many_sites_and_after_many_visits() -> None:
 def test_transfers_cost_little_beside_plain_lightning() -> None:
     programs = BENCHMARKS / "programs"
     found = {
-        name: harness.measure(Way(name, [sys.executable, str(programs / f"{name}.py")], {"LIT_DIST_IMAGES": "64"}))
+        name: harness.measure(Way(name, [sys.executable, str(programs / f"{name}.py")], {"LIT_DIST_IMAGES": "32"}))
         for name in ("plain_lightning", "by_lit_dist")
     }
     plain, ours = found["plain_lightning"], found["by_lit_dist"]
