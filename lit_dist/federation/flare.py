@@ -139,7 +139,7 @@ class FlareExecutor(Executor):
         reply = make_reply(ReturnCode.OK)
         try:
             party = self._party = self._party or self._make(fl_ctx)
-            reply[_CONTENT] = party.answer(task_name, shareable[_CONTENT])
+            reply[_CONTENT] = party.answer(task_name, shareable.pop(_CONTENT))  # else it would stay in memory
         except InputError as error:
             reply[_CONTENT] = refusal(error)
         return reply

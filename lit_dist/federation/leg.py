@@ -80,8 +80,9 @@ class _Pausing(Callback):
     which is brought past the place where Lightning would pass the whole fit over.
     """
 
-    def __init__(self, at_site: bool) -> None:
+    def __init__(self, at_site: bool, state: Mapping[str, Any] | None) -> None:
         self.at_site = at_site
+        self.state = state
         self.pause: Pause | None = None
 
     @override
@@ -96,6 +97,8 @@ class _Pausing(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.at_site:
             self.restore(trainer)
+        if self.state is not None:
+            self.state["state_dict"].clear()  # the module has them, and nobody needs them twice
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,13 +152,13 @@ def run_leg(
         trainer: The trainer.
         module: The module.
         data: Its training loaders are one a site, ``Elsewhere`` for those that are not here.
-        state: The checkpoint to go on from; None begins the run.
+        state: The checkpoint to go on from, whose weights are let go of when the module has them; None begins the run.
         at_site: Whether the leg is a site's, which leaves validation and the end of the run to the server.
 
     Returns:
         Where the leg ended; None if the run has.
     """
-    pausing = _Pausing(at_site)
+    pausing = _Pausing(at_site, state)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     forget_validation(trainer)
     modes = [(part, part.training) for part in module.modules()]

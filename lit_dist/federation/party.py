@@ -66,7 +66,9 @@ class Party(ABC):
         try:
             if question not in self.questions:
                 raise InputError(f"there is no question {question!r}")
-            return pack(self.questions[question](unpack(content)))
+            tree = unpack(content)
+            del content  # as large as the weights
+            return pack(self.questions[question](tree))
         except InputError as error:
             return refusal(error)
 

@@ -73,7 +73,8 @@ class Roster:
         if not self.there:
             raise NoAnswerError("no site answers any more; go on with --resume when they are there again", self.sites)
         most = 4 * len(parcel) + _SMALL  # weights, and an optimizer's state of twice their size, if that is carried
-        return {each: _read(each, found[each], most) for each in asked if each in found}
+        del parcel
+        return {each: _read(each, found.pop(each), most) for each in asked if each in found}
 
     def _note(self, silent: Sequence[str], question: str) -> None:
         self.missing += [site for site in silent if site not in self.missing]

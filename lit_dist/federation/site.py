@@ -61,6 +61,7 @@ class SiteParty(Party):
         ledger = run_folder(self.trainer) / LEDGER
         ledger.unlink(missing_ok=True)
         pause = self._leg(content["batches"], self._stays.join(baton))
+        self.module.zero_grad()  # gradients are as large as the weights
         if pause is None:
             raise InputError("a callback or hook of this site ended the fit; that is for the server to do")
         going, staying = split(pause.state, self.trainer, self.transfer)
