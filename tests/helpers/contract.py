@@ -77,7 +77,7 @@ class DataModuleContract:
             callbacks=[CyclicalWeightTransfer(every_n_epochs=1)],
         )
         first = make(split_seed=3)
-        run.fit(ImageClassifier("resnet18", num_classes=first.num_classes), first)
+        run.fit(ImageClassifier("slim_resnet18", num_classes=first.num_classes), first)
         header = (tmp_path / "splits.csv").read_text().splitlines()[0]
         assert header == "image,patient,site,split,label"
         second = self.ready(make(splits=tmp_path / "splits.csv"))

@@ -90,7 +90,7 @@ def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> No
         "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss",
         "--model.lr_scheduler_frequency=4", "--data.allow_one_class=true", "--data.num_workers=0",
     ]  # fmt: skip
-    small = [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--model.backbone=resnet18"]
+    small = [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--model.backbone=slim_resnet18"]
     words = ["--trainer.enable_progress_bar=false", "--trainer.max_epochs=4"]
     main(["fit", "--config", "configs/fundus/cyclical.yaml", *small, *options, *words])
     sizes = pd.read_csv(run_folder("fundus/cyclical") / "splits.csv").groupby("site").size()
@@ -119,7 +119,7 @@ FITS = [path for path in CONFIGS if path.stem.partition("_")[0] not in COMMANDS]
 @pytest.mark.parametrize("path", FITS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 @pytest.mark.parametrize("short", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_each_configuration_runs(path: Path, short: bool) -> None:
-    words = ["fit", "--config", str(path), "--model.backbone=resnet18", *small_data(path.parent.name)]
+    words = ["fit", "--config", str(path), "--model.backbone=slim_resnet18", *small_data(path.parent.name)]
     main([*words, "--trainer.fast_dev_run=true"] if short else [*words, "--trainer.max_epochs=4"])
     if not short:
         run = run_folder(f"{path.parent.name}/{path.stem}")
