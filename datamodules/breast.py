@@ -23,6 +23,22 @@ _FADED = 61  # twice how far from the breast, in those pixels, its faint rim may
 _SMALLEST = 0.02  # the least share of the film that is a breast
 
 
+def square_around(centre: tuple[float, float], half: float, size: tuple[int, int]) -> Box:
+    """The square around a place of a film; it may reach over the film's edges.
+
+    Args:
+        centre: Its column and row, in pixels.
+        half: Half the square's side, in pixels.
+        size: The film's width and height, in pixels.
+
+    Example:
+        >>> square_around((50, 50), 25, (100, 200))
+        (0.25, 0.125, 0.75, 0.375)
+    """
+    (x, y), (width, height) = centre, size
+    return (x - half) / width, (y - half) / height, (x + half) / width, (y + half) / height
+
+
 def prepare_breast(film: Film, size: int = 256, box: Box | None = None) -> Image:
     """Show the breast of a whole film, or a part of it, with the chest wall at the left.
 

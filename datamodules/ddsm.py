@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,10 @@ def read_ddsm(images: Path, density: bool = False, crop: bool = False) -> pd.Dat
     table = _once(pd.DataFrame(rows)).assign(density="")
     if not density and not crop:
         return table
-    cases = {path: read_case(path, images) for path in dict.fromkeys(map(_case_file, table["film"], table["image"]))}
-    table["density"] = [
-        cases[_case_file(film, image)].density for film, image in zip(table["film"], table["image"], strict=True)
-    ]
+    files = [_case_file(film, image) for film, image in zip(table["film"], table["image"], strict=True)]
+    read = {path: read_case(path, images) for path in dict.fromkeys(files)}
+    cases = [read[path] for path in files]
+    table["density"] = [case.density for case in cases]
     return _findings(table, cases, images) if crop else table
 
 
@@ -102,18 +102,19 @@ def _case_file(film: Film, image: str) -> Path:
     return Path(film.path).with_name(f"{case}.ics")
 
 
-def _findings(table: pd.DataFrame, cases: Mapping[Path, Case], root: Path) -> pd.DataFrame:
+def _findings(table: pd.DataFrame, cases: Sequence[Case], root: Path) -> pd.DataFrame:
     """One row a finding, of the films that have some."""
     rows: list[dict[Hashable, Any]] = []
-    for row in table.to_dict("records"):
+    for row, case in zip(table.to_dict("records"), cases, strict=True):
         film, image = row["film"], row["image"]
         overlay = Path(film.path).with_name(f"{image}.OVERLAY")
         if not os.path.lexists(overlay):
             continue
-        path = _case_file(film, image)
-        size = cases[path].sizes.get(image.partition(".")[2])
+        size = case.sizes.get(image.partition(".")[2])
         if size is None:
-            raise InputError(f"{path} does not list the film {image}, whose size {overlay.name} needs")
+            raise InputError(
+                f"{_case_file(film, image)} does not list the film {image}, whose size {overlay.name} needs"
+            )
         found = [(diagnosis, box) for diagnosis, box in read_findings(overlay, root, size) if diagnosis]
         for number, (diagnosis, box) in enumerate(found):
             part, origin = Film(film.path, box), str(overlay)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_dist.datamodules.breast import Box
+from lit_dist.datamodules.breast import Box, square_around
 from lit_dist.datamodules.data_root import check_inside
 from lit_dist.errors import InputError
 
@@ -117,9 +117,8 @@ def _surroundings(words: list[str], size: tuple[int, int, float], origin: str) -
             f"{origin}: the outline leaves the film, which has {width} x {height} pixels by the case's .ics"
         )
     half = max(1.5 * max(right - left + 1, bottom - top + 1), _LEAST * millimetre) / 2
-    centre = (left + right + 1) / 2, (top + bottom + 1) / 2
-    sides = [(place + sign * half) / whole for sign in (-1, 1) for place, whole in zip(centre, size[:2], strict=True)]
-    return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
+    centre = float(left + right + 1) / 2, float(top + bottom + 1) / 2
+    return square_around(centre, float(half), (width, height))
 
 
 def _lines(path: Path, root: Path) -> list[str]:

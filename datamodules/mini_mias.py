@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lit_dist.datamodules.breast import square_around
 from lit_dist.datamodules.film_files import by_name, find_films
 from lit_dist.datamodules.films import Film
 from lit_dist.errors import InputError
@@ -97,9 +98,7 @@ def _around(film: Path | None, x: float, y: float, radius: float) -> Film | None
     """The square around a finding, half as wide again as its circle."""
     if film is None:
         return None
-    half = max(1.5 * radius, _LEAST)
-    left, top, right, bottom = ((place + sign * half) / _SIDE for sign in (-1, 1) for place in (x, y))
-    return Film(str(film), (left, top, right, bottom))
+    return Film(str(film), square_around((x, y), max(1.5 * radius, _LEAST), (_SIDE, _SIDE)))
 
 
 def _refuse_repeats(table: pd.DataFrame, path: Path) -> None:

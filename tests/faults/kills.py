@@ -43,8 +43,7 @@ seed_everything: 3
 model:
   class_path: ImageClassifier
   init_args:
-    backbone: slim_resnet18
-    backbone_kwargs: {{width: 8}}
+    backbone: shufflenet_v2_x0_5
     num_classes: 2
     dropout: 0.3
     optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 0.001}}}}
