@@ -1,6 +1,6 @@
 """What a visit of a federation costs beyond its training: seconds, bytes and memory.
 
-    python benchmarks/federation.py --backbones resnet34 vit_l_16
+    python benchmarks/federation.py --backbones slim_resnet18 resnet34 vit_l_16 --batch 4
 
 A FLARE system of a server and two sites runs on this machine, each a process of its own, with certificates, on
 loopback. The model goes round over phantoms of the eye, two steps a visit, and no validation is made. A visit's
@@ -31,13 +31,14 @@ SITES = ["site-1", "site-2"]
 FLARE = harness.ROOT / "benchmarks" / "programs" / "flare_cyclic.py"
 
 
-def settings(backbone: str, cycles: int, size: int) -> dict[str, Any]:
+def settings(backbone: str, cycles: int, size: int, batch: int) -> dict[str, Any]:
     """The settings of a run of so many cycles."""
     words = ["--model", "ImageClassifier", "--model.backbone", backbone, "--data", "PhantomDataModule"]
     if backbone.startswith("vit"):
         words += ["--model.backbone_kwargs", f"{{image_size: {size}}}"]
     words += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.01"]
-    words += ["--data.sites", "2", "--data.patients", "48", "--data.size", str(size), "--data.batch_size", "16"]
+    words += ["--data.sites", "2", "--data.patients", str(3 * batch), "--data.size", str(size)]
+    words += ["--data.batch_size", str(batch)]
     words += ["--trainer.callbacks", "CyclicalWeightTransfer", "--trainer.callbacks.every_n_epochs", "1"]
     words += ["--trainer.max_epochs", str(2 * cycles), "--trainer.limit_val_batches", "0"]
     words += ["--trainer.accelerator", "cpu", "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "runs"]
@@ -90,13 +91,16 @@ def in_one_process(run: dict[str, Any], folder: Path, cycles: int) -> float:
 
 def measure(backbone: str, options: argparse.Namespace) -> dict[str, Facts]:
     """What each way costs with one network."""
-    run = settings(backbone, options.cycles, options.size)
+    run = settings(backbone, options.cycles, options.size, options.batch)
     with tempfile.TemporaryDirectory() as folder:
         ours = federated(run, Path(folder))
         alone = in_one_process(run, Path(folder) / "alone", options.cycles)
-    words = [sys.executable, str(FLARE), backbone, str(options.size), str(options.cycles)]
-    theirs = harness.measure(Way("FLARE", words))
-    return {"lit_dist": ours, "FLARE": {"overheads": theirs["gaps"][1:]}, "one process": {"whole": [alone]}}
+    found = {"lit_dist": ours, "one process": {"whole": [alone]}}
+    if backbone not in options.only_ours:
+        numbers = [str(number) for number in (options.size, options.cycles, options.batch)]
+        theirs = harness.measure(Way("FLARE", [sys.executable, str(FLARE), backbone, *numbers]))
+        found["FLARE"] = {"overheads": theirs["gaps"][1:]}
+    return found
 
 
 def rows(backbone: str, found: dict[str, Facts]) -> list[list[str]]:
@@ -104,10 +108,11 @@ def rows(backbone: str, found: dict[str, Facts]) -> list[list[str]]:
     ours = found["lit_dist"]
     name = f"{backbone}, {ours['weights']:.0f} MB"
     memory = [f"{ours[f'memory of {who}']:.0f} MB" for who in ("the server", "a site")]
+    flare = found.get("FLARE", {}).get("overheads")
     return [
         [f"{name}, lit_dist", harness.spread(ours["overheads"]), harness.spread(ours["whole"]),
          f"{max(ours['shares']):.4f}", *memory],
-        [f"{name}, FLARE's own cyclic transfer", harness.spread(found["FLARE"]["overheads"]), "", "", "", ""],
+        *([[f"{name}, FLARE's own cyclic transfer", harness.spread(flare), "", "", "", ""]] if flare else []),
         [f"{name}, `lit-dist fit`, one process", "", harness.spread(found["one process"]["whole"]), "", "", ""],
     ]  # fmt: skip
 
@@ -118,6 +123,8 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=["resnet34"])
     parser.add_argument("--cycles", type=int, default=5)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--only-ours", nargs="*", default=[], help="networks that FLARE's own transfer is not run with")
     options = parser.parse_args()
     before = harness.machine()
     found = {backbone: measure(backbone, options) for backbone in options.backbones}

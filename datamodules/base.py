@@ -107,6 +107,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         self.allow_one_class = allow_one_class
         self._table: pd.DataFrame | None = None
         self._pixels: tuple[Pixels, NDArray[np.int64]] | None = None
+        self._shown = False
 
     # -- what a collection implements --------------------------------------------------------------------------------
 
@@ -193,7 +194,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             write_splits(self.table, folder / "splits.csv")
-            print_sites(self.table, self.sites, self.class_names)
+            if not self._shown:  # a site of a federation comes here at every visit
+                print_sites(self.table, self.sites, self.class_names)
+                self._shown = True
 
     @override
     def train_dataloader(self) -> dict[str, Loader] | SiteLoader:
@@ -234,7 +237,8 @@ class InstitutionDataModule(LightningDataModule, ABC):
         if split not in SPLITS:
             raise InputError(f"{split!r} is no split; they are {', '.join(SPLITS)}")
         pixels, slots = self._open()
-        rows = np.flatnonzero(self.table["site"].isin(sites) & (self.table["split"] == split))
+        none = np.empty(0, np.int64)
+        rows = np.sort(np.concatenate([none, *(self._rows.get((site, split), none) for site in sites)]))
         augmentation = self.augmentation if split == "train" else None
         table = self.table.iloc[rows].reset_index(drop=True)
         factors = None
@@ -248,6 +252,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
             if len(usable) < len(self.table):
                 self._check_table(usable)
             self._table = usable
+            self._rows = usable.groupby(["site", "split"], sort=False).indices
             self._pixels = self.pixels(self._table)
         return self._pixels
 

@@ -69,14 +69,14 @@ class PixelCache:
     def find(self, sources: Sequence[Source]) -> NDArray[np.int64]:
         """The slot of each file's image, (files,); -1 for what is not there, or was changed since."""
         files = self._index.files()
-        slots = np.full(len(sources), -1, np.int64)
         if not files or self._length() < self._index.slots():
-            return slots
-        for number, source in enumerate(sources):
-            stamp, slot = files.get(str(source), ("", -1))
-            if stamp and stamp == _stamp_now(source):
-                slots[number] = slot
-        return slots
+            return np.full(len(sources), -1, np.int64)
+        found = (files.get(str(source)) for source in sources)
+        slots = [
+            entry[1] if entry is not None and entry[0] == _stamp_now(source) else -1
+            for source, entry in zip(sources, found, strict=True)
+        ]
+        return np.array(slots, np.int64)
 
     def build(
         self, sources: Sequence[Source], prepare: Prepare, workers: int | None = None

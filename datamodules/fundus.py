@@ -120,7 +120,7 @@ class FundusDataModule(CachedDataModule):
         refuse_outside(table[self.image_column], self.images, str(self.labels))
         refuse_repeats(table, self.image_column, self.labels)
         grades = parse_grades(table, self.grade_column, range(5), self.labels)
-        names = [_SUFFIX.sub("", name) for name in table[self.image_column].tolist()]
+        names = [_SUFFIX.sub("", name) if "." in name else name for name in table[self.image_column].tolist()]
         sides = [_side(name) for name in names]
         images = pd.DataFrame(
             {

@@ -86,7 +86,7 @@ def refuse_empty(table: pd.DataFrame, column: str, path: Path) -> None:
     Raises:
         InputError: If a value of the column is empty.
     """
-    empty = table.index[table[column].str.strip() == ""]
+    empty = table.index[[not value.strip() for value in table[column].tolist()]]
     if len(empty):
         raise InputError(f"{path}, row {row_number(int(empty[0]))}: {column} is empty ({len(empty)} such rows)")
 
@@ -98,12 +98,12 @@ def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: 
         InputError: If a value is not one of ``grades``.
     """
     known = {str(grade): grade for grade in grades}
-    values = table[column].str.strip()
-    wrong = table.index[~values.isin(known)]
+    texts = [value.strip() for value in table[column].tolist()]
+    wrong = table.index[[text not in known for text in texts]]
     if len(wrong):
         row = int(wrong[0])
         raise InputError(
             f"{path}, row {row_number(row)}: {column} is {table.loc[row, column]!r}, not one of"
             f" {', '.join(known)} ({len(wrong)} such rows)"
         )
-    return values.map(known).astype("int64")
+    return pd.Series([known[text] for text in texts], table.index, "int64")

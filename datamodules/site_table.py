@@ -26,15 +26,17 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
     """
     rows = []
     table = table[["patient", "site", "split", "label"]]
+    rows_of = table.groupby("site", sort=False).indices
     for site in sites:
-        own = table[table["site"] == site]
+        own = table.iloc[rows_of.get(site, [])]
+        splits = own["split"].value_counts()
         train = own[own["split"] == "train"]
         rows.append(
             {
                 "site": site,
                 "images": len(own),
                 "patients": own["patient"].nunique(),
-                **{split: int((own["split"] == split).sum()) for split in ("train", "val", "test")},
+                **{split: int(splits.get(split, 0)) for split in ("train", "val", "test")},
                 **_counts(train["label"], class_names),
                 "majority": round(train["label"].value_counts(normalize=True).max(), 3),
             }

@@ -53,13 +53,23 @@ def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
     Raises:
         InputError: If safetensors has no such dtype, or the file cannot be written.
     """
+    with replacing(path) as file:
+        write_to(file, tensors, text)
+
+
+def write_to(file: BinaryIO, tensors: Mapping[str, Tensor], text: str) -> None:
+    """Write tensors and a text into an open, empty file; see ``write``.
+
+    Raises:
+        InputError: If safetensors has no such dtype.
+        OSError: If the file cannot be written.
+    """
     contents = [_bytes(name, tensor) for name, tensor in tensors.items()]
     header = _header(tensors, contents, text)
     starts = accumulate((content.nbytes for content in contents), initial=8 + len(header))
-    with replacing(path) as file:
-        hashes = in_threads(partial(_store, file.fileno()), zip(starts, contents, strict=False))
-        file.write(len(header).to_bytes(8, "little"))
-        file.write(header.replace(_START + _ZEROS, _START + _digest(header, hashes), 1))
+    hashes = in_threads(partial(_store, file.fileno()), zip(starts, contents, strict=False))
+    file.write(len(header).to_bytes(8, "little"))
+    file.write(header.replace(_START + _ZEROS, _START + _digest(header, hashes), 1))
 
 
 def _bytes(name: str, tensor: Tensor) -> memoryview:
@@ -146,7 +156,7 @@ def read(path: Path, with_tensors: bool = True) -> tuple[dict[str, Tensor], str]
     """
     try:
         with path.open("rb", buffering=0) as file:
-            return _read(path, file, with_tensors)
+            return read_from(file, path, with_tensors)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -157,7 +167,17 @@ def is_ours(path: Path) -> bool:
         return file.read(8 + len(_START))[8:] == _START
 
 
-def _read(path: Path, file: BinaryIO, with_tensors: bool) -> tuple[dict[str, Tensor], str]:
+def read_from(file: BinaryIO, path: Path, with_tensors: bool = True) -> tuple[dict[str, Tensor], str]:
+    """Read an open file from where it stands, its beginning; see ``read``.
+
+    Args:
+        file: The file.
+        path: What to call it in messages.
+        with_tensors: As for ``read``.
+
+    Raises:
+        InputError: If it is a pickle or of another kind, or is not whole.
+    """
     size = os.fstat(file.fileno()).st_size
     length, header = _read_header(path, file, size)
     metadata, places = _parse(path, header, size - 8 - length)

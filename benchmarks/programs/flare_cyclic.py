@@ -17,7 +17,7 @@ from lit_dist.backbone import build_backbone
 SITES = ["site-1", "site-2"]
 
 if __name__ == "__main__":
-    backbone, size, cycles = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    backbone, size, cycles, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     own = {"image_size": int(size)} if backbone.startswith("vit") else {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NVFLARE_POC_WORKSPACE"] = f"{folder}/poc"
@@ -33,7 +33,7 @@ if __name__ == "__main__":
             num_rounds=cycles,
             min_clients=2,
             train_script=str(Path(__file__).with_name("flare_visit.py")),
-            train_args=f"{backbone} {size} {folder}",
+            train_args=f"{backbone} {size} {folder} {batch}",
             server_expected_format=ExchangeFormat.PYTORCH,
             server_config_overrides={"order": SITES},
             task_assignment_timeout=3600,

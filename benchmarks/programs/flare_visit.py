@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 from lit_dist.backbone import build_backbone
 
 if __name__ == "__main__":
-    backbone, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    backbone, size, folder, batch = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
     flare.init()
     model = build_backbone(backbone, 2, **({"image_size": size} if backbone.startswith("vit") else {}))
-    images, labels = torch.randn(16, 3, size, size), torch.randint(2, (16,))
+    images, labels = torch.randn(batch, 3, size, size), torch.randint(2, (batch,))
     while flare.is_running():
         received = flare.receive()
         if received is None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from lit_dist.errors import InputError
+from lit_dist.federation.parcel import Parcel
 
 
 class NoAnswerError(InputError):
@@ -17,7 +18,7 @@ class NoAnswerError(InputError):
     """
 
     def __init__(
-        self, message: str, silent: Sequence[str] = (), answers: Mapping[str, bytes] | None = None, over: bool = False
+        self, message: str, silent: Sequence[str] = (), answers: Mapping[str, Parcel] | None = None, over: bool = False
     ) -> None:
         super().__init__(message)
         self.silent = list(silent)
@@ -28,7 +29,7 @@ class NoAnswerError(InputError):
 class Engine(Protocol):
     """Carries questions and answers."""
 
-    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
+    def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
         """Ask some sites a question, all at once, and wait for every answer.
 
         Args:

@@ -18,15 +18,20 @@ from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+from nvflare.fuel.utils.buffer_list import ConsumableBufferList
 
 from lit_dist.errors import InputError
 from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.parcel import Parcel, size
 from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site
 from lit_dist.federation.party import Party, refusal
 from lit_dist.federation.roster import Absent, Roster
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"
+
+# FLARE words all that a server receives for a line of its log, written or not: four bytes of text for each byte.
+ConsumableBufferList.__repr__ = lambda self: f"{len(self)} pieces"
 
 
 class FlareController(Controller):
@@ -81,14 +86,14 @@ class FlareController(Controller):
             return
         report.write_text(json.dumps({"run": str(folder), "said": run.server.summary(), "asked": self.asked}))
 
-    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
+    def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
         """Ask some sites a question, all at once, and wait for every answer."""
-        answers: dict[str, bytes] = {}
+        answers: dict[str, Parcel] = {}
         problems: dict[str, str] = {}
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:
             site, result = client_task.client.name, client_task.result
-            if result.get_return_code() == ReturnCode.OK and isinstance(result.get(_CONTENT), bytes):
+            if result.get_return_code() == ReturnCode.OK and _is_parcel(result.get(_CONTENT)):
                 answers[site] = result[_CONTENT]
             else:
                 problems[site] = str(result.get_return_code())
@@ -102,9 +107,9 @@ class FlareController(Controller):
         there = [site for site in sites if site in job]
         if there:
             self.broadcast_and_wait(task, self._context, there, len(there), 0, self._abort)
-        received_bytes = {site: len(answer) for site, answer in answers.items()}
+        received_bytes = {site: size(answer) for site, answer in answers.items()}
         seconds = round(time.monotonic() - start, 3)
-        asked = {"question": question, "start": start, "seconds": seconds, "sent": len(content)}
+        asked = {"question": question, "start": start, "seconds": seconds, "sent": size(content)}
         self.asked.append({**asked, "received": received_bytes})
         silent = [site for site in sites if site not in answers]
         if silent:
@@ -120,6 +125,10 @@ class FlareController(Controller):
     ) -> None:
         """An answer that comes too late is not used."""
         self.log_warning(fl_ctx, f"an answer of {client.name} to {task_name!r} was not asked for, or is too late")
+
+
+def _is_parcel(content: Any) -> bool:
+    return isinstance(content, list) and all(isinstance(piece, bytes) for piece in content)
 
 
 class FlareExecutor(Executor):

@@ -3,9 +3,10 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -13,10 +14,15 @@ from torch import Tensor
 from lit_dist import state_tree, tensor_file
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.errors import InputError
+from lit_dist.files import not_written
 
 _TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
 
 Tree = dict[str, Any]
+Parcel = list[bytes]
+"""Packed values, in pieces: an engine that copies one copies little."""
+
+_PIECE = 2**26  # of 32 MB and more, malloc gives the memory back to the system at once
 
 
 def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTransfer) -> tuple[Tree, Tree]:
@@ -86,14 +92,20 @@ def with_tensors(tree: Any, own: Any) -> Any:
     return tree
 
 
-def _scratch(size: int) -> "tempfile.TemporaryDirectory[str]":
-    """A folder for a file that is not kept; in memory where there is room, since a parcel is synced like any file."""
+@contextmanager
+def _scratch(needed: int) -> Iterator[BinaryIO]:
+    """A file without a name, which is gone with the process also if that is killed; in memory where there is room."""
     memory = Path("/dev/shm")
-    room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * size
-    return tempfile.TemporaryDirectory(dir=memory if room else None)
+    room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * needed
+    folder = memory if room else Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        raise not_written(folder / "parcel", error) from None
 
 
-def pack(tree: Mapping[str, Any]) -> bytes:
+def pack(tree: Mapping[str, Any]) -> Parcel:
     """Turn nested values and tensors into bytes.
 
     Example:
@@ -102,23 +114,28 @@ def pack(tree: Mapping[str, Any]) -> bytes:
         {'weights': {'bias': tensor([0., 0.])}}
     """
     text, tensors = state_tree.encode(tree)
-    with _scratch(sum(tensor.nbytes for tensor in tensors.values()) + len(text)) as folder:
-        path = Path(folder) / "parcel"
-        tensor_file.write(path, tensors, text)
-        return path.read_bytes()
+    with _scratch(sum(tensor.nbytes for tensor in tensors.values()) + len(text)) as file:
+        tensor_file.write_to(file, tensors, text)
+        file.seek(0)
+        return list(iter(lambda: file.read(_PIECE), b""))
 
 
-def unpack(content: bytes) -> Tree:
+def size(parcel: Sequence[bytes]) -> int:
+    """The bytes of a parcel."""
+    return sum(map(len, parcel))
+
+
+def unpack(parcel: Sequence[bytes]) -> Tree:
     """Turn what ``pack`` gave back; every byte is checked, and nothing is unpickled.
 
     Raises:
         InputError: If it is anything else.
     """
-    with _scratch(len(content)) as folder:
-        path = Path(folder) / "parcel"
-        path.write_bytes(content)
-        try:
-            tensors, text = tensor_file.read(path)
-            return state_tree.decode(text, tensors)
-        except (InputError, ValueError) as error:
-            raise InputError(str(error).replace(str(path), "it")) from None
+    with _scratch(size(parcel)) as file:
+        file.writelines(parcel)
+        file.seek(0)
+        tensors, text = tensor_file.read_from(file, Path("it"))
+    try:
+        return state_tree.decode(text, tensors)
+    except ValueError as error:
+        raise InputError(str(error)) from None

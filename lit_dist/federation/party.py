@@ -13,7 +13,7 @@ from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.visit_record import batch_size
 from lit_dist.errors import InputError
-from lit_dist.federation.parcel import Tree, pack, unpack
+from lit_dist.federation.parcel import Parcel, Tree, pack, unpack
 from lit_dist.site_loader import SiteLoader
 
 
@@ -53,7 +53,7 @@ class Party(ABC):
     def questions(self) -> Mapping[str, Callable[[Tree], Tree]]:
         """What answers which question."""
 
-    def answer(self, question: str, content: bytes) -> bytes:
+    def answer(self, question: str, content: Parcel) -> Parcel:
         """Answer a question.
 
         Args:
@@ -166,6 +166,6 @@ def own_loader(loaders: Any, site: str) -> Any:
     raise InputError(f"the data of {site!r} has loaders of {', '.join(loaders)}, and none of this site's name")
 
 
-def refusal(error: InputError) -> bytes:
+def refusal(error: InputError) -> Parcel:
     """The answer of a site that takes no part."""
     return pack({"refused": str(error)})

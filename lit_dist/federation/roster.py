@@ -11,7 +11,7 @@ from lit_dist.callbacks.run_settings import versions
 from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_greeting, compare, refused
 from lit_dist.federation.engine import Engine, NoAnswerError
-from lit_dist.federation.parcel import Tree, pack, unpack
+from lit_dist.federation.parcel import Parcel, Tree, pack, size, unpack
 from lit_dist.files import replacing
 
 Absent = Literal["retry", "skip"]
@@ -72,7 +72,7 @@ class Roster:
         self.missing = [each for each in self.missing if each not in found]
         if not self.there:
             raise NoAnswerError("no site answers any more; go on with --resume when they are there again", self.sites)
-        most = 4 * len(parcel) + _SMALL  # weights, and an optimizer's state of twice their size, if that is carried
+        most = 4 * size(parcel) + _SMALL  # weights, and an optimizer's state of twice their size, if that is carried
         del parcel
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
 
@@ -126,9 +126,9 @@ class Roster:
             file.write(json.dumps(self.greetings).encode())
 
 
-def _read(site: str, answer: bytes, most: int) -> Tree:
-    if len(answer) > most:
-        raise refused(site, f"it has {len(answer)} bytes; {most} are the most")
+def _read(site: str, answer: Parcel, most: int) -> Tree:
+    if size(answer) > most:
+        raise refused(site, f"it has {size(answer)} bytes; {most} are the most")
     try:
         tree = unpack(answer)
     except InputError as error:

@@ -11,6 +11,7 @@ from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.parcel import Parcel
 from lit_dist.federation.party import Parts
 from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
@@ -42,11 +43,11 @@ class InProcess:
     def __init__(self, parties: dict[str, Any]) -> None:
         self.parties = parties
         self.asked: list[str] = []
-        self.content: list[bytes] = []
-        self.change: Callable[[str, str, bytes], bytes] = lambda question, site, answer: answer
+        self.content: list[Parcel] = []
+        self.change: Callable[[str, str, Parcel], Parcel] = lambda question, site, answer: answer
         self.silent: Callable[[str, str], bool] = lambda question, site: False
 
-    def ask(self, question: str, content: bytes, sites: Sequence[str]) -> dict[str, bytes]:
+    def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
         self.asked.append(question)
         silent = [site for site in sites if self.silent(question, site)]
         given = {site: self.parties[site].answer(question, content) for site in sites if site not in silent}

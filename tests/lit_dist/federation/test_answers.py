@@ -88,7 +88,7 @@ def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> Non
     tamper, message = TAMPERED[how]
     parties = engine(make, max_epochs=1)
 
-    def change(question: str, site: str, answer: bytes) -> bytes:
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
         if question != "train" or site != "site-2":
             return answer
         tree = parcel.unpack(answer)
@@ -108,14 +108,14 @@ def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> Non
 )
 def test_an_answer_of_another_kind_is_refused(answer: bytes, message: str) -> None:
     parties = engine(make, max_epochs=1)
-    parties.change = lambda question, site, own: answer if site == "site-3" else own
+    parties.change = lambda question, site, own: [answer] if site == "site-3" else own
     with pytest.raises(InputError, match=rf"site-3.*refused.*{message}"):
         server(parties, make, max_epochs=1).run()
 
 
 def test_an_answer_that_is_too_long_is_not_even_read() -> None:
     parties = engine(make, max_epochs=1)
-    parties.change = lambda question, site, own: own + b"0" * 2**25 if site == "site-3" else own
+    parties.change = lambda question, site, own: [*own, b"0" * 2**25] if site == "site-3" else own
     with pytest.raises(InputError, match=r"site-3.*refused: it has \d+ bytes; \d+ are the most"):
         server(parties, make, max_epochs=1).run()
 
@@ -137,9 +137,9 @@ def test_batch_sizes_are_the_sites_own_but_that_they_differ_is_said() -> None:
 
 def test_a_replayed_answer_is_refused() -> None:
     parties = engine(make, max_epochs=2)
-    first: list[bytes] = []
+    first: list[parcel.Parcel] = []
 
-    def change(question: str, site: str, answer: bytes) -> bytes:
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
         if question == "train" and site == "site-1":
             first.append(answer)
             return first[0]

@@ -147,7 +147,7 @@ def test_no_image_name_or_path_crosses_the_wire_and_each_site_reads_its_own_test
     settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
     parties = sites(settings)
     folder = federate(settings, parties)
-    everything = b"".join(parties.content)
+    everything = b"".join(piece for content in parties.content for piece in content)
     names = [name for party in parties.parties.values() for name in party.data.table["image"]]
     assert [name for name in [*names, str(Path.cwd()), "alone", ".ckpt"] if name.encode() in everything] == []
     table = pd.read_csv(folder / "cross_site.csv")
@@ -162,7 +162,7 @@ def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> Non
     settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
     parties = sites(settings)
 
-    def change(question: str, site: str, answer: bytes) -> bytes:
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
         if site != "site-2" or question != ("judge" if how == "metrics" else "fit"):
             return answer
         tree = parcel.unpack(answer)

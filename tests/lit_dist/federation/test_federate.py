@@ -62,6 +62,20 @@ def test_a_site_whose_job_dies_again_and_again_is_left_out_by_policy(
     assert ("run" in report) == (len(given_to) == 3)
 
 
+def test_what_a_server_receives_is_not_worded_for_the_log() -> None:
+    pytest.importorskip("nvflare")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the engine are not ours
+        from nvflare.fuel.f3.streaming.blob_streamer import BlobStream, BlobTask
+        from nvflare.fuel.f3.streaming.stream_types import StreamFuture
+
+        import lit_dist.federation.flare  # noqa: F401  # it sees to that
+    content = bytes(2**20)
+    received = BlobTask(StreamFuture(1), BlobStream(content, None), preserve_chunks=True).buffer
+    received.append(content)
+    assert f"incoming data={received}" == "incoming data=1 pieces"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_processes_with_certificates_give_the_weights_of_the_simulation(
@@ -86,6 +100,7 @@ def test_processes_with_certificates_give_the_weights_of_the_simulation(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(simulated: Hashes) -> None:
     running = federate()
@@ -99,6 +114,7 @@ def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(sim
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_visits_of_a_site_that_has_died_are_left_out_by_policy() -> None:
     pytest.importorskip("nvflare")

@@ -120,7 +120,7 @@ def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(case
     for dies_at in (3, 5, 6, 8, 11, 1000):  # of the server, after it has asked, and of all sites with it
         parties = engine(make, **settings)
 
-        def change(question: str, site: str, answer: bytes, dies_at: int = dies_at) -> bytes:
+        def change(question: str, site: str, answer: parcel.Parcel, dies_at: int = dies_at) -> parcel.Parcel:
             nonlocal questions
             questions += 1
             if questions % dies_at == 0 and question not in ("greet", "settings"):
@@ -185,7 +185,7 @@ def test_no_image_name_or_path_crosses_the_wire() -> None:
     make, settings = CASES["steps"]
     parties = engine(make, **settings)
     server(parties, make, **settings).run()
-    everything = b"".join(parties.content)
+    everything = b"".join(piece for content in parties.content for piece in content)
     names = [name for party in parties.parties.values() for name in party.data.table["image"]]
     places = [str(Path.cwd()), str(Path.home()), "simulated", ".png", "/tmp"]
     assert [name for name in [*names, *places] if name.encode() in everything] == []
