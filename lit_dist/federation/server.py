@@ -24,6 +24,8 @@ from lit_dist.ledger import Entry, Ledger, iter_entries
 from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 
+_LEFT_OUT = "left_out"
+
 
 class Server:
     """Makes the run: it has the weights and the record, and asks the sites for what takes images.
@@ -43,6 +45,7 @@ class Server:
         self.module = module
         self.transfer = find_transfer(trainer)
         self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and what they are worth
+        self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
         _check_trainer(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
@@ -63,6 +66,7 @@ class Server:
         self.trainer.num_sanity_val_steps = 0
         try:
             state = read_checkpoint(checkpoint) if checkpoint else None
+            self._left_out = state.pop(_LEFT_OUT, {}) if state else {}
             pause = run_leg(self.trainer, self.module, data, state)
             while pause is not None:
                 self._keep(pause.state)
@@ -84,9 +88,12 @@ class Server:
         """Let a site go on, and then the server, until the next site's turn."""
         site = pause.where
         baton, _ = split(pause.state, self.trainer, self.transfer)
-        answer = self.roster.ask("train", {"baton": baton, "batches": data.batches}, site).get(site)
+        question = {"baton": baton, "batches": data.batches, "left_out": self._left_out.get(site)}
+        answer = self.roster.ask("train", question, site).get(site)
         if answer is None:
+            self._left_out.setdefault(site, pause.state["global_step"])
             return self._leave_out(site, pause, data)
+        self._left_out.pop(site, None)
         following, entries = check_trained(site, baton, answer, self.transfer.state_key)
         if entries:
             records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
@@ -123,7 +130,7 @@ class Server:
     def _keep(self, state: Tree) -> None:
         folder = run_folder(self.trainer)
         self.roster.keep(folder)
-        write_checkpoint(state, checkpoint_path(folder, state["global_step"]))
+        write_checkpoint({**state, _LEFT_OUT: self._left_out}, checkpoint_path(folder, state["global_step"]))
         delete_old_checkpoints(folder, 2)
 
     def validate(self) -> Tree:

@@ -60,7 +60,7 @@ class SiteParty(Party):
         check_weights(baton["state_dict"], self.module.state_dict(), "the server's baton")
         ledger = run_folder(self.trainer) / LEDGER
         ledger.unlink(missing_ok=True)
-        pause = self._leg(content["batches"], self._stays.join(baton))
+        pause = self._leg(content["batches"], self._stays.join(baton, content["left_out"]))
         self.module.zero_grad()  # gradients are as large as the weights
         if pause is None:
             raise InputError("a callback or hook of this site ended the fit; that is for the server to do")

@@ -28,12 +28,19 @@ class Stays:
         run = state["callbacks"][self.transfer.state_key]["record"]["run"]
         write_checkpoint({**staying, "run": run}, self._path(state["global_step"]), finite=False)
 
-    def join(self, baton: Tree) -> Tree:
+    def join(self, baton: Tree, left_out: int | None = None) -> Tree:
         """Put what stayed here to the baton that came in, as far as it belongs to it.
+
+        Args:
+            baton: The baton.
+            left_out: The step after which the server went on without this site, if it has not heard of it since: what
+                stayed later is of an answer that was not used.
 
         Raises:
             InputError: If the visit is under way, and what belongs to it is gone.
         """
+        if left_out is not None:
+            self._forget_after(left_out)
         step = baton["global_step"]
         account = baton["callbacks"][self.transfer.state_key]
         record = account["record"]
@@ -54,7 +61,7 @@ class Stays:
 
     def _newest(self, run: str, step: int) -> Tree | None:
         """What stayed last before a step of the run. What is newer is of a leg that is repeated."""
-        steps = sorted((int(path.stem) for path in self.folder.glob("*.stay")), reverse=True)
+        steps = sorted(self._steps(), reverse=True)
         for before in (number for number in steps if number <= step):
             stay: dict[str, Any] = read_checkpoint(self._path(before))
             if stay["run"] == run:
@@ -62,6 +69,13 @@ class Stays:
                     self._path(older).unlink(missing_ok=True)
                 return {**stay, "step": before}
         return None
+
+    def _forget_after(self, step: int) -> None:
+        for later in (number for number in self._steps() if number > step):
+            self._path(later).unlink(missing_ok=True)
+
+    def _steps(self) -> list[int]:
+        return [int(path.stem) for path in self.folder.glob("*.stay")]
 
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:08d}.stay"

@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
         lambda: CyclicalWeightTransfer(every_n_steps=3, order="shuffled", optimizer_state="carry"),
         {"max_epochs": 2, "accumulate_grad_batches": 2},
     ),
+    "mixed precision": (lambda: CyclicalWeightTransfer(**CYCLE), {"precision": "bf16-mixed", "max_epochs": 3}),
     "single weight transfer": (lambda: SingleWeightTransfer(patience=1, max_epochs_per_site=3), {"max_epochs": 12}),
     "plateau of the site alone": (
         lambda: SingleWeightTransfer("val_loss/{site}", patience=1, max_epochs_per_site=3, optimizer_state="carry"),

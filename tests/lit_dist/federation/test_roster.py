@@ -1,17 +1,21 @@
 """A site that gives no answer ends the run, or its visits are left out: by policy, and never silently."""
 
 import warnings
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
 
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SingleWeightTransfer, WeightTransfer
 from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.parcel import Parcel
 from lit_dist.federation.server import Server
 from lit_dist.run_folder import newest_checkpoint
 from lit_dist.verify import verify
-from small_federation import InProcess, engine, federated, server
+from small_federation import SITES, InProcess, engine, federated, server
 
 SAID = pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images):UserWarning")
 
@@ -153,3 +157,34 @@ def test_a_server_that_is_killed_after_a_visit_that_was_left_out_goes_on(
     again = [] if kept else [(1, "site-2", "trained")]
     assert outcomes() == [(0, "site-1", "trained"), (1, "site-2", "absent"), *again, (2, "site-3", "trained")]
     assert "chain is whole" in verify("server")
+
+
+@SAID
+@pytest.mark.parametrize("killed", [False, True], ids=["unbroken", "the server is killed"])
+def test_an_answer_that_comes_too_late_leaves_nothing_behind(killed: bool) -> None:
+    def transfer() -> WeightTransfer:
+        return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle", optimizer_state="local")
+
+    def change(question: str, site: str, answer: Parcel) -> Parcel:
+        visits[site] += question == "train"
+        if (question, site, visits[site]) == ("train", "site-2", 2):
+            raise NoAnswerError("too late", [site])
+        if (question, site, visits[site], killed) == ("train", "site-3", 2, True):
+            raise KeyboardInterrupt
+        return answer
+
+    visits: dict[str, int] = Counter()
+    parties = engine(transfer, max_epochs=9)
+    parties.change = change
+    with pytest.raises(KeyboardInterrupt) if killed else nullcontext():
+        server(parties, transfer, absent="skip", max_epochs=9).run()
+    if killed:
+        server(parties, transfer, absent="skip", max_epochs=9).run(newest_checkpoint("server"))
+    assert outcomes()[4] == (4, "site-2", "absent")
+    found = [entry.sha256_out for entry in federated()]
+    for folder in ("server", *SITES):
+        rmtree(folder)
+    parties = engine(transfer, max_epochs=9)
+    without(parties, "site-2", 1)
+    server(parties, transfer, absent="skip", max_epochs=9).run()
+    assert found == [entry.sha256_out for entry in federated()]
