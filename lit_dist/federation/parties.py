@@ -120,6 +120,9 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
     trainer["callbacks"] = [each for each in given if str(each["class_path"]).rpartition(".")[2] not in names]
     trainer["enable_checkpointing"] = alone
     command = build({**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data})
+    processes = command.trainer.world_size
+    if processes > 1:  # Lightning starts them by the command line that it is in, which is the engine's
+        raise InputError(f"its site.yaml lets the trainer take {processes} processes; a site trains in one: devices: 1")
     callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [callback for callback in callbacks if not isinstance(callback, without)]
     return command

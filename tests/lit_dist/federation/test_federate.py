@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import wandb_reader
 
-from flare_federation import RUN, Hashes, configuration, federate, hashes, nvflare_processes
+from flare_federation import RUN, Hashes, configuration, data_of, federate, hashes, nvflare_processes
 from lit_dist import InputError
 from lit_dist.federation.federate import _make, main, parse
+from lit_dist.federation.parties import SiteSettings, make_site
 from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
 
@@ -34,6 +35,12 @@ def test_the_settings_are_those_of_fit() -> None:
     assert settings["trainer"]["max_epochs"] == 7
     assert settings["model"]["init_args"]["backbone"] == "shufflenet_v2_x0_5"
     assert settings["trainer"]["callbacks"][0]["init_args"]["optimizer_state"] == "reset"
+
+
+def test_a_site_of_several_processes_is_refused() -> None:
+    own = SiteSettings(data=data_of("site-1"), trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
+    with pytest.raises(InputError, match=r"its site.yaml lets the trainer take 2 processes; .* devices: 1"):
+        make_site("site-1", parse(["--config", RUN]), own, Path("site"))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,23 @@ def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(sim
     said, _ = running.communicate()
     assert running.returncode == 0, said
     assert said.count("; going on") == 2
+    assert hashes(FEDERATED) == simulated
+    assert "chain is whole" in verify(FEDERATED)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_run_whose_site_and_then_whose_server_is_killed_whole_is_gone_on_with(simulated: Hashes) -> None:
+    for visits, name, parent in ((1, "site-2", "client_train"), (3, "server", "server_train")):
+        running = federate(*(["--resume"] if visits > 1 else []))
+        kill_after(visits, running, f"/{name}", parent)
+        said, _ = running.communicate()
+        assert running.returncode != 0
+        assert f"the process of {name} has ended" in said
+    done = federate("--resume")
+    said, _ = done.communicate()
+    assert done.returncode == 0, said
     assert hashes(FEDERATED) == simulated
     assert "chain is whole" in verify(FEDERATED)
 
