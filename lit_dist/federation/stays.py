@@ -28,7 +28,7 @@ class Stays:
         run = state["callbacks"][self.transfer.state_key]["record"]["run"]
         write_checkpoint({**staying, "run": run}, self._path(state["global_step"]), finite=False)
 
-    def join(self, baton: Tree, left_out: int | None = None) -> Tree:
+    def join(self, baton: Tree, left_out: int | None) -> Tree:
         """Put what stayed here to the baton that came in, as far as it belongs to it.
 
         Args:
