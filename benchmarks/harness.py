@@ -44,7 +44,8 @@ def in_turns(ways: Sequence[Way], repeats: int) -> dict[str, list[Facts]]:
 
     Returns:
         By the ways' names what each run printed, and its ``whole`` (seconds of its process), ``cpu`` (seconds of all
-        its processes) and ``memory`` (greatest sum of its processes' shares of memory, megabytes).
+        its processes), ``memory`` (greatest sum of its processes' shares of memory, megabytes) and ``owned`` (the same
+        without files, such as libraries, of which a share depends on what else runs on the machine).
     """
     found: dict[str, list[Facts]] = {way.name: [] for way in ways}
     for turn in range(repeats):
@@ -73,7 +74,8 @@ def measure(way: Way) -> Facts:
     if process.returncode:
         raise SystemExit(f"{way.name} failed:\n{errors[-3000:]}")
     own: Facts = json.loads(output.strip().splitlines()[-1])
-    return {**own, "whole": whole, "cpu": sum(watch.cpu.values()), "memory": watch.memory / 1e6}
+    found = {"whole": whole, "cpu": sum(watch.cpu.values()), "memory": watch.memory / 1e6, "owned": watch.owned / 1e6}
+    return {**own, **found}
 
 
 class Watch(threading.Thread):
@@ -81,31 +83,40 @@ class Watch(threading.Thread):
 
     Attributes:
         memory: The greatest sum of their shares of memory, bytes.
+        owned: The same without pages of files.
         cpu: The seconds of the processor that each has had, by its id.
         end: Tells it to end.
     """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.pid, self.memory, self.end = pid, 0, threading.Event()
+        self.pid, self.memory, self.owned, self.end = pid, 0, 0, threading.Event()
         self.cpu: dict[int, float] = {}
 
     def run(self) -> None:
         """Look ten times a second."""
         while not self.end.wait(0.1):
-            shares = 0
+            shares = owned = 0
             try:
                 family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
             except psutil.NoSuchProcess:
                 continue
             for process in family:
                 try:
-                    shares += process.memory_full_info().pss  # pages that several share are counted once
+                    share = _shares(process.pid)  # pages that several share are counted once
+                    shares += share["Pss"]
+                    owned += share["Pss_Anon"] + share["Pss_Shmem"]
                     times = process.cpu_times()
                     self.cpu[process.pid] = times.user + times.system
-                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                except (psutil.NoSuchProcess, OSError, KeyError):
                     continue
-            self.memory = max(self.memory, shares)
+            self.memory, self.owned = max(self.memory, shares), max(self.owned, owned)
+
+
+def _shares(pid: int) -> dict[str, int]:
+    """A process's shares of memory in bytes, by the kernel's names."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {name: 1024 * int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)}
 
 
 # -- what is written down ----------------------------------------------------------------------------------------------

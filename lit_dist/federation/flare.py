@@ -21,6 +21,7 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.fuel.utils.buffer_list import ConsumableBufferList
 
 from lit_dist.errors import InputError
+from lit_dist.federation.crew import Crew
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.parcel import Parcel, size
 from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site
@@ -141,7 +142,7 @@ class FlareExecutor(Executor):
     def __init__(self, settings: str) -> None:
         super().__init__()
         self.settings: Settings = json.loads(settings)
-        self._party: Party | None = None
+        self._party: Party | Crew | None = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer a question."""
@@ -153,7 +154,7 @@ class FlareExecutor(Executor):
             reply[_CONTENT] = refusal(error)
         return reply
 
-    def _make(self, fl_ctx: FLContext) -> Party:
+    def _make(self, fl_ctx: FLContext) -> Party | Crew:
         workspace = fl_ctx.get_workspace()
         own = SiteSettings.read(Path(workspace.get_site_config_dir()) / "site.yaml")
         folder = Path(own.folder or Path(workspace.get_root_dir()) / "lit_dist")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.errors import InputError
+from lit_dist.federation.crew import Crew, in_crew
 from lit_dist.federation.ensembling import Ensembling
 from lit_dist.federation.member import MemberParty
 from lit_dist.federation.party import Parts, Party
@@ -83,8 +85,8 @@ class SiteSettings:
         return own
 
 
-def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Party:
-    """Make the party of a site.
+def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Party | Crew:
+    """Make the party of a site, or several processes that have one each where its trainer takes several.
 
     Args:
         name: The site's name.
@@ -98,6 +100,11 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
     _check_policy(run, own)
     metrics = None if own.metrics is None else list(own.metrics)
     command = _build(run, own, folder, OF_SERVER, alone=False)
+    processes = command.trainer.world_size
+    if processes > 1 and not in_crew():
+        if command.trainer.num_nodes > 1:
+            raise InputError("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
+        return Crew(partial(make_site, name, run, own, folder), processes)
     if travels(command.trainer):
         return SiteParty(name, _parts(command), metrics, own.min_images)
 
@@ -120,9 +127,6 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
     trainer["callbacks"] = [each for each in given if str(each["class_path"]).rpartition(".")[2] not in names]
     trainer["enable_checkpointing"] = alone
     command = build({**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data})
-    processes = command.trainer.world_size
-    if processes > 1:  # Lightning starts them by the command line that it is in, which is the engine's
-        raise InputError(f"its site.yaml lets the trainer take {processes} processes; a site trains in one: devices: 1")
     callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [callback for callback in callbacks if not isinstance(callback, without)]
     return command

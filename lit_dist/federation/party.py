@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
@@ -64,13 +65,21 @@ class Party(ABC):
             The answer, packed. What the site's people or the server's can mend comes as a text under ``"refused"``.
         """
         try:
-            if question not in self.questions:
-                raise InputError(f"there is no question {question!r}")
-            tree = unpack(content)
-            del content  # as large as the weights
-            return pack(self.questions[question](tree))
+            return pack(self.reply(question, content))
         except InputError as error:
             return refusal(error)
+
+    def reply(self, question: str, content: Parcel) -> Tree:
+        """Answer a question as ``answer`` does, but for packing.
+
+        Raises:
+            InputError: If it cannot be answered.
+        """
+        if question not in self.questions:
+            raise InputError(f"there is no question {question!r}")
+        tree = unpack(content)
+        del content  # as large as the weights
+        return self.questions[question](tree)
 
     def greet(self, content: Tree) -> Tree:
         """How many images and batches there are here, and the versions of the programs."""
@@ -116,7 +125,10 @@ class Party(ABC):
             shadow.lift()
         values = {name: float(value) for name, value in (found[0] if found else {}).items()}
         allowed = values if self.metrics is None else self.metrics
-        return {"images": count.images, "metrics": {name: v for name, v in values.items() if name in allowed}}
+        # Each process has counted its part; where the parts are filled up to one size, so are those of a simulation.
+        counted = torch.tensor(count.images, device=trainer.strategy.root_device)
+        images = int(trainer.strategy.reduce(counted, reduce_op="sum"))
+        return {"images": images, "metrics": {name: v for name, v in values.items() if name in allowed}}
 
     def _own_loaders(self, split: str) -> dict[str, Any]:
         """This site's loader under its name, if there is one. Of test images there may be every site's."""

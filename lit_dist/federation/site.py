@@ -44,15 +44,27 @@ class SiteParty(Party):
     def questions(self) -> Mapping[str, Callable[[Tree], Tree]]:
         return {"greet": self.greet, "settings": self.settings, "train": self.train, "validate": self.validate}
 
+    @override
+    def greet(self, content: Tree) -> Tree:
+        greeting = super().greet(content)
+        if self.trainer.world_size > 1:  # only a fit knows how many batches each process gets
+            self._begin({self.name: 1, "another site": 1})
+            greeting["batches"] = len(self.trainer.train_dataloader[self.name])  # type: ignore[index]
+        return greeting
+
     def settings(self, content: Tree) -> Tree:
         """The SHA-256 of the settings that decide what a visit does."""
+        self._begin(content["batches"])
+        return {"settings": self.transfer.settings_sha256}
+
+    def _begin(self, batches: Mapping[str, int]) -> None:
+        """Begin a fit, and end it before its first batch."""
         asking = AtStart()
         self.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
         try:
-            self._leg(content["batches"], None)
+            self._leg(batches, None)
         finally:
             self.trainer.callbacks.remove(asking)  # type: ignore[attr-defined]
-        return {"settings": self.transfer.settings_sha256}
 
     def train(self, content: Tree) -> Tree:
         """Go on with the run from a baton, until it needs what is not here."""
@@ -64,6 +76,8 @@ class SiteParty(Party):
         self.module.zero_grad()  # gradients are as large as the weights
         if pause is None:
             raise InputError("a callback or hook of this site ended the fit; that is for the server to do")
+        if not self.trainer.is_global_zero:
+            return {}  # the first process keeps what stays, and answers
         going, staying = split(pause.state, self.trainer, self.transfer)
         self._stays.keep(pause.state, staying)
         return {"baton": going, "entries": self._lines(ledger, going), "where": pause.where}

@@ -1,11 +1,9 @@
 """Does the runs of a study, each in a process of its own, several at a time."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from lit_dist.child_processes import end_with_the_parent, prepared
 from lit_dist.errors import InputError
 from lit_dist.study.execute import Busy, execute, locked, result_path
 from lit_dist.study.plan import Run, run_path, words_of
@@ -55,9 +54,7 @@ class Workers:
         self._children: dict[str, _Child] = {}
         self._estimated = False
         self._steps = sum(max(run.steps, 1) for run in runs)
-        # Each run is forked from one process that has imported everything and done nothing else.
-        self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["lit_dist.study.execute"])
+        self._processes = prepared("lit_dist.study.execute")
 
     def work(self) -> dict[str, str]:
         """Do all runs that are not finished.
@@ -173,7 +170,7 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
     with (run_path(study, name) / LOG).open("ab") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
-    _end_with_the_parent()
+    end_with_the_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything has asked for one
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
@@ -192,15 +189,3 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
         traceback.print_exc()
         sys.stderr.flush()
         sys.exit(1)
-
-
-def _end_with_the_parent() -> None:
-    """End when the process that started this one was killed: nobody would collect the result."""
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -63,7 +63,6 @@ def run(tmp_path: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[dic
 @pytest.mark.parametrize(
     ("settings", "visited"),
     [
-        ({"every_n_epochs": 1, "workers": 0}, "aabbbc" * 2),
         ({"every_n_epochs": 1, "workers": 2}, "aabbbc" * 2),
         ({"every_n_steps": 2, "workers": 0}, "aabbcc" * 6),
     ],

@@ -123,7 +123,8 @@ def test_a_fit_goes_on_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_
     saves = Everywhere(tmp_path)
     unbroken = run(tmp_path / "unbroken", settings, saves)
     expected = fingerprint(unbroken.state_dict())
-    for path, traced in saves.saved:
+    first = list(SETTINGS).index(settings) % 3
+    for path, traced in saves.saved[first::3]:  # hooks alternate, so that each kind is among them
         if settings == "plateau by epochs" and path.stem.endswith("epoch_end"):
             continue  # Lightning looks at the metric after this hook, and no checkpoint has it
         resumed = run(tmp_path / path.stem, settings, path=path)
@@ -193,7 +194,7 @@ def test_a_fit_may_be_interrupted_again_and_again(
     monkeypatch.setitem(SETTINGS, settings, CHAINS[settings])
     expected = fingerprint(run(tmp_path / "unbroken", settings, RunCheckpoint(every_n_steps=3)).state_dict())
     chance = random.Random(settings)
-    for number in range(15):
+    for number in range(6):
         folder, module = tmp_path / str(number), None
         kills = []
         while module is None:

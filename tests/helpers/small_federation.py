@@ -1,5 +1,6 @@
 """A federation in one process, whose sites have only their own images, and the simulation that it must equal."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from lit_dist import ImageClassifier, SafetensorsCheckpointIO
-from lit_dist.callbacks import WeightTransfer
+from lit_dist import ImageClassifier, InputError, SafetensorsCheckpointIO
+from lit_dist.callbacks import CyclicalWeightTransfer, WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.parcel import Parcel
@@ -57,6 +58,14 @@ class InProcess:
         if silent:
             raise NoAnswerError(f"site {silent[0]!r} gave no answer", silent, answers)
         return answers
+
+
+def one_that_refuses() -> SiteParty:
+    """A party of two processes, the second of which cannot be made; the first waits for it."""
+    if os.environ["LOCAL_RANK"] == "1":
+        raise InputError("the second one cannot")
+    two = trainer(Path("site-1"), CyclicalWeightTransfer(every_n_epochs=1), devices=2, strategy="ddp")
+    return SiteParty("site-1", Parts(two, module(), data(only_site="site-1")))
 
 
 def simulate(make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs: Any) -> list[Entry]:

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import wandb_reader
 
-from flare_federation import RUN, Hashes, configuration, data_of, federate, hashes, nvflare_processes
+from flare_federation import RUN, Hashes, configuration, federate, hashes, nvflare_processes
 from lit_dist import InputError
 from lit_dist.federation.federate import _make, main, parse
-from lit_dist.federation.parties import SiteSettings, make_site
 from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
 
@@ -35,12 +34,6 @@ def test_the_settings_are_those_of_fit() -> None:
     assert settings["trainer"]["max_epochs"] == 7
     assert settings["model"]["init_args"]["backbone"] == "shufflenet_v2_x0_5"
     assert settings["trainer"]["callbacks"][0]["init_args"]["optimizer_state"] == "reset"
-
-
-def test_a_site_of_several_processes_is_refused() -> None:
-    own = SiteSettings(data=data_of("site-1"), trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
-    with pytest.raises(InputError, match=r"its site.yaml lets the trainer take 2 processes; .* devices: 1"):
-        make_site("site-1", parse(["--config", RUN]), own, Path("site"))
 
 
 @pytest.mark.parametrize(
