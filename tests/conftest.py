@@ -9,13 +9,20 @@ import torch
 from real_data import real_folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _environment() -> Iterator[None]:
+    """Of all tests, of fixtures that several share, and of their processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning itself calls it by an old name
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Each test has its own folder, cache and seed, and one thread, since the machine may be busy."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning itself calls it by an old name
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of a test before, whose service ends with that test's runs
     monkeypatch.chdir(tmp_path)

@@ -95,7 +95,7 @@ SMALL = [
 ]  # fmt: skip
 DATA: dict[str, Callable[[Path], list[str]]] = {
     "phantom": lambda root: ["--data.patients=20"],
-    "fundus": lambda root: [f"--data.root={write_fundus(root, patients=160)}"],
+    "fundus": lambda root: [f"--data.root={write_fundus(root, patients=80)}"],
     "imagenet": lambda root: [f"--data.root={write_photographs(root, images=40)}"],
     "mammography": lambda root: [f"--data.root={write_mini_mias(root)}"],
 }
@@ -109,6 +109,7 @@ def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None
         words.append("--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]")
     if path.stem == "compare_20_sites":
         words += ["--data.allow_one_class=true", "--data.test_fraction=0.3"]  # of so few photographs
+        words.append(f"--data.root={write_fundus(Path('more'), patients=160)}")
     main(words)
     said = capsys.readouterr().out
     assert "done in " in said

@@ -89,7 +89,7 @@ def config(variant: str, photographs: Path | None) -> str:
     ddp = variant == "ddp"
     workers = 0 if ddp else 2  # a process that speaks gloo may hang when it forks, with plain Lightning too
     augmented = f"augmentation: {{class_path: Augmentation}}, batch_size: 8, num_workers: {workers}}}}}"
-    epochs = 4 if variant == "steps" else 12
+    epochs = 2 if variant == "steps" else 12
     return CONFIG.format(
         data=f"{data} {augmented}", transfer=VARIANTS[variant], epochs=epochs,
         kind="SingleWeightTransfer" if variant == "swt" else "CyclicalWeightTransfer",

@@ -68,8 +68,7 @@ def hashes(folder: Path) -> Hashes:
 
 def simulate(folder: Path, *words: str) -> None:
     command = [sys.executable, "-m", "lit_dist", "fit", "--config", RUN, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as each test has it, and its processes
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 def federate(*words: str) -> "subprocess.Popen[str]":

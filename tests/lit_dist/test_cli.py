@@ -21,7 +21,8 @@ from lit_dist.baton import write_checkpoint
 from lit_dist.cli import main
 
 SMALL = ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
-FIT = ["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL, "--trainer.max_epochs=4"]
+SLIM = ["--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}"]
+FIT = ["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM, "--trainer.max_epochs=4"]
 
 
 def command(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -73,11 +74,11 @@ def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsy
 
 
 def test_options_reach_sites_backbone_and_the_callback() -> None:
-    main([*FIT, "--data.sites=['mgh', 'ucsf']", "--model.backbone=resnet34", "--data.batch_size=8",
-          "--data.num_workers=1", "--trainer.callbacks+=EarlyStopping",
+    main([*FIT, "--data.sites=['mgh', 'ucsf']", "--model.backbone=shufflenet_v2_x0_5", "--data.batch_size=8",
+          "--model.backbone_kwargs={}", "--data.num_workers=1", "--trainer.callbacks+=EarlyStopping",
           "--trainer.callbacks.monitor=val_loss"])  # fmt: skip
     config = yaml.safe_load((run_folder() / "config.yaml").read_text())
-    assert config["model"]["init_args"]["backbone"] == "resnet34"
+    assert config["model"]["init_args"]["backbone"] == "shufflenet_v2_x0_5"
     lines = (run_folder() / "ledger.jsonl").read_text().splitlines()
     assert [json.loads(line)["site"] for line in lines] == ["mgh", "ucsf"] * 2
 
@@ -119,7 +120,7 @@ FITS = [path for path in CONFIGS if path.stem.partition("_")[0] not in COMMANDS]
 @pytest.mark.parametrize("path", FITS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 @pytest.mark.parametrize("short", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_each_configuration_runs(path: Path, short: bool) -> None:
-    words = ["fit", "--config", str(path), "--model.backbone=slim_resnet18", *small_data(path.parent.name)]
+    words = ["fit", "--config", str(path), *SLIM, *small_data(path.parent.name)]
     main([*words, "--trainer.fast_dev_run=true"] if short else [*words, "--trainer.max_epochs=4"])
     if not short:
         run = run_folder(f"{path.parent.name}/{path.stem}")

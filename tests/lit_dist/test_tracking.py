@@ -10,6 +10,7 @@ import wandb_reader
 FIT = [
     "lit-dist", "fit", "--config", "configs/phantom/cyclical.yaml", "--data.patients=20", "--data.size=32",
     "--trainer.max_epochs=4", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false",
+    "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}",
     "--trainer.logger+=WandbLogger", "--trainer.logger.project=lit_dist", "--trainer.logger.save_dir=tracked",
 ]  # fmt: skip
 
@@ -36,7 +37,7 @@ def test_an_offline_run_holds_what_colours_the_curves() -> None:
     assert {f"val_auroc/site-{n}" for n in (1, 2, 3, 4)} <= set(validation)
     settings = wandb_reader.config(path)
     assert settings["sites"] == {"0": "site-1", "1": "site-2", "2": "site-3", "3": "site-4"}
-    assert settings["backbone"] == "resnet18"
+    assert settings["backbone"] == "slim_resnet18"
 
 
 @pytest.mark.slow

@@ -25,9 +25,11 @@ from lit_dist.replay import replay
 from lit_dist.verify import verify
 from small import fit
 
+pytestmark = pytest.mark.xdist_group("runs to verify")
 FIT = [
     "fit", "--config", "configs/phantom/cyclical.yaml", "--config", "transfer.yaml", "--data.patients=40",
-    "--data.sites=2", "--data.size=32", "--data.batch_size=8", "--model.backbone=shufflenet_v2_x0_5",
+    "--data.sites=2", "--data.size=32", "--data.batch_size=8", "--model.backbone=slim_resnet18",
+    "--model.backbone_kwargs={width: 8}",
     "--model.dropout=0.3", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
     "--trainer.accelerator=cpu", "--checkpoint.every_n_steps=1", "--checkpoint.keep=100",
 ]  # fmt: skip
@@ -227,7 +229,7 @@ def test_an_older_checkpoint_notices_what_is_missing_before_it(copy: Path, runs:
 def test_a_checkpoint_with_other_weights_is_refused(dtype: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(copy)[-1]
     checkpoint = read_checkpoint(path)
-    name = "backbone.fc.bias" if dtype == "float" else "backbone.conv1.1.num_batches_tracked"
+    name = "backbone.fc.bias" if dtype == "float" else "backbone.bn1.num_batches_tracked"
     checkpoint["state_dict"][name] += 1
     write_checkpoint(checkpoint, path)
     assert f"{path} does not have the weights that visit 3 ended with" in message(capsys, copy)
