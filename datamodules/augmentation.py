@@ -4,13 +4,16 @@ from abc import ABC, abstractmethod
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lit_dist.errors import InputError
 from lit_dist.seeding import uniforms
+from lit_dist.threads import in_threads
 
 Images = NDArray[np.uint8]
 Seeds = NDArray[np.uint64]
+_WORTH_THREADS = 2**20  # bytes of a batch
 
 
 class Augmenter(ABC):
@@ -101,13 +104,26 @@ class Augmentation(Augmenter):
         matrices[:, :, :2] = mirror[:, :, None] * turned
         offset = np.rint(self.shift * (2 * move - 1) * (width, height))
         matrices[:, :, 2] = centre + offset - matrices[:, :, :2] @ centre
+        return self._resampled(images, matrices)
+
+    def _resampled(self, images: Images, matrices: NDArray[np.float64]) -> Images:
+        """Apply a matrix to each image; large images on as many threads as torch may have, in a worker one."""
+        height, width, channels = images.shape[1:]
         how = cv2.INTER_LINEAR if self.rotation else cv2.INTER_NEAREST
-        fill = [self.fill] * 4
-        result = np.empty_like(images)
-        for image, matrix, place in zip(images, matrices, result, strict=True):
-            warped = cv2.warpAffine(image, matrix, (width, height), flags=how, borderValue=fill)
-            place[:] = warped.reshape(place.shape)
-        return result
+        # OpenCV is a third faster with four colours than with three, and gives the same ones.
+        result = np.empty((len(images), height, width, 4 if channels == 3 else channels), np.uint8)
+
+        def resample(number: int) -> None:
+            image = cv2.cvtColor(images[number], cv2.COLOR_RGB2RGBA) if channels == 3 else images[number]
+            warped = cv2.warpAffine(image, matrices[number], (width, height), flags=how, borderValue=[self.fill] * 4)
+            result[number] = warped.reshape(result[number].shape)
+
+        if images.nbytes > _WORTH_THREADS and torch.get_num_threads() > 1:
+            in_threads(resample, range(len(images)))
+        else:
+            for number in range(len(images)):
+                resample(number)
+        return result[..., :channels]
 
     def _brightened(self, images: Images, chance: NDArray[np.float64]) -> Images:
         """Move the greys up or down, and away from the middle grey or towards it."""

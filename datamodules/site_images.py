@@ -25,7 +25,7 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
 
     A batch is fetched whole: ``(images, labels)``, uint8, (images, 3, height, width), and int64, (images,). An index
     without a seed, as a validation loader gives it, gives the image as it is. The images' memory is in the order
-    (images, height, width, 3), as they are kept.
+    (images, height, width, colours), as they are kept.
 
     Args:
         pixels: The decoded images of all sites.

@@ -7,6 +7,7 @@ import pytest
 
 from lit_dist.datamodules import Albumentations, Augmentation, Augmenter
 from lit_dist.errors import InputError
+from lit_dist.threads import in_threads
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 BATCH = np.random.default_rng(1).integers(0, 256, (6, 24, 40, 3), dtype=np.uint8)
@@ -47,6 +48,25 @@ def test_flips_alone_give_the_four_mirror_images() -> None:
     augment = Augmentation(rotation=0)
     expected = {view.tobytes() for view in (IMAGE, IMAGE[::-1], IMAGE[:, ::-1], IMAGE[::-1, ::-1])}
     assert {one(augment, IMAGE, seed).tobytes() for seed in range(60)} == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("settings", [{}, {"rotation": 0, "shift": 0.1}])
+def test_large_images_are_resampled_on_several_threads_and_are_those_of_one(
+    settings: dict[str, float], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (20, 256, 256, channels), np.uint8)
+    seeds = np.arange(20, dtype=np.uint64)
+    augment = Augmentation(horizontal_flip=False, vertical_flip=False, fill=7, **settings)
+    one_by_one = np.concatenate([augment(images[n : n + 1], seeds[n : n + 1]) for n in range(20)])
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    threads: list[int] = []
+    monkeypatch.setattr(
+        "lit_dist.datamodules.augmentation.in_threads",
+        lambda function, items: threads.append(len(in_threads(function, items))),
+    )
+    assert (augment(images, seeds) == one_by_one).all()
+    assert threads == [20]
 
 
 def test_rotations_reach_every_angle_and_fill_corners() -> None:
