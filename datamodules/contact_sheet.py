@@ -41,14 +41,14 @@ def draw_sheet(data: InstitutionDataModule, site: str, images: int = COLUMNS) ->
     left_out = data.num_classes - MOST_CLASSES
     more = f"; {left_out} more classes are not shown" if left_out > 0 else ""
     size = "x".join(map(str, dataset.pixels.shape[1:3]))
-    return _drawn(f"{site}: {len(dataset)} training images of {size} pixels{more}", sections)
+    return _drawn(f"{site}; training images: {len(dataset)}, of {size} pixels{more}", sections)
 
 
 def _sections(dataset: SiteImages, label: int, name: str, images: int) -> list[tuple[str, list[Tile]]]:
     rows = np.flatnonzero(dataset.labels == label)
     shown = rows[np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int)]
     patients = dataset.table["patient"].to_numpy()[rows]
-    title = f"{name}: {len(rows)} images of {len(set(patients))} patients"
+    title = f"{name}; images: {len(rows)}, patients: {len(set(patients))}"
     sections = [(title, _tiles(dataset, shown.tolist()))]
     if dataset.augmentation is not None and len(shown):
         some = shown[:COLUMNS]

@@ -24,7 +24,7 @@ from lit_dist.study.results import WHICH, label_of
 
 # Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]
-_INK = {False: "#1f2328", True: "#e6edf3"}
+_INK = {"light": "#1f2328", "dark": "#e6edf3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,18 +209,17 @@ FIGURES: Mapping[str, tuple[str, Draw]] = {
 """Each figure's title, and what draws it and gives its caption; None if there is nothing to draw."""
 
 
-def draw(name: str, tables: Tables, dark: bool = False) -> tuple[Figure, str] | None:
+def draw(name: str, tables: Tables) -> tuple[Figure, str] | None:
     """Draw a figure.
 
     Args:
         name: One of ``FIGURES``.
         tables: What it is drawn from.
-        dark: Whether it is to stand on a dark ground.
 
     Returns:
         The figure and its caption; None if there is nothing to draw.
     """
-    ink = _INK[dark]
+    ink = _INK["light"]
     style: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color"), ink)
     style |= {"ytick.color": ink, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "lit_dist"}
     with rc_context(style):
@@ -228,15 +227,20 @@ def draw(name: str, tables: Tables, dark: bool = False) -> tuple[Figure, str] | 
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
         caption = FIGURES[name][1](axes, tables)
-    return None if caption is None else (figure, caption)
+    if caption is None:
+        return None
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, and not for each file again
+    return figure, caption
 
 
-def as_svg(figure: Figure) -> bytes:
-    """The figure as SVG without ground; its text is text."""
+def as_svg(figure: Figure) -> dict[str, bytes]:
+    """The figure as SVG without ground, for a light and for a dark one; its text is text."""
     file = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lit_dist"}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return file.getvalue()
+    light = file.getvalue()
+    return {"light": light, "dark": light.replace(_INK["light"].encode(), _INK["dark"].encode())}
 
 
 def write_figures(tables: Tables, folder: Path) -> dict[str, tuple[Figure, str]]:

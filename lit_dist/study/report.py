@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lit_dist.callbacks.run_settings import versions
 from lit_dist.files import replacing
-from lit_dist.study.figures import FIGURES, Tables, as_svg, draw, write_figures
+from lit_dist.study.figures import FIGURES, Tables, as_svg, write_figures
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 
@@ -51,7 +51,7 @@ def write_report(
         " sites. Difference: from central with the same seed."
         + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
         pairs=_table(_pairs(pairs)),
-        figures="\n".join(_figure(name, tables, *light) for name, light in drawn.items()),
+        figures="\n".join(_figure(name, *each) for name, each in drawn.items()),
         plan=_table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
         versions=html.escape(", ".join(f"{name} {value}" for name, value in versions().items())),
@@ -108,13 +108,12 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(index=False, border=0, escape=False)
 
 
-def _figure(name: str, tables: Tables, light: Figure, caption: str) -> str:
-    drawn = draw(name, tables, dark=True)
-    assert drawn is not None  # as the light one was
-    sources = ["data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode() for figure in (light, drawn[0])]
+def _figure(name: str, figure: Figure, caption: str) -> str:
+    svgs = as_svg(figure)
+    sources = {ground: "data:image/svg+xml;base64," + base64.b64encode(svgs[ground]).decode() for ground in svgs}
     title = html.escape(FIGURES[name][0])
     return (
         f'<figure id="{name}"><h3>{title}</h3><picture><source media="(prefers-color-scheme: dark)"'
-        f' srcset="{sources[1]}"><img alt="{title}" src="{sources[0]}"></picture>'
+        f' srcset="{sources["dark"]}"><img alt="{title}" src="{sources["light"]}"></picture>'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )

@@ -4,15 +4,15 @@ import contextlib
 import copy
 import io
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import program
 from lit_dist import InputError
 from lit_dist.federation.federate import main
 from lit_dist.ledger import read_entries
@@ -43,6 +43,7 @@ CONFIG: dict[str, Any] = {
     },
 }
 RUN = "run.yaml"
+SAID = Path("said.txt")
 OTHER = ["--config", RUN, "--trainer.logger.init_args.name", "federated"]
 
 Hashes = list[tuple[int, str, str, str]]
@@ -67,13 +68,15 @@ def hashes(folder: Path) -> Hashes:
 
 
 def simulate(folder: Path, *words: str) -> None:
-    command = [sys.executable, "-m", "lit_dist", "fit", "--config", RUN, *words]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    process = program.start(["fit", "--config", RUN, *words], folder / "said.txt", folder=folder)
+    process.join()
+    assert process.exitcode == 0, (folder / "said.txt").read_text()
 
 
-def federate(*words: str) -> "subprocess.Popen[str]":
-    arguments = [sys.executable, "-m", "lit_dist", "federate", "--local", "--folder", "system", *OTHER, *words]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def federate(*words: str) -> BaseProcess:
+    """Start the command; what it says is in ``SAID``."""
+    SAID.unlink(missing_ok=True)
+    return program.start(["federate", "--local", "--folder", "system", *OTHER, *words], SAID)
 
 
 def submit(*words: str) -> str:

@@ -25,7 +25,6 @@ from lit_dist.replay import replay
 from lit_dist.verify import verify
 from small import fit
 
-pytestmark = pytest.mark.xdist_group("runs to verify")
 FIT = [
     "fit", "--config", "configs/phantom/cyclical.yaml", "--config", "transfer.yaml", "--data.patients=40",
     "--data.sites=2", "--data.size=32", "--data.batch_size=8", "--model.backbone=slim_resnet18",

@@ -3,13 +3,14 @@
 import argparse
 import time
 import warnings
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb_reader
 
-from flare_federation import RUN, Hashes, configuration, federate, hashes, nvflare_processes
+from flare_federation import RUN, SAID, Hashes, configuration, federate, hashes, nvflare_processes
 from lit_dist import InputError
 from lit_dist.federation.federate import _make, main, parse
 from lit_dist.ledger import read_entries
@@ -83,8 +84,7 @@ def test_processes_with_certificates_give_the_weights_of_the_simulation(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     done = federate("--trainer.logger+=WandbLogger", "--trainer.logger.save_dir=tracked")
-    said, _ = done.communicate()
-    assert done.returncode == 0, said
+    said = end(done)
     assert hashes(FEDERATED) == simulated
     assert simulated[-1][2] in said
     assert "chain is whole" in verify(FEDERATED)
@@ -105,8 +105,7 @@ def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(sim
     running = federate()
     kill_after(1, running, "/site-2", "worker_process")
     kill_after(3, running, "/server", "runner_process")
-    said, _ = running.communicate()
-    assert running.returncode == 0, said
+    said = end(running)
     assert said.count("; going on") == 2
     assert hashes(FEDERATED) == simulated
     assert "chain is whole" in verify(FEDERATED)
@@ -118,12 +117,10 @@ def test_a_run_whose_site_and_then_whose_server_is_killed_whole_is_gone_on_with(
     for visits, name, parent in ((1, "site-2", "client_train"), (3, "server", "server_train")):
         running = federate(*(["--resume"] if visits > 1 else []))
         kill_after(visits, running, f"/{name}", parent)
-        said, _ = running.communicate()
-        assert running.returncode != 0
+        said = end(running, well=False)
         assert f"the process of {name} has ended" in said
     done = federate("--resume")
-    said, _ = done.communicate()
-    assert done.returncode == 0, said
+    said = end(done)
     assert hashes(FEDERATED) == simulated
     assert "chain is whole" in verify(FEDERATED)
 
@@ -134,8 +131,7 @@ def test_the_visits_of_a_site_that_has_died_are_left_out_by_policy() -> None:
     pytest.importorskip("nvflare")
     running = federate("--absent", "skip", "--timeout", "10")
     kill_after(1, running, "/site-2")
-    said, _ = running.communicate()
-    assert running.returncode == 0, said
+    said = end(running)
     entries = read_entries(FEDERATED / "ledger.jsonl")
     assert [entry.outcome for entry in entries if entry.site == "site-1"] == ["trained"] * 2
     assert entries[-1].outcome == "absent"
@@ -145,10 +141,18 @@ def test_the_visits_of_a_site_that_has_died_are_left_out_by_policy() -> None:
     assert not list(nvflare_processes())
 
 
-def kill_after(visits: int, running: Any, *parts: str) -> None:
+def end(running: BaseProcess, well: bool = True) -> str:
+    """Wait for the end of a command, and give what it said."""
+    running.join()
+    said = SAID.read_text()
+    assert (running.exitcode == 0) == well, said
+    return said
+
+
+def kill_after(visits: int, running: BaseProcess, *parts: str) -> None:
     """Kill a party's processes, as soon as the ledger has so many visits."""
     killed: list[Any] = []
-    while running.poll() is None and not killed:
+    while running.is_alive() and not killed:
         if len(hashes(FEDERATED)) >= visits:
             killed = list(nvflare_processes(*parts))
         time.sleep(0.05)

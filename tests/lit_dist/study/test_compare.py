@@ -30,7 +30,7 @@ from lit_dist.study.results import COLUMNS
 from lit_dist.verify import verify
 from small_study import SMALL, settings, written
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("study")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROWS = ["central", "single", "single", "ensemble", "single_weight_transfer", *["cyclical_weight_transfer"] * 2]
 
 
