@@ -1,7 +1,7 @@
 """What a training step takes: by plain PyTorch, by Lightning, by lit_dist, and by lit_dist with each setting for speed.
 
-Run it with ``python benchmarks/step.py --repeats 3``; on a GPU with ``--accelerator gpu``. ``--compiled`` adds the rows
-with ``torch.compile``, which takes minutes. A step's time is that between the fourth step's end and the last one's, by
+Run it with ``python benchmarks/step.py --repeats 3``; on a GPU with ``--accelerator gpu --bf16``. ``--compiled`` adds
+the rows with ``torch.compile``, which takes minutes, and so does ``--bf16`` on a processor that has no instructions for it. A step's time is that between the fourth step's end and the last one's, by
 their number; two sites of the same few images take turns, and everything that a user of the classifier has is on: the
 ledger, the metrics of training, a CSV logger.
 """
@@ -37,13 +37,16 @@ WAYS: dict[str, dict[str, Any]] = {
     LIGHTNING: {},
     "lit_dist": {},
     "lit_dist, `channels_last`": {"channels_last": True},
+}
+BF16: dict[str, dict[str, Any]] = {
     "lit_dist, `precision: bf16-mixed`": {"precision": "bf16-mixed"},
     "lit_dist, both": {"channels_last": True, "precision": "bf16-mixed"},
 }
 COMPILED: dict[str, dict[str, Any]] = {
     "lit_dist, `compiled`": {"compiled": True},
-    "lit_dist, all three": {"channels_last": True, "precision": "bf16-mixed", "compiled": True},
+    "lit_dist, `compiled` and `channels_last`": {"channels_last": True, "compiled": True},
 }
+ALL = WAYS | BF16 | COMPILED
 
 
 class Module(pl.LightningModule):
@@ -97,7 +100,7 @@ def run(way: str, work: str, accelerator: str) -> Facts:
     if way == LOOP:
         train_plainly(build_backbone(backbone, 2), loaders[0], "cuda" if accelerator == "gpu" else "cpu", clock)
         return {"step": clock.step}
-    settings = dict({**WAYS, **COMPILED}[way])
+    settings = dict(ALL[way])
     precision = settings.pop("precision", "32-true")
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
@@ -138,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -146,7 +150,7 @@ def main() -> None:
         print(json.dumps(run(way, work, options.accelerator)))
         return
     before = harness.machine()
-    names = [*WAYS, *(COMPILED if options.compiled else [])]
+    names = [*WAYS, *(BF16 if options.bf16 else []), *(COMPILED if options.compiled else [])]
     words = [sys.executable, __file__, "--accelerator", options.accelerator, "--only"]
     found = {
         work: harness.in_turns([Way(name, [*words, name, work]) for name in names], options.repeats) for work in WORKS

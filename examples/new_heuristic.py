@@ -41,7 +41,7 @@ def main() -> L.Trainer:
         default_root_dir="runs/new_heuristic",
         enable_progress_bar=False,
     )
-    trainer.fit(ImageClassifier("resnet18"), PhantomDataModule(sites=5, patients=40, size=32, batch_size=8))
+    trainer.fit(ImageClassifier("slim_resnet18"), PhantomDataModule(sites=5, patients=40, size=32, batch_size=8))
     return trainer
 
 

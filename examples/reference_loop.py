@@ -29,7 +29,7 @@ def make_data(num_workers: int = 0) -> PhantomDataModule:
 def make_model() -> ImageClassifier:
     """A small network with the same weights every time; it has dropout and batch normalisation."""
     L.seed_everything(SEED, verbose=False)
-    return ImageClassifier("resnet18", num_classes=2, dropout=0.2)
+    return ImageClassifier("slim_resnet18", num_classes=2, dropout=0.2)
 
 
 def run_lit_dist(num_workers: int = 0) -> str:

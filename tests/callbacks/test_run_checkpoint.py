@@ -194,7 +194,7 @@ def test_a_fit_may_be_interrupted_again_and_again(
     monkeypatch.setitem(SETTINGS, settings, CHAINS[settings])
     expected = fingerprint(run(tmp_path / "unbroken", settings, RunCheckpoint(every_n_steps=3)).state_dict())
     chance = random.Random(settings)
-    for number in range(6):
+    for number in range(4):
         folder, module = tmp_path / str(number), None
         kills = []
         while module is None:

@@ -95,7 +95,7 @@ SMALL = [
 ]  # fmt: skip
 DATA: dict[str, Callable[[Path], list[str]]] = {
     "phantom": lambda root: ["--data.patients=20"],
-    "fundus": lambda root: [f"--data.root={write_fundus(root, patients=80)}"],
+    "fundus": lambda root: [f"--data.root={write_fundus(root, patients=80)}", "--data.radius=30"],
     "imagenet": lambda root: [f"--data.root={write_photographs(root, images=40)}"],
     "mammography": lambda root: [f"--data.root={write_mini_mias(root)}"],
 }
