@@ -1,9 +1,9 @@
 """What a training step takes: by plain PyTorch, by Lightning, by lit_dist, and by lit_dist with each setting for speed.
 
 Run it with ``python benchmarks/step.py --repeats 3``; on a GPU with ``--accelerator gpu --bf16``. ``--compiled`` adds
-the rows with ``torch.compile``, which takes minutes, and so does ``--bf16`` on a processor that has no instructions for it. A step's time is that between the fourth step's end and the last one's, by
-their number; two sites of the same few images take turns, and everything that a user of the classifier has is on: the
-ledger, the metrics of training, a CSV logger.
+the rows with ``torch.compile``, which takes minutes, and so does ``--bf16`` on a processor that has no instructions
+for it. A step's time is that between the fourth step's end and the last one's, by their number. Two sites of the same
+few images take turns, and all that a user of the classifier has is on: ledger, metrics of training, CSV logger.
 """
 
 import argparse

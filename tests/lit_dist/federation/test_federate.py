@@ -112,6 +112,7 @@ def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(sim
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_run_whose_site_and_then_whose_server_is_killed_whole_is_gone_on_with(simulated: Hashes) -> None:
     for visits, name, parent in ((1, "site-2", "client_train"), (3, "server", "server_train")):
@@ -126,6 +127,7 @@ def test_a_run_whose_site_and_then_whose_server_is_killed_whole_is_gone_on_with(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_visits_of_a_site_that_has_died_are_left_out_by_policy() -> None:
     pytest.importorskip("nvflare")

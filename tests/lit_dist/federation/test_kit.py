@@ -20,6 +20,7 @@ SHORTER = ["--trainer.max_epochs", "3"]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_runs_are_submitted_to_a_system_that_lets_no_stranger_in(simulated: Hashes) -> None:
     from lit_dist.federation.local import ADMIN, LocalSystem
