@@ -93,13 +93,14 @@ def plain(folder: Path, size: int, augmented: bool) -> Callable[[], None]:
     return lambda: drain(DataLoader(dataset, BATCH, shuffle=True, num_workers=2))
 
 
-def cached(data: CachedDataModule, workers: int, augmented: bool) -> Callable[[], None]:
-    """An epoch over the cache, to normalised floats."""
+def cached(data: CachedDataModule, workers: int, augmented: bool, floats: bool = True) -> Callable[[], None]:
+    """An epoch over the cache, to normalised floats; or to the bytes that a GPU is sent."""
     data.centralized, data.batch_size = True, BATCH
 
     def epoch() -> None:
         data.num_workers, data.augmentation = workers, Augmentation() if augmented else None
-        drain(data.normalise(images) for images, _ in data._train_loader(data.sites))
+        batches = (images for images, _ in data._train_loader(data.sites))
+        drain(map(data.normalise, batches) if floats else batches)
 
     return epoch
 
@@ -145,6 +146,7 @@ def epoch(options: argparse.Namespace) -> None:
                     "ImageFolder, 2 workers": plain(where, data.size, augmented),
                     "cache, no worker": cached(data, 0, augmented),
                     "cache, 2 workers": cached(data, 2, augmented),
+                    "cache, no worker, left as bytes": cached(data, 0, augmented, floats=False),
                     "the bytes alone": bytes_alone(data),
                 }
                 in_turns(ways, "ImageFolder, 2 workers", options.repeats)
