@@ -9,7 +9,7 @@ from lit_dist.errors import InputError
 from lit_dist.federation.parcel import Tree
 from lit_dist.ledger import Entry
 
-ALIKE = ("lit_dist", "torch", "lightning", "settings")
+ALIKE = ("lit_dist", "torch", "lightning", "processes", "settings")
 """In what the sites must not differ."""
 
 

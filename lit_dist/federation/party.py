@@ -90,7 +90,7 @@ class Party(ABC):
         if images < self.min_images:
             raise InputError(f"it has {images} training images, and takes part with {self.min_images}")
         return {
-            "versions": versions(),
+            "versions": versions() | {"processes": str(self.trainer.world_size)},
             "batches": len(loader),
             "images": images,
             "batch_size": getattr(self.data, "batch_size", None),

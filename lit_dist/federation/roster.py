@@ -117,8 +117,10 @@ class Roster:
         """
         found = self.ask("settings", content)
         parties = {site: {**self.greetings[site]["versions"], **settings} for site, settings in found.items()}
-        # The server's trainer has hardware of its own, so its settings would differ.
-        compare({**parties, "server": {**versions(), "settings": next(iter(found.values()))["settings"]}})
+        # The server's trainer has hardware of its own, so that these would differ.
+        first = next(iter(parties.values()))
+        server = {**versions(), **{name: first[name] for name in ("processes", "settings") if name in first}}
+        compare({**parties, "server": server})
 
     def keep(self, folder: Path) -> None:
         """Keep in the run's folder what the sites said of themselves."""

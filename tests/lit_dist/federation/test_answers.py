@@ -182,3 +182,17 @@ def test_loggers_get_the_visits() -> None:
     assert rows["site"].dropna().tolist() == [0, 1, 2]
     assert rows["train_loss"].notna().sum() == 3
     assert rows["val_loss"].notna().sum() == 1
+
+
+def test_sites_that_train_in_different_numbers_of_processes_are_told_so() -> None:
+    parties = engine(make, max_epochs=1)
+
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
+        tree = parcel.unpack(answer)
+        if question == "greet" and site == "site-3":
+            tree["versions"]["processes"] = "2"
+        return parcel.pack(tree)
+
+    parties.change = change
+    with pytest.raises(InputError, match=r"site +processes(?s:.*)site-1 +1(?s:.*)site-3 +2"):
+        server(parties, make, max_epochs=1).run()
