@@ -157,7 +157,8 @@ class FlareExecutor(Executor):
     def _make(self, fl_ctx: FLContext) -> Party | Crew:
         workspace = fl_ctx.get_workspace()
         own = SiteSettings.read(Path(workspace.get_site_config_dir()) / "site.yaml")
-        folder = Path(own.folder or Path(workspace.get_root_dir()) / "lit_dist")
+        # FLARE looks for modules in its workspace, so the folder's name must be none.
+        folder = Path(own.folder or Path(workspace.get_root_dir()) / "lit-dist")
         return make_site(fl_ctx.get_identity_name(), self.settings, own, folder)
 
 

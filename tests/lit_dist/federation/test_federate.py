@@ -100,6 +100,7 @@ def test_processes_with_certificates_give_the_weights_of_the_simulation(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(simulated: Hashes) -> None:
     running = federate()

@@ -61,7 +61,7 @@ def strangers(system: Any, other: Any) -> None:
     write(other.kits / "site-2", settings)
     other.start("site-2")
     false = system.kits / "site-9"
-    shutil.copytree(system.kits / "site-1", false, ignore=shutil.ignore_patterns("*.fl", "lit_dist"))
+    shutil.copytree(system.kits / "site-1", false, ignore=shutil.ignore_patterns("*.fl", "lit-dist"))
     settings = settings_of(false)
     settings["client"]["fqsn"] = "site-9"
     write(false, settings)
