@@ -17,6 +17,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
+from nvflare.fuel.flare_api.api_spec import NoConnection, NoReply, SessionClosed
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.fuel.utils.buffer_list import ConsumableBufferList
 
@@ -30,6 +31,7 @@ from lit_dist.federation.roster import Absent, Roster
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"
+_PATIENCE = 300.0  # seconds
 
 # FLARE words all that a server receives for a line of its log, written or not: four bytes of text for each byte.
 ConsumableBufferList.__repr__ = lambda self: f"{len(self)} pieces"
@@ -238,17 +240,30 @@ def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: No
     Returns:
         The report; it has the key ``"error"`` if the run was not made, and ``"again"`` is true if it can be gone on
         with.
+
+    Raises:
+        InputError: If the server gives no answer for minutes.
     """
     number = session.submit_job(str(job))
-    while True:
-        check()
-        meta = session.get_job_meta(number)
-        if str(meta.get("status", "")).startswith(("FINISHED", "FAILED", "ABANDONED")):
-            break
+    while not (status := _status(session, number, check)).startswith(("FINISHED", "FAILED", "ABANDONED")):
         time.sleep(0.5)
     result = Path(session.download_job_result(number, str(job.parent / "result")))
     reports = sorted(result.rglob(REPORT))
     if not reports:
-        return {"error": f"the job ended as {meta['status']} without a report; its logs are in {result}", "again": True}
+        return {"error": f"the job ended as {status} without a report; its logs are in {result}", "again": True}
     report: dict[str, Any] = json.loads(reports[0].read_text())
     return report
+
+
+def _status(session: Session, number: str, check: Callable[[], None]) -> str:
+    """Ask for a job's status. A server that trains on the same cores, or sends large weights, may be busy."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        check()
+        try:
+            return str(session.get_job_meta(number).get("status", ""))
+        except (NoConnection, NoReply, SessionClosed) as error:
+            if time.monotonic() > end:
+                message = f"the FLARE server gives no answer ({error}); job {number} may go on without this command"
+                raise InputError(f"{message}: look at the server's log, and go on with --resume") from None
+            time.sleep(0.5)

@@ -63,6 +63,40 @@ def test_a_site_whose_job_dies_again_and_again_is_left_out_by_policy(
     assert ("run" in report) == (len(given_to) == 3)
 
 
+def test_a_server_that_is_busy_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nvflare")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the engine are not ours
+        from nvflare.fuel.flare_api.api_spec import NoConnection
+
+        from lit_dist.federation import flare
+
+    class Busy:
+        asked = 0
+
+        def submit_job(self, job: str) -> str:
+            return "7"
+
+        def get_job_meta(self, number: str) -> dict[str, str]:
+            self.asked += 1
+            if self.asked % 3:
+                raise NoConnection("busy")
+            return {"status": "FINISHED:COMPLETED" if self.asked > 5 else "RUNNING"}
+
+        def download_job_result(self, number: str, folder: str) -> str:
+            Path(folder).mkdir()
+            (Path(folder) / flare.REPORT).write_text('{"run": "made"}')
+            return folder
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    session: Any = Busy()
+    assert flare.make_job(session, Path("job")) == {"run": "made"}
+    assert session.asked == 6
+    monkeypatch.setattr(flare, "_PATIENCE", -1)
+    with pytest.raises(InputError, match=r"gives no answer \(busy\); job 7 may go on without"):
+        flare.make_job(session, Path("job"))
+
+
 def test_what_a_server_receives_is_not_worded_for_the_log() -> None:
     pytest.importorskip("nvflare")
     with warnings.catch_warnings():
