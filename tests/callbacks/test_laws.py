@@ -48,6 +48,7 @@ class Noise(Callback):
 @pytest.mark.parametrize("transfer", INTERVALS)
 def test_weights_do_not_depend_on_workers_validation_or_what_else_draws(transfer: dict[str, int]) -> None:
     expected = final(transfer=transfer)
+    assert final(transfer=transfer, data=SmallData(num_workers=1)) == expected
     assert final(transfer=transfer, data=SmallData(num_workers=2)) == expected
     assert final(Noise(), transfer=transfer) == expected
     assert final(transfer=transfer, limit_val_batches=0) == expected

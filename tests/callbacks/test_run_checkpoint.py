@@ -123,8 +123,7 @@ def test_a_fit_goes_on_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_
     saves = Everywhere(tmp_path)
     unbroken = run(tmp_path / "unbroken", settings, saves)
     expected = fingerprint(unbroken.state_dict())
-    first = list(SETTINGS).index(settings) % 3
-    for path, traced in saves.saved[first::3]:  # hooks alternate, so that each kind is among them
+    for path, traced in sorted(saves.saved, key=lambda save: save[0].stem[4:])[::3]:  # a third, of each hook some
         if settings == "plateau by epochs" and path.stem.endswith("epoch_end"):
             continue  # Lightning looks at the metric after this hook, and no checkpoint has it
         resumed = run(tmp_path / path.stem, settings, path=path)

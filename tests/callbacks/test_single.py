@@ -91,7 +91,7 @@ def test_a_resumed_run_equals_the_unbroken_one(options: dict[str, Any], tmp_path
 
     unbroken = run(Everywhere(tmp_path))
     saved = sorted(tmp_path.glob("*.ckpt"))
-    for path in saved[len(options) % 3 :: 3]:  # hooks alternate, so that each kind is among them
+    for path in saved[::3]:  # site a's epochs have seven, of which each is among three epochs' thirds
         resumed = run(path=path)
         assert fingerprint(resumed.state_dict()) == fingerprint(unbroken.state_dict()), path
         assert unbroken.visited.endswith(resumed.visited)

@@ -68,9 +68,9 @@ def hashes(folder: Path) -> Hashes:
 
 
 def simulate(folder: Path, *words: str) -> None:
-    process = program.start(["fit", "--config", RUN, *words], folder / "said.txt", folder=folder)
+    process = program.start(["fit", "--config", RUN, *words], folder / SAID, folder=folder)
     process.join()
-    assert process.exitcode == 0, (folder / "said.txt").read_text()
+    assert process.exitcode == 0, (folder / SAID).read_text()
 
 
 def federate(*words: str) -> BaseProcess:
