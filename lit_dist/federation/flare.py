@@ -24,6 +24,7 @@ from nvflare.fuel.utils.buffer_list import ConsumableBufferList
 from lit_dist.errors import InputError
 from lit_dist.federation.crew import Crew
 from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.garbage import collect_garbage
 from lit_dist.federation.parcel import Parcel, size
 from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site
 from lit_dist.federation.party import Party, refusal
@@ -91,6 +92,7 @@ class FlareController(Controller):
 
     def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
         """Ask some sites a question, all at once, and wait for every answer."""
+        collect_garbage()
         answers: dict[str, Parcel] = {}
         problems: dict[str, str] = {}
 
@@ -148,6 +150,7 @@ class FlareExecutor(Executor):
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer a question."""
+        collect_garbage()
         reply = make_reply(ReturnCode.OK)
         try:
             party = self._party = self._party or self._make(fl_ctx)
