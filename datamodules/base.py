@@ -20,7 +20,15 @@ from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
 from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, one_thread
 from lit_dist.datamodules.site_table import print_sites
-from lit_dist.datamodules.splits import SPLITS, assign_sites, assign_splits, check_splits, read_splits, write_splits
+from lit_dist.datamodules.splits import (
+    SPLITS,
+    assign_sites,
+    assign_splits,
+    check_splits,
+    in_order,
+    read_splits,
+    write_splits,
+)
 from lit_dist.errors import InputError
 from lit_dist.run_folder import run_folder
 from lit_dist.seeding import run_seed
@@ -155,7 +163,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
             table = assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
             check_splits(table, "the table of images")
         if self.splits is not None and self.all_sites:
-            self.site_names = table["site"].unique().tolist()
+            self.site_names = in_order(table["site"].unique(), images.get("site", pd.Series()).unique())
         table = table[table["site"].isin(self.site_names)].reset_index(drop=True)
         self._check_table(table)
         return table
@@ -258,13 +266,14 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     def _train_loader(self, sites: Sequence[str]) -> Loader:
         dataset = self.dataset(sites, "train")
-        batch_size = min(self.batch_size, len(dataset))
+        sampler = VisitSampler(len(dataset), run_seed())  # of several processes each has its own part
+        batch_size = max(1, min(self.batch_size, len(sampler)))
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=VisitSampler(len(dataset), run_seed()),
+            sampler=sampler,
             # Batch normalisation cannot learn from a single image, so one that is left over waits for another pass.
-            drop_last=len(dataset) % batch_size == 1,
+            drop_last=len(sampler) % batch_size == 1,
             persistent_workers=self.persistent_workers and self.num_workers > 0,
             **self._loading(),
         )
@@ -294,8 +303,8 @@ def _check(
     test_fraction: float,
     batch_size: int,
 ) -> None:
-    if isinstance(sites, int) and sites < 1:
-        raise InputError(f"sites={sites} is not a positive number")
+    if not sites or (isinstance(sites, int) and sites < 1):
+        raise InputError(f"sites={sites} is not a positive number, nor a list of names")
     if isinstance(sites, list) and len(set(sites)) < len(sites):
         raise InputError(f"a name stands twice in sites={sites}")
     if centralized and only_site is not None:

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_dist.datamodules.photographs import MOST_PIXELS
+
 Film = NDArray[np.uint16]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -55,7 +57,7 @@ def prepare_breast(film: Film, size: int = 256, box: Box | None = None) -> Image
         Three equal colours, uint8, (size, size, 3).
 
     Raises:
-        ValueError: If the film shows no breast.
+        ValueError: If the film shows no breast, or the part is too large to be one of a film.
     """
     mask = breast_mask(film)
     mirrored = chest_is_right(mask)
@@ -79,7 +81,7 @@ def prepare_crop(crop: Film, size: int = 256, mirrored: bool = False) -> Image:
         Three equal colours, uint8, (size, size, 3).
 
     Raises:
-        ValueError: If all of it is of one grey.
+        ValueError: If all of it is of one grey, or it is too long to be shown in a square.
     """
     if crop.min() == crop.max():
         raise ValueError("it shows nothing: all of it is of one grey")
@@ -172,6 +174,8 @@ def _pixels(box: Box, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 def _cut(array: Film, left: int, top: int, right: int, bottom: int) -> Film:
     """A part of the array, with zeros where it reaches over the edges."""
     height, width = array.shape
+    if (bottom - top) * (right - left) > MOST_PIXELS:
+        raise ValueError(f"the part to show has {right - left} x {bottom - top} pixels, with what is around it")
     result = np.zeros((bottom - top, right - left), array.dtype)
     inside = array[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
     y, x = max(-top, 0), max(-left, 0)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import cv2
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ Image = NDArray[np.uint8]
 Prepare = Callable[[bytes], Image]
 _SAVE_EVERY = 10.0  # seconds between two savings of the index while building
 _AT_ONCE = 1024  # files given to the threads, so that a million of them need no memory
+_MOST_BYTES = 10**9  # of an image's file; the greatest film without compression has a sixth of it
 _SHOWN = 5
 
 
@@ -104,8 +106,9 @@ class PixelCache:
             (self.folder / "settings.json").write_text(self._settings)
             with FileLock(self.folder / "lock"):
                 self._index.mend()
-                if self._length() < self._index.slots():
+                if not 0 < self._index.slots() <= self._length():
                     self._index.clear()
+                    self._pixels.unlink(missing_ok=True)  # who has it mapped keeps it
                 slots = self.find(sources)
                 missing = np.flatnonzero(slots < 0)
                 self._refuse_full_disk(len(missing))
@@ -161,8 +164,10 @@ class PixelCache:
         slots: list[int] = []
         failures: dict[Source, str] = {}
         known = {image.content: image.slot for image in self._index.images()}
-        with ThreadPoolExecutor(workers) as pool, self._pixels.open("r+b" if known else "wb") as file:
-            pending = _Pending(self._index, file, self._index.slots(), self.image_bytes)
+        self._pixels.touch()
+        with ThreadPoolExecutor(workers) as pool, self._pixels.open("r+b") as file:
+            # Behind all that there is: a slot that was forgotten may still be in use by a process that runs.
+            pending = _Pending(self._index, file, max(self._index.slots(), self._length()), self.image_bytes)
             results = _in_blocks(pool, lambda source: _prepare(source, prepare, known), sources)
             for source, result in zip(sources, track(results, "Preparing images", len(sources)), strict=True):
                 if isinstance(result, str):
@@ -228,13 +233,17 @@ def refuse_failures(failures: Mapping[Source, str]) -> None:
         InputError: If there are any; it names the first few.
     """
     if failures:
-        lines = [f"{path}: {reason}" for path, reason in list(failures.items())[:_SHOWN]]
-        more = f"\n... and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
         raise InputError(
             f"{len(failures)} images cannot be used; mend or remove them, or leave them out with on_error=skip:\n"
-            + "\n".join(lines)
-            + more
+            + shown(failures)
         )
+
+
+def shown(failures: Mapping[Source, str]) -> str:
+    """The first few files that could not be prepared, with the reasons, a line each."""
+    lines = [f"{path}: {reason}" for path, reason in list(failures.items())[:_SHOWN]]
+    more = [f"... and {len(failures) - _SHOWN} more"] if len(failures) > _SHOWN else []
+    return "\n".join(lines + more)
 
 
 Prepared = tuple[str, bytes, Image | None]
@@ -270,9 +279,13 @@ def _gigabytes(count: int) -> str:
 
 def _prepare(source: Source, prepare: Prepare, known: Mapping[bytes, int]) -> Prepared | str:
     try:
+        if source.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_gigabytes(_MOST_BYTES)}, which is no image")
         stamp = _stamp(source)  # before reading: a file that changes now is read again the next time
         content = source.read_bytes()
         digest = _hash(content)
         return stamp, digest, None if digest in known else prepare(content)
     except (ValueError, OSError) as error:
         return str(error)
+    except (MemoryError, cv2.error) as error:
+        return f"it cannot be prepared: {' '.join(str(error).split()) or 'the memory does not suffice'}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import PixelCache, refuse_failures
+from lit_dist.datamodules.cache import PixelCache, refuse_failures, shown
 from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
@@ -54,8 +54,7 @@ class CachedDataModule(InstitutionDataModule):
         if self.on_error == "raise":
             refuse_failures(failures)
         elif failures:
-            names = ", ".join(file.name for file in list(failures)[:5])
-            rank_zero_warn(f"{len(failures)} images cannot be read and are left out: {names}")
+            rank_zero_warn(f"{len(failures)} images are left out:\n{shown(failures)}")
         self._found = self.table, slots
 
     @override

@@ -44,7 +44,6 @@ def read_descriptions(path: Path) -> pd.DataFrame:
     table = read_table(path, list(_COLUMNS)).rename(columns={"breast density": "breast_density", **_COLUMNS})
     if "breast_density" not in table:
         raise InputError(f"{path} has no column 'breast_density' or 'breast density'")
-    table = table.apply(lambda column: column.str.strip())
     table["row"] = [row_number(int(index)) for index in table.index]
     refuse_repeats(table.assign(name=_names(table)), "name", path)
     for column, pattern in (
@@ -88,7 +87,7 @@ def read_cbis_ddsm(folder: Path, images: Path, crop: bool = False) -> pd.DataFra
     rows["origin"] = [f"{path}, row {row}" for path, row in zip(rows["table"], rows["row"], strict=True)]
     tests = [str(path) for path in paths if "_test_" in path.name]
     rows["held_out"] = rows["patient"].isin(rows.loc[rows["table"].isin(tests), "patient"])
-    found = _Tree(images)
+    found = _Tree(images, rows)
     if crop:
         rows["image"] = [f"{path.split('/')[0]}_{n}" for path, n in zip(rows["film"], rows["abnormality"], strict=True)]
         films = [
@@ -116,16 +115,21 @@ class _Tree:
 
     TCIA's programs have named folders after UIDs or descriptions, and files ``000000.dcm`` or ``1-1.dcm``; the CSV
     files have yet other names. A series' UID, and the name of a film's case, stay what they are.
+
+    Args:
+        folder: The folder.
+        rows: What ``read_descriptions`` gave: with the cases and UIDs that count as names.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: pd.DataFrame) -> None:
         self.folder = folder
         self.known: dict[str, list[Path]] = {}
         self.nameless: list[Path] = []
+        published = (path.split("/") for column in ("film", "crop", "mask") for path in rows[column])
+        names = {part for parts in published for part in (parts[0], *parts[2:3])}
         for path in find_films(folder):
             inner = path.relative_to(folder)
-            parts = [*inner.parent.parts, inner.stem]
-            keys = [part for part in parts if _UID.fullmatch(part) or _CASE.fullmatch(part)]
+            keys = names.intersection([*inner.parent.parts, inner.stem])
             for key in keys:
                 self.known.setdefault(key, []).append(path)
             if not keys and path.suffix.lower() in (".dcm", ".dicom"):
@@ -162,8 +166,12 @@ class _Tree:
         files = sorted({*self._files(crop), *self._files(mask)})
         if len(files) < 2:
             return None
-        try:
-            sizes = [height * width for height, width in map(size_of, files)]
-        except ValueError as error:
-            raise InputError(f"{origin}: {error}") from None
-        return Film(str(files[sizes.index(min(sizes))]), is_crop=True, mirrored=mirrored)
+        return Film(str(min(files, key=_area)), is_crop=True, mirrored=mirrored)
+
+
+def _area(path: Path) -> int:
+    try:
+        height, width = size_of(path)
+    except ValueError:
+        return 0  # what cannot be read is taken for the crop, so that it is refused, or left out, with its name
+    return height * width

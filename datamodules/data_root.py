@@ -65,8 +65,8 @@ def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[l
         suffixes: The suffixes of images, in small letters.
 
     Raises:
-        InputError: If the folder cannot be read, a link leads out of ``root``, or something that is neither a file nor
-            a folder has an image's name: a pipe would be waited for without end.
+        InputError: If the folder cannot be read, a name is not UTF-8, a link leads out of ``root``, or something
+            that is neither a file nor a folder has an image's name: a pipe would be waited for without end.
     """
     files, folders = [], []
     try:
@@ -77,6 +77,8 @@ def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[l
                 elif is_image(entry.name, suffixes) and not entry.is_dir():
                     files.append(entry.name)
                     _check(entry, root)
+                if not entry.name.isascii():
+                    _check_name(entry.name, folder)
     except OSError as error:
         raise unreadable(folder, error) from None
     return sorted(files), sorted(folders)
@@ -92,6 +94,13 @@ def unreadable(folder: Path | str, error: OSError) -> InputError:
 def is_image(name: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a file's name is an image's; hidden files, as other systems leave beside images, are none."""
     return name.lower().endswith(suffixes) and not name.startswith(".")
+
+
+def _check_name(name: str, folder: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{folder}: the name {name!r} is not UTF-8; rename it") from None
 
 
 def _check(entry: "os.DirEntry[str]", root: Path) -> None:

@@ -55,8 +55,6 @@ def read_film_table(
     """
     given = [patient_column, site_column, view_column]
     table = read_table(path, [image_column, label_column, *filter(None, given)])
-    table = table.apply(lambda column: column.str.strip())
-    refuse_repeats(table, image_column, path)
     for column in filter(None, (image_column, patient_column, site_column)):
         refuse_empty(table, column, path)
     refuse_outside(table[image_column], images, str(path))
@@ -74,6 +72,9 @@ def read_film_table(
         "origin": origin,
     }
     result = pd.DataFrame({**films, "site": table[site_column]} if site_column else films)
+    names = result["image"].tolist()
+    files = [name if film is None else film.path for name, film in zip(names, result["film"], strict=True)]
+    refuse_repeats(result.assign(file=files), "file", path)
     return result.reset_index(drop=True)
 
 
@@ -97,15 +98,15 @@ class _Finder:
     def __init__(self, images: Path, crops: bool) -> None:
         self.images = images
         self.crops = crops
-        self._folders: dict[str, dict[str, bool]] = {}
+        self._folders: dict[str, tuple[str, dict[str, bool]]] = {}
 
     def film(self, name: str, origin: str) -> Film | None:
         """The film of a name with or without suffix, if it is there."""
         folder, _, file = f"{self.images}/{name}".rpartition("/")
         if folder not in self._folders:
             check_inside(Path(folder), self.images, f"{origin}: {name!r}")
-            self._folders[folder] = _files(folder)
-        files = self._folders[folder]
+            self._folders[folder] = os.path.normpath(folder), _files(folder)  # so that a file has one name
+        folder, files = self._folders[folder]
         found = [file] if file in files else [file + suffix for suffix in SUFFIXES if file + suffix in files]
         if len(found) > 1:
             raise InputError(f"{origin}: both {found[0]} and {found[1]} are there; write the suffix")

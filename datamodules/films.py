@@ -12,11 +12,9 @@ from PIL import Image, UnidentifiedImageError
 from lit_dist.datamodules.breast import Box
 from lit_dist.datamodules.dicom import is_dicom, read_dicom, read_header
 from lit_dist.datamodules.image_index import ImageFile
-from lit_dist.datamodules.photographs import wide_greys
+from lit_dist.datamodules.photographs import FORMATS, MOST_PIXELS, wide_greys
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
-MOST_PIXELS = 80_000_000
-"""Of a film; the largest of DDSM have about 45 million. A file that says it has more may be meant to exhaust memory."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def decode_film(content: bytes) -> NDArray[np.uint16]:
     if is_dicom(content):
         return read_dicom(content, MOST_PIXELS)
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(*image.size)
             image.load()
             return _greys(image)
@@ -91,7 +89,7 @@ def size_of(path: Path) -> tuple[int, int]:
             header = read_header(path)
             return header.rows, header.columns
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.height, image.width
     except Exception as error:  # as above
         raise ValueError(f"{path} cannot be read as an image: {error}") from None

@@ -16,13 +16,14 @@ from lit_dist.datamodules import graham
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
-from lit_dist.datamodules.data_root import refuse_outside
+from lit_dist.datamodules.data_root import check_inside, refuse_outside
 from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
 from lit_dist.datamodules.photographs import decode, find_images
 from lit_dist.errors import InputError
 
 _SUFFIX = re.compile(r"\.[A-Za-z]+$")
 
+EYES = ("left", "right", "both")
 Task = Literal["referable", "any", "grade"]
 
 TASKS: dict[Task, tuple[dict[int, int], Sequence[str]]] = {
@@ -93,6 +94,9 @@ class FundusDataModule(CachedDataModule):
         super().__init__(augmentation=augmentation or Augmentation(fill=graham.GREY), **kwargs)
         if task not in TASKS:
             raise InputError(f"task={task!r} is none of {', '.join(TASKS)}")
+        for name, value, known in (("eyes", eyes, EYES), ("on_error", on_error, ("raise", "skip"))):
+            if value not in known:
+                raise InputError(f"{name}={value!r} is none of {', '.join(known)}")
         if min(radius, size) < 8:
             raise InputError(f"radius={radius} and size={size} must be at least 8 pixels")
         root = Path(root)
@@ -100,6 +104,8 @@ class FundusDataModule(CachedDataModule):
         self.eyes = eyes
         self.labels = Path(labels) if labels else _first(root / "labels.csv", root / "trainLabels.csv")
         self.images = Path(images) if images else _first(root / "images", root / "train", root)
+        if not images:
+            check_inside(self.images, root, f"the folder {self.images}")
         self.image_column = image_column
         self.grade_column = grade_column
         self.patient_column = patient_column
@@ -118,7 +124,6 @@ class FundusDataModule(CachedDataModule):
         for column in filter(None, [self.image_column, self.patient_column, self.site_column]):
             refuse_empty(table, column, self.labels)
         refuse_outside(table[self.image_column], self.images, str(self.labels))
-        refuse_repeats(table, self.image_column, self.labels)
         grades = parse_grades(table, self.grade_column, range(5), self.labels)
         names = [_SUFFIX.sub("", name) if "." in name else name for name in table[self.image_column].tolist()]
         sides = [_side(name) for name in names]
@@ -131,6 +136,7 @@ class FundusDataModule(CachedDataModule):
             },
             table.index,
         )
+        refuse_repeats(images, "image", self.labels)
         if self.site_column is not None:
             images["site"] = table[self.site_column]
         files = find_images(self.images, self.cache_dir)

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_dist.datamodules.photographs import MOST_PIXELS
+
 Image = NDArray[np.uint8]
 
 GREY = 128
@@ -31,9 +33,11 @@ def graham(photograph: Image, radius: int = 300, size: int = 256) -> Image:
         RGB, uint8, (size, size, 3).
 
     Raises:
-        ValueError: If the photograph shows no bright disc.
+        ValueError: If the photograph shows no bright disc, or one that is tiny beside the whole.
     """
     scale = radius / _retina_radius(photograph)
+    if scale**2 * photograph[..., 0].size > MOST_PIXELS:
+        raise ValueError("it shows no retina: the bright part of its middle row is tiny beside the whole")
     # Averaging areas when shrinking keeps small lesions from falling between the pixels.
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     scaled = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=interpolation)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from lit_dist.datamodules.data_root import image_entries, unreadable
+from lit_dist.datamodules.data_root import check_inside, image_entries, unreadable
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
 
@@ -87,6 +87,7 @@ class ImageIndex:
             InputError: If a folder is missing or cannot be read, a link leads out of the root, or there are no images.
         """
         found: list[str] = []
+        self._check_inside(folder)
         self._collect(folder, found)
         if not found:
             raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)})")
@@ -94,6 +95,7 @@ class ImageIndex:
 
     def own_files(self, folder: str = "") -> list[str]:
         """The names of the image files in a folder itself, without those below."""
+        self._check_inside(folder)
         return self._entry(folder).files
 
     def save(self) -> None:
@@ -106,6 +108,12 @@ class ImageIndex:
             with replacing(self._file) as file:
                 file.write(content.encode())
         self._changed = False
+
+    def _check_inside(self, folder: str) -> None:
+        # Folders below it are found by reading it, which follows no links.
+        path = os.path.join(self.root, folder)
+        if folder:
+            check_inside(Path(path), self.root, f"the folder {path}")
 
     def _collect(self, folder: str, found: list[str]) -> None:
         entry = self._entry(folder)

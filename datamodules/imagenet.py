@@ -15,6 +15,7 @@ from lit_dist.datamodules.augmentation import Augmenter
 from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.class_choice import Classes, choose_classes
+from lit_dist.datamodules.data_root import check_inside
 from lit_dist.datamodules.image_index import ImageFile, ImageIndex
 from lit_dist.datamodules.photograph_layouts import (
     class_folders,
@@ -104,6 +105,8 @@ class ImageNetDataModule(CachedDataModule):
         if self.labels is not None:
             own = self.root / "images"
             self.images = Path(images) if images else own if os.path.isdir(own) else self.root
+            if not images:
+                check_inside(self.images, self.root, f"the folder {self.images}")
             self._labelled = read_labels(self.labels, self.images, (image_column, label_column))
             known = sorted_classes(self._labelled["class"])
         else:

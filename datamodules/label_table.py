@@ -17,7 +17,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         columns: The columns that must be there.
 
     Returns:
-        One row a line, without blank ones; the index counts all lines, so that ``row_number`` holds.
+        One row a line, without blank ones, and fields without blanks around them; the index counts all lines, so that
+        ``row_number`` holds.
 
     Raises:
         InputError: If the file is missing, empty or not such a table, or lacks a column or has it twice.
@@ -38,6 +39,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             raise InputError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}"[:500])
         if f"{column}.1" in table.columns:  # pandas' name for the second one
             raise InputError(f"{path} has two columns {column!r}; remove or rename one")
+    for column in table.columns:  # which Python does several times faster than pandas
+        table[column] = [value.strip() for value in table[column].tolist()]
     table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"{path} has no rows")
@@ -86,7 +89,7 @@ def refuse_empty(table: pd.DataFrame, column: str, path: Path) -> None:
     Raises:
         InputError: If a value of the column is empty.
     """
-    empty = table.index[[not value.strip() for value in table[column].tolist()]]
+    empty = table.index[[not value for value in table[column].tolist()]]
     if len(empty):
         raise InputError(f"{path}, row {row_number(int(empty[0]))}: {column} is empty ({len(empty)} such rows)")
 
@@ -98,7 +101,7 @@ def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: 
         InputError: If a value is not one of ``grades``.
     """
     known = {str(grade): grade for grade in grades}
-    texts = [value.strip() for value in table[column].tolist()]
+    texts = table[column].tolist()
     wrong = table.index[[text not in known for text in texts]]
     if len(wrong):
         row = int(wrong[0])

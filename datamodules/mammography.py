@@ -156,9 +156,9 @@ class MammographyDataModule(CachedDataModule):
             self.class_of, self.class_names = TISSUES
         nameless = table["origin"][table[column] == ""]
         if len(nameless):
+            why = "; films are to lie in a volume's folder, such as benign_01, with their case's .ics beside them"
             raise InputError(
-                f"{nameless.iloc[0]}: it has no {column} ({len(nameless)} such); DDSM's films are to lie in a volume's"
-                " folder, such as benign_01, with their case's .ics beside them"
+                f"{nameless.iloc[0]}: it has no {column} ({len(nameless)} such){why if self.format == 'ddsm' else ''}"
             )
         if self.views != "all":
             table = table[table["view"] == self.views]
@@ -173,6 +173,9 @@ class MammographyDataModule(CachedDataModule):
     def _read(self) -> pd.DataFrame:
         if self.format == "cbis_ddsm":
             table = read_cbis_ddsm(self.labels or self.root, self.images, self.crop)
+            if self.published_test and not table["held_out"].any():
+                folder = self.labels or self.root
+                raise InputError(f"published_test=true needs one of {' and '.join(FILES[1::2])} in {folder}")
             return table if self.published_test else table.drop(columns="held_out")
         if self.format == "mini_mias":
             return read_mini_mias(self.labels or _list(self.root), self.images, self.crop)

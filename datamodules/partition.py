@@ -96,7 +96,7 @@ class CountPartition(Partition):
     """The given number of patients of each label at each site, as in the paper's experiments; the rest is left out.
 
     Args:
-        counts: For each site, by name or in order, the number of patients of each label: ``[[300, 300], [500, 100]]``.
+        counts: For each site, in order, the number of patients of each label: ``[[300, 300], [500, 100]]``.
     """
 
     def __init__(self, counts: list[list[int]]) -> None:

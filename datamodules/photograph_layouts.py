@@ -88,8 +88,7 @@ def read_labels(path: Path, images: Path, columns: tuple[str, str]) -> pd.DataFr
     Raises:
         InputError: If the table is not such a one; the message names the row.
     """
-    table = read_table(path, columns)[list(columns)].apply(lambda column: column.str.strip())
-    refuse_repeats(table, columns[0], path)
+    table = read_table(path, columns)[list(columns)]
     for column in columns:
         refuse_empty(table, column, path)
     refuse_outside(table[columns[0]], images, str(path))
@@ -114,9 +113,11 @@ def find_labelled(table: pd.DataFrame, path: Path, index: ImageIndex, chosen: Ch
     for name, file, row in zip(names, files, origin, strict=True):
         if file == "":
             raise InputError(f"{row}: several files in {index.root} are called {name!r}; write the suffix")
+    images = [file or name for file, name in zip(files, names, strict=True)]
+    refuse_repeats(table.assign(image=images), "image", path)
     return pd.DataFrame(
         {
-            "image": [file or name for file, name in zip(files, names, strict=True)],
+            "image": images,
             "class": table["class"].map(class_of).to_numpy(),
             "origin": origin,
             "there": [file is not None for file in files],

@@ -12,8 +12,10 @@ from lit_dist.errors import InputError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".ppm")
 MOST_PIXELS = 80_000_000
-"""Of a photograph; cameras of the retina have up to about 20 million. A file that says it has more may be meant to
-exhaust the memory."""
+"""Of an image; cameras of the retina have up to about 20 million, the largest films of DDSM 45. A file that says it has
+more may be meant to exhaust the memory."""
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "GIF", "WEBP")
+"""What a file may be, whatever its suffix says. Pillow would also run PostScript."""
 
 
 def find_images(folder: Path, cache_dir: Path) -> dict[str, ImageFile]:
@@ -56,7 +58,7 @@ def decode(content: bytes) -> NDArray[np.uint8]:
     if not content:
         raise ValueError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"it is said to have {image.width} x {image.height} pixels, which is no photograph")
             image.load()

@@ -1,6 +1,7 @@
 """SiteImages: the images of one site and one split, as a torch dataset."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,6 +50,18 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
         self.labels = table["label"].to_numpy(np.int64)
         self.augmentation = augmentation
         self.factors = factors if factors is not None and (factors > 1).any() else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes that are not forked: where the pixels are mapped from, instead of all of them."""
+        if not isinstance(self.pixels, np.memmap):
+            return self.__dict__
+        return {**self.__dict__, "pixels": None, "mapped": (self.pixels.filename, self.pixels.shape)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        mapped = state.pop("mapped", None)
+        self.__dict__.update(state)
+        if mapped is not None:
+            self.pixels = np.memmap(mapped[0], np.uint8, "r", shape=mapped[1])
 
     def __len__(self) -> int:
         return len(self.slots)

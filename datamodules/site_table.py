@@ -9,6 +9,7 @@ from lit_dist.terminal_table import print_table
 
 MOST_CLASSES = 6
 """How many classes have a column each."""
+_OTHERS = ("site", "images", "patients", "train", "val", "test", "majority")
 
 
 def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
@@ -47,7 +48,8 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
 def _counts(labels: "pd.Series[int]", class_names: Sequence[str]) -> dict[str, int]:
     counts = np.bincount(labels, minlength=len(class_names)).tolist()
     if len(class_names) <= MOST_CLASSES:
-        return dict(zip(class_names, counts, strict=True))
+        names = [f"class {name}" if name in _OTHERS else name for name in class_names]
+        return dict(zip(names, counts, strict=True))
     present = [count for count in counts if count]
     return {"classes": len(present), "fewest": min(present, default=0), "most": max(present, default=0)}
 

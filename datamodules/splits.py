@@ -5,7 +5,8 @@ as ``splits.csv`` and can be read again, so that another run sees the same image
 """
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lit_dist.datamodules.allot import allot
-from lit_dist.datamodules.label_table import read_table
+from lit_dist.datamodules.label_table import read_table, refuse_repeats
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.errors import InputError
 
@@ -83,6 +84,25 @@ def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float
     return table.assign(split=split)
 
 
+def in_order(sites: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Bring the sites of a table that was read into the order that they had when it was drawn.
+
+    Args:
+        sites: Their names.
+        known: The names of real sites, in the collection's order. Others are in the order of the numbers in them.
+
+    Example:
+        >>> in_order(["site-10", "site-2", "b", "a"], ["b", "a"])
+        ['b', 'a', 'site-2', 'site-10']
+    """
+    place = {site: number for number, site in enumerate(known)}
+    return sorted(sites, key=lambda site: (place.get(site, len(place)), _numbers_in(site)))
+
+
+def _numbers_in(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
 def check_splits(table: pd.DataFrame, origin: str) -> None:
     """Refuse a table in which a patient is in two places.
 
@@ -127,10 +147,11 @@ def read_splits(path: Path, table: pd.DataFrame) -> pd.DataFrame:
         The rows of ``table`` that the file names, with the file's ``site`` and ``split``, in the file's order.
 
     Raises:
-        InputError: If the file names an image that is not there, or one with another label or patient, or if it puts a
-            patient in two places.
+        InputError: If the file names an image twice, one that is not there, or one with another label or patient, or if
+            it puts a patient in two places.
     """
     splits = read_table(path, COLUMNS).rename(columns={"label": "written", "patient": "owner"})
+    refuse_repeats(splits, "image", path)
     merged = splits.merge(table.drop(columns=["site", "split"], errors="ignore"), on="image", how="left")
     for column, written in (("label", "written"), ("patient", "owner")):
         gone = merged[merged[column].isna()]

@@ -50,12 +50,20 @@ def prepare(data: InstitutionDataModule, output: Path, images: int = COLUMNS) ->
         print(f"The cache: {cache.folder} ({len(pixels)} images, {pixels.nbytes / 1e9:.2f} GB)")
     data.setup("prepare")
     print_sites(data.table, data.sites, data.class_names)
-    output.mkdir(parents=True, exist_ok=True)
-    for site in data.sites:
-        name = re.sub(r"[^\w.-]", "_", site)
-        path = output / f"{name}.png"
-        draw_sheet(data, site, images).save(path)
-        print(f"A contact sheet: {path}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for number, site in enumerate(data.sites, start=1):
+            path = output / f"{_file_name(site, number)}.png"
+            draw_sheet(data, site, images).save(path)
+            print(f"A contact sheet: {path}")
+    except OSError as error:
+        raise InputError(f"the contact sheets cannot be written to {output}: {error.strerror or error}") from None
+
+
+def _file_name(site: str, number: int) -> str:
+    """A site's name, with its number where it has signs that a file's name should not have."""
+    name = re.sub(r"[^\w.-]", "_", site)
+    return name if name == site else f"{number}_{name}"
 
 
 def _parser(args: list[str]) -> jsonargparse.ArgumentParser:

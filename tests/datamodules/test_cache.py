@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -214,3 +215,35 @@ def test_a_database_that_another_holds_is_no_damaged_one(tmp_path: Path, monkeyp
         with pytest.raises(InputError, match=r"index\.sqlite cannot be used: database is locked"):
             cache(tmp_path).find(paths)
     assert values(cache(tmp_path), paths) == [0, 1, 2]
+
+
+def test_what_takes_all_memory_is_a_failure_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(content: bytes) -> NDArray[np.uint8]:
+        if content[0] == 1:
+            raise MemoryError
+        if content[0] == 2:
+            cv2.resize(np.zeros((9, 9), np.uint8), (2**30, 2**30))
+        return prepare(content)
+
+    paths = write(tmp_path / "images", 4)
+    monkeypatch.setattr("lit_dist.datamodules.cache._MOST_BYTES", 10)
+    paths[3].write_bytes(b"x" * 11)
+    slots, failures = cache(tmp_path).build(paths, greedy)
+    assert slots.tolist() == [0, -1, -1, -1]
+    assert failures[paths[1]] == "it cannot be prepared: the memory does not suffice"
+    assert "it cannot be prepared: OpenCV" in failures[paths[2]]
+    assert failures[paths[3]] == "it has more than 0.00 GB, which is no image"
+
+
+def test_what_another_process_has_open_stays_as_it_is(tmp_path: Path) -> None:
+    paths = write(tmp_path / "images", 6)
+    pixels = cache(tmp_path)
+    pixels.build(paths, prepare)
+    before = pixels.open()
+    with (pixels.folder / "pixels.u8").open("r+b") as file:
+        file.write(b"\xff" * pixels.image_bytes * 6)
+    damaged = before.copy()
+    assert cache(tmp_path).check() == 6
+    cache(tmp_path).build(paths[::-1], prepare)
+    assert values(cache(tmp_path), paths) == list(range(6))
+    assert (before == damaged).all(), "no other image has come into a slot that is in use"

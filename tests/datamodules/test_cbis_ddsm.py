@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from fake_mammograms import draw_film, write_cbis_ddsm, write_dicom, write_png
+from lit_dist.datamodules import MammographyDataModule
 from lit_dist.datamodules.cbis_ddsm import FILES, read_cbis_ddsm, read_descriptions
 from lit_dist.errors import InputError
 from real_data import real_folder
@@ -154,3 +155,33 @@ def test_marks_and_line_ends_of_other_programs_do_not_matter(root: Path) -> None
 def test_no_tables_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"has none of CBIS-DDSM's tables: {MASS_TRAIN}"):
         read_cbis_ddsm(tmp_path, tmp_path)
+
+
+def test_files_named_by_their_own_uid_are_found_by_the_one_in_them(tmp_path: Path) -> None:
+    """As most archives write DICOM files; a folder may have the study's UID."""
+    place = tmp_path / "1.2.3.4" / "1.3.6.1.4.1.9590.100.1.2.1234.dcm"
+    place.parent.mkdir()
+    shutil.copy(real_folder("mammo_cbis_dicom") / "1-282.dcm", place)
+    table = read_cbis_ddsm(real_folder("mammo_cbis_csv"), tmp_path)
+    assert table.loc[table["film"].notna(), "image"].tolist() == ["Mass-Test_P_00820_RIGHT_CC"]
+
+
+def test_a_damaged_crop_is_left_out_alone(root: Path, tmp_path: Path) -> None:
+    crop = read_cbis_ddsm(root, root, crop=True)["film"][0]
+    Path(crop.path).write_bytes(b"\0" * 50)
+    settings = {"size": 16, "sites": 1, "crop": True, "cache_dir": tmp_path / "cache", "allow_one_class": True}
+    with pytest.raises(InputError, match=f"1 images cannot be used(?s:.*){Path(crop.path).name}"):
+        MammographyDataModule(root, **settings).prepare_data()
+    data = MammographyDataModule(root, on_error="skip", **settings)
+    with pytest.warns(UserWarning, match="1 images are left out"):
+        data.prepare_data()
+    data.setup("test")
+    assert len(data.table) == 11
+
+
+def test_without_a_published_test_set_there_is_none_to_ask_for(root: Path, tmp_path: Path) -> None:
+    for name in FILES[1::2]:
+        (root / name).unlink(missing_ok=True)
+    data = MammographyDataModule(root, published_test=True, cache_dir=tmp_path / "cache")
+    with pytest.raises(InputError, match=r"published_test=true needs one of mass_case_description_test_set\.csv and"):
+        data.table  # noqa: B018  # it is read when it is asked for

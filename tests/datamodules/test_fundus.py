@@ -1,11 +1,14 @@
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from contract import DataModuleContract, Make
 from fake_fundus import write_fundus
@@ -206,7 +209,7 @@ def test_bad_images_are_refused_or_left_out(root: Path, name: str) -> None:
     with pytest.raises(InputError, match=rf"1 images cannot be used.*\n.*4_left\.jpeg: .*({message})"):
         make(root).prepare_data()
     data = make(root, on_error="skip")
-    with pytest.warns(UserWarning, match=r"left out: 4_left\.jpeg"):
+    with pytest.warns(UserWarning, match=r"1 images are left out:\n.*4_left\.jpeg: "):
         data.prepare_data()
     data.setup("test")
     assert "4_left" not in set(data.table["image"])
@@ -269,7 +272,10 @@ def test_paths_may_be_strings(root: Path, tmp_path: Path) -> None:
     assert (tmp_path / "kept").is_dir()
 
 
-@pytest.mark.parametrize("settings", [{"task": "cancer"}, {"size": 2}, {"radius": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"task": "cancer"}, {"size": 2}, {"radius": 0}, {"eyes": "third"}, {"on_error": "Raise"}, {"sites": []}],
+)
 def test_refused_settings(root: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         make(root, **settings)
@@ -288,3 +294,52 @@ def test_original_photographs_and_small_ones_are_prepared_alike(eyepacs_original
         assert images[slot].shape == (256, 256, 3)
         assert (images[slot][:20, :20] == 128).all()
         assert images[slot][64:192, 64:192].std() > 5
+
+
+def write_table(root: Path, *rows: str) -> None:
+    (root / "trainLabels.csv").write_text("\n".join(["image,level,person,hospital", *rows]) + "\n")
+
+
+@pytest.mark.filterwarnings("ignore:.* images in .* have no row")
+def test_blanks_around_a_field_make_no_other_patient_or_hospital(root: Path) -> None:
+    rows = [f"{number}_{eye},{number % 2 * 2},P{number}{blank},h{blank}" for number in range(40)
+            for eye, blank in (("left", ""), ("right", " "))]  # fmt: skip
+    write_table(root, *rows)
+    table = make(root, patient_column="person", site_column="hospital", sites=1).table
+    assert table["site"].unique().tolist() == ["h"]
+    assert table["patient"].nunique() == 40
+
+
+@pytest.mark.filterwarnings("ignore:.* images in .* have no row")
+def test_a_photograph_in_two_rows_is_refused_however_it_is_written(root: Path) -> None:
+    write_table(root, "10_left,0,a,x", "11_left,2,b,y", "10_left.jpeg,4,c,y")
+    with pytest.raises(InputError, match="row 4 repeats '10_left' of row 2"):
+        make(root).table  # noqa: B018  # it is read when it is asked for
+
+
+def test_a_folder_that_is_a_link_out_of_the_collection_is_refused_unless_it_is_named(root: Path) -> None:
+    elsewhere = (root / "train").rename(root.parent / "elsewhere")
+    (root / "train").symlink_to(elsewhere)
+    with pytest.raises(InputError, match=r"the folder .*train leads out of"):
+        make(root)
+    assert len(make(root, images=root / "train").table) == 70
+
+
+def test_a_spark_in_the_dark_does_not_take_all_memory(root: Path) -> None:
+    pixels = np.zeros((2000, 2000, 3), np.uint8)
+    pixels[:, 1000:1008] = 255
+    cv2.imwrite(str(root / "train" / "4_left.jpeg"), pixels)
+    with pytest.raises(InputError, match=r"4_left\.jpeg: it shows no retina: .* is tiny beside the whole"):
+        make(root).prepare_data()
+
+
+def test_worker_processes_that_are_not_forked_map_the_pixels_themselves(root: Path) -> None:
+    data = make(root, size=128)
+    data.prepare_data()
+    data.setup("fit")
+    dataset = data.dataset(data.sites, "train")
+    sent = pickle.dumps(dataset)
+    assert len(sent) < dataset.pixels.nbytes / 10
+    copy = pickle.loads(sent)
+    assert isinstance(copy.pixels, np.memmap)
+    assert torch.equal(copy.__getitems__([3, 5])[0], dataset.__getitems__([3, 5])[0])

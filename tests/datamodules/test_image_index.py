@@ -7,6 +7,7 @@ import pytest
 
 from lit_dist.datamodules import image_index
 from lit_dist.datamodules.image_index import ImageFile, ImageIndex
+from lit_dist.errors import InputError
 
 
 @pytest.fixture
@@ -116,3 +117,10 @@ def test_a_file_is_what_a_path_is(tmp_path: Path) -> None:
     path.write_bytes(b"content")
     file = ImageFile(str(path))
     assert (str(file), file.name, file.stat(), file.read_bytes()) == (str(path), path.name, path.stat(), b"content")
+
+
+def test_a_name_that_is_not_utf_8_is_refused(root: Path) -> None:
+    with open(os.fsencode(root / "a") + b"/caf\xe9.png", "wb"):
+        pass
+    with pytest.raises(InputError, match=r"a: the name 'caf\\udce9\.png' is not UTF-8; rename it"):
+        listed(root)

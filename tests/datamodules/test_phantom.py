@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from contract import DataModuleContract, Make
@@ -75,3 +76,13 @@ def test_drawings_are_kept_and_what_is_damaged_is_drawn_anew(tmp_path: Path, mon
     path.parent.rmdir()
     path.parent.write_text("in the way")
     assert np.array_equal(drawn(), first)
+
+
+def test_no_process_is_left_with_a_single_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in (("is_initialized", True), ("get_world_size", 2), ("get_rank", 0)):
+        monkeypatch.setattr(torch.distributed, name, lambda answer=answer: answer)
+    data = PhantomDataModule(sites=1, patients=66, size=32, batch_size=32, val_fraction=0, test_fraction=0)
+    data.setup("fit")
+    loader = data.train_dataloader()["site-1"]
+    assert (len(loader.dataset), len(loader.sampler)) == (66, 33)
+    assert [len(labels) for _, labels in loader] == [32]

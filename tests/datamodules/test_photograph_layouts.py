@@ -206,3 +206,19 @@ def test_a_name_that_may_mean_two_files_is_refused(table: Path) -> None:
 def test_a_table_elsewhere_goes_before_folders(tiny: Path, table: Path) -> None:
     data = make(tiny, labels=table / "labels.csv", images=table / "images", image_column="file", label_column="animal")
     assert len(data.table) == 36
+
+
+def test_a_file_in_two_rows_is_refused_however_it_is_written(table: Path) -> None:
+    path = table / "labels.csv"
+    path.write_text(path.read_text() + "cat/3,owl,2\n")
+    with pytest.raises(InputError, match=r"row 38 repeats 'cat/3\.JPEG' of row"):
+        make(table, image_column="file", label_column="animal").table  # noqa: B018  # it is read when it is asked for
+
+
+@pytest.mark.parametrize("place", ["train", "val", "val/cat"])
+def test_folders_that_are_links_out_of_the_collection_are_refused(tmp_path: Path, place: str) -> None:
+    root = write(tmp_path / "root", "official")
+    elsewhere = (root / place).rename(tmp_path / "elsewhere")
+    (root / place).symlink_to(elsewhere)
+    with pytest.raises(InputError, match=f"the (folder|link) .*{place}.* leads out of"):
+        make(root).table  # noqa: B018  # it is read when it is asked for

@@ -25,3 +25,8 @@ def test_of_many_classes_it_says_how_unequal_they_are(capsys: pytest.CaptureFixt
     assert (row["classes"], row["fewest"], row["most"]) == (3, 2, 9)
     print_sites(table(labels), ["a"], [f"class {number}" for number in range(40)])
     assert "…" not in capsys.readouterr().out
+
+
+def test_a_class_may_be_called_as_a_column_is() -> None:
+    row = summarise(table([0, 1, 1], ["train", "train", "val"]), ["a"], ["train", "ill"]).to_dict("records")[0]
+    assert (row["train"], row["class train"], row["ill"]) == (2, 1, 1)

@@ -83,6 +83,8 @@ class DataModuleContract:
         second = self.ready(make(splits=tmp_path / "splits.csv"))
         columns = ["image", "patient", "site", "split", "label"]
         assert second.table[columns].equals(first.table[columns])
+        assert second.sites == first.sites, "a transfer that visits them in turn does so in the same turn"
+        assert list(second.train_dataloader()) == list(first.train_dataloader())
 
     def test_the_pool_has_the_images_of_all_sites(self, make: Make) -> None:
         data, pool = self.ready(make()), self.ready(make(centralized=True))

@@ -107,3 +107,17 @@ def test_real_films_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "argv", ["lit-dist", "prepare", config, *folders, sheets, "--data.size=64"])
     cli.main()
     assert len(list((tmp_path / "sheets").iterdir())) == 4
+
+
+def test_a_file_in_the_place_of_the_folder_for_sheets_is_named(
+    classes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (classes / "sheets").write_text("")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, classes)
+    assert "contact sheets cannot be written to" in capsys.readouterr().err
+
+
+def test_sites_that_differ_by_a_sign_have_a_sheet_each(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, classes, "--data.sites=[a/b, a_b]")
+    assert sorted(path.name for path in (classes / "sheets").iterdir()) == ["1_a_b.png", "a_b.png"]
