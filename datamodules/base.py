@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lit_dist.datamodules.augmentation import Augmenter
+from lit_dist.datamodules.collector import collector_paused
 from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
@@ -146,7 +147,8 @@ class InstitutionDataModule(LightningDataModule, ABC):
     def table(self) -> pd.DataFrame:
         """All images: columns ``image, patient, site, split, label`` and more, one row an image."""
         if self._table is None:
-            self._table = self._assign(self.read_images())
+            with collector_paused():
+                self._table = self._assign(self.read_images())
         return self._table
 
     @property

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from lit_dist.datamodules.cache_index import CacheIndex, StoredImage
+from lit_dist.datamodules.collector import collector_paused
 from lit_dist.errors import InputError
 
 Image = NDArray[np.uint8]
@@ -70,15 +71,11 @@ class PixelCache:
 
     def find(self, sources: Sequence[Source]) -> NDArray[np.int64]:
         """The slot of each file's image, (files,); -1 for what is not there, or was changed since."""
-        files = self._index.files()
-        if not files or self._length() < self._index.slots():
-            return np.full(len(sources), -1, np.int64)
-        found = (files.get(str(source)) for source in sources)
-        slots = [
-            entry[1] if entry is not None and entry[0] == _stamp_now(source) else -1
-            for source, entry in zip(sources, found, strict=True)
-        ]
-        return np.array(slots, np.int64)
+        with collector_paused():
+            files = self._index.files()
+            if not files or self._length() < self._index.slots():
+                return np.full(len(sources), -1, np.int64)
+            return np.array([_slot(files.get(str(source)), source) for source in sources], np.int64)
 
     def build(
         self, sources: Sequence[Source], prepare: Prepare, workers: int | None = None
@@ -262,11 +259,12 @@ def _stamp(source: Source) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _stamp_now(source: Source) -> str | None:
+def _slot(entry: tuple[str, int] | None, source: Source) -> int:
+    """The slot of a file that is as it was when the entry was made, or -1."""
     try:
-        return _stamp(source)
+        return entry[1] if entry is not None and entry[0] == _stamp(source) else -1
     except OSError:
-        return None
+        return -1
 
 
 def _hash(content: bytes | Image) -> bytes:

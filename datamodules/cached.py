@@ -1,6 +1,7 @@
 """CachedDataModule: a collection whose images are decoded and prepared once, into a cache."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import PixelCache, refuse_failures, shown
+from lit_dist.datamodules.cache import PixelCache, Source, refuse_failures, shown
 from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
@@ -27,12 +28,14 @@ class CachedDataModule(InstitutionDataModule):
         size: The side of the prepared images, in pixels.
         cache_dir: Where prepared images are kept.
         on_error: Whether images that are missing or unreadable are refused or left out.
+        left_out: The files that ``prepare_data`` could not read and has left out, with the reasons.
     """
 
     source = "path"
     size: int
     cache_dir: Path
     on_error: Literal["raise", "skip"] = "raise"
+    left_out: Mapping[Source, str] = {}
     _found: tuple[pd.DataFrame, NDArray[np.int64]] | None = None
 
     @abstractmethod
@@ -55,6 +58,7 @@ class CachedDataModule(InstitutionDataModule):
             refuse_failures(failures)
         elif failures:
             rank_zero_warn(f"{len(failures)} images are left out:\n{shown(failures)}")
+        self.left_out = failures
         self._found = self.table, slots
 
     @override

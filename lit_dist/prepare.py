@@ -44,9 +44,11 @@ def prepare(data: InstitutionDataModule, output: Path, images: int = COLUMNS) ->
         cache = data.cache()
         wrong = cache.check()
         if wrong:
-            print(f"{wrong} prepared images were no longer as they had been written; they are prepared again")
+            print(f"{wrong} prepared images were no longer as they had been written; this data's are prepared again")
             data.prepare_data()
         pixels = cache.open()
+        for file, reason in data.left_out.items():
+            print(f"Left out: {file}: {reason}")
         print(f"The cache: {cache.folder} ({len(pixels)} images, {pixels.nbytes / 1e9:.2f} GB)")
     data.setup("prepare")
     print_sites(data.table, data.sites, data.class_names)

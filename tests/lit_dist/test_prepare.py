@@ -121,3 +121,14 @@ def test_a_file_in_the_place_of_the_folder_for_sheets_is_named(
 def test_sites_that_differ_by_a_sign_have_a_sheet_each(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, classes, "--data.sites=[a/b, a_b]")
     assert sorted(path.name for path in (classes / "sheets").iterdir()) == ["1_a_b.png", "a_b.png"]
+
+
+def test_each_image_that_is_left_out_is_listed(
+    classes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7):
+        (classes / "root" / "cats" / f"{number}.png").write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match="7 images are left out"):
+        run(monkeypatch, classes, "--data.on_error=skip")
+    said = capsys.readouterr().out
+    assert [f"cats/{number}.png: it is not an image" in said for number in range(7)] == [True] * 7
