@@ -13,7 +13,7 @@ from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
-from lit_dist.run_folder import SETTINGS, newest_checkpoint
+from lit_dist.run_folder import SETTINGS, checkpoints_of, newest_checkpoint
 
 MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
@@ -103,8 +103,10 @@ def _newest_run(settings: Any) -> Path | None:
         if arguments.version is not None:
             named = arguments.version if isinstance(arguments.version, str) else f"version_{arguments.version}"
             return runs / named
-        numbers = [path.name.removeprefix("version_") for path in runs.glob("version_*") if path.is_dir()]
-        return max((runs / f"version_{n}" for n in numbers if n.isdigit()), key=_number, default=None)
+        numbers = [path.name.removeprefix("version_") for path in runs.glob("version_*")]
+        numbered = (runs / f"version_{number}" for number in numbers if number.isdigit())
+        # The folder of a test or a prediction has a number, too, but nothing to go on from.
+        return max((run for run in numbered if checkpoints_of(run)), key=_number, default=None)
     raise InputError(
         "--resume finds a run by the folder of its logger: give one, for example --trainer.logger CSVLogger"
         " --trainer.logger.save_dir runs"

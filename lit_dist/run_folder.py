@@ -38,7 +38,7 @@ def newest_checkpoint(run: str | Path) -> Path | None:
         InputError: If there are some, and none of them is whole.
     """
     error = None
-    for path in _newest_first(Path(run)):
+    for path in checkpoints_of(Path(run)):
         try:
             read_checkpoint(path, with_tensors=False)
         except InputError as damage:
@@ -55,11 +55,12 @@ def newest_checkpoint(run: str | Path) -> Path | None:
 
 def delete_old_checkpoints(run: Path, keep: int) -> None:
     """Delete all but the newest checkpoints, and what was left of one that was being written."""
-    for old in _newest_first(run)[keep:]:
+    for old in checkpoints_of(run)[keep:]:
         old.unlink(missing_ok=True)
     for left in (run / CHECKPOINTS).glob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
 
 
-def _newest_first(run: Path) -> list[Path]:
+def checkpoints_of(run: Path) -> list[Path]:
+    """The checkpoints that ``RunCheckpoint`` left in a run's folder, whole or not, the newest first."""
     return sorted((run / CHECKPOINTS).glob("step_*.ckpt"), reverse=True)

@@ -64,6 +64,16 @@ def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
     assert weights() == expected
 
 
+def test_a_test_and_a_prediction_between_do_not_hide_the_run() -> None:
+    main([*FIT, "--trainer.max_epochs=2"])
+    best = ["--config", str(RUN / "config.yaml"), "--ckpt_path", str(RUN / "checkpoints" / "best.ckpt")]
+    main(["test", *best])
+    main(["predict", *best])
+    main([*FIT, "--trainer.max_epochs=4", "--resume"])
+    assert len((RUN / "ledger.jsonl").read_text().splitlines()) == 4
+    assert sorted(path.name for path in RUN.parent.iterdir()) == ["version_0", "version_1", "version_2"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
