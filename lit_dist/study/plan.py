@@ -90,10 +90,14 @@ def make_plan(settings: StudySettings) -> list[Run]:
     Raises:
         InputError: If the data has no sites.
     """
-    sites = _sites(settings)
+    sites = _train_loaders(settings.data)
+    if not isinstance(sites, Mapping) or len(sites) < 2:
+        raise InputError("a study needs a datamodule with one training loader a site, and two sites at least")
+    batches = {site: len(loader) for site, loader in sites.items()}
+    pooled = len(_train_loaders(settings.data, centralized=True)) if "central" in settings.study.heuristics else 0
     runs: list[Run] = []
     for seed in settings.study.seeds:
-        planner = _Planner(settings, sites, seed)
+        planner = _Planner(settings, batches, pooled, seed)
         for heuristic in settings.study.heuristics:
             for run in planner.runs(heuristic):
                 if run not in runs:
@@ -101,32 +105,24 @@ def make_plan(settings: StudySettings) -> list[Run]:
     return runs
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
-    images: int
-    batches: int
-    batch_size: int
-
-
-def _sites(settings: StudySettings) -> dict[str, _Site]:
-    data = make_data(settings.data)
+def _train_loaders(settings: dict[str, Any], **changes: Any) -> Any:
+    """What the fit will draw from: it alone knows how many batches so many images give."""
+    data = make_data({**settings, "init_args": {**settings["init_args"], **changes}})
     data.prepare_data()
     data.setup("fit")
-    loaders = data.train_dataloader()
-    if not isinstance(loaders, Mapping) or len(loaders) < 2:
-        raise InputError("a study needs a datamodule with one training loader a site, and two sites at least")
-    return {site: _Site(len(loader.dataset), len(loader), loader.batch_size or 1) for site, loader in loaders.items()}
+    return data.train_dataloader()
 
 
 class _Planner:
     """Makes the runs of one seed."""
 
-    def __init__(self, settings: StudySettings, sites: dict[str, _Site], seed: int) -> None:
+    def __init__(self, settings: StudySettings, sites: dict[str, int], pooled: int, seed: int) -> None:
         self.shared = settings
         self.settings = settings.study
         self.sites = sites
         self.seed = seed
-        self.steps_a_pass = {site: self._steps(each.batches) for site, each in sites.items()}
+        self.steps_a_pass = {site: self._steps(batches) for site, batches in sites.items()}
+        self._pooled = self._steps(pooled)
         wandb = self.settings.wandb
         self._wandb = None if wandb is None else {"group": self.settings.collection, **wandb}
         self.steps = self.settings.passes * sum(self.steps_a_pass.values())
@@ -145,9 +141,8 @@ class _Planner:
         yield from make[heuristic]()
 
     def _central(self) -> Iterator[Run]:
-        images = sum(site.images for site in self.sites.values())
-        steps_a_pass = self._steps(-(-images // max(site.batch_size for site in self.sites.values())))
-        yield self._run("central", {"centralized": True}, -(-self.steps // steps_a_pass), max_steps=self.steps)
+        passes = -(-self.steps // self._pooled)
+        yield self._run("central", {"centralized": True}, passes, max_steps=self.steps)
 
     def _single(self) -> Iterator[Run]:
         for site, steps_a_pass in self.steps_a_pass.items():

@@ -43,6 +43,14 @@ def test_all_have_the_same_budget_of_steps() -> None:
     assert [run.config["trainer"]["max_steps"] for run in plan(single_budget="steps")[1:3]] == [16, 16]
 
 
+def test_central_makes_all_its_steps_where_a_lone_image_is_left_out() -> None:
+    # Of the 56 pooled images, in batches of 5, the last one waits for another pass: 11 batches, not 12.
+    data = {**SMALL["data"], "init_args": {**SMALL["data"]["init_args"], "batch_size": 5}}
+    [central] = plan(data=data, heuristics=["central"])
+    assert central.steps == 2 * (6 + 6)
+    assert central.config["trainer"]["max_epochs"] == 3
+
+
 def test_accumulated_batches_make_fewer_steps() -> None:
     runs = plan(trainer={**SMALL["trainer"], "accumulate_grad_batches": 3})
     assert runs[0].steps == 2 * (2 + 2)
