@@ -1,7 +1,6 @@
 """Does one run of a study: trains, tests the best model, and writes down the result."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,8 @@ from lit_dist.study.plan import Run, read_run, run_path
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
 FIT, FIT_SETTINGS = "fit", "fit.yaml"
+_ONE_PROCESS = {"devices": 1}
+"""Of the trainer, which would take every GPU that it sees."""
 
 
 class Busy(InputError):
@@ -68,9 +69,6 @@ def execute(study: Path, name: str) -> bool:
     """
     folder = run_path(study, name)
     run = read_run(folder)
-    if "LOCAL_RANK" in os.environ:  # one more process of a run whose first one holds the lock
-        _train(run, folder)
-        return True
     with locked(folder) as mine:
         if not mine:
             raise Busy(f"{folder} is being worked on by another process")
@@ -91,6 +89,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
     watched = {"folder": str(folder), "facts": facts}
     progress = {"class_path": "lit_dist.study.progress.RunProgress", "init_args": watched}
     settings["trainer"] = {
+        **_ONE_PROCESS,
         **settings["trainer"],
         "callbacks": [*settings["trainer"]["callbacks"], progress],
         "logger": _loggers(run, folder),
@@ -134,7 +133,8 @@ def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     member = read_run(run_path(study, run.members[0])).config["model"]["class_path"]
     model = {"class_path": "lit_dist.SiteEnsemble", "init_args": {"checkpoints": paths, "member": member}}
     settings = {**run.config, "model": model}
-    settings["trainer"] = {**settings["trainer"], "logger": _csv_logger(folder), "default_root_dir": str(folder)}
+    own = {"logger": _csv_logger(folder), "default_root_dir": str(folder)}
+    settings["trainer"] = {**_ONE_PROCESS, **settings["trainer"], **own}
     made = build(settings)
     trainer: Any = made.trainer
     trainer.predict(made.model, datamodule=made.datamodule, return_predictions=False)

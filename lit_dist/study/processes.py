@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from lit_dist.child_processes import end_with_the_parent, prepared
 from lit_dist.errors import InputError
 from lit_dist.study.execute import Busy, execute, locked, result_path
-from lit_dist.study.plan import Run, run_path, words_of
+from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
 
 LOG = "log.txt"
@@ -174,7 +174,6 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything has asked for one
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
-    sys.argv[1:] = words_of(study, name)  # with which Lightning starts the further processes of a run
     try:
         if not execute(study, name):
             sys.exit(_ELSEWHERE)

@@ -130,6 +130,13 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
     for name in RESERVED:
         if name in trainer:
             raise InputError(f"trainer.{name} is set by the study itself; passes says how long each run is")
+    for name in ("devices", "num_nodes"):
+        if trainer.get(name, 1) not in (1, "1", "auto"):
+            raise InputError(
+                f"trainer.{name}={trainer[name]} would make several processes of a run, but a run of a study is one and"
+                " writes one file of predictions: leave it out; with several GPUs, jobs=2 trains two runs at once, each"
+                " on one of them"
+            )
     return StudySettings(study, plain["model"], plain["data"], trainer)
 
 

@@ -24,11 +24,19 @@ def test_a_study_is_read_with_its_defaults_and_options() -> None:
         ({"seeds": [1, 1]}, "none twice"),
         ({"trainer": {"max_epochs": 3}}, r"trainer\.max_epochs is set by the study itself"),
         ({"trainer": {"logger": False}}, r"trainer\.logger is set by the study itself"),
+        ({"trainer": {"devices": 2}}, r"trainer\.devices=2 would make several processes of a run"),
+        ({"trainer": {"devices": "0,1"}}, r"leave it out; with several GPUs, jobs=2 trains two runs at once"),
+        ({"trainer": {"num_nodes": 2}}, r"trainer\.num_nodes=2 would make several processes of a run"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings(**changes)
+
+
+@pytest.mark.parametrize("devices", [1, "1", "auto"])
+def test_one_device_may_be_named(devices: Any) -> None:
+    assert settings(trainer={"devices": devices}).study.collection == "small"
 
 
 @pytest.mark.parametrize(
