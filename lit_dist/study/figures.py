@@ -20,7 +20,8 @@ from lit_dist.ledger import iter_entries
 from lit_dist.run_folder import LEDGER
 from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of
 from lit_dist.study.plan import run_path
-from lit_dist.study.results import WHICH, label_of
+from lit_dist.study.results import label_of
+from lit_dist.study.summary import groups
 
 # Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]
@@ -43,7 +44,7 @@ class Tables:
 
     def one_of_each(self) -> Iterator[tuple[str, pd.Series]]:
         """The label and the first run of each heuristic."""
-        for key, group in self.results.groupby(WHICH, dropna=False, sort=False):
+        for key, group in groups(self.results):
             yield label_of(key, self.results), group.iloc[0]
 
     def fit(self, run: str) -> Path:
@@ -191,9 +192,7 @@ def bytes_sent(axes: Axes, tables: Tables) -> str | None:
 
 
 def _runs_of(label: str, tables: Tables) -> pd.DataFrame:
-    results = tables.results
-    labels = [label_of(key, results) for key in results[WHICH].itertuples(index=False)]
-    return results[[each == label for each in labels]]
+    return next(runs for key, runs in groups(tables.results) if label_of(key, tables.results) == label)
 
 
 Draw = Callable[[Axes, Tables], str | None]

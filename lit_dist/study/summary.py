@@ -38,8 +38,8 @@ def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, f
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
     """Summarise results over seeds: one row a heuristic (with its options) and metric.
 
-    Of single-institution models, the value of a seed is the mean over its sites' models. A difference is that from
-    central with the same seed.
+    Of single-institution models, the value of a seed is the mean over its sites' models. A seed that lacks one of them
+    is left out. The share of central and the difference from it are of the seeds that both have.
 
     Args:
         results: The columns of ``results.csv``.
@@ -49,7 +49,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
         ``high``), ``share_of_central``, and the mean paired difference from central with its interval
         (``difference``, ``difference_low``, ``difference_high``); NaN where there is too little for it.
     """
-    by_seed = {key: group.groupby("seed")[METRICS].mean() for key, group in _groups(results)}
+    by_seed = {key: group.groupby("seed")[METRICS].mean() for key, group in groups(results)}
     central = next((values for key, values in by_seed.items() if key[0] == "central"), None)
     rows = []
     for key, values in by_seed.items():
@@ -59,7 +59,8 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
             row = {**dict(zip(WHICH, key, strict=True)), "metric": metric, "seeds": len(own), "mean": own.mean()}
             row |= {"sd": own.std(ddof=1), "low": low, "high": high}
             if central is not None:
-                row["share_of_central"] = own.mean() / central[metric].mean()
+                both = own.index.intersection(central.index)
+                row["share_of_central"] = own[both].mean() / central.loc[both, metric].mean()
             if central is not None and key[0] != "central":
                 paired = np.asarray((own - central[metric]).dropna(), np.float64)
                 row["difference"] = paired.mean() if len(paired) else np.nan
@@ -69,9 +70,13 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high"])
 
 
-def _groups(results: pd.DataFrame) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+def groups(results: pd.DataFrame) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+    """The runs of each heuristic, by the values of ``WHICH``; of single-institution models, the whole seeds."""
     for key, group in results.groupby(WHICH, dropna=False, sort=False):
-        yield tuple(key), group
+        models = group.groupby("seed")["site"].nunique()
+        whole = group[group["seed"].map(models) == group["site"].nunique()]
+        if not whole.empty:
+            yield tuple(key), whole
 
 
 def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_000) -> dict[str, float]:
@@ -127,7 +132,7 @@ def compare_pairs(study: Path, results: pd.DataFrame) -> pd.DataFrame:
         ``first``, ``second`` (labels), ``n`` and the values of ``paired_bootstrap``.
     """
     right: Mapping[str, Predictions] = {
-        label_of(key, results): predictions(study, list(group["run"])) for key, group in _groups(results)
+        label_of(key, results): predictions(study, list(group["run"])) for key, group in groups(results)
     }
     rows = [
         {

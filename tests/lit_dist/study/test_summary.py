@@ -66,6 +66,21 @@ def test_without_central_there_is_nothing_to_differ_from() -> None:
     assert summary[["share_of_central", "difference"]].isna().all(axis=None)
 
 
+def test_the_share_of_central_is_that_of_the_seeds_that_both_have() -> None:
+    table = results().query("run not in ['centralNoneNone2', 'cyclical_weight_transferNone50']")
+    summary = summarise(table).query("metric == 'accuracy'").set_index("label")
+    assert summary["share_of_central"]["cyclical, every epoch"] == pytest.approx(0.79 / 0.81)
+    assert summary["share_of_central"]["cyclical, every 5 epochs"] == pytest.approx(0.75 / 0.82)
+    assert summary["mean"]["cyclical, every 5 epochs"] == pytest.approx(0.73)
+
+
+def test_a_seed_that_lacks_a_sites_model_does_not_count() -> None:
+    table = results().query("not (site == 'a' and seed == 2)")
+    single = summarise(table).query("metric == 'accuracy'").set_index("label").loc["single institution"]
+    assert (single["seeds"], single["mean"]) == (2, pytest.approx(np.mean([0.65, 0.67])))
+    assert single["share_of_central"] == pytest.approx(0.66 / 0.81)
+
+
 def test_the_bootstrap_is_that_of_a_plain_loop_over_patients() -> None:
     chance = np.random.default_rng(1)
     patients = np.repeat(np.arange(60), 2)
@@ -127,6 +142,8 @@ def test_each_pair_is_compared_once() -> None:
     table = results().query("seed == 0")
     for run in table["run"]:
         saved(run, ["a1", "b1"], [True, run.startswith("central")])
-    pairs = compare_pairs(Path(), table)
+    saved("lost", ["a1", "b1"], [True, True])
+    lost = table.query("site == 'a'").assign(run="lost", seed=1)  # of a seed without the other site's model
+    pairs = compare_pairs(Path(), pd.concat([table, lost]))
     assert len(pairs) == 6
     assert pairs.iloc[0][["first", "second", "n", "difference"]].tolist() == ["central", "single institution", 2, 0.5]
