@@ -170,10 +170,15 @@ def _best_cycle(run: Run, best: Path) -> int | None:
 def _judge(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{path} was not written: is there no test image at any site, or no predict_step?")
-    predictions = pd.read_csv(path)
+    predictions = read_predictions(path)
     probabilities = torch.tensor(probabilities_of(predictions))
     values = judge(log_of(probabilities), torch.tensor(predictions["label"]))
     return {"n": len(predictions), **{name: float(value) for name, value in values.items()}}
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read ``predictions.csv``. Names are text, also a patient ``NA`` or a site ``None``."""
+    return pd.read_csv(path, dtype=dict.fromkeys(("site", "image", "patient"), str), keep_default_na=False)
 
 
 def probabilities_of(predictions: pd.DataFrame) -> Any:

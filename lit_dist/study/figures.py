@@ -18,7 +18,7 @@ from lit_dist.callbacks.site_evaluation import MATRIX
 from lit_dist.files import replacing
 from lit_dist.ledger import iter_entries
 from lit_dist.run_folder import LEDGER
-from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of
+from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, read_predictions
 from lit_dist.study.plan import run_path
 from lit_dist.study.results import label_of
 from lit_dist.study.summary import groups
@@ -137,7 +137,8 @@ def matrix(axes: Axes, tables: Tables) -> str | None:
     for label, run in tables.one_of_each():
         path = tables.fit(run["run"]) / MATRIX
         if run["heuristic"] == "cyclical_weight_transfer" and path.exists():
-            values = pd.read_csv(path).pivot(index="site", columns="visit", values="value")
+            table = pd.read_csv(path, dtype={"site": str}, keep_default_na=False, na_values={"value": [""]})
+            values = table.pivot(index="site", columns="visit", values="value")
             _heat(axes, values, "after visit")
             return f"{label}, seed {run['seed']}; a dark column is a visit after which the model had forgotten much."
     return None
@@ -151,7 +152,7 @@ def transferability(axes: Axes, tables: Tables) -> str | None:
     single = single[single["seed"] == single["seed"].iloc[0]]
     rows = {}
     for run in single.to_dict("records"):
-        found = pd.read_csv(tables.fit(run["run"]) / PREDICTIONS)
+        found = read_predictions(tables.fit(run["run"]) / PREDICTIONS)
         right = probabilities_of(found).argmax(axis=1) == found["label"]
         rows[run["site"]] = right.groupby(found["site"], sort=False).mean()
     _heat(axes, pd.DataFrame(rows).T, "tested at")

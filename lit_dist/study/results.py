@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lit_dist.errors import InputError
-from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, result_path
+from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, read_predictions, result_path
 from lit_dist.study.plan import Run, run_path
 
 COLUMNS = [
@@ -99,7 +99,7 @@ def predictions(study: Path, names: Sequence[str]) -> Predictions:
     first: pd.DataFrame | None = None
     for name in names:
         path = run_path(study, name) / FIT / PREDICTIONS
-        table = pd.read_csv(path, dtype={"image": str, "patient": str}).sort_values("image", ignore_index=True)
+        table = read_predictions(path).sort_values("image", ignore_index=True)
         if first is not None and not table["image"].equals(first["image"]):
             raise InputError(f"{path} has other images than the runs beside it; the splits differ")
         first = table if first is None else first

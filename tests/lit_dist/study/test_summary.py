@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from lit_dist import InputError
+from lit_dist.study.execute import probabilities_of, read_predictions
 from lit_dist.study.results import COLUMNS, Predictions, predictions
 from lit_dist.study.summary import compare_pairs, interval, paired_bootstrap, summarise
 
@@ -136,6 +137,14 @@ def test_predictions_of_seeds_are_put_together_by_image() -> None:
     saved("three", ["b1", "a1"], [True, True])
     with pytest.raises(InputError, match=r"runs/three/fit/predictions\.csv has other images"):
         predictions(Path(), ["one", "three"])
+
+
+def test_names_that_look_like_nothing_are_names(tmp_path: Path) -> None:
+    table = {"site": ["None", "mgh"], "image": ["NA", "b"], "patient": ["NA", "null"], "label": 1, "probability_1": 1.0}
+    pd.DataFrame(table).to_csv("predictions.csv", index=False)
+    found = read_predictions(Path("predictions.csv"))
+    assert found[["site", "image", "patient"]].to_numpy().tolist() == [["None", "NA", "NA"], ["mgh", "b", "null"]]
+    assert probabilities_of(found).tolist() == [[1.0], [1.0]]
 
 
 def test_each_pair_is_compared_once() -> None:
