@@ -52,13 +52,12 @@ class SiteCLI(LightningCLI):
         self.config = self._given  # what a run leaves does not say where it went on
         settings = self.config_init[self.subcommand] if self.subcommand else self.config_init
         trainer = settings["trainer"]
-        plugins = trainer["plugins"] or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
+        plugins = as_list(trainer["plugins"])
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, SafetensorsCheckpointIO()]
         writes = trainer["enable_checkpointing"] is not False and not trainer["barebones"]
         if self.subcommand == "fit" and writes:
-            kwargs["callbacks"] = [*(trainer["callbacks"] or []), settings["checkpoint"]]
+            kwargs["callbacks"] = [*as_list(trainer["callbacks"]), settings["checkpoint"]]
         return super().instantiate_trainer(**kwargs)
 
     @override
@@ -92,6 +91,13 @@ class SiteCLI(LightningCLI):
     def before_validate(self) -> None:
         """Leave the table to the model."""
         self.config_init["validate"]["verbose"] = False
+
+
+def as_list(setting: Any) -> list[Any]:
+    """What a setting of the trainer has that takes nothing, one thing or a list, such as its callbacks."""
+    if setting is None:
+        return []
+    return list(setting) if isinstance(setting, list | tuple) else [setting]
 
 
 def run(args: ArgsType = None) -> LightningCLI:

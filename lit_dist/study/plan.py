@@ -10,6 +10,7 @@ from typing import Any
 
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
+from lit_dist.lightning_cli import as_list
 from lit_dist.study.settings import StudySettings, make_data
 
 PLAN = "plan.json"
@@ -202,7 +203,7 @@ class _Planner:
         shared["data"]["init_args"] |= data
         for setting, length in self.settings.lengths.items():
             _put(shared, setting, {"epochs": epochs, "steps": steps}[length])
-        callbacks = list(shared["trainer"].get("callbacks") or [])
+        callbacks = as_list(shared["trainer"].get("callbacks"))
         if transfer is not None:
             kind = {"single_weight_transfer": "Single", "cyclical_weight_transfer": "Cyclical"}[heuristic]
             callbacks.append({"class_path": f"lit_dist.callbacks.{kind}WeightTransfer", "init_args": transfer})

@@ -83,6 +83,14 @@ def test_options_reach_sites_backbone_and_the_callback() -> None:
     assert [json.loads(line)["site"] for line in lines] == ["mgh", "ucsf"] * 2
 
 
+def test_one_callback_need_not_be_in_a_list() -> None:
+    config = yaml.safe_load((Path(__file__).parents[2] / "configs/phantom/cyclical.yaml").read_text())
+    config["trainer"]["callbacks"] = config["trainer"]["callbacks"][0]
+    Path("own.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", "own.yaml", *SMALL, *SLIM, "--trainer.max_epochs=4"])
+    assert len((run_folder() / "ledger.jsonl").read_text().splitlines()) == 4
+
+
 def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> None:
     root = write_fundus(Path("eyepacs"), patients=80)
     options = [

@@ -103,6 +103,12 @@ def test_callbacks_of_the_users_come_before_the_transfer() -> None:
     assert list(callbacks(runs[-1])) == expected
 
 
+def test_one_callback_need_not_be_in_a_list() -> None:
+    timer = {"class_path": "Timer", "init_args": {"duration": "00:01:00:00"}}
+    [central] = plan(trainer={**SMALL["trainer"], "callbacks": timer}, heuristics=["central"])
+    assert list(callbacks(central)) == ["Timer", "ModelCheckpoint"]
+
+
 def test_data_without_sites_is_refused() -> None:
     data = {**SMALL["data"], "init_args": {**SMALL["data"]["init_args"], "centralized": True}}
     with pytest.raises(InputError, match="one training loader a site, and two sites at least"):
