@@ -83,7 +83,8 @@ def _check_configurations(words: list[str]) -> None:
     """Refuse a configuration that is no text, which the parser would end in a traceback."""
     pairs = [word.split("=", 1) for word in words if "=" in word] + list(map(list, pairwise(words)))
     for option, name in pairs:
-        if option in ("--config", "-c", "--model", "--data", "--trainer") and Path(name).is_file():
+        # os.path, since a pathlib.Path does not take settings as JSON, which are too long for a name.
+        if option in ("--config", "-c", "--model", "--data", "--trainer") and os.path.isfile(name):
             try:
                 Path(name).read_text(encoding="utf-8")
             except UnicodeDecodeError:
@@ -94,7 +95,7 @@ def _shipped(word: str) -> str:
     """Find a configuration that comes with the package, where the working folder has none of that name."""
     option, equals, name = word.rpartition("=")
     path = Path(name)
-    if path.suffix != ".yaml" or path.exists() or path.parts[0] != "configs":
+    if path.suffix != ".yaml" or path.parts[0] != "configs" or path.exists():
         return word
     shipped = Path(str(files("lit_dist"))) / path
     return f"{option}{equals}{shipped}" if shipped.exists() else word

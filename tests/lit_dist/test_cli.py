@@ -281,6 +281,12 @@ def test_a_missing_configuration_is_named(capsys: pytest.CaptureFixture[str]) ->
     assert "nowhere.yaml" in capsys.readouterr().err
 
 
+def test_settings_may_be_long_json() -> None:
+    model = {"class_path": "ImageClassifier", "init_args": {"backbone": "slim_resnet18", "num_classes": 2}}
+    main(["fit", "--config", "configs/phantom/cyclical.yaml", "--model", json.dumps(model, indent=40), *SMALL,
+          "--trainer.fast_dev_run=true"])  # fmt: skip
+
+
 def test_a_file_here_goes_before_a_shipped_one() -> None:
     Path("configs/phantom").mkdir(parents=True)
     Path("configs/phantom/cyclical.yaml").write_text("this: is not ours\n")
