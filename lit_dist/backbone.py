@@ -49,7 +49,7 @@ def build_backbone(name: str, num_classes: int, dropout: float = 0.0, **kwargs: 
             if name in _OWN
             else torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
         )
-    except TypeError as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # each network has its own way to refuse
         raise InputError(f"{name} cannot be built with {kwargs}: {error}") from None
     if dropout:
         # A hook, not a layer in front, so that the weights keep torchvision's names.

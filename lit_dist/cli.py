@@ -73,6 +73,8 @@ def _mistake(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, InputError):
             return str(error)
+        if type(error).__name__ == "MisconfigurationException":  # Lightning's, which not every command imports
+            return str(error)
         if type(error).__module__.startswith("wandb.") and type(error).__name__ == "UsageError":
             return f"W&B: {error} (or set WANDB_MODE=offline to keep the run on this machine)"
         error = error.__cause__ or error.__context__

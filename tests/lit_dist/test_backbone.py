@@ -110,5 +110,17 @@ def test_an_evil_torch_archive_is_refused_and_not_run(tmp_path: Path) -> None:
 def test_refused_names_and_arguments() -> None:
     with pytest.raises(InputError, match="no classification network 'resnet35'; there are alexnet"):
         build_backbone("resnet35", 2)
-    with pytest.raises(InputError, match="resnet18 cannot be built"):
-        build_backbone("resnet18", 2, colour="red")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resnet18", {"colour": "red"}),
+        ("resnet18", {"groups": 2}),
+        ("vit_b_16", {"image_size": 30}),
+        ("slim_resnet18", {"width": -4}),
+    ],
+)
+def test_what_a_network_does_not_take_is_refused(name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{name} cannot be built with {arguments}: "):
+        build_backbone(name, 2, **arguments)

@@ -252,6 +252,7 @@ def test_cyclical_and_central_train_on_the_same_real_photographs_for_the_same_st
         (["--trainer.callbacks.order=['site-1', 'mars']"], "'mars', which is none of site-1"),
         (["--data.sites=1"], "a transfer needs at least two sites"),
         (["--data.patients=2"], "patients=2"),
+        (["--trainer.accelerator=gpu"], "lit-dist: No supported gpu backend found!"),
         (["--model.backbone=resnet35"], "no classification network 'resnet35'"),
         (["--model.weights=nowhere.pth"], "no file of weights at"),
         (["--model.num_classes=3"], "the data has 2 classes, the model 3"),
