@@ -79,7 +79,10 @@ def curves(axes: Axes, tables: Tables) -> str | None:
     for label, run in tables.one_of_each():
         if run["heuristic"] in ("single", "ensemble"):
             continue
-        metrics = pd.read_csv(tables.fit(run["run"]) / "metrics.csv", usecols=["step", "val_loss"]).dropna()
+        path = tables.fit(run["run"]) / "metrics.csv"
+        metrics = pd.read_csv(path, usecols=lambda name: name in ("step", "val_loss")).dropna()
+        if "val_loss" not in metrics:  # a module of one's own logs what it likes
+            continue
         colour = "grey" if run["heuristic"] == "central" else COLOURS[drawn % len(COLOURS)]
         axes.plot(metrics["step"], metrics["val_loss"], ".-", color=colour, label=label, linewidth=1.2)
         drawn += run["heuristic"] != "central"
@@ -87,11 +90,11 @@ def curves(axes: Axes, tables: Tables) -> str | None:
         if ledger.exists():
             _band(axes, ledger, 1.02 + 0.035 * band, sites)
             band += 1
+    if not drawn:
+        return None
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("validation loss, all sites")
     axes.legend(frameon=False, fontsize=8)
-    if not drawn:
-        return None
     key = [Patch(color=colour, label=site) for site, colour in list(sites.items())[: len(COLOURS)]]
     axes.figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False, fontsize=8)
     return "The bands say which site was being visited, one a transfer, in the legend's order from the bottom up."
