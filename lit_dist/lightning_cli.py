@@ -9,16 +9,16 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 # Imported so that a configuration can name their classes without their modules.
-import lit_dist.classifier
 import lit_dist.datamodules
 import lit_dist.ensemble  # noqa: F401
 from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
+from lit_dist.classifier import ImageClassifier
 from lit_dist.errors import InputError
 from lit_dist.resumption import Resumption
 
@@ -87,10 +87,25 @@ class SiteCLI(LightningCLI):
     def before_test(self) -> None:
         """Leave the table to the model."""
         self.config_init["test"]["verbose"] = False
+        self._warn_of_first_weights()
 
     def before_validate(self) -> None:
         """Leave the table to the model."""
         self.config_init["validate"]["verbose"] = False
+        self._warn_of_first_weights()
+
+    def before_predict(self) -> None:
+        """See that there is something to predict with."""
+        self._warn_of_first_weights()
+
+    def _warn_of_first_weights(self) -> None:
+        settings = self.config[str(self.subcommand)]
+        given = settings.ckpt_path or settings.model.init_args.get("weights")
+        if isinstance(self.model, ImageClassifier) and not given:
+            rank_zero_warn(
+                f"{self.subcommand} has no --ckpt_path, so the model has its first weights, random weights that nothing"
+                " has trained"
+            )
 
 
 def as_list(setting: Any) -> list[Any]:

@@ -242,6 +242,16 @@ def test_cyclical_and_central_train_on_the_same_real_photographs_for_the_same_st
     assert (cyclical / "checkpoints" / "best.ckpt").exists()
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_model_that_nothing_has_trained_is_judged_with_a_warning(command: str, tmp_path: Path) -> None:
+    words = [command, "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM]
+    with pytest.warns(UserWarning, match=f"{command} has no --ckpt_path, .* weights that nothing has trained"):
+        main(words)
+    model = ImageClassifier("slim_resnet18", backbone_kwargs={"width": 8})
+    write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path("a.ckpt"))
+    main([*words, "--model.weights=a.ckpt"])
+
+
 # -- what goes wrong -------------------------------------------------------------------------------------------------
 
 
