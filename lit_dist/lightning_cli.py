@@ -19,6 +19,7 @@ from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.classifier import ImageClassifier
+from lit_dist.cli import OTHER_COMMANDS
 from lit_dist.errors import InputError
 from lit_dist.resumption import Resumption
 
@@ -160,6 +161,7 @@ def site_cli(args: ArgsType, run: bool, kind: type[SiteCLI] = SiteCLI) -> SiteCL
         trainer_defaults={"callbacks": [PredictionWriter()]},
         parser_kwargs={
             "version": f"lit-dist {version('lit_dist')}",
+            "usage": f"lit-dist {{{','.join([*kind.subcommands(), *OTHER_COMMANDS])}}} ...",
             "description": "Train one network over several hospitals. Also: lit-dist compare, which trains every"
             " heuristic and compares them; lit-dist prepare, which prepares the images and shows them; lit-dist verify"
             " RUN, which checks what a run has recorded; and lit-dist federate, which makes a run across real"

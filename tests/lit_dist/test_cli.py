@@ -36,8 +36,11 @@ def run_folder(heuristic: str = "phantom/cyclical") -> Path:
 def test_version_and_help() -> None:
     for start in (["lit-dist"], [sys.executable, "-m", "lit_dist"]):
         assert version("lit_dist") in command(*start, "--version").stdout
-    text = command("lit-dist", "--help").stdout
-    assert all(word in text for word in ("fit", "validate", "test", "predict"))
+    every = "lit-dist {fit,validate,test,predict,compare,federate,prepare,verify}"
+    assert every in command("lit-dist", "--help").stdout
+    bare = command("lit-dist")
+    assert bare.returncode == 2
+    assert every in bare.stderr
 
 
 def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
