@@ -82,14 +82,15 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
     from lit_dist.study.report import write_report
-    from lit_dist.study.results import collect
+    from lit_dist.study.results import by_site, collect
     from lit_dist.study.summary import compare_pairs, summarise
 
     results = collect(study, runs, settings.study.collection)
     if results.empty:
         return
     summary, pairs = summarise(results), compare_pairs(study, results)
-    for name, table in (("results", results), ("summary", summary), ("pairs", pairs)):
+    tables = {"results": results, "sites": by_site(study, results), "summary": summary, "pairs": pairs}
+    for name, table in tables.items():
         with replacing(study / f"{name}.csv") as file:
             table.to_csv(file, index=False)
     report = write_report(study, runs, settings, results, summary, pairs)

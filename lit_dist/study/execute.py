@@ -170,9 +170,13 @@ def _best_cycle(run: Run, best: Path) -> int | None:
 def _judge(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{path} was not written: is there no test image at any site, or no predict_step?")
-    predictions = read_predictions(path)
-    probabilities = torch.tensor(probabilities_of(predictions))
-    values = judge(log_of(probabilities), torch.tensor(predictions["label"]))
+    return judged(read_predictions(path))
+
+
+def judged(predictions: pd.DataFrame) -> dict[str, Any]:
+    """The number of rows of ``predictions.csv``, and the values of ``lit_dist.metrics`` for them."""
+    labels = torch.tensor(predictions["label"].to_numpy())
+    values = judge(log_of(torch.tensor(probabilities_of(predictions))), labels)
     return {"n": len(predictions), **{name: float(value) for name, value in values.items()}}
 
 

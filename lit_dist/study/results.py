@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lit_dist.errors import InputError
-from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, read_predictions, result_path
+from lit_dist.study.execute import FIT, PREDICTIONS, judged, probabilities_of, read_predictions, result_path
 from lit_dist.study.plan import Run, run_path
 
 COLUMNS = [
@@ -46,6 +46,24 @@ def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
         rows.append({"run": run.name, "collection": collection, "split": "test", **own, **found})
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype(dict.fromkeys(_WHOLE, "Int64"))
+
+
+def by_site(study: Path, results: pd.DataFrame) -> pd.DataFrame:
+    """Make the table of what each run is worth at each site, from the saved predictions.
+
+    Args:
+        study: The study's folder.
+        results: The columns of ``results.csv``.
+
+    Returns:
+        The columns of ``sites.csv``, one row a run and site of test images (``tested_at``).
+    """
+    rows: list[dict[Any, Any]] = []
+    for run in results[["run", *WHICH, "site", "seed"]].to_dict("records"):
+        found = read_predictions(run_path(study, run["run"]) / FIT / PREDICTIONS)
+        for site, images in found.groupby("site", sort=False):
+            rows.append({**run, "tested_at": site, **judged(images)})
+    return pd.DataFrame(rows)
 
 
 def label_of(which: Sequence[Any], table: pd.DataFrame) -> str:

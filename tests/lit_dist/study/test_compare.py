@@ -113,6 +113,16 @@ def test_results_are_those_of_the_saved_predictions(finished: Path) -> None:
         assert len(table["image"].unique()) == len(table) == 12
 
 
+def test_the_values_of_sites_are_parts_of_those_of_all(finished: Path) -> None:
+    sites = pd.read_csv(finished / "sites.csv")
+    assert list(sites["tested_at"]) == ["site-1", "site-2"] * 14
+    sites["right"] = sites["accuracy"] * sites["n"]
+    whole = sites.groupby("run")[["right", "n"]].sum()
+    table = results(finished).set_index("run")
+    assert whole["n"].loc[table.index].tolist() == table["n"].tolist()
+    assert (whole["right"] / whole["n"]).loc[table.index].tolist() == pytest.approx(table["accuracy"].tolist())
+
+
 def test_an_ensemble_is_the_mean_of_the_single_institution_models(finished: Path) -> None:
     table = results(finished)
     for seed in (0, 1):

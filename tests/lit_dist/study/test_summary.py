@@ -8,7 +8,7 @@ from scipy import stats
 
 from lit_dist import InputError
 from lit_dist.study.execute import probabilities_of, read_predictions
-from lit_dist.study.results import COLUMNS, Predictions, predictions
+from lit_dist.study.results import COLUMNS, Predictions, by_site, predictions
 from lit_dist.study.summary import compare_pairs, interval, paired_bootstrap, summarise
 
 ACCURACIES: dict[tuple[str, str | None, int | None], list[float]] = {
@@ -137,6 +137,24 @@ def test_predictions_of_seeds_are_put_together_by_image() -> None:
     saved("three", ["b1", "a1"], [True, True])
     with pytest.raises(InputError, match=r"runs/three/fit/predictions\.csv has other images"):
         predictions(Path(), ["one", "three"])
+
+
+def test_each_run_is_judged_at_each_site() -> None:
+    folder = Path("runs/one/fit")
+    folder.mkdir(parents=True)
+    rows = [("a", 0, 0.9), ("a", 1, 0.6), ("b", 1, 0.3), ("a", 1, 0.2)]  # the last: the label's probability
+    table = pd.DataFrame(rows, columns=["site", "label", "right"])
+    table["probability_1"] = np.where(table["label"] == 1, table["right"], 1 - table["right"])
+    table["probability_0"] = 1 - table["probability_1"]
+    table[["site", "label", "probability_0", "probability_1"]].to_csv(folder / "predictions.csv", index=False)
+    done = pd.DataFrame([{"run": "one", "heuristic": "single", "site": "c", "seed": 3}], columns=COLUMNS)
+    found = by_site(Path(), done)
+    assert found[["run", "site", "seed", "tested_at", "n"]].to_numpy().tolist() == [
+        ["one", "c", 3, "a", 3], ["one", "c", 3, "b", 1]
+    ]  # fmt: skip
+    assert found["accuracy"].tolist() == [pytest.approx(2 / 3), 0.0]
+    assert found["auroc"][0] == 1.0
+    assert np.isnan(found["auroc"][1]), "of one class alone"
 
 
 def test_names_that_look_like_nothing_are_names(tmp_path: Path) -> None:
