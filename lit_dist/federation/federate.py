@@ -53,7 +53,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
     options, words = parser.parse_known_args(args)
     if find_spec("nvflare") is None:
-        raise InputError("federate needs NVIDIA FLARE: pip install lit_dist[nvflare]")
+        raise InputError("federate needs NVIDIA FLARE: pip install '.[nvflare]' in lit_dist's folder")
     settings = parse(words)
     report = _locally(options, settings) if options.local else _with_kit(options, settings)
     if "error" in report:
