@@ -162,14 +162,15 @@ class _Planner:
 
     def _single_weight_transfer(self) -> Iterator[Run]:
         study = self.settings
-        for order in study.orders:
+        # None is visited twice anyhow, so that these two orders are the same.
+        for order in dict.fromkeys("shuffled" if order == "no_repeat" else order for order in study.orders):
             for state in study.optimizer_states:
                 transfer = {
                     "monitor": study.monitor,
                     "mode": study.mode,
                     "patience": study.patience,
                     "max_epochs_per_site": study.passes,
-                    "order": "shuffled" if order == "no_repeat" else order,  # none is visited twice anyhow
+                    "order": order,
                     "optimizer_state": state,
                 }
                 epochs = study.passes * len(self.sites)

@@ -30,6 +30,13 @@ def test_each_heuristic_has_its_runs_and_none_is_there_twice() -> None:
     assert len({run.name for run in runs}) == len(runs)
 
 
+def test_orders_that_are_the_same_for_single_transfer_are_one_run_of_it() -> None:
+    orders = ["fixed", "no_repeat", "shuffled"]
+    runs = plan(orders=orders, every_n_epochs=[1])
+    assert [run.order for run in runs if run.heuristic == "single_weight_transfer"] == ["fixed", "shuffled"]
+    assert [run.order for run in runs if run.heuristic == "cyclical_weight_transfer"] == orders
+
+
 def test_all_have_the_same_budget_of_steps() -> None:
     # Two sites of 28 training images are 4 batches of 8 each, or, pooled, 7.
     central, *singles, _, single_transfer, cyclical, slow = plan()
