@@ -1,4 +1,4 @@
-"""A heuristic of your own in ten lines: a random walk, which may go to any other site next.
+"""A heuristic of your own in a few lines: a random walk, which may go to any other site next.
 
 A heuristic says which site a visit is at, as a pure function of the visit's number; ``WeightTransfer`` does the rest.
 Run it with ``python examples/new_heuristic.py``.
@@ -11,15 +11,19 @@ import lightning as L
 from lit_dist import ImageClassifier, Itinerary
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.seeding import derive
+from lit_dist.seeding import derive, run_seed
 
 
 class RandomWalk(Itinerary):
-    """Every visit is at a site drawn anew."""
+    """Every visit is at a site drawn anew, from the run's seed."""
+
+    def __init__(self, sites: Sequence[str], seed: int) -> None:
+        super().__init__(sites)
+        self.seed = seed
 
     def site(self, visit: int) -> str:
         """The site of a visit."""
-        return self.sites[derive("walk", visit) % len(self.sites)]
+        return self.sites[derive(self.seed, "walk", visit) % len(self.sites)]
 
 
 class RandomWalkTransfer(WeightTransfer):
@@ -27,7 +31,7 @@ class RandomWalkTransfer(WeightTransfer):
 
     def itinerary(self, sites: Sequence[str]) -> Itinerary:
         """The walk over all sites."""
-        return RandomWalk(sites)
+        return RandomWalk(sites, run_seed(self.seed))
 
 
 def main() -> L.Trainer:

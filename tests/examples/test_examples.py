@@ -62,3 +62,14 @@ def test_a_new_heuristic_walks() -> None:
     assert all(line["steps"] == 2 for line in lines)
     assert len({line["sha256_out"] for line in lines}) == 10, "every visit changes the weights"
     assert len({line["site"] for line in lines}) > 2
+
+
+def test_the_walk_of_a_new_heuristic_is_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from new_heuristic import RandomWalkTransfer
+
+    def walk(seed: int) -> list[str]:
+        itinerary = RandomWalkTransfer(every_n_steps=1, seed=seed).itinerary("abcde")
+        return [itinerary.site(visit) for visit in range(20)]
+
+    assert walk(1) == walk(1) != walk(2)
