@@ -192,7 +192,10 @@ def bytes_sent(axes: Axes, tables: Tables) -> str | None:
     axes.set_xlabel("megabytes of weights sent between sites in training")
     axes.set_ylabel("test accuracy")
     axes.legend(frameon=False, fontsize=8)
-    return "Central sends the images instead, a single institution nothing."
+    return (
+        "Weights and buffers, without the state of the optimizer, which goes with them where the setting is carry."
+        " Central sends the images instead, a single institution nothing."
+    )
 
 
 def _runs_of(label: str, tables: Tables) -> pd.DataFrame:
