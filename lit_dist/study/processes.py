@@ -52,6 +52,7 @@ class Workers:
         self.failed: dict[str, str] = {}
         self._console = Console()
         self._children: dict[str, _Child] = {}
+        self._elsewhere: set[str] = set()
         self._estimated = False
         self._steps = sum(max(run.steps, 1) for run in runs)
         self._processes = prepared("lit_dist.study.execute")
@@ -92,12 +93,18 @@ class Workers:
         folder = run_path(self.study, name)
         with locked(folder) as free:
             if not free:
+                self._say_who_has(name)
                 return
         slot = min(set(range(self.jobs)) - {child.slot for child in self._children.values()})
         process = self._processes.Process(target=_child, args=(self.study, name, self.jobs, self._gpu(slot)), name=name)
         process.start()
         task = bar.add_task(f"  {name}", total=max(run.steps, 1))
         self._children[name] = _Child(process, slot, task)
+
+    def _say_who_has(self, name: str) -> None:
+        if name not in self._elsewhere:
+            self._elsewhere.add(name)
+            self._console.print(f"Another process has {name}; it is waited for.", highlight=False, soft_wrap=True)
 
     def _gpu(self, slot: int) -> str | None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
