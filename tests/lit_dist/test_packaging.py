@@ -1,8 +1,10 @@
 """The rules that keep `callbacks/` and `datamodules/` importable as `lit_dist.callbacks` and `lit_dist.datamodules`."""
 
 import ast
+import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -112,6 +114,13 @@ def test_wheel_and_sdist_hold_the_package_and_its_configurations_and_no_top_leve
     configs = {f"lit_dist/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert expected | configs | {"lit_dist/py.typed"} <= names
     assert len(configs) >= 4
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
+        packed = {name.partition("/")[2] for name in sdist.getnames()}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]
+    assert {str(page.relative_to(ROOT)) for page in pages} <= packed
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert str((page.parent / link).resolve().relative_to(ROOT)) in packed, f"{page} links to {link}"
 
 
 def test_every_dependency_and_ignored_rule_has_its_reason() -> None:
