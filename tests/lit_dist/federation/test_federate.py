@@ -26,7 +26,7 @@ def _configuration() -> None:
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lit_dist.federation.federate.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install lit_dist\[nvflare\]"):
+    with pytest.raises(InputError, match=r"pip install '\.\[nvflare\]' in lit_dist's folder"):
         main(["--local", "--config", RUN])
 
 
