@@ -30,6 +30,14 @@ class SiteCLI(LightningCLI):
     resumption: Resumption | None = None
 
     @override
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+        if add_subcommands:  # set after them, since the usage of each would begin with it
+            self.parser.usage = f"lit-dist {{{','.join([*self.subcommands(), *OTHER_COMMANDS])}}} ..."
+
+    @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--resume", action="store_true", help="fit: go on with the newest run, if it has begun.")
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
@@ -161,7 +169,6 @@ def site_cli(args: ArgsType, run: bool, kind: type[SiteCLI] = SiteCLI) -> SiteCL
         trainer_defaults={"callbacks": [PredictionWriter()]},
         parser_kwargs={
             "version": f"lit-dist {version('lit_dist')}",
-            "usage": f"lit-dist {{{','.join([*kind.subcommands(), *OTHER_COMMANDS])}}} ...",
             "description": "Train one network over several hospitals. Also: lit-dist compare, which trains every"
             " heuristic and compares them; lit-dist prepare, which prepares the images and shows them; lit-dist verify"
             " RUN, which checks what a run has recorded; and lit-dist federate, which makes a run across real"

@@ -43,6 +43,12 @@ def test_version_and_help() -> None:
     assert every in bare.stderr
 
 
+def test_the_usage_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    assert "{fit," not in capsys.readouterr().out.partition("[-c CONFIG]")[0]
+
+
 def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
     main(FIT)
     shown = capsys.readouterr().out
