@@ -43,9 +43,9 @@ class ImageNetDataModule(CachedDataModule):
           val/images/..., val/val_annotations.txt
 
     Where there is no ``train``, the classes' folders are ``root``'s own, or ``root/labels.csv`` says the class of each
-    image in ``root/images`` or ``root``. Without ``val``, the test is a part of the images. Sites are simulated; each
-    image is a patient of its own. Images are cut to a square around their centre, resized, and kept in a cache, as is
-    a list of the files: a folder is read again only after files in it came or went.
+    image in ``root/images`` or ``root``. Without ``val``, the test is a part of the images. Sites are simulated, and
+    each image is a patient of its own, unless a table says otherwise. Images are cut to a square around their centre,
+    resized, and kept in a cache, as is a list of the files: a folder is read again only after files in it came or went.
 
     The data: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, for non-commercial
     research; https://www.image-net.org. Tiny-ImageNet is a part of it at 64 by 64 pixels.
@@ -62,6 +62,8 @@ class ImageNetDataModule(CachedDataModule):
         images: The folder of the table's images.
         image_column: The table's column with the files, relative to ``images``, with or without suffix.
         label_column: The table's column with the classes.
+        patient_column: The table's column with the patients; without it, each image is one.
+        site_column: The table's column with the institutions; without it, sites are simulated.
         size: The side of the prepared images, in pixels.
         cache_dir: Where prepared images are kept; the user's cache folder by default.
         on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
@@ -81,6 +83,8 @@ class ImageNetDataModule(CachedDataModule):
         images: str | Path | None = None,
         image_column: str = "image",
         label_column: str = "label",
+        patient_column: str | None = None,
+        site_column: str | None = None,
         size: int = 64,
         cache_dir: str | Path | None = None,
         on_error: Literal["raise", "skip"] = "raise",
@@ -107,7 +111,9 @@ class ImageNetDataModule(CachedDataModule):
             self.images = Path(images) if images else own if os.path.isdir(own) else self.root
             if not images:
                 check_inside(self.images, self.root, f"the folder {self.images}")
-            self._labelled = read_labels(self.labels, self.images, (image_column, label_column))
+            named = {"image": image_column, "class": label_column, "patient": patient_column, "site": site_column}
+            columns = {name: column for name, column in named.items() if column is not None}
+            self._labelled = read_labels(self.labels, self.images, columns)
             known = sorted_classes(self._labelled["class"])
         else:
             known = class_folders(self.root / self.train)
@@ -146,7 +152,7 @@ class ImageNetDataModule(CachedDataModule):
         label_of = {name: label for label, name in enumerate(self.class_names)}
         table = table.assign(
             path=pd.Series(files, table.index, object),
-            patient=table["image"],
+            patient=table.get("patient", table["image"]),
             label=table["class"].map(label_of).astype("int64"),
         )
         return self.without_missing(table, self.images).drop(columns=["origin", "there"]).reset_index(drop=True)

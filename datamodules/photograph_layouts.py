@@ -1,7 +1,8 @@
 """Which photographs a collection has, and of which classes, in each of the layouts that ImageNetDataModule reads.
 
 Each function gives a table with one row an image: ``image`` (the file, relative to the index's root), ``class``,
-``origin`` (what to begin a message about it with) and ``there`` (whether the file is).
+``origin`` (what to begin a message about it with) and ``there`` (whether the file is); with a table of labels also
+``patient`` and ``site``, if it has them.
 """
 
 import os
@@ -77,22 +78,23 @@ def read_val(index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image", "class", "origin", "there"])
 
 
-def read_labels(path: Path, images: Path, columns: tuple[str, str]) -> pd.DataFrame:
+def read_labels(path: Path, images: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """Read a table of images and classes.
 
     Args:
         path: The table, comma-separated.
         images: The folder that its files are in, or in folders below.
-        columns: The table's column with the files, with or without suffix, and the one with the classes.
+        columns: The names of the table's columns: ``image`` with the files, with or without suffix, ``class``, and
+            ``patient`` and ``site`` where it has them.
 
     Raises:
         InputError: If the table is not such a one; the message names the row.
     """
-    table = read_table(path, columns)[list(columns)]
-    for column in columns:
+    table = read_table(path, list(columns.values()))
+    for column in columns.values():
         refuse_empty(table, column, path)
-    refuse_outside(table[columns[0]], images, str(path))
-    return pd.DataFrame({"image": table[columns[0]], "class": table[columns[1]]})
+    refuse_outside(table[columns["image"]], images, str(path))
+    return pd.DataFrame({name: table[column] for name, column in columns.items()})
 
 
 def find_labelled(table: pd.DataFrame, path: Path, index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
@@ -115,14 +117,9 @@ def find_labelled(table: pd.DataFrame, path: Path, index: ImageIndex, chosen: Ch
             raise InputError(f"{row}: several files in {index.root} are called {name!r}; write the suffix")
     images = [file or name for file, name in zip(files, names, strict=True)]
     refuse_repeats(table.assign(image=images), "image", path)
-    return pd.DataFrame(
-        {
-            "image": images,
-            "class": table["class"].map(class_of).to_numpy(),
-            "origin": origin,
-            "there": [file is not None for file in files],
-        }
-    )
+    there = [file is not None for file in files]
+    found = table.assign(image=images, origin=origin, there=there)
+    return found.assign(**{"class": table["class"].map(class_of)}).reset_index(drop=True)
 
 
 def _by_name(files: Sequence[str]) -> dict[str, str]:

@@ -222,3 +222,19 @@ def test_folders_that_are_links_out_of_the_collection_are_refused(tmp_path: Path
     (root / place).symlink_to(elsewhere)
     with pytest.raises(InputError, match=f"the (folder|link) .*{place}.* leads out of"):
         make(root).table  # noqa: B018  # it is read when it is asked for
+
+
+def test_patients_and_hospitals_come_from_columns(table: Path) -> None:
+    path = table / "labels.csv"
+    head, *rows = path.read_text().splitlines()
+    more = [f"{row},p{number // 2},{'ab'[number // 2 % 2]}" for number, row in enumerate(rows)]
+    path.write_text("\n".join([f"{head},person,hospital", *more]) + "\n")
+    columns = {"image_column": "file", "label_column": "legs", "patient_column": "person", "site_column": "hospital"}
+    data = make(table, classes=["2", "4"], **columns)
+    assert data.sites == ["a", "b"]
+    found = data.table.set_index("image")
+    assert (found["patient"].nunique(), found["site"]["cat/2.JPEG"], found["patient"]["cat/2.JPEG"]) == (18, "b", "p1")
+    assert (found.groupby("patient")["split"].nunique() == 1).all()
+    path.write_text(path.read_text().replace(",p17,b", ",,b"))
+    with pytest.raises(InputError, match=r"row 36: person is empty"):
+        make(table, **columns)
