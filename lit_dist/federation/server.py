@@ -14,12 +14,13 @@ from typing_extensions import override
 from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
-from lit_dist.federation.answers import check_trained, check_validated
+from lit_dist.federation.answers import check_validated
 from lit_dist.federation.leg import Elsewhere, Pause, run_leg
 from lit_dist.federation.matrix import connect
 from lit_dist.federation.parcel import Tree, join, split
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site import find_transfer, whole
+from lit_dist.federation.trained import check_trained
 from lit_dist.ledger import Entry, Ledger, iter_entries
 from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
@@ -94,7 +95,7 @@ class Server:
             self._left_out.setdefault(site, pause.state["global_step"])
             return self._leave_out(site, pause, data)
         self._left_out.pop(site, None)
-        following, entries = check_trained(site, baton, answer, self.transfer.state_key)
+        following, entries = check_trained(site, baton, answer, self.transfer)
         if entries:
             records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
             ledger = Ledger(run_folder(self.trainer) / LEDGER, records[0]["head"])
