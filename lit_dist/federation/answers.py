@@ -1,5 +1,6 @@
 """What must hold of a site's answer before the server uses it."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -48,12 +49,34 @@ def check_greeting(site: str, answer: Any) -> None:
     Raises:
         InputError: If it is not numbers of images, batches and classes, and versions.
     """
-    may_lack = [answer.get("classes") or 1, answer.get("batch_size") or 1]
-    counts = [answer.get("images"), answer.get("batches"), *may_lack]
-    programs = answer.get("versions")
-    fits = all(type(count) is int and count > 0 for count in counts) and isinstance(programs, dict)
-    if not fits or not all(isinstance(text, str) for text in programs.values()):
+    counts = [answer.get("images"), answer.get("batches")]
+    may_lack = [answer.get(name) for name in ("classes", "batch_size")]
+    fits = all(is_count(count) and count for count in counts)
+    fits = fits and all(count is None or is_count(count) for count in may_lack)
+    if not fits or not _is_text(answer.get("versions")) or not _is_json(answer):
         raise refused(site, "it does not say what images it has")
+
+
+def check_settings(site: str, answer: Any) -> None:
+    """Check what a site says of its settings.
+
+    Raises:
+        InputError: If it is not their hash.
+    """
+    if "settings" not in answer or not _is_text(answer):
+        raise refused(site, "it does not say what its settings are")
+
+
+def _is_text(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(text, str) for text in values.values())
+
+
+def _is_json(answer: Any) -> bool:  # as which a greeting is kept
+    try:
+        json.dumps(answer)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_finite(weights: Tree, sent: Tree) -> None:
@@ -101,9 +124,13 @@ def check_validated(site: str, answer: Any) -> None:
         InputError: If it is not a number of images and numbers by name.
     """
     images, metrics = answer.get("images"), answer.get("metrics")
-    fits = isinstance(images, int) and images >= 0 and isinstance(metrics, dict)
+    fits = is_count(images) and isinstance(metrics, dict)
     if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):
         raise refused(site, "it has no number of images and metrics")
     strange = [name for name, value in metrics.items() if "/" in name and name.rpartition("/")[2] != site]
     if strange or any(math.isinf(value) for value in metrics.values()):
         raise refused(site, f"its metrics are {metrics}")
+    # An area under a curve is NaN where there is only one class; a loss never is.
+    lost = [name for name, value in metrics.items() if math.isnan(value) and name.partition("/")[0].endswith("loss")]
+    if lost:
+        raise refused(site, f"its {lost[0]!r} is NaN")

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.callbacks.run_settings import versions
 from lit_dist.errors import InputError
-from lit_dist.federation.answers import check_greeting, compare, refused
+from lit_dist.federation.answers import check_greeting, check_settings, compare, refused
 from lit_dist.federation.engine import Engine, NoAnswerError
 from lit_dist.federation.parcel import Parcel, Tree, pack, size, unpack
 from lit_dist.files import replacing
@@ -116,6 +116,8 @@ class Roster:
             InputError: If they differ.
         """
         found = self.ask("settings", content)
+        for site, answer in found.items():
+            check_settings(site, answer)
         parties = {site: {**self.greetings[site]["versions"], **settings} for site, settings in found.items()}
         # The server's trainer has hardware of its own, so that these would differ.
         first = next(iter(parties.values()))

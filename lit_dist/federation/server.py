@@ -1,7 +1,8 @@
 """Server: a run whose batches and validations are elsewhere."""
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,9 @@ class _RemoteData(pl.LightningDataModule):
 
     def __init__(self, greetings: Mapping[str, Tree]) -> None:
         super().__init__()
-        classes = {greeting["classes"] for greeting in greetings.values()} - {None}
+        classes = {greeting.get("classes") for greeting in greetings.values()} - {None}
         if len(classes) > 1:
-            told = ", ".join(f"{site}: {greeting['classes']}" for site, greeting in greetings.items())
+            told = ", ".join(f"{site}: {greeting.get('classes')}" for site, greeting in greetings.items())
             raise InputError(f"the sites have different numbers of classes ({told})")
         if classes:
             self.num_classes = classes.pop()
@@ -193,13 +194,26 @@ class _RemoteData(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> dict[str, Any]:
         return {
-            site: [torch.empty(0)] * number if site in self.left_out else Elsewhere(site, number)
+            site: _Nothing(number) if site in self.left_out else Elsewhere(site, number)
             for site, number in self.batches.items()
         }
 
     @override
     def val_dataloader(self) -> list[int]:
         return [0]  # for one validation step, which logs what the sites have found
+
+
+class _Nothing:
+    """Stands for the batches of a visit that is left out: as many, without an image."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return repeat(torch.empty(0), self.batches)
 
 
 class _RemoteValidation(Callback):

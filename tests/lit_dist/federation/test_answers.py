@@ -5,12 +5,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.federation import parcel
-from lit_dist.federation.answers import compare
+from lit_dist.federation.answers import check_validated, compare
+from lit_dist.federation.server import _RemoteData
 from small_federation import engine, federated, server
 
 Answer = dict[str, Any]
@@ -39,12 +41,67 @@ def test_an_answer_that_is_too_long_is_not_even_read() -> None:
         server(parties, make, max_epochs=1).run()
 
 
-@pytest.mark.parametrize("lie", [{"batches": "7"}, {"images": -1}, {"versions": None}, {"classes": [2]}])
+GREETINGS: list[Answer] = [
+    *({"batches": "7"}, {"images": -1}, {"versions": None}, {"classes": [2]}, {"classes": []}, {"batches": 10**30}),
+    *({"images": 2**31}, {"batch_size": True}, {"versions": {"torch": 2}}, {"more": torch.zeros(1)}),
+]
+
+
+@pytest.mark.parametrize("lie", GREETINGS)
 def test_a_greeting_of_another_form_is_refused(lie: Answer) -> None:
     parties = engine(make, max_epochs=1)
     parties.change = lambda question, site, own: parcel.pack({**parcel.unpack(own), **lie}) if site == "site-3" else own
     with pytest.raises(InputError, match=r"site 'site-3' is refused: it does not say what images it has"):
         server(parties, make, max_epochs=1).run()
+
+
+def test_a_greeting_may_lack_what_a_datamodule_need_not_know() -> None:
+    parties = engine(make, max_epochs=1)
+
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
+        tree = parcel.unpack(answer)
+        if question == "greet":
+            del tree["classes"], tree["batch_size"]
+        return parcel.pack(tree)
+
+    parties.change = change
+    server(parties, make, max_epochs=1).run()
+    assert len(federated()) == 3
+
+
+@pytest.mark.parametrize("lie", [{"settings": [1]}, {"torch": 2}, {"settings": None}])
+def test_settings_of_another_form_are_refused(lie: Answer) -> None:
+    parties = engine(make, max_epochs=1)
+
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
+        return parcel.pack({**parcel.unpack(answer), **lie}) if (question, site) == ("settings", "site-2") else answer
+
+    parties.change = change
+    with pytest.raises(InputError, match=r"site 'site-2' is refused: it does not say what its settings are"):
+        server(parties, make, max_epochs=1).run()
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        ({"images": 10**400}, "no number of images"),
+        ({"images": True}, "no number of images"),
+        ({"metrics": {"val_loss": torch.nan}}, "its 'val_loss' is NaN"),
+        ({"metrics": {"val_loss/site-2": torch.nan}}, "its 'val_loss/site-2' is NaN"),
+    ],
+)
+def test_a_validation_of_another_form_is_refused(lie: Answer, message: str) -> None:
+    check_validated("site-2", {"images": 7, "metrics": {"val_loss": 0.5, "val_auroc": torch.nan}})
+    with pytest.raises(InputError, match=f"site 'site-2' is refused: .*{message}"):
+        check_validated("site-2", {"images": 7, "metrics": {"val_loss": 0.5}, **lie})
+
+
+def test_a_visit_that_is_left_out_takes_no_memory_however_long() -> None:
+    batches = _RemoteData({"site-1": {"batches": 2**31 - 1}})
+    batches.left_out = ["site-1"]
+    loader = batches.train_dataloader()["site-1"]
+    assert len(loader) == 2**31 - 1
+    assert len(next(iter(loader))) == 0
 
 
 def test_batch_sizes_are_the_sites_own_but_that_they_differ_is_said() -> None:
