@@ -154,7 +154,11 @@ class RunCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # Here, since only now it is sure that a checkpoint is written; ours is the last of the callbacks.
         make_resumable(checkpoint, trainer)
-        checkpoint["logs"] = {
+        checkpoint["logs"] = self.logs(trainer)
+
+    def logs(self, trainer: Trainer) -> dict[str, Any]:
+        """How far the loggers have got, for a checkpoint: the rows of CSV files, and the ids of W&B."""
+        return {
             "rows": [self._count_rows(logger) for logger in trainer.loggers if isinstance(logger, CSVLogger)],
             "wandb": [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)],
         }

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
+from lit_dist.callbacks import RunCheckpoint
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_validated
@@ -105,7 +106,9 @@ class Server:
             records[1]["head"] = ledger.head  # of a visit that was repeated, the line is the one on record
         waiting = following["callbacks"][self.transfer.state_key]["record"]["waiting"]
         self._log([*entries, *([Entry(**waiting)] if waiting else [])], following["global_step"])
-        return run_leg(self.trainer, self.module, data, join(following, pause.state, self.transfer))
+        state = join(following, pause.state, self.transfer)
+        self._keep(state)  # before a validation, which may fail
+        return run_leg(self.trainer, self.module, data, state)
 
     def _leave_out(self, site: str, pause: Pause, data: "_RemoteData") -> Pause | None:
         """Let the visit, or what is left of it, pass without training."""
@@ -132,6 +135,9 @@ class Server:
     def _keep(self, state: Tree) -> None:
         folder = run_folder(self.trainer)
         self.roster.keep(folder)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunCheckpoint):  # the visit has rows that its baton does not know of
+                state = {**state, "logs": callback.logs(self.trainer)}
         write_checkpoint({**state, _LEFT_OUT: self._left_out}, checkpoint_path(folder, state["global_step"]))
         delete_old_checkpoints(folder, 2)
 

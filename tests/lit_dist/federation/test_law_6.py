@@ -4,14 +4,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 
 from lit_dist import InputError, read_checkpoint
 from lit_dist.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, SiteEvaluation, WeightTransfer
+from lit_dist.callbacks import (
+    CyclicalWeightTransfer,
+    RunCheckpoint,
+    SingleWeightTransfer,
+    SiteEvaluation,
+    WeightTransfer,
+)
 from lit_dist.federation import parcel
+from lit_dist.federation.engine import NoAnswerError
 from lit_dist.ledger import Entry
 from lit_dist.run_folder import newest_checkpoint
 from lit_dist.verify import verify
@@ -156,6 +165,25 @@ def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_
             server(engine(make, **settings), make, **settings).run()
     assert len(federated()) == visit + 1
     server(engine(make, **settings), make, **settings).run(newest_checkpoint("server"))
+    assert facts(federated()) == facts(simulated)
+    assert "chain is whole" in verify("server")
+
+
+def test_a_visit_outlasts_a_validation_that_fails() -> None:
+    make, settings = CASES["epochs"]
+    settings = {**settings, "enable_checkpointing": True}
+    simulated = simulate(make, RunCheckpoint(), **settings)
+    parties = engine(make)
+    parties.silent = lambda question, site: (question, site) == ("validate", "site-2")
+    logger = CSVLogger("server", name="", version="")
+    with pytest.raises(NoAnswerError, match="site-2"):
+        server(parties, make, RunCheckpoint(), logger=logger, **settings).run()
+    newest = newest_checkpoint("server")
+    assert newest is not None
+    assert read_checkpoint(newest)["logs"]["rows"] == [len(pd.read_csv("server/metrics.csv"))] == [3]
+    parties.silent = lambda question, site: False
+    server(parties, make, RunCheckpoint(), **settings).run(newest)
+    assert parties.asked.count("train") == len(simulated)
     assert facts(federated()) == facts(simulated)
     assert "chain is whole" in verify("server")
 
