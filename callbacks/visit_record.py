@@ -23,6 +23,7 @@ class VisitRecord:
     Attributes:
         visit: The visit under way, or the last one; None before the first.
         ended: Whether that visit has ended.
+        kept: Whether a checkpoint has the line that waits: a fit that goes on from it writes it, with the validation.
         metrics: What was logged in the visit.
         settings: The SHA-256 of the settings that decide what a visit does.
     """
@@ -30,6 +31,7 @@ class VisitRecord:
     def __init__(self) -> None:
         self.visit: Visit | None = None
         self.ended = True
+        self.kept = False
         self.metrics = VisitMetrics()
         self.settings = ""
         self._run = ""
@@ -122,6 +124,7 @@ class VisitRecord:
             versions=versions(),
             metrics=self.metrics.of_training(trainer),
         )
+        self.kept = False
 
     def write(self, trainer: Trainer | None = None) -> None:
         """Write the line of a visit that has ended.
@@ -162,6 +165,7 @@ class VisitRecord:
         self._run = state["run"]
         self.visit = Visit(*state["visit"]) if state["visit"] else None
         self.ended = state["ended"]
+        self.kept = True
         self._head = state["head"]
         self._waiting = Entry(**state["waiting"]) if state["waiting"] else None
         self._images = state["images"]

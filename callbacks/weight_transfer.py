@@ -329,6 +329,7 @@ class WeightTransfer(Callback, ABC):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._source is not None:  # in a fit
             make_resumable(checkpoint, trainer)
+            self._course.record.kept = True
 
     @override
     def state_dict(self) -> dict[str, Any]:

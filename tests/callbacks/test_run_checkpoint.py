@@ -21,6 +21,7 @@ from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
 from lit_dist.callbacks.termination import Termination
+from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
 from small import SmallData, SmallModule, fit, trainer
 
@@ -276,6 +277,41 @@ def test_sigterm_saves_the_state_and_ends_the_fit(hook: str, step: int, tmp_path
         assert hook.startswith(("on_validation", "on_train_epoch")), "only hooks that do not run at this step"
         assert (hook, step) not in {("on_validation_start", 10), ("on_train_epoch_end", 4), ("on_train_epoch_start", 4)}
     assert getattr(signal.getsignal(signal.SIGTERM), "__func__", None) is not Termination._note
+
+
+def recorded(folder: Path) -> list[tuple[int, str, dict[str, float | None]]]:
+    return [(entry.visit, entry.sha256_out, entry.metrics) for entry in read_entries(folder / "ledger.jsonl")]
+
+
+@pytest.mark.parametrize("hook", ["on_validation_start", "on_validation_batch_end"])
+def test_the_validation_of_a_visit_is_on_record_also_of_a_fit_that_was_told_to_end_in_it(
+    hook: str, tmp_path: Path
+) -> None:
+    run(tmp_path / "unbroken", "epochs")
+    with pytest.raises(SIGTERMException):
+        run(tmp_path, "epochs", Tell(hook, 10), RunCheckpoint())
+    assert recorded(tmp_path) == recorded(tmp_path / "unbroken")[:1]
+    assert "belongs to it" in verify(tmp_path)
+    with pytest.raises(Killed):  # and that fails in it again
+        run(tmp_path, "epochs", Kill(0), RunCheckpoint(), path=newest_checkpoint(tmp_path))
+    assert recorded(tmp_path) == recorded(tmp_path / "unbroken")[:1]
+    run(tmp_path, "epochs", RunCheckpoint(), path=newest_checkpoint(tmp_path))
+    assert "val_loss" in recorded(tmp_path)[1][2]
+    assert recorded(tmp_path) == recorded(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("kept", [[], [RunCheckpoint]], ids=["no checkpoint", "a checkpoint from before"])
+def test_a_visit_that_no_checkpoint_has_is_on_record_if_the_validation_after_it_fails(
+    kept: list[Any], tmp_path: Path
+) -> None:
+    class Fails(Callback):
+        def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+            if not trainer.sanity_checking:
+                raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, "epochs", Fails(), *(kind() for kind in kept))
+    assert [visit for visit, _, _ in recorded(tmp_path)] == [0, 1]
 
 
 def test_a_fit_leaves_neither_itself_nor_a_signal_handler_behind() -> None:

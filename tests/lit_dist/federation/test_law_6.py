@@ -185,6 +185,7 @@ def test_a_visit_outlasts_a_validation_that_fails() -> None:
     server(parties, make, RunCheckpoint(), **settings).run(newest)
     assert parties.asked.count("train") == len(simulated)
     assert facts(federated()) == facts(simulated)
+    assert losses(federated()) == losses(simulated)
     assert "chain is whole" in verify("server")
 
 
