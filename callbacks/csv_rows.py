@@ -17,19 +17,20 @@ class RowCount:
     """
 
     def __init__(self, logger: CSVLogger) -> None:
-        self._logger = logger
+        self.logger = logger
         self._header = b""
         self._lines = self._end = 0
 
     def saved(self) -> int:
         """Write what the logger holds back, and count."""
-        self._logger.save()
-        path = Path(self._logger.log_dir) / _NAME
+        self.logger.save()
+        path = Path(self.logger.log_dir) / _NAME
         if not path.exists():
             return 0
         with path.open("rb") as file:
             header = file.readline()
-            if header != self._header:  # the logger writes the file anew when a column is new
+            # The logger writes the file anew when a column is new; one that is shorter was put back.
+            if header != self._header or path.stat().st_size < self._end:
                 self._header, self._lines, self._end = header, 0, file.tell()
             file.seek(self._end)
             self._lines += sum(1 for _ in file)

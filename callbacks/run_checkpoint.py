@@ -53,7 +53,6 @@ class RunCheckpoint(Checkpoint):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._rows.clear()
         if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, SafetensorsCheckpointIO):
             raise InputError(
                 "RunCheckpoint needs checkpoints without pickle: Trainer(plugins=[SafetensorsCheckpointIO()])"
@@ -164,7 +163,10 @@ class RunCheckpoint(Checkpoint):
         }
 
     def _count_rows(self, logger: CSVLogger) -> int:
-        return self._rows.setdefault(logger.log_dir, RowCount(logger)).saved()
+        count = self._rows.get(logger.log_dir)
+        if count is None or count.logger is not logger:  # a leg of a federation goes on counting
+            count = self._rows[logger.log_dir] = RowCount(logger)
+        return count.saved()
 
     @override
     def state_dict(self) -> dict[str, Any]:

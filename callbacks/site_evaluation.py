@@ -71,6 +71,7 @@ class SiteEvaluation(Callback):
         self._started = time.monotonic()
         self._visits = 0
         self._rows = 0
+        self._in_file: tuple[Path, int] | None = None  # where this fit, or the leg before it, wrote, and how many rows
         self._best: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._changes: dict[str, float] = {}
@@ -98,8 +99,9 @@ class SiteEvaluation(Callback):
         self._started = time.monotonic() - self._before
         if self.every != "off" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = run_folder(trainer) / MATRIX
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and self._in_file != (path, self._rows):  # not in each leg of a federation
                 self._keep_rows(path)
+                self._in_file = (path, self._rows)
         self._look(trainer, pl_module)  # a visit that ended elsewhere, in a federation
 
     @override
@@ -193,6 +195,7 @@ class SiteEvaluation(Callback):
             if file.tell() == 0:
                 writer.writerow(_COLUMNS)
             writer.writerows(rows)
+        self._in_file = (path, self._rows)
         metrics = {f"site_{self.metric}/{row[3]}": row[4] for row in rows}
         metrics |= {name: sum(row[place] for row in rows) / len(rows) for name, place in _MEANS.items()}
         for logger in trainer.loggers:

@@ -52,7 +52,11 @@ class VisitRecord:
         """Find the run's folder, and give a new run its id. To be called by every process."""
         self._run = self._run or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
-        self._ledger = Ledger(folder / LEDGER, self._head) if folder and trainer.is_global_zero else None
+        path = folder / LEDGER if folder and trainer.is_global_zero else None
+        if self._ledger is not None and self._ledger.path == path and self._head is not None:
+            self._ledger.go_on(self._head)
+        else:
+            self._ledger = Ledger(path, self._head) if path else None
         if self._ledger is not None:
             self._head = self._ledger.head
         self.settings = settings_sha256(trainer, settings)

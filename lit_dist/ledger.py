@@ -144,7 +144,34 @@ class Ledger:
 
     def __init__(self, path: Path, head: str | None = None) -> None:
         self.path = path
+        self.head = FIRST
         self._ahead: list[Entry] = []  # the lines after the head
+        self._read(head)
+
+    def go_on(self, head: str) -> None:
+        """Go on after a line, as if the file were opened anew. If that line is the last, no other is read.
+
+        Raises:
+            InputError: If the file has lines, but not that one.
+        """
+        if self._last_line() == head:
+            self.head, self._ahead = head, []
+        else:
+            self._read(head)
+
+    def _last_line(self) -> str | None:
+        """The hash of the last line, if it is a whole one."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - LONGEST, 0))
+                *_, line, end = file.read().rsplit(b"\n", 2)
+            return None if end else _entry(line + b"\n").sha256
+        except (OSError, ValueError):
+            return None
+
+    def _read(self, head: str | None) -> None:
+        path = self.path
+        self._ahead = []
         found = head in (None, FIRST)
         last = FIRST
         for entry in self._whole_entries():

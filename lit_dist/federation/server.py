@@ -49,6 +49,7 @@ class Server:
         self.transfer = find_transfer(trainer)
         self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and what they are worth
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
+        self._ledger: Ledger | None = None
         _check_trainer(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
@@ -100,15 +101,23 @@ class Server:
         following, entries = check_trained(site, baton, answer, self.transfer)
         if entries:
             records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
-            ledger = Ledger(run_folder(self.trainer) / LEDGER, records[0]["head"])
-            for entry in entries:
-                ledger.add(entry)
-            records[1]["head"] = ledger.head  # of a visit that was repeated, the line is the one on record
+            # Of a visit that was repeated, the line is the one on record.
+            records[1]["head"] = self._record(entries, records[0]["head"])
         waiting = following["callbacks"][self.transfer.state_key]["record"]["waiting"]
         self._log([*entries, *([Entry(**waiting)] if waiting else [])], following["global_step"])
         state = join(following, pause.state, self.transfer)
         self._keep(state)  # before a validation, which may fail
         return run_leg(self.trainer, self.module, data, state)
+
+    def _record(self, entries: Sequence[Entry], head: str) -> str:
+        """Add lines to the ledger after the one with a hash; the hash of the last is given back."""
+        if self._ledger is None:
+            self._ledger = Ledger(run_folder(self.trainer) / LEDGER, head)
+        else:
+            self._ledger.go_on(head)
+        for entry in entries:
+            self._ledger.add(entry)
+        return self._ledger.head
 
     def _leave_out(self, site: str, pause: Pause, data: "_RemoteData") -> Pause | None:
         """Let the visit, or what is left of it, pass without training."""

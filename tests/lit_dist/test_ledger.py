@@ -252,6 +252,34 @@ def test_each_entry_is_on_disk_when_add_returns(path: Path, monkeypatch: pytest.
     assert [content.count(b"\n") for content in synced] == [1, 2]
 
 
+def test_a_ledger_that_is_open_goes_on_after_its_last_line_without_reading_the_others(path: Path) -> None:
+    grown(path, *(entry(visit) for visit in range(3)))
+    ledger = Ledger(path)
+    Ledger(path, ledger.head).add(entry(3))  # another object's line
+    last = read_entries(path)[-1]
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    ledger.go_on(last.sha256)
+    ledger.add(entry(4))
+    assert path.read_text().endswith(replace(entry(4), previous=last.sha256).line + "\n")
+    with pytest.raises(InputError, match="line 1"):
+        ledger.go_on(last.sha256)  # which is not the last one any more
+
+
+def test_a_ledger_that_is_open_goes_on_as_if_it_were_opened_anew(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.go_on(FIRST)
+    lines = grown(path, *(entry(visit) for visit in range(3)))
+    ledger.go_on(lines[1].sha256)
+    ledger.add(entry(2))  # it is compared
+    assert read_entries(path) == lines
+    with path.open("a") as file:
+        file.write(lines[0].line[:50])
+    ledger.go_on(lines[2].sha256)
+    assert read_entries(path) == lines
+    with pytest.raises(InputError, match="lacks the line"):
+        ledger.go_on("7" * 64)
+
+
 def test_a_ledger_goes_on_after_a_head(path: Path) -> None:
     first, second, _ = grown(path, entry(0), entry(1), entry(2))
     before = path.read_bytes()

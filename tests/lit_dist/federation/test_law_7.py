@@ -1,0 +1,41 @@
+"""Law 7 of the design: a visit of a federation costs the same, however many came before it."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger
+
+from lit_dist import ledger
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SiteEvaluation
+from lit_dist.callbacks.csv_rows import RowCount
+from small_federation import engine, federated, server
+
+
+def make() -> CyclicalWeightTransfer:
+    return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle")
+
+
+def test_a_leg_reads_nothing_again_of_what_the_run_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(owner: Any, name: str) -> None:
+        usual: Callable[..., Any] = getattr(owner, name)
+
+        def count(*args: Any) -> Any:
+            calls[name] += 1
+            return usual(*args)
+
+        monkeypatch.setattr(owner, name, count)
+
+    counted(ledger, "_entry")
+    counted(SiteEvaluation, "_keep_rows")
+    counted(RowCount, "__init__")
+    parties = engine(make, max_epochs=9)
+    logger = CSVLogger("server", name="", version="")
+    callbacks = [SiteEvaluation(every="visit"), RunCheckpoint()]
+    server(parties, make, *callbacks, logger=logger, enable_checkpointing=True, max_epochs=9).run()
+    assert calls["_keep_rows"] == calls["__init__"] == 1
+    assert calls["_entry"] <= 3 * 9  # the site's, the server's when it adds it, and when its leg begins
+    assert len(federated()) == 9
