@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from lit_dist import state_tree, tensor_file
@@ -17,6 +18,9 @@ from lit_dist.errors import InputError
 from lit_dist.files import not_written
 
 _TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
+
+SCALE = MixedPrecision.__qualname__
+"""Where Lightning has the scale of the gradients with ``16-mixed``: a site with a GPU has one, the server has none."""
 
 Tree = dict[str, Any]
 Parcel = list[bytes]

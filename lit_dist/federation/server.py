@@ -19,7 +19,7 @@ from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_validated
 from lit_dist.federation.leg import Elsewhere, Pause, run_leg
 from lit_dist.federation.matrix import connect
-from lit_dist.federation.parcel import Tree, join, split
+from lit_dist.federation.parcel import SCALE, Tree, join, split
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site import find_transfer, whole
 from lit_dist.federation.trained import check_trained
@@ -49,6 +49,7 @@ class Server:
         self.transfer = find_transfer(trainer)
         self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and what they are worth
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
+        self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it
         self._ledger: Ledger | None = None
         _check_trainer(trainer)
 
@@ -71,6 +72,7 @@ class Server:
         try:
             state = read_checkpoint(checkpoint) if checkpoint else None
             self._left_out = state.pop(_LEFT_OUT, {}) if state else {}
+            self._scale = _scale_of(state or {})
             pause = run_leg(self.trainer, self.module, data, state)
             while pause is not None:
                 self._keep(pause.state)
@@ -92,6 +94,7 @@ class Server:
         """Let a site go on, and then the server, until the next site's turn."""
         site = pause.where
         baton, _ = split(pause.state, self.trainer, self.transfer)
+        baton |= self._scale
         question = {"baton": baton, "batches": data.batches, "left_out": self._left_out.get(site)}
         answer = self.roster.ask("train", question, site).get(site)
         if answer is None:
@@ -99,6 +102,7 @@ class Server:
             return self._leave_out(site, pause, data)
         self._left_out.pop(site, None)
         following, entries = check_trained(site, baton, answer, self.transfer)
+        self._scale |= _scale_of(following)
         if entries:
             records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
             # Of a visit that was repeated, the line is the one on record.
@@ -147,7 +151,8 @@ class Server:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunCheckpoint):  # the visit has rows that its baton does not know of
                 state = {**state, "logs": callback.logs(self.trainer)}
-        write_checkpoint({**state, _LEFT_OUT: self._left_out}, checkpoint_path(folder, state["global_step"]))
+        kept = {**state, **self._scale, _LEFT_OUT: self._left_out}
+        write_checkpoint(kept, checkpoint_path(folder, state["global_step"]))
         delete_old_checkpoints(folder, 2)
 
     def validate(self) -> Tree:
@@ -190,6 +195,10 @@ def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> dict[str, f
         if "/" not in name and everywhere and name.partition("_")[2] not in not_means:
             result[name] = pool([metrics[name] for _, metrics in with_images], [size for size, _ in with_images])
     return result
+
+
+def _scale_of(state: Tree) -> Tree:
+    return {SCALE: state[SCALE]} if SCALE in state else {}
 
 
 class _RemoteData(pl.LightningDataModule):

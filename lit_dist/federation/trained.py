@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.amp import GradScaler
 
 from lit_dist.baton import fingerprint, not_finite
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.epoch_plan import EpochPlan
 from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_finite, is_count, refused
-from lit_dist.federation.parcel import Tree
+from lit_dist.federation.parcel import SCALE, Tree
 from lit_dist.itinerary import Itinerary, Visit
 from lit_dist.ledger import Entry
 
@@ -43,10 +44,11 @@ def check_trained(site: str, sent: Tree, answer: Any, transfer: WeightTransfer) 
 
 def _trained(site: str, sent: Tree, answer: Tree, transfer: WeightTransfer) -> tuple[Tree, list[Entry]]:
     baton, key = answer["baton"], transfer.state_key
-    if baton.keys() != sent.keys() or baton["callbacks"].keys() != {key}:
+    if (baton.keys() ^ sent.keys()) - {SCALE} or baton["callbacks"].keys() != {key}:
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(sent))}")
     check_finite(baton["state_dict"], sent["state_dict"])
     _check_optimizers(sent, baton)
+    _check_scale(baton.get(SCALE))
     before, after = (tree["callbacks"][key]["record"] for tree in (sent, baton))
     _check_form(before, after, baton["global_step"])
     if after["ended"] and baton["callbacks"][key]["divergence"]["skipping"] is not False:
@@ -93,6 +95,14 @@ def _alike(found: Any, sent: Any) -> bool:
     if isinstance(found, list | tuple):
         return len(found) == len(sent) and all(map(_alike, found, sent))
     return type(found) is not int or is_count(found)
+
+
+def _check_scale(scale: Mapping[str, Any] | None) -> None:
+    if scale is None:  # as with any precision but 16-mixed
+        return
+    fits = scale.keys() == GradScaler("cpu").state_dict().keys()
+    if not fits or not all(type(value) in (int, float) and 0 <= value < math.inf for value in scale.values()):
+        raise InputError("the scale of its gradients has another form")
 
 
 def _check_form(before: Mapping[str, Any], after: Mapping[str, Any], step: int) -> None:

@@ -34,8 +34,8 @@ def data(**kwargs: Any) -> PhantomDataModule:
 def trainer(folder: Path, *callbacks: Callback, **kwargs: Any) -> pl.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     defaults = {**quiet, "enable_checkpointing": False, "max_epochs": 6, "num_sanity_val_steps": 0}
-    io = [SafetensorsCheckpointIO()]
-    return pl.Trainer(**{**defaults, **kwargs}, default_root_dir=folder, callbacks=list(callbacks), plugins=io)
+    io = {"plugins": [SafetensorsCheckpointIO()]}
+    return pl.Trainer(**{**defaults, **io, **kwargs}, default_root_dir=folder, callbacks=list(callbacks))
 
 
 class InProcess:

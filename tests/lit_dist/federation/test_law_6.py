@@ -9,8 +9,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.precision import MixedPrecision
 
-from lit_dist import InputError, read_checkpoint
+from lit_dist import InputError, SafetensorsCheckpointIO, read_checkpoint
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import (
     CyclicalWeightTransfer,
@@ -24,7 +25,7 @@ from lit_dist.federation.engine import NoAnswerError
 from lit_dist.ledger import Entry
 from lit_dist.run_folder import newest_checkpoint
 from lit_dist.verify import verify
-from small_federation import engine, federated, server, simulate
+from small_federation import SITES, engine, federated, server, simulate
 
 CYCLE: dict[str, Any] = {"every_n_epochs": 1, "validation": "cycle"}
 CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
@@ -90,6 +91,35 @@ def test_each_visit_equals_that_of_the_simulation(case: str) -> None:
     assert losses(federated()) == losses(simulated)
     assert fingerprint(run.module.state_dict())[0] == simulated[-1].sha256_out
     assert "chain is whole" in verify("server")
+
+
+def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
+    def scaled() -> dict[str, Any]:  # as 16-mixed is on a GPU; on a CPU Lightning makes bf16-mixed of it
+        scaler = torch.amp.GradScaler("cpu", growth_interval=2)
+        return {"plugins": [SafetensorsCheckpointIO(), MixedPrecision("16-mixed", "cpu", scaler)], **settings}
+
+    make, settings = CASES["steps"]
+    simulated = simulate(make, **scaled())
+    parties = engine(make, **settings)
+    for site in SITES:
+        parties.parties[site] = engine(make, **scaled()).parties[site]
+    asked = 0
+
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
+        nonlocal asked
+        asked += question == "train"
+        if question == "train" and asked == 5:
+            raise KeyboardInterrupt
+        return answer
+
+    parties.change = change
+    with pytest.raises(KeyboardInterrupt):
+        server(parties, make, precision="bf16-mixed", **settings).run()
+    newest = newest_checkpoint("server")
+    assert newest is not None
+    assert read_checkpoint(newest)["MixedPrecision"]["scale"] != 2**16
+    server(parties, make, precision="bf16-mixed", **settings).run(newest)
+    assert facts(federated()) == facts(simulated)
 
 
 def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

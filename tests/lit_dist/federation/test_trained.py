@@ -102,6 +102,14 @@ def a_rate_that_is_none(answer: Answer) -> None:
     answer["baton"]["optimizer_states"][0]["param_groups"][0]["lr"] = torch.nan
 
 
+def a_scale_that_is_none(answer: Answer) -> None:
+    answer["baton"]["MixedPrecision"] = {**torch.amp.GradScaler("cpu").state_dict(), "scale": torch.nan}
+
+
+def a_scale_without_a_value(answer: Answer) -> None:
+    answer["baton"]["MixedPrecision"] = {"scale": 2.0}
+
+
 def changed_line(answer: Answer) -> None:
     answer["entries"][0] = answer["entries"][0].replace('"steps": 2', '"steps": 3')
 
@@ -135,6 +143,8 @@ TAMPERED: dict[str, tuple[Callable[[Answer], None], str]] = {
     "another step": (another_step, "at step 4, and its progress at step 5"),
     "an older Lightning": (an_older_lightning, "another version of Lightning"),
     "no learning rate": (a_rate_that_is_none, "learning rate nan"),
+    "a scale that is no number": (a_scale_that_is_none, "scale of its gradients"),
+    "a scale that lacks something": (a_scale_without_a_value, "scale of its gradients"),
     "a changed line": (changed_line, "hash is another"),
     "more than a baton": (more, "program"),
     "an optimizer of other parameters": (others_parameters, "other parameters"),
