@@ -1,5 +1,6 @@
 """BatonWriter: keeps each baton of a run as a file, so that a visit can be repeated from what came in."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,27 @@ from lit_dist.lightning_internals import dump_checkpoint
 from lit_dist.run_folder import run_folder
 
 _TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
+
+
+def baton_of(checkpoint: Mapping[str, Any], trainer: Trainer, key: str, carried: bool) -> dict[str, Any]:
+    """What of a checkpoint crosses a transfer.
+
+    Weights, progress and schedules, and the scale of the gradients, if there is one; of the callbacks only the account
+    of the transfer's; the optimizers' state only if it is carried.
+
+    Args:
+        checkpoint: The whole of it.
+        trainer: The trainer that it comes from.
+        key: The transfer callback's key.
+        carried: Whether the optimizers' state is carried.
+    """
+    names = (*_TRAVELS, type(trainer.precision_plugin).__qualname__)
+    states = checkpoint["optimizer_states"]
+    return {
+        **{name: checkpoint[name] for name in names if name in checkpoint},
+        "callbacks": {key: {**checkpoint["callbacks"][key], "optimizer_states": {}}},
+        "optimizer_states": states if carried else [{**state, "state": {}} for state in states],
+    }
 
 
 class BatonWriter:
@@ -34,14 +56,8 @@ class BatonWriter:
         """Write the baton that a visit hands on. To be called by every process."""
         checkpoint = dump_checkpoint(trainer)
         folder = run_folder(trainer) / self.folder
-        transfer = checkpoint["callbacks"][self.key]
-        kept, transfer["optimizer_states"] = transfer["optimizer_states"], {}
-        states = checkpoint["optimizer_states"]
-        if self.policy != "carry":
-            states = [{**state, "state": {}} for state in states]
-        baton: dict[str, Any] = {name: checkpoint[name] for name in _TRAVELS}
-        baton["callbacks"] = {self.key: transfer}
-        baton["optimizer_states"] = states
+        kept = checkpoint["callbacks"][self.key]["optimizer_states"]
+        baton = baton_of(checkpoint, trainer, self.key, self.policy == "carry")
         if trainer.is_global_zero:
             write_checkpoint(baton, baton_path(folder, visit.number))
             if visit.site in kept:

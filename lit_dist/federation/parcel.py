@@ -14,10 +14,9 @@ from torch import Tensor
 
 from lit_dist import state_tree, tensor_file
 from lit_dist.callbacks import WeightTransfer
+from lit_dist.callbacks.baton_writer import baton_of
 from lit_dist.errors import InputError
 from lit_dist.files import not_written
-
-_TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
 
 SCALE = MixedPrecision.__qualname__
 """Where Lightning has the scale of the gradients with ``16-mixed``: a site with a GPU has one, the server has none."""
@@ -32,8 +31,7 @@ _PIECE = 2**26  # of 32 MB and more, malloc gives the memory back to the system 
 def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTransfer) -> tuple[Tree, Tree]:
     """Divide a checkpoint into the baton and what stays.
 
-    Weights, progress and schedules travel; of the callbacks only the transfer's account, without tensors; the
-    optimizer's state only if it is carried.
+    The transfer's account travels without its tensors.
 
     Args:
         checkpoint: The whole of it.
@@ -43,13 +41,10 @@ def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTrans
     Returns:
         The baton; and the optimizer's state and the tensors of the transfer callback, as checkpoints have them.
     """
-    account = checkpoint["callbacks"][transfer.state_key]
-    states = checkpoint["optimizer_states"]
-    baton = {name: checkpoint[name] for name in (*_TRAVELS, *_of_precision(trainer)) if name in checkpoint}
-    baton["callbacks"] = {transfer.state_key: _without_tensors({**account, "optimizer_states": {}})}
-    carried = transfer.optimizer_state == "carry"
-    baton["optimizer_states"] = states if carried else [{**state, "state": {}} for state in states]
-    return baton, {"account": account, "optimizer_states": [state["state"] for state in states]}
+    baton = baton_of(checkpoint, trainer, transfer.state_key, transfer.optimizer_state == "carry")
+    baton["callbacks"] = _without_tensors(baton["callbacks"])
+    states = [state["state"] for state in checkpoint["optimizer_states"]]
+    return baton, {"account": checkpoint["callbacks"][transfer.state_key], "optimizer_states": states}
 
 
 def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
@@ -63,10 +58,6 @@ def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTrans
     key = transfer.state_key
     account = with_tensors(baton["callbacks"][key], own["callbacks"][key])
     return {**own, **baton, "callbacks": {**own["callbacks"], key: account}}
-
-
-def _of_precision(trainer: Trainer) -> list[str]:
-    return [type(trainer.precision_plugin).__qualname__]
 
 
 def _without_tensors(tree: Any) -> Any:
