@@ -23,6 +23,9 @@ from lit_dist.cli import OTHER_COMMANDS
 from lit_dist.errors import InputError
 from lit_dist.resumption import Resumption
 
+PARTS = ("seed_everything", "model", "data", "trainer")
+"""The settings of ``fit`` that a run is built of."""
+
 
 class SiteCLI(LightningCLI):
     """Lightning's command line, with checkpoints that need no pickle, and runs that can be gone on with."""

@@ -16,10 +16,8 @@ from lit_dist.callbacks.run_settings import versions
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.errors import InputError
 from lit_dist.ledger import Entry, iter_entries
-from lit_dist.lightning_cli import build
+from lit_dist.lightning_cli import PARTS, build
 from lit_dist.run_folder import LEDGER, SETTINGS
-
-_KEPT = ("seed_everything", "model", "data", "trainer")
 
 
 def replay(run: str | Path, visit: int) -> str:
@@ -79,7 +77,7 @@ def _settings(config: Path) -> dict[str, Any]:
     needed = ("model", "data", "trainer")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in needed):
         raise InputError(f"{config} is not what lit-dist fit leaves; it needs {', '.join(needed)}")
-    return {name: value for name, value in settings.items() if name in _KEPT}
+    return {name: value for name, value in settings.items() if name in PARTS}
 
 
 def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path, list[dict[int, Any]] | None]:

@@ -15,12 +15,11 @@ from typing_extensions import override
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
 from lit_dist.federation.site import travels
-from lit_dist.lightning_cli import SiteCLI, build, site_cli
+from lit_dist.lightning_cli import PARTS, SiteCLI, build, site_cli
 
 DAY = 24 * 3600
 PATIENCE = 120
 _PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
-_KEPT = ("seed_everything", "model", "data", "trainer")
 
 
 def main(args: list[str]) -> None:
@@ -78,7 +77,7 @@ class _Settings(SiteCLI):
     def instantiate_classes(self) -> None:
         parser: Any = self._parser("fit")
         given = yaml.safe_load(parser.dump(self.config["fit"], skip_none=False))
-        self.settings = {name: given[name] for name in _KEPT if name in given}
+        self.settings = {name: given[name] for name in PARTS if name in given}
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
