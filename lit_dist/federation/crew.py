@@ -12,7 +12,8 @@ from multiprocessing.process import BaseProcess
 from lit_dist.child_processes import end_with_the_parent, prepared
 from lit_dist.errors import InputError
 from lit_dist.federation.parcel import Parcel, pack
-from lit_dist.federation.party import Party, refusal
+from lit_dist.federation.party import Party
+from lit_dist.federation.refusal import refusal
 
 _RANK = "LOCAL_RANK"  # by which Lightning knows that its processes have been started
 _GRACE = 10.0  # seconds that the others have when one has refused; they may wait for it without an end
@@ -98,7 +99,9 @@ class Crew:
                     raise RuntimeError(f"{dead.name} of this site has died: {dead.exitcode}") from None
                 del waiting[each]
                 if kind == _REFUSED:
-                    refused, end = answers[each], time.monotonic() + _GRACE
+                    end = time.monotonic() + _GRACE
+                    if refused is None or each is self._members[0][1]:  # what may be said, the first one knows best
+                        refused = answers[each]
         if refused is None:
             return answers[self._members[0][1]]
         if waiting:

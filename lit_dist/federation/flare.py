@@ -27,7 +27,8 @@ from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.garbage import collect_garbage
 from lit_dist.federation.parcel import Parcel, size
 from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site
-from lit_dist.federation.party import Party, refusal
+from lit_dist.federation.party import Party
+from lit_dist.federation.refusal import refusal
 from lit_dist.federation.roster import Absent, Roster
 
 REPORT = "lit_dist.json"

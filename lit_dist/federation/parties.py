@@ -18,6 +18,7 @@ from lit_dist.federation.crew import Crew, in_crew
 from lit_dist.federation.ensembling import Ensembling
 from lit_dist.federation.member import MemberParty
 from lit_dist.federation.party import Parts, Party
+from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty, travels
@@ -95,7 +96,7 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
         folder: Where the site may keep files.
 
     Raises:
-        InputError: If the site's policy refuses the run.
+        Refusal: If the site's policy refuses the run.
     """
     _check_policy(run, own)
     metrics = None if own.metrics is None else list(own.metrics)
@@ -103,7 +104,7 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
     processes = command.trainer.world_size
     if processes > 1 and not in_crew():
         if command.trainer.num_nodes > 1:
-            raise InputError("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
+            raise Refusal("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
         return Crew(partial(make_site, name, run, own, folder), processes)
     if travels(command.trainer):
         return SiteParty(name, _parts(command), metrics, own.min_images)
@@ -145,13 +146,13 @@ def _without_weights(model: Settings) -> Settings:
 def _check_policy(run: Settings, own: SiteSettings) -> None:
     for path in _class_paths({name: value for name, value in run.items() if name in ("model", "trainer")}):
         if "." in path and not any(path == module or path.startswith(f"{module}.") for module in own.modules):
-            raise InputError(f"its site.yaml lets a run name classes of {', '.join(own.modules)}, not {path}")
+            raise Refusal(f"its site.yaml lets a run name classes of {', '.join(own.modules)}, not {path}")
     backbone = (run["model"].get("init_args") or {}).get("backbone")
     if own.backbones is not None and backbone not in own.backbones:
-        raise InputError(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {backbone}")
+        raise Refusal(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {backbone}")
     epochs = run["trainer"].get("max_epochs")
     if own.max_epochs is not None and (epochs is None or epochs > own.max_epochs):
-        raise InputError(f"its site.yaml allows {own.max_epochs} epochs, and the run has {epochs}")
+        raise Refusal(f"its site.yaml allows {own.max_epochs} epochs, and the run has {epochs}")
 
 
 def _class_paths(tree: Any) -> list[str]:
@@ -188,6 +189,8 @@ class FederatedRun:
         callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter)]
         kind = Server if travels(self.command.trainer) else Ensembling
         self.server: Server | Ensembling = kind(roster, self.command.trainer, self.command.model)
+        if isinstance(self.server, Server):
+            self.server.transfer.itinerary(roster.sites)  # an order that is wrong is said here; a site would not say it
 
     def make(self) -> Path:
         """Make the run, or go on with it.

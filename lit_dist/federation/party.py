@@ -15,6 +15,7 @@ from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.visit_record import batch_size
 from lit_dist.errors import InputError
 from lit_dist.federation.parcel import Parcel, Tree, pack, unpack
+from lit_dist.federation.refusal import Refusal, refusal
 from lit_dist.site_loader import SiteLoader
 
 
@@ -62,7 +63,7 @@ class Party(ABC):
             content: What belongs to it, packed.
 
         Returns:
-            The answer, packed. What the site's people or the server's can mend comes as a text under ``"refused"``.
+            The answer, packed. Where there is none for a reason that people can mend, a text under ``"refused"``.
         """
         try:
             return pack(self.reply(question, content))
@@ -76,7 +77,7 @@ class Party(ABC):
             InputError: If it cannot be answered.
         """
         if question not in self.questions:
-            raise InputError(f"there is no question {question!r}")
+            raise Refusal(f"there is no question {question!r}")
         tree = unpack(content)
         del content  # as large as the weights
         return self.questions[question](tree)
@@ -88,7 +89,7 @@ class Party(ABC):
         loader = own_loader(self.data.train_dataloader(), self.name)
         images = len(getattr(loader, "dataset", loader))
         if images < self.min_images:
-            raise InputError(f"it has {images} training images, and takes part with {self.min_images}")
+            raise Refusal(f"it has {images} training images, and takes part with {self.min_images}")
         return {
             "versions": versions() | {"processes": str(self.trainer.world_size)},
             "batches": len(loader),
@@ -176,8 +177,3 @@ def own_loader(loaders: Any, site: str) -> Any:
     if len(loaders) == 1:
         return next(iter(loaders.values()))
     raise InputError(f"the data of {site!r} has loaders of {', '.join(loaders)}, and none of this site's name")
-
-
-def refusal(error: InputError) -> Parcel:
-    """The answer of a site that takes no part."""
-    return pack({"refused": str(error)})

@@ -15,6 +15,7 @@ from lit_dist.errors import InputError
 from lit_dist.federation.leg import AwayError, Elsewhere, run_leg
 from lit_dist.federation.parcel import Tree, split
 from lit_dist.federation.party import Parts, Party, own_loader
+from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.stays import Stays
 from lit_dist.ledger import read_entries
 from lit_dist.run_folder import LEDGER, run_folder
@@ -72,10 +73,15 @@ class SiteParty(Party):
         check_weights(baton["state_dict"], self.module.state_dict(), "the server's baton")
         ledger = run_folder(self.trainer) / LEDGER
         ledger.unlink(missing_ok=True)
-        pause = self._leg(content["batches"], self._stays.join(baton, content["left_out"]))
+        try:
+            pause = self._leg(content["batches"], self._stays.join(baton, content["left_out"]))
+        except InputError as error:
+            if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
+                raise Refusal(str(error)) from None  # it names the step, and what is not finite
+            raise
         self.module.zero_grad()  # gradients are as large as the weights
         if pause is None:
-            raise InputError("a callback or hook of this site ended the fit; that is for the server to do")
+            raise Refusal("a callback or hook of this site ended the fit; that is for the server to do")
         if not self.trainer.is_global_zero:
             return {}  # the first process keeps what stays, and answers
         going, staying = split(pause.state, self.trainer, self.transfer)

@@ -5,8 +5,8 @@ from typing import Any
 
 from lit_dist.baton import read_checkpoint, write_checkpoint
 from lit_dist.callbacks import WeightTransfer
-from lit_dist.errors import InputError
 from lit_dist.federation.parcel import Tree, with_tensors
+from lit_dist.federation.refusal import Refusal
 
 
 class Stays:
@@ -37,7 +37,7 @@ class Stays:
                 stayed later is of an answer that was not used.
 
         Raises:
-            InputError: If the visit is under way, and what belongs to it is gone.
+            Refusal: If the visit is under way, and what belongs to it is gone.
         """
         if left_out is not None:
             self._forget_after(left_out)
@@ -48,7 +48,7 @@ class Stays:
         under_way = record["visit"] is not None and not record["ended"] and record["first_step"] < step
         stay = self._newest(record["run"], step)
         if under_way and (stay is None or stay["step"] != step):
-            raise InputError(f"the visit cannot go on: what stayed here after step {step} of the run is gone")
+            raise Refusal(f"the visit cannot go on: what stayed here after step {step} of the run is gone")
         if stay is None:
             return baton
         if under_way:

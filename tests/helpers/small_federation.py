@@ -8,12 +8,13 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from lit_dist import ImageClassifier, InputError, SafetensorsCheckpointIO
+from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.callbacks import CyclicalWeightTransfer, WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.parcel import Parcel
 from lit_dist.federation.party import Parts
+from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty
@@ -63,7 +64,7 @@ class InProcess:
 def one_that_refuses() -> SiteParty:
     """A party of two processes, the second of which cannot be made; the first waits for it."""
     if os.environ["LOCAL_RANK"] == "1":
-        raise InputError("the second one cannot")
+        raise Refusal("the second one cannot")
     two = trainer(Path("site-1"), CyclicalWeightTransfer(every_n_epochs=1), devices=2, strategy="ddp")
     return SiteParty("site-1", Parts(two, module(), data(only_site="site-1")))
 
