@@ -3,6 +3,7 @@
 ``tests/lit_dist/test_lightning_internals.py`` notices when Lightning changes them.
 """
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -32,6 +33,11 @@ def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:
     """What Lightning would write into a checkpoint. Its public way gives it to a file only."""
     checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
     return checkpoint
+
+
+def set_root(trainer: Trainer, folder: Path) -> None:
+    """Give a trainer another folder for its files. Lightning takes it in the constructor only."""
+    trainer._default_root_dir = str(folder)  # type: ignore[attr-defined]
 
 
 def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
-from lit_dist.federation.site import travels
+from lit_dist.federation.site import find_transfer, travels
 from lit_dist.lightning_cli import PARTS, SiteCLI, build, site_cli
 
 DAY = 24 * 3600
@@ -85,10 +85,12 @@ class _Settings(SiteCLI):
 
 
 def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
+    sites = _sites_of(command)
+    _check_folder(options, command)
     from lit_dist.federation.flare import connect
     from lit_dist.federation.local import ADMIN, LocalSystem
 
-    sites = _sites_of(settings)
     settings = {**settings, "model": _absolute(settings["model"])}
     with tempfile.TemporaryDirectory(prefix="lit_dist_") as temporary:
         folder = (options.folder or Path(temporary)).absolute()
@@ -101,8 +103,16 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str,
                 session.close()
 
 
-def _sites_of(settings: dict[str, Any]) -> list[str]:
-    command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
+def _check_folder(options: argparse.Namespace, command: SiteCLI) -> None:
+    local = travels(command.trainer) and find_transfer(command.trainer).optimizer_state == "local"
+    if options.resume and options.folder is None and local:
+        raise InputError(
+            "with optimizer_state=local each site keeps a part of the run: give --folder when it begins, and the"
+            " same one with --resume"
+        )
+
+
+def _sites_of(command: SiteCLI) -> list[str]:
     data = command.datamodule
     if not travels(command.trainer) and isinstance(data, InstitutionDataModule):
         data.only_site = None  # each trains alone, and all of them do

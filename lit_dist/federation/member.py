@@ -16,7 +16,7 @@ from lit_dist.callbacks.run_settings import settings_sha256
 from lit_dist.ensemble import SiteEnsemble
 from lit_dist.federation.leg import AwayError
 from lit_dist.federation.parcel import Tree
-from lit_dist.federation.party import Parts, Party
+from lit_dist.federation.party import Parts, Party, run_id
 from lit_dist.federation.site import AtStart
 from lit_dist.run_folder import newest_checkpoint, run_folder
 from lit_dist.seeding import run_seed
@@ -60,7 +60,7 @@ class MemberParty(Party):
 
     def fit(self, content: Tree) -> Tree:
         """Train alone from the server's weights, or go on with it; the best model is given, if one was looked for."""
-        parts = self.make(content["run"])
+        parts = self.make(run_id(content["run"]))
         check_weights(content["state_dict"], parts.module.state_dict(), "the server's weights")
         parts.module.load_state_dict(content["state_dict"])
         state = newest_checkpoint(run_folder(parts.trainer))

@@ -1,5 +1,6 @@
 """Party: what every site does, whatever kind of run it takes part in; it has only its own images."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -156,6 +157,17 @@ class _Count(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int, **__: int
     ) -> None:
         self.images += batch_size(batch)
+
+
+def run_id(given: Any) -> str:
+    """Check a run's id, which comes from the server, and which a site names a folder by.
+
+    Raises:
+        Refusal: If it is anything else than an id.
+    """
+    if not isinstance(given, str) or not re.fullmatch("[0-9a-f]{32}", given):
+        raise Refusal("the run's id is not one of 32 hexadecimal digits")
+    return given
 
 
 def own_loader(loaders: Any, site: str) -> Any:

@@ -1,6 +1,6 @@
 """SiteParty: what a site does in a run in which the model travels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.leg import AwayError, Elsewhere, run_leg
 from lit_dist.federation.parcel import Tree, split
-from lit_dist.federation.party import Parts, Party, own_loader
+from lit_dist.federation.party import Parts, Party, own_loader, run_id
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.stays import Stays
 from lit_dist.ledger import read_entries
+from lit_dist.lightning_internals import set_root
 from lit_dist.run_folder import LEDGER, run_folder
 
 
@@ -38,7 +39,7 @@ class SiteParty(Party):
         super().__init__(name, parts, metrics, min_images)
         self.transfer = find_transfer(self.trainer)
         self.transfer.recorded = metrics
-        self._stays = Stays(Path(self.trainer.default_root_dir) / "stays", name, self.transfer)
+        self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
 
     @property
     @override
@@ -71,10 +72,15 @@ class SiteParty(Party):
         """Go on with the run from a baton, until it needs what is not here."""
         baton = content["baton"]
         check_weights(baton["state_dict"], self.module.state_dict(), "the server's baton")
+        record = baton["callbacks"][self.transfer.state_key]["record"]
+        folder = self._folder / run_id(record["run"])
+        set_root(self.trainer, folder)  # the leg's ledger is the run's, too
+        stays = Stays(folder, self.name, self.transfer)
         ledger = run_folder(self.trainer) / LEDGER
         ledger.unlink(missing_ok=True)
         try:
-            pause = self._leg(content["batches"], self._stays.join(baton, content["left_out"]))
+            state = stays.join(baton, content["left_out"], self._came_before(record, content["batches"]))
+            pause = self._leg(content["batches"], state)
         except InputError as error:
             if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
                 raise Refusal(str(error)) from None  # it names the step, and what is not finite
@@ -85,8 +91,14 @@ class SiteParty(Party):
         if not self.trainer.is_global_zero:
             return {}  # the first process keeps what stays, and answers
         going, staying = split(pause.state, self.trainer, self.transfer)
-        self._stays.keep(pause.state, staying)
+        stays.keep(pause.state["global_step"], staying)
         return {"baton": going, "entries": self._lines(ledger, going), "where": pause.where}
+
+    def _came_before(self, record: Mapping[str, Any], sites: Iterable[str]) -> bool:
+        """Whether the model was due here before the visit that begins, or goes on, now."""
+        itinerary = self.transfer.itinerary(list(sites))
+        number = record["visit"][0] + record["ended"] if record["visit"] else 0
+        return any(itinerary.site(visit) == self.name for visit in range(number))
 
     def _leg(self, batches: Mapping[str, int], state: Tree | None) -> Any:
         self.trainer.num_sanity_val_steps = 0

@@ -1,10 +1,12 @@
 """Notices when Lightning changes the private parts that we touch."""
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from lit_dist.lightning_internals import check_early_stopping_after_validation, train_source
+from lit_dist.lightning_internals import check_early_stopping_after_validation, set_root, train_source
 from lit_dist.site_loader import SiteLoader
 from small import SmallData, SmallModule, fit, loader, loaders, trainer
 
@@ -25,6 +27,12 @@ def test_the_source_is_what_fit_was_given(kind: str) -> None:
     validation = None if kind == "datamodule" else loader(0, 2)
     with pytest.raises(KeyError, match="seen"):
         trainer(Look()).fit(module, data, validation)
+
+
+def test_a_trainer_is_given_another_folder(tmp_path: Path) -> None:
+    made = trainer(logger=False)
+    set_root(made, tmp_path / "other")
+    assert made.default_root_dir == made.log_dir == str(tmp_path / "other")
 
 
 def test_early_stopping_asks_this_attribute_when_to_look() -> None:
