@@ -26,10 +26,11 @@ from lit_dist.federation.crew import Crew
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.garbage import collect_garbage
 from lit_dist.federation.parcel import Parcel, size
-from lit_dist.federation.parties import FederatedRun, Settings, SiteSettings, make_site
+from lit_dist.federation.parties import FederatedRun, make_site
 from lit_dist.federation.party import Party
 from lit_dist.federation.refusal import refusal
 from lit_dist.federation.roster import Absent, Roster
+from lit_dist.federation.site_settings import Settings, SiteSettings
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"

@@ -1,8 +1,6 @@
 """Makes the server and the sites of a federation from a run's settings and a site's own; knows nothing of an engine."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,16 @@ from lit_dist.federation.crew import Crew, in_crew
 from lit_dist.federation.ensembling import Ensembling
 from lit_dist.federation.member import MemberParty
 from lit_dist.federation.party import Parts, Party
+from lit_dist.federation.policy import check_policy, inside
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty, travels
+from lit_dist.federation.site_settings import OF_SITE, Settings, SiteSettings
 from lit_dist.files import replacing
 from lit_dist.lightning_cli import SiteCLI, build
 from lit_dist.resumption import Resumption
 from lit_dist.run_folder import SETTINGS, run_folder
-
-Settings = dict[str, Any]
 
 OF_RUN = (LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
 """Callbacks that do nothing at a site."""
@@ -35,55 +33,7 @@ OF_RUN = (LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
 OF_SERVER = (Checkpoint, EarlyStopping, *OF_RUN)
 """Callbacks that do nothing at a site to which the model travels."""
 
-_OF_SITE = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger")
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class SiteSettings:
-    """A site's own settings: ``site.yaml``.
-
-    Attributes:
-        data: The datamodule of this site's images, as ``class_path`` and ``init_args``.
-        trainer: What differs in this site's trainer: its hardware, and a logger of its own while the model travels.
-        modules: The packages whose classes a run may name.
-        backbones: The backbones that a run may train; None allows all.
-        max_epochs: The greatest number of epochs of a run; None sets no limit.
-        min_images: The least number of training images with which the site takes part.
-        metrics: The metrics that may leave the site; None lets all.
-        folder: Where the site keeps what stays between two visits; None takes a folder of the engine's.
-    """
-
-    data: Settings
-    trainer: Settings = field(default_factory=dict)
-    modules: Sequence[str] = ("lit_dist", "torch", "lightning")
-    backbones: Sequence[str] | None = None
-    max_epochs: int | None = None
-    min_images: int = 1
-    metrics: Sequence[str] | None = None
-    folder: str | None = None
-
-    @classmethod
-    def read(cls, path: Path) -> "SiteSettings":
-        """Read a ``site.yaml``.
-
-        Raises:
-            InputError: If there is none, or it has another form.
-        """
-        try:
-            settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-            own = cls(**settings)
-            if not all(isinstance(settings.get(name, {}), dict) for name in ("data", "trainer")):
-                raise TypeError("data and trainer are settings by name")
-        except FileNotFoundError:
-            raise InputError("it has no site.yaml beside its startup kit's local settings") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
-            raise InputError(f"its site.yaml cannot be used: {error}") from None
-        if "class_path" not in own.data:
-            raise InputError("its site.yaml has no data with a class_path")
-        if own.trainer.keys() - set(_OF_SITE):
-            raise InputError(f"its site.yaml sets {sorted(own.trainer)[0]} of the trainer; only {', '.join(_OF_SITE)}")
-        return own
 
 
 def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Party | Crew:
@@ -98,7 +48,7 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
     Raises:
         Refusal: If the site's policy refuses the run.
     """
-    _check_policy(run, own)
+    check_policy(run, own)
     metrics = None if own.metrics is None else list(own.metrics)
     command = _build(run, own, folder, OF_SERVER, alone=False)
     processes = command.trainer.world_size
@@ -121,11 +71,13 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
     """Make a run's parts with a site's own data and hardware, and without some callbacks."""
     # A fit alone is found again by its folder, which a logger would choose.
     logger = own.trainer.get("logger", False) if not alone else False
-    hardware = {key: value for key, value in own.trainer.items() if key in _OF_SITE}
+    hardware = {key: value for key, value in own.trainer.items() if key in OF_SITE}
     trainer = {**run["trainer"], **_QUIET, **hardware, "logger": logger, "default_root_dir": str(folder)}
     names = {each.__name__ for each in without} | (set() if alone else {"ModelCheckpoint"})
     given = run["trainer"]["callbacks"] or []
-    trainer["callbacks"] = [each for each in given if str(each["class_path"]).rpartition(".")[2] not in names]
+    named = [each for each in given if str(each["class_path"]).rpartition(".")[2] not in names]
+    trainer["callbacks"] = [inside(each, folder) for each in named]
+    trainer["profiler"] = None  # it would write where the run says
     trainer["enable_checkpointing"] = alone
     command = build({**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data})
     callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
@@ -141,27 +93,6 @@ def _without_weights(model: Settings) -> Settings:
     """The weights to begin with come from the server."""
     arguments = model.get("init_args") or {}
     return {**model, "init_args": {**arguments, "weights": None}} if arguments.get("weights") else model
-
-
-def _check_policy(run: Settings, own: SiteSettings) -> None:
-    for path in _class_paths({name: value for name, value in run.items() if name in ("model", "trainer")}):
-        if "." in path and not any(path == module or path.startswith(f"{module}.") for module in own.modules):
-            raise Refusal(f"its site.yaml lets a run name classes of {', '.join(own.modules)}, not {path}")
-    backbone = (run["model"].get("init_args") or {}).get("backbone")
-    if own.backbones is not None and backbone not in own.backbones:
-        raise Refusal(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {backbone}")
-    epochs = run["trainer"].get("max_epochs")
-    if own.max_epochs is not None and (epochs is None or epochs > own.max_epochs):
-        raise Refusal(f"its site.yaml allows {own.max_epochs} epochs, and the run has {epochs}")
-
-
-def _class_paths(tree: Any) -> list[str]:
-    if isinstance(tree, Mapping):
-        own = [tree["class_path"]] if isinstance(tree.get("class_path"), str) else []
-        return own + [path for value in tree.values() for path in _class_paths(value)]
-    if isinstance(tree, list):
-        return [path for value in tree for path in _class_paths(value)]
-    return []
 
 
 class FederatedRun:
@@ -191,6 +122,8 @@ class FederatedRun:
         self.server: Server | Ensembling = kind(roster, self.command.trainer, self.command.model)
         if isinstance(self.server, Server):
             self.server.transfer.itinerary(roster.sites)  # an order that is wrong is said here; a site would not say it
+            if self.server.transfer.baton_dir is not None:
+                raise InputError("baton_dir is not for a federation, where nobody has all batons: leave it out")
 
     def make(self) -> Path:
         """Make the run, or go on with it.

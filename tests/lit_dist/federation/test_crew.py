@@ -15,8 +15,9 @@ from lit_dist import InputError
 from lit_dist.federation.crew import Crew
 from lit_dist.federation.federate import parse
 from lit_dist.federation.parcel import pack, unpack
-from lit_dist.federation.parties import FederatedRun, SiteSettings, make_site
+from lit_dist.federation.parties import FederatedRun, make_site
 from lit_dist.federation.roster import Roster
+from lit_dist.federation.site_settings import SiteSettings
 from lit_dist.ledger import read_entries
 from lit_dist.verify import verify
 from small_federation import InProcess, one_that_refuses

@@ -14,8 +14,9 @@ from lit_dist import ImageClassifier, InputError, SiteEnsemble, read_checkpoint
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import RunCheckpoint
 from lit_dist.federation import parcel
-from lit_dist.federation.parties import FederatedRun, SiteSettings, make_site
+from lit_dist.federation.parties import FederatedRun, make_site
 from lit_dist.federation.roster import Roster
+from lit_dist.federation.site_settings import SiteSettings
 from lit_dist.lightning_cli import build
 from lit_dist.stored_module import stored_module
 from small_federation import SITES, InProcess

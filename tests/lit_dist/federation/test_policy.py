@@ -1,0 +1,93 @@
+"""What a site takes part in, and what a run's settings cannot do to its machine."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_dist.federation.parties import FederatedRun, make_site
+from lit_dist.federation.policy import check_policy
+from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.roster import Roster
+from lit_dist.federation.site_settings import SiteSettings
+from small_federation import SITES, InProcess
+
+RUN: dict[str, Any] = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "ImageClassifier",
+        "init_args": {"backbone": "slim_resnet18", "num_classes": 2, "backbone_kwargs": {"width": 8}},
+    },
+    "trainer": {"max_epochs": 3, "accelerator": "cpu", "logger": False, "callbacks": []},
+}
+TRANSFER: dict[str, Any] = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1}}
+
+
+def run(*callbacks: Any, **trainer: Any) -> dict[str, Any]:
+    settings = copy.deepcopy(RUN)
+    settings["trainer"] |= {"callbacks": copy.deepcopy(list(callbacks)), **trainer}
+    return settings
+
+
+def own(site: str = "site-1", **policy: Any) -> SiteSettings:
+    arguments = {"sites": 3, "patients": 24, "size": 32, "batch_size": 5, "only_site": site}
+    return SiteSettings(data={"class_path": "PhantomDataModule", "init_args": arguments}, **policy)
+
+
+def site(settings: dict[str, Any], **policy: Any) -> Any:
+    return make_site("site-1", settings, own(**policy), Path("here").absolute())
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        ({"class_path": "os.path.Callback"}, "classes of lit_dist, torch, lightning, not os.path.Callback"),
+        (
+            {"class_path": "torch.os.Callback", "init_args": {"x": "torch.os.system"}},
+            "torch.os.system, which is of",
+        ),
+        ({"class_path": "LambdaCallback", "init_args": {"on_fit_start": "torch.rand"}}, "LambdaCallback"),
+        ({"class_path": "lightning.pytorch.callbacks.LambdaCallback"}, "LambdaCallback"),
+        ({"class_path": "Timer", "init_args": {"duration": "shutil.rmtree"}}, "not shutil.rmtree"),
+        ({"class_path": "Timer", "init_args": {"names": ["subprocess.run"]}}, "not subprocess.run"),
+    ],
+)
+def test_a_run_names_nothing_outside_the_packages_that_a_site_allows(callback: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        site(run(TRANSFER, callback))
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "lightning.pytorch.callbacks.Timer", "val_loss", "resnet34.a1_in1k"])
+def test_other_texts_are_none_of_its_business(name: str) -> None:
+    settings = run(TRANSFER)
+    settings["model"]["init_args"]["note"] = name
+    check_policy(settings, own())
+
+
+def test_a_run_writes_into_the_sites_folder_only(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    best = {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_loss", "dirpath": str(elsewhere)}}
+    transfer = {**TRANSFER, "init_args": {**TRANSFER["init_args"], "baton_dir": str(elsewhere)}}
+    profiler = {"class_path": "SimpleProfiler", "init_args": {"dirpath": str(elsewhere), "filename": "times"}}
+    travelling = site(run(transfer, best, profiler=profiler))
+    assert travelling.transfer.baton_dir is None
+    assert "PassThrough" in type(travelling.trainer.profiler).__name__
+    alone = site(run(best)).make("0" * 32)
+    assert [each.dirpath for each in alone.trainer.checkpoint_callbacks if hasattr(each, "dirpath")] == [
+        str(Path("here/alone", "0" * 32, "checkpoints").absolute())
+    ]
+
+
+@pytest.mark.parametrize("filename", ["../../../authorization", "/etc/passwd", "~/best"])
+def test_a_callback_that_names_another_place_of_a_sites_machine_is_refused(filename: str) -> None:
+    best = {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_loss", "filename": filename}}
+    with pytest.raises(Refusal, match="names a place of the site's machine"):
+        site(run(best))
+    site(run(TRANSFER, best))  # while the model travels the server has it
+
+
+def test_batons_are_not_kept_in_a_federation() -> None:
+    transfer = {**TRANSFER, "init_args": {**TRANSFER["init_args"], "baton_dir": "batons"}}
+    with pytest.raises(ValueError, match="leave it out"):
+        FederatedRun(run(transfer), Roster(InProcess({}), SITES), Path("server"), resume=False)
