@@ -37,6 +37,7 @@ class LocalSystem:
     def __enter__(self) -> Self:
         if not self.kits.exists():
             self._provision()
+        self._write_settings()
         for name in ("server", *self.sites):
             self.start(name)
         return self
@@ -102,8 +103,17 @@ class LocalSystem:
             raise InputError(f"nvflare provision did not succeed:\n{done.stdout}{done.stderr}")
         for name in ("server", *self.sites):
             _restrict(self.kits / name, self.folder)
+
+    def _write_settings(self) -> None:
+        """Give each site its settings, also those of a folder that was used before with others."""
         for name, settings in self.sites.items():
-            (self.kits / name / "local" / "site.yaml").write_text(yaml.safe_dump(settings))
+            local = self.kits / name / "local"
+            if not local.is_dir():
+                raise InputError(
+                    f"the FLARE system in {self.folder} was made for other sites, and has no startup kit of {name!r};"
+                    " give another --folder, or delete that one"
+                )
+            (local / "site.yaml").write_text(yaml.safe_dump(settings))
 
 
 def _project(sites: Sequence[str]) -> dict[str, Any]:
