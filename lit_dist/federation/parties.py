@@ -79,10 +79,20 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
     trainer["callbacks"] = [inside(each, folder) for each in named]
     trainer["profiler"] = None  # it would write where the run says
     trainer["enable_checkpointing"] = alone
-    command = build({**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data})
+    settings = {**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data}
+    command = _made(settings, "this site's site.yaml or the run's settings")
     callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [callback for callback in callbacks if not isinstance(callback, without)]
     return command
+
+
+def _made(settings: Settings, whose: str) -> SiteCLI:
+    try:
+        return build(settings)
+    except (Exception, SystemExit) as error:
+        # The parser ends the process, as on a command line; and it wraps what a class's constructor raises.
+        cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
+        raise InputError(f"{whose} cannot be used: {cause}") from cause
 
 
 def _parts(command: SiteCLI) -> Parts:
@@ -114,7 +124,7 @@ class FederatedRun:
         checkpoint = settings.get("ckpt_path") if resume else None
         self.checkpoint = Path(checkpoint) if checkpoint else None
         kept = {key: value for key, value in namespace_to_dict(settings).items() if key not in ("data", "ckpt_path")}
-        self.command = build(kept)
+        self.command = _made(kept, "the run's settings")
         callbacks: list[Any] = self.command.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.append(RunCheckpoint())
         callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lit_dist import InputError
 from lit_dist.federation.parties import FederatedRun, make_site
 from lit_dist.federation.policy import check_policy
 from lit_dist.federation.refusal import Refusal
@@ -91,3 +92,21 @@ def test_batons_are_not_kept_in_a_federation() -> None:
     transfer = {**TRANSFER, "init_args": {**TRANSFER["init_args"], "baton_dir": "batons"}}
     with pytest.raises(ValueError, match="leave it out"):
         FederatedRun(run(transfer), Roster(InProcess({}), SITES), Path("server"), resume=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"patient": 24}, "patient"), ({"patients": "many"}, "patients"), ({"patients": -3}, "patients")],
+    ids=["unknown", "of another type", "refused by the class"],
+)
+def test_what_is_wrong_with_a_sites_data_is_an_error_that_says_what(arguments: dict[str, Any], message: str) -> None:
+    settings = own()
+    settings.data["init_args"].update(arguments)
+    with pytest.raises(InputError, match=f"(?s)this site's site.yaml or .* cannot be used: .*{message}"):
+        make_site("site-1", run(TRANSFER), settings, Path("here"))
+
+
+def test_what_is_wrong_with_the_runs_settings_is_an_error_at_the_server() -> None:
+    wrong = run({**TRANSFER, "init_args": {"every_n_epoch": 1}})
+    with pytest.raises(InputError, match=r"(?s)the run's settings cannot be used: .*every_n_epoch\b"):
+        FederatedRun(wrong, Roster(InProcess({}), SITES), Path("server"), resume=False)
