@@ -14,6 +14,7 @@ from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.errors import InputError
 from lit_dist.federation.crew import Crew, in_crew
 from lit_dist.federation.ensembling import Ensembling
+from lit_dist.federation.limits import Limits
 from lit_dist.federation.member import MemberParty
 from lit_dist.federation.party import Parts, Party
 from lit_dist.federation.policy import check_policy, inside
@@ -57,7 +58,8 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
             raise Refusal("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
         return Crew(partial(make_site, name, run, own, folder), processes)
     if travels(command.trainer):
-        return SiteParty(name, _parts(command), metrics, own.min_images)
+        limits = Limits(own.max_epochs, own.max_visits)
+        return SiteParty(name, _parts(command), metrics, own.min_images, limits)
 
     def make(run_id: str) -> Parts:
         command = _build(run, own, folder / "alone" / run_id, OF_RUN, alone=True)
@@ -128,6 +130,8 @@ class FederatedRun:
         callbacks: list[Any] = self.command.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.append(RunCheckpoint())
         callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter)]
+        if (self.command.trainer.max_epochs or -1) < 1:
+            raise InputError("a federation needs max_epochs")  # a site that trains alone would not end, either
         kind = Server if travels(self.command.trainer) else Ensembling
         self.server: Server | Ensembling = kind(roster, self.command.trainer, self.command.model)
         if isinstance(self.server, Server):

@@ -30,7 +30,7 @@ def check_policy(run: Settings, own: SiteSettings) -> None:
     if own.backbones is not None and backbone not in own.backbones:
         raise Refusal(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {backbone}")
     epochs = run["trainer"].get("max_epochs")
-    if own.max_epochs is not None and (epochs is None or epochs > own.max_epochs):
+    if own.max_epochs is not None and not (isinstance(epochs, int) and 1 <= epochs <= own.max_epochs):
         raise Refusal(f"its site.yaml allows {own.max_epochs} epochs, and the run has {epochs}")
 
 

@@ -13,6 +13,7 @@ from lit_dist.callbacks import WeightTransfer
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.leg import AwayError, Elsewhere, run_leg
+from lit_dist.federation.limits import Limiter, Limits
 from lit_dist.federation.parcel import Tree, split
 from lit_dist.federation.party import Parts, Party, own_loader, run_id
 from lit_dist.federation.refusal import Refusal
@@ -30,14 +31,24 @@ class SiteParty(Party):
         parts: What its fits are made of; the trainer has the run's transfer callback.
         metrics: The names of the metrics that may leave the site; None lets all of them.
         min_images: The least number of training images with which the site takes part.
+        limits: How long a run may be; by default there is no limit.
 
     Raises:
         InputError: If the trainer has no transfer callback.
     """
 
-    def __init__(self, name: str, parts: Parts, metrics: list[str] | None = None, min_images: int = 1) -> None:
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        metrics: list[str] | None = None,
+        min_images: int = 1,
+        limits: Limits | None = None,
+    ) -> None:
         super().__init__(name, parts, metrics, min_images)
         self.transfer = find_transfer(self.trainer)
+        self._limiter = Limiter(limits or Limits(), name, self.transfer)
+        self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
         self.transfer.recorded = metrics
         self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
 
@@ -57,6 +68,7 @@ class SiteParty(Party):
     def settings(self, content: Tree) -> Tree:
         """The SHA-256 of the settings that decide what a visit does."""
         self._begin(content["batches"])
+        self._limiter.check_plan(self.trainer.max_epochs or 1, self.trainer.accumulate_grad_batches)
         return {"settings": self.transfer.settings_sha256}
 
     def _begin(self, batches: Mapping[str, int]) -> None:

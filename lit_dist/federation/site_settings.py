@@ -25,6 +25,7 @@ class SiteSettings:
         modules: The packages whose classes a run may name.
         backbones: The backbones that a run may train; None allows all.
         max_epochs: The greatest number of epochs of a run; None sets no limit.
+        max_visits: The greatest number of a run's visits here while the model travels; None sets no limit.
         min_images: The least number of training images with which the site takes part.
         metrics: The metrics that may leave the site; None lets all.
         folder: Where the site keeps what stays between two visits; None takes a folder of the engine's.
@@ -35,6 +36,7 @@ class SiteSettings:
     modules: Sequence[str] = ("lit_dist", "torch", "lightning")
     backbones: Sequence[str] | None = None
     max_epochs: int | None = None
+    max_visits: int | None = None
     min_images: int = 1
     metrics: Sequence[str] | None = None
     folder: str | None = None
