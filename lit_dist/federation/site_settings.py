@@ -1,6 +1,6 @@
 """SiteSettings: what a site's own ``site.yaml`` says."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,51 @@ class SiteSettings:
         """
         try:
             settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-            own = cls(**settings)
-            if not all(isinstance(settings.get(name, {}), dict) for name in ("data", "trainer")):
-                raise TypeError("data and trainer are settings by name")
         except FileNotFoundError:
-            raise InputError("it has no site.yaml beside its startup kit's local settings") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
-            raise InputError(f"its site.yaml cannot be used: {error}") from None
-        if "class_path" not in own.data:
-            raise InputError("its site.yaml has no data with a class_path")
-        if own.trainer.keys() - set(OF_SITE):
-            raise InputError(f"its site.yaml sets {sorted(own.trainer)[0]} of the trainer; only {', '.join(OF_SITE)}")
-        return own
+            raise InputError(f"there is no {path}; this site's own settings belong there") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+        if not isinstance(settings, dict):
+            raise InputError(f"{path} holds no settings by name")
+        for name, value in settings.items():
+            _check(path, name, value)
+        if "class_path" not in settings.get("data", {}):
+            raise InputError(f"{path} has no data with a class_path, which names this site's datamodule")
+        return cls(**settings)
+
+
+def _check(path: Path, name: str, value: Any) -> None:
+    if name not in _FORMS:
+        raise InputError(f"{path}: there is no setting {name!r}; there are {', '.join(_FORMS)}")
+    fits, what = _FORMS[name]
+    if not fits(value) and not (value is None and name in _MAY_BE_NONE):
+        raise InputError(f"{path}: {name} is {value!r}; it must be {what}")
+    others = [key for key in value if key not in OF_SITE] if name == "trainer" else []
+    if others:
+        raise InputError(f"{path}: {others[0]!r} of the trainer is not the site's to set; only {', '.join(OF_SITE)}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kind)
+
+
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "data": (_is(dict), "class_path and init_args"),
+    "trainer": (_is(dict), "settings by name"),
+    "modules": (_is_list, "a list of packages, such as [lit_dist]"),
+    "backbones": (_is_list, "a list of names, such as [resnet34]"),
+    "max_epochs": (_is_count, "a whole number from 1"),
+    "max_visits": (_is_count, "a whole number from 1"),
+    "min_images": (_is_count, "a whole number from 1"),
+    "metrics": (_is_list, "a list of names, such as [train_loss]"),
+    "folder": (_is(str), "a folder's path"),
+}
+_MAY_BE_NONE = ("backbones", "max_epochs", "max_visits", "metrics", "folder")
