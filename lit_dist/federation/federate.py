@@ -1,10 +1,12 @@
 """``lit-dist federate``: the run of a configuration across real institutions, or with separate processes here."""
 
 import argparse
+import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,17 +49,45 @@ def main(args: list[str]) -> None:
         help="what happens where a site gives no answer: go on with the visit when it is back (retry), or leave the"
         " visit out, with a line in the ledger and a warning (skip)",
     )
-    parser.add_argument("--timeout", type=int, default=DAY, help="seconds to wait for a site's answer (one day)")
+    parser.add_argument("--timeout", type=_seconds, default=DAY, help="seconds to wait for a site's answer (one day)")
     parser.add_argument("--retries", type=int, default=3, help="how often to go on after a process has died (3)")
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
     options, words = parser.parse_known_args(args)
     if find_spec("nvflare") is None:
         raise InputError("federate needs NVIDIA FLARE: pip install '.[nvflare]' in lit_dist's folder")
     settings = parse(words)
-    report = _locally(options, settings) if options.local else _with_kit(options, settings)
-    if "error" in report:
-        raise InputError(report["error"])
+    with _kept_on_failure(options.folder if options.local else None) as folder:
+        report = _locally(options, settings, folder) if options.local else _with_kit(options, settings, folder)
+        if "error" in report:
+            raise InputError(report["error"])
     print("\n".join([f"Run: {report['run']}", *report["said"]]))
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 1")
+    return int(text)
+
+
+@contextmanager
+def _kept_on_failure(given: Path | None) -> Iterator[Path]:
+    """The folder that was given; or a temporary one, which stays after an error, since the logs are in it."""
+    if given is not None:
+        yield given.absolute()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="lit_dist_"))
+    try:
+        yield folder
+    except Exception:
+        if any(folder.iterdir()):
+            print(f"The logs of this command are kept in {folder}; delete it when they are not needed", flush=True)
+        else:
+            folder.rmdir()
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -84,7 +114,7 @@ class _Settings(SiteCLI):
         pass
 
 
-def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
     sites = _sites_of(command)
     _check_folder(options, command)
@@ -92,15 +122,13 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str,
     from lit_dist.federation.local import ADMIN, LocalSystem
 
     settings = {**settings, "model": _absolute(settings["model"])}
-    with tempfile.TemporaryDirectory(prefix="lit_dist_") as temporary:
-        folder = (options.folder or Path(temporary)).absolute()
-        with LocalSystem(folder, {site: {"data": _data_of(settings, site)} for site in sites}) as system:
-            may_die = sites if options.absent == "skip" else []
-            session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
-            try:
-                return _make(session, folder, settings, sites, str(Path.cwd()), options, lambda: system.check(may_die))
-            finally:
-                session.close()
+    with LocalSystem(folder, {site: {"data": _data_of(settings, site)} for site in sites}) as system:
+        may_die = sites if options.absent == "skip" else []
+        session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
+        try:
+            return _make(session, folder, settings, sites, str(Path.cwd()), options, lambda: system.check(may_die))
+        finally:
+            session.close()
 
 
 def _check_folder(options: argparse.Namespace, command: SiteCLI) -> None:
@@ -136,7 +164,7 @@ def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "init_args": arguments}
 
 
-def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     from lit_dist.federation.flare import connect
 
     if not options.sites:
@@ -145,8 +173,7 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
     session = connect(kit, options.user or kit.name, 30)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _make(session, Path(folder), settings, options.sites.split(","), None, options, lambda: None)
+        return _make(session, folder, settings, options.sites.split(","), None, options, lambda: None)
     finally:
         session.close()
 

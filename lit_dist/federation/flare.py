@@ -84,13 +84,15 @@ class FlareController(Controller):
         root = Path(self.root or Path(workspace.get_root_dir()) / "runs")
         try:
             run = FederatedRun(self.settings, Roster(self, self.sites, self.absent), root, self.resume)
-            folder = run.make()
-        except InputError as error:
-            silent = error.silent if isinstance(error, NoAnswerError) else None
-            report.write_text(json.dumps({"error": str(error), "again": silent is not None, "silent": silent}))
-            self.system_panic(str(error), fl_ctx)
+            made = json.dumps({"run": str(run.make()), "said": run.server.summary(), "asked": self.asked})
+        except Exception as error:
+            reason = _report_of(error)
+            report.write_text(json.dumps(reason))
+            if not isinstance(error, InputError):
+                self.log_exception(fl_ctx, reason["error"])  # with its traceback
+            self.system_panic(reason["error"], fl_ctx)
             return
-        report.write_text(json.dumps({"run": str(folder), "said": run.server.summary(), "asked": self.asked}))
+        report.write_text(made)
 
     def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
         """Ask some sites a question, all at once, and wait for every answer."""
@@ -132,6 +134,13 @@ class FlareController(Controller):
     ) -> None:
         """An answer that comes too late is not used."""
         self.log_warning(fl_ctx, f"an answer of {client.name} to {task_name!r} was not asked for, or is too late")
+
+
+def _report_of(error: Exception) -> dict[str, Any]:
+    """What ended the run; only where a site did not answer is it of use to go on with it at once."""
+    silent = error.silent if isinstance(error, NoAnswerError) else None
+    text = str(error) if isinstance(error, InputError) else f"the server's run has ended with {error!r}; see its log"
+    return {"error": text, "again": silent is not None, "silent": silent}
 
 
 def _is_parcel(content: Any) -> bool:

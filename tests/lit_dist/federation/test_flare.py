@@ -1,0 +1,95 @@
+"""What becomes of a job: its report, its end, and what the engine's client raises."""
+
+import json
+import warnings
+from pathlib import Path
+from shutil import rmtree
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lit_dist import InputError
+from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.federate import _kept_on_failure, main
+
+pytest.importorskip("nvflare")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # those of the engine are not ours
+    from lit_dist.federation import flare
+
+
+def report_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a controller leaves, and that it has told FLARE of an error."""
+    said: list[str] = []
+    places = SimpleNamespace(get_run_dir=lambda job: ".", get_root_dir=lambda: ".")
+    context: Any = SimpleNamespace(get_workspace=lambda: places, get_job_id=lambda: "7")
+    controller = flare.FlareController("{}", ["mgh"])
+    monkeypatch.setattr(flare, "FederatedRun", run)
+    monkeypatch.setattr(controller, "system_panic", lambda reason, _: said.append(reason))
+    monkeypatch.setattr(controller, "log_exception", lambda *_: None)
+    controller.control_flow(None, context)
+    report: dict[str, Any] = json.loads(Path(flare.REPORT).read_text())
+    assert said == ([report["error"]] if "error" in report else [])
+    return report
+
+
+@pytest.mark.parametrize("when", ["made", "run", "summed up"])
+def test_an_error_at_the_server_is_reported_and_not_tried_again(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Run:
+        def __init__(self, *_: Any) -> None:
+            self.server = SimpleNamespace(summary=lambda: self.fail("summed up"))
+            self.fail("made")
+
+        def make(self) -> Path:
+            self.fail("run")
+            return Path("run")
+
+        def fail(self, place: str) -> None:
+            if place == when:
+                raise RuntimeError("visit 3 is on record with other weights")
+
+    report = report_of(Run, monkeypatch)
+    assert "RuntimeError('visit 3 is on record with other weights')" in report["error"]
+    assert report["again"] is False
+
+
+def test_a_refusal_is_not_tried_again_and_a_missing_answer_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise InputError("no")
+
+    def miss(*_: Any) -> None:
+        raise NoAnswerError("gone", ["mgh"])
+
+    assert report_of(refuse, monkeypatch) == {"error": "no", "again": False, "silent": None}
+    assert report_of(miss, monkeypatch) == {"error": "gone", "again": True, "silent": ["mgh"]}
+
+
+def test_a_temporary_folder_with_logs_stays_after_an_error_only(capsys: pytest.CaptureFixture[str]) -> None:
+    folders: list[Path] = []
+
+    def command(error: BaseException | None, logs: bool) -> None:
+        with _kept_on_failure(None) as folder:
+            folders.append(folder)
+            if logs:
+                (folder / "log").touch()
+            if error is not None:
+                raise error
+
+    command(None, logs=True)
+    with pytest.raises(KeyboardInterrupt):
+        command(KeyboardInterrupt(), logs=True)
+    with pytest.raises(InputError):
+        command(InputError("before anything was begun"), logs=False)
+    with pytest.raises(InputError):
+        command(InputError("it failed"), logs=True)
+    assert [folder.exists() for folder in folders] == [False, False, False, True]
+    assert str(folders[-1]) in capsys.readouterr().out
+    rmtree(folders[-1])
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "soon"])
+def test_a_timeout_is_a_number_of_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--local", f"--timeout={seconds}"])
+    assert f"{seconds} is no number of seconds from 1" in capsys.readouterr().err
