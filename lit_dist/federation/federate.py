@@ -188,7 +188,7 @@ def _make(
     check: Callable[[], None],
 ) -> dict[str, Any]:
     """Make the run; a job that a process's death has ended is followed by one that goes on."""
-    from lit_dist.federation.flare import make_job, write_job
+    from lit_dist.federation.flare import connected, make_job, write_job
 
     report: dict[str, Any] = {}
     given_up: list[str] = []  # sites whose process died again and again
@@ -203,6 +203,8 @@ def _make(
         attempt, tries = attempt + 1, tries + 1
         if not report.get("again"):
             return report
+        if report.get("aborted") and set(there) <= set(connected(session)):  # and not a site shut down, to come back
+            return {"error": "the job was aborted, and is not begun again; go on with --resume"}
         silent = {site for site in report.get("silent") or [] if site in there}
         blamed = silent if tries == 1 else blamed & silent  # it was the one that was asked, each time
         if tries > options.retries:

@@ -3,6 +3,7 @@
 FLARE has the machines' identities, the encryption, the transport and the jobs. A job ships settings, no code.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -253,20 +254,24 @@ def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: No
 
     Returns:
         The report; it has the key ``"error"`` if the run was not made, and ``"again"`` is true if it can be gone on
-        with.
+        with; ``"aborted"`` is true if somebody, or a site that was shut down, has ended the job.
 
     Raises:
         InputError: If the server gives no answer for minutes.
     """
     number = session.submit_job(str(job))
-    while not (status := _status(session, number, check)).startswith(("FINISHED", "FAILED", "ABANDONED")):
-        time.sleep(0.5)
+    try:
+        while not (status := _status(session, number, check)).startswith(("FINISHED", "FAILED", "ABANDONED")):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):  # the command ends in any case
+            session.abort_job(number)
+        raise
     result = Path(session.download_job_result(number, str(job.parent / "result")))
     reports = sorted(result.rglob(REPORT))
-    if not reports:
-        return {"error": f"the job ended as {status} without a report; its logs are in {result}", "again": True}
-    report: dict[str, Any] = json.loads(reports[0].read_text())
-    return report
+    without = {"error": f"the job ended as {status} without a report; its logs are in {result}", "again": True}
+    report: dict[str, Any] = json.loads(reports[0].read_text()) if reports else without
+    return {**report, "aborted": True} if status == "FINISHED:ABORTED" else report
 
 
 def _status(session: Session, number: str, check: Callable[[], None]) -> str:

@@ -1,11 +1,14 @@
 """Makes the server and the sites of a federation from a run's settings and a site's own; knows nothing of an engine."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 from jsonargparse import dict_to_namespace, namespace_to_dict
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import WandbLogger
@@ -34,6 +37,7 @@ OF_RUN = (LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
 OF_SERVER = (Checkpoint, EarlyStopping, *OF_RUN)
 """Callbacks that do nothing at a site to which the model travels."""
 
+_PATIENCE = 30.0  # seconds
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
 
@@ -147,20 +151,38 @@ class FederatedRun:
         """
         trainer = self.command.trainer
         folder = run_folder(trainer)
-        if self.resumption is not None and self.resumption.run is not None:
-            self.resumption.check_settings(yaml.safe_dump(self.given))
-            self.resumption.restore_logs(trainer)
-        else:
+        going_on = self.resumption is not None and self.resumption.run is not None
+        if not going_on:
             loggers: list[Any] = trainer.loggers
             for logger in loggers:
                 _ = logger.experiment  # a CSVLogger warns of a folder that has files already
-            with replacing(folder / SETTINGS) as file:
-                file.write(yaml.safe_dump(self.given, sort_keys=False).encode())
-        self.server.run(self.checkpoint)
+        with _held(folder):
+            if self.resumption is not None and going_on:
+                self.resumption.check_settings(yaml.safe_dump(self.given))
+                self.resumption.restore_logs(trainer)
+            else:
+                with replacing(folder / SETTINGS) as file:
+                    file.write(yaml.safe_dump(self.given, sort_keys=False).encode())
+            self.server.run(self.checkpoint)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()
         return folder
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no other server works on the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=_PATIENCE)  # of the job before, the process may still be ending
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another server works on the run in {folder}: wait for its end, or abort its job") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _rooted(loggers: Any, root: Path) -> Any:

@@ -1,5 +1,6 @@
 """What becomes of a job: its report, its end, and what the engine's client raises."""
 
+import argparse
 import json
 import warnings
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from lit_dist import InputError
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.federate import _kept_on_failure, main
+from lit_dist.federation.federate import _kept_on_failure, _make, main
 
 pytest.importorskip("nvflare")
 with warnings.catch_warnings():
@@ -93,3 +94,56 @@ def test_a_timeout_is_a_number_of_seconds(seconds: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         main(["--local", f"--timeout={seconds}"])
     assert f"{seconds} is no number of seconds from 1" in capsys.readouterr().err
+
+
+class Session:
+    """A client whose jobs end as they are told to."""
+
+    def __init__(self, *states: str | BaseException) -> None:
+        self.states = list(states)
+        self.aborted: list[str] = []
+
+    def submit_job(self, job: str) -> str:
+        return "7"
+
+    def get_job_meta(self, number: str) -> dict[str, str]:
+        state = self.states.pop(0)
+        if isinstance(state, BaseException):
+            raise state
+        return {"status": state}
+
+    def abort_job(self, number: str) -> None:
+        self.aborted.append(number)
+
+    def download_job_result(self, number: str, folder: str) -> str:
+        Path(folder).mkdir(exist_ok=True)
+        return folder
+
+
+@pytest.fixture
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_a_command_that_is_interrupted_ends_its_job() -> None:
+    session: Any = Session("RUNNING", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        flare.make_job(session, Path("job"))
+    assert session.aborted == ["7"]
+
+
+@pytest.mark.usefixtures("_no_waiting")
+@pytest.mark.parametrize(("there", "jobs"), [(["mgh"], 1), ([], 2)], ids=["by an administrator", "a site is gone"])
+def test_a_job_that_was_aborted_is_not_begun_again(
+    there: list[str], jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session: Any = Session("RUNNING", "FINISHED:ABORTED", "FINISHED:ABORTED")
+    connected = iter([["mgh"], there, ["mgh"], ["mgh"]])
+    written: list[Path] = []
+    monkeypatch.setattr(flare, "connected", lambda _: next(connected))
+    monkeypatch.setattr(flare, "write_job", lambda job, *_: written.append(job))
+    options = argparse.Namespace(absent="retry", retries=3, resume=False, timeout=1, local=False)
+    report = _make(session, Path(), {}, ["mgh"], None, options, lambda: None)
+    assert report["error"] == "the job was aborted, and is not begun again; go on with --resume"
+    assert len(written) == jobs

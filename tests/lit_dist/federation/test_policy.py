@@ -110,3 +110,22 @@ def test_what_is_wrong_with_the_runs_settings_is_an_error_at_the_server() -> Non
     wrong = run({**TRANSFER, "init_args": {"every_n_epoch": 1}})
     with pytest.raises(InputError, match=r"(?s)the run's settings cannot be used: .*every_n_epoch\b"):
         FederatedRun(wrong, Roster(InProcess({}), SITES), Path("server"), resume=False)
+
+
+def test_two_servers_do_not_work_on_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_dist.federation.parties._PATIENCE", 0)
+    others: list[str] = []
+
+    def ask(question: str, content: Any, sites: Any) -> Any:
+        second = FederatedRun(run(TRANSFER), Roster(InProcess({}), SITES), Path("server"), resume=True)
+        with pytest.raises(InputError, match="another server works on the run in server: wait for its end"):
+            second.make()
+        others.append(question)
+        raise KeyboardInterrupt
+
+    engine = InProcess({})
+    monkeypatch.setattr(engine, "ask", ask)
+    first = FederatedRun(run(TRANSFER), Roster(engine, SITES), Path("server"), resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        first.make()
+    assert others == ["greet"]
