@@ -4,6 +4,7 @@ import argparse
 import shutil
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ from lit_dist.lightning_cli import PARTS, SiteCLI, build, site_cli
 DAY = 24 * 3600
 PATIENCE = 120
 _PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
+_NOT_FOUND = (
+    "The run is not gone on with, since it could not be found again: give it a logger with a folder, for example"
+    " --trainer.logger+=CSVLogger --trainer.logger.save_dir=runs"
+)
 
 
 def main(args: list[str]) -> None:
@@ -190,6 +195,7 @@ def _make(
     """Make the run; a job that a process's death has ended is followed by one that goes on."""
     from lit_dist.federation.flare import connected, make_job, write_job
 
+    command = uuid.uuid4().hex  # by which a job knows the run that one before it has begun
     report: dict[str, Any] = {}
     given_up: list[str] = []  # sites whose process died again and again
     blamed: set[str] = set()
@@ -197,7 +203,7 @@ def _make(
     while True:
         there = _there(session, sites, given_up, options, attempt > 0, check)
         job = folder / f"job_{attempt}"
-        server = {"root": root, "resume": options.resume or attempt > 0}
+        server = {"root": root, "resume": options.resume, "command": command}
         write_job(job, settings, sites, there, {**server, "absent": options.absent, "timeout": options.timeout})
         report = make_job(session, job, check)
         attempt, tries = attempt + 1, tries + 1
@@ -205,6 +211,8 @@ def _make(
             return report
         if report.get("aborted") and set(there) <= set(connected(session)):  # and not a site shut down, to come back
             return {"error": "the job was aborted, and is not begun again; go on with --resume"}
+        if not _is_found_again(settings["trainer"]["logger"]):
+            return {"error": f"{report['error']}. {_NOT_FOUND}"}
         silent = {site for site in report.get("silent") or [] if site in there}
         blamed = silent if tries == 1 else blamed & silent  # it was the one that was asked, each time
         if tries > options.retries:
@@ -213,6 +221,13 @@ def _make(
             given_up, tries = [*given_up, *blamed], 0
             print(f"Warning: site {given_up[-1]!r} is left out from here on", flush=True)
         print(f"{report['error']}; going on, if not given up ({tries} of {options.retries} times)", flush=True)
+
+
+def _is_found_again(loggers: Any) -> bool:
+    """Whether the server finds a run again, by the folder of a logger."""
+    given = loggers if isinstance(loggers, list) else [loggers]
+    named = [str(each["class_path"]) for each in given if isinstance(each, dict)]
+    return loggers is False or any(name.endswith(("CSVLogger", "TensorBoardLogger")) for name in named)
 
 
 def _there(

@@ -49,6 +49,7 @@ class FlareController(Controller):
         sites: The names of the sites, in the order of the run.
         root: The folder on the server's machine that runs are inside of; None takes ``runs`` in the server's workspace.
         resume: Whether to go on with the newest run.
+        command: The id of the command that has submitted the job, see ``FederatedRun``.
         absent: What happens where a site does not answer, see ``Roster``.
         timeout: For how many seconds to wait for an answer; a visit may take hours.
     """
@@ -59,6 +60,7 @@ class FlareController(Controller):
         sites: list[str],
         root: str | None = None,
         resume: bool = False,
+        command: str = "",
         absent: Absent = "retry",
         timeout: int = 86400,
     ) -> None:
@@ -67,6 +69,7 @@ class FlareController(Controller):
         self.sites = sites
         self.root = root
         self.resume = resume
+        self.command = command
         self.absent = absent
         self.timeout = timeout
         self.asked: list[dict[str, Any]] = []  # what, whom, how long and how much, for the report
@@ -84,7 +87,8 @@ class FlareController(Controller):
         report = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / REPORT
         root = Path(self.root or Path(workspace.get_root_dir()) / "runs")
         try:
-            run = FederatedRun(self.settings, Roster(self, self.sites, self.absent), root, self.resume)
+            roster = Roster(self, self.sites, self.absent)
+            run = FederatedRun(self.settings, roster, root, self.resume, self.command)
             made = json.dumps({"run": str(run.make()), "said": run.server.summary(), "asked": self.asked})
         except Exception as error:
             reason = _report_of(error)

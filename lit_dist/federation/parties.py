@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ OF_RUN = (LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
 OF_SERVER = (Checkpoint, EarlyStopping, *OF_RUN)
 """Callbacks that do nothing at a site to which the model travels."""
 
+_COMMAND = "command"
 _PATIENCE = 30.0  # seconds
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
@@ -119,13 +120,17 @@ class FederatedRun:
         roster: The sites.
         root: The folder that relative paths of loggers are inside of.
         resume: Whether to go on with the newest run, if there is one.
+        command: The id of the command that asks for it. The newest run is gone on with also if it was this command that
+            began it, in a job that has died.
     """
 
-    def __init__(self, run: Settings, roster: Roster, root: Path, resume: bool) -> None:
+    def __init__(self, run: Settings, roster: Roster, root: Path, resume: bool, command: str = "") -> None:
         self.given = run
+        self.command_id = command
         trainer = {**run["trainer"], **_QUIET, "accelerator": "cpu", "devices": 1, "strategy": "auto"}
         trainer |= {"logger": _rooted(run["trainer"]["logger"], root), "default_root_dir": str(root)}
         settings = dict_to_namespace({**run, "trainer": trainer})
+        resume = resume or _was_begun_by(command, settings)
         self.resumption = Resumption(settings) if resume else None
         checkpoint = settings.get("ckpt_path") if resume else None
         self.checkpoint = Path(checkpoint) if checkpoint else None
@@ -157,6 +162,7 @@ class FederatedRun:
             for logger in loggers:
                 _ = logger.experiment  # a CSVLogger warns of a folder that has files already
         with _held(folder):
+            (folder / _COMMAND).write_text(self.command_id)
             if self.resumption is not None and going_on:
                 self.resumption.check_settings(yaml.safe_dump(self.given))
                 self.resumption.restore_logs(trainer)
@@ -168,6 +174,14 @@ class FederatedRun:
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()
         return folder
+
+
+def _was_begun_by(command: str, settings: Any) -> bool:
+    with suppress(InputError):  # there is none, or none could be found again
+        newest = Resumption(settings.clone()).run if command else None
+        mark = newest / _COMMAND if newest else None
+        return mark is not None and mark.exists() and mark.read_text() == command
+    return False
 
 
 @contextmanager

@@ -144,6 +144,34 @@ def test_a_job_that_was_aborted_is_not_begun_again(
     monkeypatch.setattr(flare, "connected", lambda _: next(connected))
     monkeypatch.setattr(flare, "write_job", lambda job, *_: written.append(job))
     options = argparse.Namespace(absent="retry", retries=3, resume=False, timeout=1, local=False)
-    report = _make(session, Path(), {}, ["mgh"], None, options, lambda: None)
+    report = _make(session, Path(), {"trainer": {"logger": False}}, ["mgh"], None, options, lambda: None)
     assert report["error"] == "the job was aborted, and is not begun again; go on with --resume"
     assert len(written) == jobs
+
+
+@pytest.mark.parametrize(
+    ("logger", "jobs"),
+    [
+        (False, 2),
+        (True, 1),
+        (None, 1),
+        ({"class_path": "lightning.pytorch.loggers.CSVLogger"}, 2),
+        ([{"class_path": "WandbLogger"}], 1),
+        ([{"class_path": "WandbLogger"}, {"class_path": "CSVLogger"}], 2),
+    ],
+)
+def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
+    logger: Any, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(flare, "connected", lambda _: ["mgh"])
+    monkeypatch.setattr(flare, "write_job", lambda *given: made.append(given[-1]))
+    monkeypatch.setattr(flare, "make_job", lambda *_: {"error": "it died", "again": True})
+    options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=1, local=False)
+    settings = {"trainer": {"logger": logger}}
+    report = _make(None, Path(), settings, ["mgh"], None, options, lambda: None)
+    assert len(made) == jobs
+    assert report["error"].startswith("it died")
+    assert ("give it a logger with a folder" in report["error"]) == (jobs == 1)
+    assert len({job["command"] for job in made}) == 1
+    assert not any(job["resume"] for job in made)

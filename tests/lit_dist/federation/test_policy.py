@@ -129,3 +129,31 @@ def test_two_servers_do_not_work_on_one_run(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(KeyboardInterrupt):
         first.make()
     assert others == ["greet"]
+
+
+def begun(command: str, resume: bool = False) -> str:
+    """The name of the run that a command begins, or goes on with, until its job dies in the second visit."""
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "made", "version": None}}
+    settings = run(TRANSFER, logger=logger, max_epochs=30)
+    parties = InProcess({name: make_site(name, settings, own(name), Path(name)) for name in SITES})
+
+    def die(question: str, name: str, answer: Any) -> Any:
+        if parties.asked.count("train") == 2:
+            raise KeyboardInterrupt
+        return answer
+
+    parties.change = die
+    made = FederatedRun(settings, Roster(parties, SITES), Path("server"), resume, command)
+    with pytest.raises(KeyboardInterrupt):
+        made.make()
+    return str(Path(made.command.trainer.log_dir or "").name)
+
+
+@pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
+def test_a_job_goes_on_with_the_run_of_its_own_command_only() -> None:
+    assert begun("first") == "version_0"
+    assert begun("second") == "version_1"  # its first job may have died before it made a folder
+    assert begun("second") == "version_1"
+    assert begun("third", resume=True) == "version_1"
+    assert begun("third") == "version_1"
+    assert begun("") == "version_2"
