@@ -27,6 +27,12 @@ _NOT_FOUND = (
     "The run is not gone on with, since it could not be found again: give it a logger with a folder, for example"
     " --trainer.logger+=CSVLogger --trainer.logger.save_dir=runs"
 )
+_NOT_HERE = {
+    "ckpt_path": "it goes on with a run by --resume, and begins one with the model's weights",
+    "checkpoint.keep": "the server keeps the state after each visit, and the last two; leave it out",
+    "checkpoint.every_n_steps": "the server keeps the state after each visit; leave it out",
+    "trainer.default_root_dir": "the run's folder is that of its logger (--trainer.logger.save_dir)",
+}
 
 
 def main(args: list[str]) -> None:
@@ -111,12 +117,20 @@ class _Settings(SiteCLI):
     @override
     def instantiate_classes(self) -> None:
         parser: Any = self._parser("fit")
+        _check_options(self.config["fit"], parser.get_defaults())
         given = yaml.safe_load(parser.dump(self.config["fit"], skip_none=False))
         self.settings = {name: given[name] for name in PARTS if name in given}
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
         pass
+
+
+def _check_options(given: Any, defaults: Any) -> None:
+    """Refuse what fit obeys and a federation does not."""
+    for name, instead in _NOT_HERE.items():
+        if given.get(name) != defaults.get(name):
+            raise InputError(f"--{name} is not for a federation: {instead}")
 
 
 def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import dict_to_namespace, namespace_to_dict
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar, Timer
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
@@ -145,6 +145,8 @@ class FederatedRun:
         self.server: Server | Ensembling = kind(roster, self.command.trainer, self.command.model)
         if isinstance(self.server, Server):
             self.server.transfer.itinerary(roster.sites)  # an order that is wrong is said here; a site would not say it
+            if any(isinstance(each, Timer) for each in callbacks):
+                raise InputError("max_time and Timer cannot end a federated run: leave them out, and set max_epochs")
             if self.server.transfer.baton_dir is not None:
                 raise InputError("baton_dir is not for a federation, where nobody has all batons: leave it out")
 

@@ -38,6 +38,14 @@ def test_the_settings_are_those_of_fit() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["ckpt_path", "checkpoint.keep", "checkpoint.every_n_steps", "trainer.default_root_dir"]
+)
+def test_options_that_a_federation_does_not_obey_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"--{name} is not for a federation"):
+        parse(["--config", RUN, f"--{name}", "best" if name == "ckpt_path" else "7"])
+
+
+@pytest.mark.parametrize(
     ("silent", "given_to"),
     [
         (["site-2", "site-2"], [["site-1", "site-2"], ["site-1", "site-2"], ["site-1"]]),

@@ -157,3 +157,8 @@ def test_a_job_goes_on_with_the_run_of_its_own_command_only() -> None:
     assert begun("third", resume=True) == "version_1"
     assert begun("third") == "version_1"
     assert begun("") == "version_2"
+
+
+def test_a_run_is_not_ended_by_the_servers_clock() -> None:
+    with pytest.raises(InputError, match="max_time and Timer cannot end a federated run"):
+        FederatedRun(run(TRANSFER, max_time="00:01:00:00"), Roster(InProcess({}), SITES), Path("server"), resume=False)
