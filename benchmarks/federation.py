@@ -21,7 +21,8 @@ from typing import Any
 import harness
 from harness import Facts, Watch, Way
 from lit_dist.federation.federate import parse
-from lit_dist.federation.flare import connect, make_job, write_job
+from lit_dist.federation.flare import write_job
+from lit_dist.federation.flare_client import connect, make_job
 from lit_dist.federation.local import ADMIN, LocalSystem
 from lit_dist.ledger import Entry, read_entries
 from lit_dist.lightning_cli import build

@@ -137,7 +137,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
     sites = _sites_of(command)
     _check_folder(options, command)
-    from lit_dist.federation.flare import connect
+    from lit_dist.federation.flare_client import connect
     from lit_dist.federation.local import ADMIN, LocalSystem
 
     settings = {**settings, "model": _absolute(settings["model"])}
@@ -184,7 +184,7 @@ def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    from lit_dist.federation.flare import connect
+    from lit_dist.federation.flare_client import connect
 
     if not options.sites:
         raise InputError("--kit needs --sites, the names of the sites in the order of the run")
@@ -207,7 +207,8 @@ def _make(
     check: Callable[[], None],
 ) -> dict[str, Any]:
     """Make the run; a job that a process's death has ended is followed by one that goes on."""
-    from lit_dist.federation.flare import connected, make_job, write_job
+    from lit_dist.federation.flare import write_job
+    from lit_dist.federation.flare_client import connected, make_job
 
     command = uuid.uuid4().hex  # by which a job knows the run that one before it has begun
     report: dict[str, Any] = {}
@@ -223,7 +224,9 @@ def _make(
         attempt, tries = attempt + 1, tries + 1
         if not report.get("again"):
             return report
-        if report.get("aborted") and set(there) <= set(connected(session)):  # and not a site shut down, to come back
+        if report.get("aborted") and set(there) <= set(
+            connected(session, check)
+        ):  # and not a site shut down, to come back
             return {"error": "the job was aborted, and is not begun again; go on with --resume"}
         if not _is_found_again(settings["trainer"]["logger"]):
             return {"error": f"{report['error']}. {_NOT_FOUND}"}
@@ -253,14 +256,18 @@ def _there(
     check: Callable[[], None],
 ) -> list[str]:
     """The sites that a job is given to: a job that names another would wait for ever."""
-    from lit_dist.federation.flare import connected
+    from lit_dist.federation.flare_client import connected
 
     patience = PATIENCE if options.local and not begun else 0
     if begun and options.absent == "retry":  # until it is back
         patience = options.timeout
     end = time.monotonic() + patience
-    while not set(sites) <= set(found := connected(session)) and time.monotonic() < end:
-        check()
+    said = False
+    while not set(sites) <= set(found := connected(session, check)) and time.monotonic() < end:
+        if begun and not said:
+            away = ", ".join(site for site in sites if site not in found)
+            print(f"Waiting for {away} to be connected again, for {patience} seconds at most", flush=True)
+            said = True
         time.sleep(0.5)
     missing = [site for site in sites if site not in found]
     if missing and not ((begun or options.resume) and options.absent == "skip"):

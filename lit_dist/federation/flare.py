@@ -1,12 +1,11 @@
-"""NVIDIA FLARE as the engine: the only file that imports it.
+"""NVIDIA FLARE as the engine: only this file and ``flare_client`` import it.
 
 FLARE has the machines' identities, the encryption, the transport and the jobs. A job ships settings, no code.
 """
 
-import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
-from nvflare.fuel.flare_api.api_spec import NoConnection, NoReply, SessionClosed
-from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.fuel.utils.buffer_list import ConsumableBufferList
 
 from lit_dist.errors import InputError
@@ -35,7 +32,6 @@ from lit_dist.federation.site_settings import Settings, SiteSettings
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"
-_PATIENCE = 300.0  # seconds
 
 # FLARE words all that a server receives for a line of its log, written or not: four bytes of text for each byte.
 ConsumableBufferList.__repr__ = lambda self: f"{len(self)} pieces"
@@ -223,70 +219,3 @@ def write_job(
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1))
-
-
-def connect(kit: Path, user: str, patience: float, check: Callable[[], None] = lambda: None) -> Session:
-    """Log in to a running FLARE system.
-
-    Args:
-        kit: The startup kit of an administrator.
-        user: The name that the kit was made for.
-        patience: For how many seconds to try.
-        check: Called before each try; raises where it is of no use.
-
-    Raises:
-        InputError: If it does not answer.
-    """
-    end = time.monotonic() + patience
-    while True:
-        check()
-        try:
-            return new_secure_session(user, str(kit), timeout=5)
-        except Exception as error:  # of many kinds, by what is not up yet
-            if time.monotonic() > end:
-                raise InputError(f"no FLARE server answers to the startup kit {kit}: {error}") from None
-            time.sleep(0.5)
-
-
-def connected(session: Session) -> list[str]:
-    """The names of the sites that are connected to the server."""
-    return sorted(client.name for client in session.get_system_info().client_info)
-
-
-def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Submit a job, wait for its end, and fetch its report.
-
-    Returns:
-        The report; it has the key ``"error"`` if the run was not made, and ``"again"`` is true if it can be gone on
-        with; ``"aborted"`` is true if somebody, or a site that was shut down, has ended the job.
-
-    Raises:
-        InputError: If the server gives no answer for minutes.
-    """
-    number = session.submit_job(str(job))
-    try:
-        while not (status := _status(session, number, check)).startswith(("FINISHED", "FAILED", "ABANDONED")):
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        with contextlib.suppress(Exception):  # the command ends in any case
-            session.abort_job(number)
-        raise
-    result = Path(session.download_job_result(number, str(job.parent / "result")))
-    reports = sorted(result.rglob(REPORT))
-    without = {"error": f"the job ended as {status} without a report; its logs are in {result}", "again": True}
-    report: dict[str, Any] = json.loads(reports[0].read_text()) if reports else without
-    return {**report, "aborted": True} if status == "FINISHED:ABORTED" else report
-
-
-def _status(session: Session, number: str, check: Callable[[], None]) -> str:
-    """Ask for a job's status. A server that trains on the same cores, or sends large weights, may be busy."""
-    end = time.monotonic() + _PATIENCE
-    while True:
-        check()
-        try:
-            return str(session.get_job_meta(number).get("status", ""))
-        except (NoConnection, NoReply, SessionClosed) as error:
-            if time.monotonic() > end:
-                message = f"the FLARE server gives no answer ({error}); job {number} may go on without this command"
-                raise InputError(f"{message}: look at the server's log, and go on with --resume") from None
-            time.sleep(0.5)

@@ -1,5 +1,6 @@
 """A whole FLARE system on this machine: a server and sites as separate processes, with certificates, on loopback."""
 
+import contextlib
 import json
 import os
 import socket
@@ -45,9 +46,11 @@ class LocalSystem:
     def __exit__(self, *_: object) -> None:
         running = [process for name in self._processes for process in self.processes(name)]
         for process in running:
-            process.terminate()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+                process.terminate()
         for process in psutil.wait_procs(running, timeout=5)[1]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         for child in self._processes.values():
             child.wait()
 

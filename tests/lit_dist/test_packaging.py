@@ -46,7 +46,7 @@ import importlib, importlib.util, pkgutil, sys
 import lit_dist, lit_dist.cli
 from lit_dist.callbacks import CyclicalWeightTransfer
 for module in pkgutil.walk_packages(lit_dist.__path__, "lit_dist."):
-    of_extra = module.name in ("lit_dist.federation.flare", "lit_dist.federation.local")
+    of_extra = module.name in tuple(f"lit_dist.federation.{name}" for name in ("flare", "flare_client", "local"))
     if not module.name.endswith("__main__") and (importlib.util.find_spec("nvflare") or not of_extra):
         importlib.import_module(module.name)
 assert CyclicalWeightTransfer.__module__ == "lit_dist.callbacks.cyclical", CyclicalWeightTransfer.__module__

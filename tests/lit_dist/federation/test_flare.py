@@ -3,6 +3,7 @@
 import argparse
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from types import SimpleNamespace
@@ -17,7 +18,9 @@ from lit_dist.federation.federate import _kept_on_failure, _make, main
 pytest.importorskip("nvflare")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # those of the engine are not ours
-    from lit_dist.federation import flare
+    from nvflare.fuel.flare_api.api_spec import AuthorizationError, NoReply
+
+    from lit_dist.federation import flare, flare_client
 
 
 def report_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_that_is_interrupted_ends_its_job() -> None:
     session: Any = Session("RUNNING", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        flare.make_job(session, Path("job"))
+        flare_client.make_job(session, Path("job"))
     assert session.aborted == ["7"]
 
 
@@ -141,7 +144,7 @@ def test_a_job_that_was_aborted_is_not_begun_again(
     session: Any = Session("RUNNING", "FINISHED:ABORTED", "FINISHED:ABORTED")
     connected = iter([["mgh"], there, ["mgh"], ["mgh"]])
     written: list[Path] = []
-    monkeypatch.setattr(flare, "connected", lambda _: next(connected))
+    monkeypatch.setattr(flare_client, "connected", lambda *_: next(connected))
     monkeypatch.setattr(flare, "write_job", lambda job, *_: written.append(job))
     options = argparse.Namespace(absent="retry", retries=3, resume=False, timeout=1, local=False)
     report = _make(session, Path(), {"trainer": {"logger": False}}, ["mgh"], None, options, lambda: None)
@@ -164,9 +167,9 @@ def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
     logger: Any, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr(flare, "connected", lambda _: ["mgh"])
+    monkeypatch.setattr(flare_client, "connected", lambda *_: ["mgh"])
     monkeypatch.setattr(flare, "write_job", lambda *given: made.append(given[-1]))
-    monkeypatch.setattr(flare, "make_job", lambda *_: {"error": "it died", "again": True})
+    monkeypatch.setattr(flare_client, "make_job", lambda *_: {"error": "it died", "again": True})
     options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=1, local=False)
     settings = {"trainer": {"logger": logger}}
     report = _make(None, Path(), settings, ["mgh"], None, options, lambda: None)
@@ -175,3 +178,54 @@ def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
     assert ("give it a logger with a folder" in report["error"]) == (jobs == 1)
     assert len({job["command"] for job in made}) == 1
     assert not any(job["resume"] for job in made)
+
+
+@pytest.mark.usefixtures("_no_waiting")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("get_system_info", r"does not say who is connected to it \(AuthorizationError: no\)"),
+        ("submit_job", r"has not taken the job \(AuthorizationError: no\)"),
+        ("get_job_meta", r"gives no answer; job 7 may go on without this command \(AuthorizationError: no\)"),
+        ("download_job_result", r"does not give job 7's report \(AuthorizationError: no\)"),
+    ],
+)
+def test_what_the_client_raises_is_worded(name: str, said: str) -> None:
+    def fail(*_: Any) -> None:
+        raise AuthorizationError("no")
+
+    session: Any = Session("FINISHED:COMPLETED")
+    setattr(session, name, fail)
+    call = flare_client.connected if name == "get_system_info" else partial(flare_client.make_job, job=Path("job"))
+    with pytest.raises(InputError, match=f"the FLARE server {said}: look at"):
+        call(session)
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_a_report_is_asked_for_again_where_the_server_is_busy() -> None:
+    session: Any = Session("FINISHED:COMPLETED")
+    usual, failures = session.download_job_result, [NoReply(), NoReply()]
+
+    def download(*given: str) -> str:
+        if failures:
+            raise failures.pop()
+        return str(usual(*given))
+
+    session.download_job_result = download
+    assert flare_client.make_job(session, Path("job"))["again"]
+    assert not failures
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_that_a_site_is_waited_for_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connected = iter([["mgh", "ucsf"], ["ucsf"], ["ucsf"], ["ucsf"], ["mgh", "ucsf"]])
+    reports = iter([{"error": "it died", "again": True}, {"run": "made"}])
+    monkeypatch.setattr(flare_client, "connected", lambda *_: next(connected))
+    monkeypatch.setattr(flare, "write_job", lambda *_: None)
+    monkeypatch.setattr(flare_client, "make_job", lambda *_: next(reports))
+    options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=60, local=False)
+    settings = {"trainer": {"logger": False}}
+    assert "run" in _make(None, Path(), settings, ["mgh", "ucsf"], None, options, lambda: None)
+    assert capsys.readouterr().out.count("Waiting for mgh to be connected again, for 60 seconds at most") == 1

@@ -1,7 +1,10 @@
 """A FLARE system of this machine: its settings, and the end of its processes."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -29,3 +32,18 @@ def test_a_folder_that_was_made_for_other_sites_is_refused(monkeypatch: pytest.M
     provisioned(monkeypatch, "mgh")
     with pytest.raises(InputError, match="no startup kit of 'ucsf'; give another"):
         LocalSystem(Path("system"), {"mgh": {}, "ucsf": {}}).__enter__()
+
+
+def test_a_process_that_ends_by_itself_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def terminate(self) -> None:
+            raise psutil.NoSuchProcess(1)
+
+        kill = terminate
+
+    system = LocalSystem(Path("system"), {})
+    ended: Any = SimpleNamespace(wait=lambda: 0)
+    system._processes["server"] = ended
+    monkeypatch.setattr(system, "processes", lambda name: [Gone()])
+    monkeypatch.setattr(psutil, "wait_procs", lambda running, timeout: ([], running))
+    system.__exit__()
