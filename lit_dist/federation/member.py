@@ -71,7 +71,7 @@ class MemberParty(Party):
         callbacks: list[Any] = parts.trainer.checkpoint_callbacks
         best = [each.best_model_path for each in callbacks if isinstance(each, ModelCheckpoint) and each.monitor]
         weights = read_checkpoint(Path(best[0]))["state_dict"] if any(best) else parts.module.state_dict()
-        return {"state_dict": weights, "steps": parts.trainer.global_step}
+        return {"state_dict": weights}
 
     def judge(self, content: Tree) -> Tree:
         """What each model, and the mean of what they all predict, is worth on this site's images."""

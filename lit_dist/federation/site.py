@@ -104,7 +104,7 @@ class SiteParty(Party):
             return {}  # the first process keeps what stays, and answers
         going, staying = split(pause.state, self.trainer, self.transfer)
         stays.keep(pause.state["global_step"], staying)
-        return {"baton": going, "entries": self._lines(ledger, going), "where": pause.where}
+        return {"baton": going, "entries": self._lines(ledger, going)}
 
     def _came_before(self, record: Mapping[str, Any], sites: Iterable[str]) -> bool:
         """Whether the model was due here before the visit that begins, or goes on, now."""

@@ -162,3 +162,10 @@ def test_a_job_goes_on_with_the_run_of_its_own_command_only() -> None:
 def test_a_run_is_not_ended_by_the_servers_clock() -> None:
     with pytest.raises(InputError, match="max_time and Timer cannot end a federated run"):
         FederatedRun(run(TRANSFER, max_time="00:01:00:00"), Roster(InProcess({}), SITES), Path("server"), resume=False)
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning")
+def test_a_model_that_was_trained_alone_comes_with_nothing_else() -> None:
+    member = site(run(max_epochs=1, enable_progress_bar=False))
+    answer = member.fit({"run": "0" * 32, "state_dict": member.module.state_dict()})
+    assert answer.keys() == {"state_dict"}

@@ -53,3 +53,11 @@ def test_that_training_has_diverged_is_said() -> None:
     module.training_step = lambda *args: usual(*args) * torch.nan
     with pytest.raises(InputError, match=r"'site-2' refuses: training diverged: the loss is NaN .*visit 1, step 3"):
         server(parties, make).run()
+
+
+def test_an_answer_has_nothing_that_nobody_reads() -> None:
+    parties = engine(make, max_epochs=1)
+    server(parties, make, max_epochs=1).run()
+    trained = [tree for tree in map(unpack, parties.content) if "entries" in tree]
+    assert len(trained) == 3
+    assert all(tree.keys() == {"baton", "entries"} for tree in trained)
