@@ -169,3 +169,9 @@ def test_a_model_that_was_trained_alone_comes_with_nothing_else() -> None:
     member = site(run(max_epochs=1, enable_progress_bar=False))
     answer = member.fit({"run": "0" * 32, "state_dict": member.module.state_dict()})
     assert answer.keys() == {"state_dict"}
+
+
+def test_an_order_that_is_wrong_is_said_before_a_site_is_asked() -> None:
+    wrong = run({**TRANSFER, "init_args": {**TRANSFER["init_args"], "order": ["site-1", "mgh"]}})
+    with pytest.raises(InputError, match="the order names the site 'mgh', which is none of site-1, site-2, site-3"):
+        FederatedRun(wrong, Roster(InProcess({}), SITES), Path("server"), resume=False)
