@@ -95,10 +95,18 @@ class _Pausing(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = trainer.current_epoch
         if not self.at_site:
             self.restore(trainer)
         if self.state is not None:
             self.state["state_dict"].clear()  # the module has them, and nobody needs them twice
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Without a validation in between, a visit that the end of the run cuts short would be made whole here.
+        over = self._max_epochs is not None and 0 <= self._max_epochs <= trainer.current_epoch
+        if self.at_site and over and trainer.current_epoch > self._began:
+            raise AwayError(VALIDATION)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -55,6 +55,10 @@ CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
         lambda: CyclicalWeightTransfer(every_n_epochs=1),
         {"max_epochs": 4, "limit_val_batches": 0},
     ),
+    "ends within a visit": (
+        lambda: CyclicalWeightTransfer(every_n_epochs=2),
+        {"max_epochs": 5, "limit_val_batches": 0},
+    ),
     "gradients accumulated": (
         lambda: CyclicalWeightTransfer(every_n_steps=3, order="shuffled", optimizer_state="carry"),
         {"max_epochs": 2, "accumulate_grad_batches": 2},
