@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 from lit_dist.audit import AuditError, audit
 from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.errors import InputError
-from lit_dist.ledger import Entry, iter_entries
+from lit_dist.ledger import FIRST, Entry, iter_entries
 from lit_dist.run_folder import LEDGER, newest_checkpoint
 
 
@@ -52,11 +52,11 @@ def verify(run: str | Path) -> str:
     """
     run = Path(run)
     path = run / LEDGER
-    if not path.is_file():
-        raise InputError(f"there is no ledger at {path}; give the folder of a run with a transfer callback")
     state = _last_state(run)
+    if not path.is_file() and (state is None or state.head != FIRST):  # else the first visit's line is to be written
+        raise InputError(f"there is no ledger at {path}; give the folder of a run with a transfer callback")
     try:
-        seen = audit(iter_entries(path), state.head if state else None)
+        seen = audit(iter_entries(path) if path.is_file() else [], state.head if state else None)
     except AuditError as error:
         raise InputError(f"{path}, {error}") from None
     said = [f"{path}: {seen.visits} visits of {seen.runs} run(s); the chain is whole."]
