@@ -49,7 +49,8 @@ def settings(backbone: str, cycles: int, size: int, batch: int) -> dict[str, Any
 def federated(run: dict[str, Any], folder: Path) -> Facts:
     """Make a run over a server and two sites."""
     data = run["data"]
-    own = {site: {"data": {**data, "init_args": {**data["init_args"], "only_site": site}}} for site in SITES}
+    of_site = {site: {**data, "init_args": {**data["init_args"], "only_site": site}} for site in SITES}
+    own = {site: {"data": of_site[site], "metrics": "all"} for site in SITES}
     with LocalSystem(folder / "system", own) as system:
         session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
         watches = {name: Watch(system.processes(name)[0].pid) for name in ("server", SITES[0])}

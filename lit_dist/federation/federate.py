@@ -18,6 +18,7 @@ from typing_extensions import override
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
 from lit_dist.federation.site import find_transfer, travels
+from lit_dist.federation.site_settings import ALL
 from lit_dist.lightning_cli import PARTS, SiteCLI, build, site_cli
 
 DAY = 24 * 3600
@@ -141,7 +142,8 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     from lit_dist.federation.local import ADMIN, LocalSystem
 
     settings = {**settings, "model": _absolute(settings["model"])}
-    with LocalSystem(folder, {site: {"data": _data_of(settings, site)} for site in sites}) as system:
+    own = {site: {"data": _data_of(settings, site), "metrics": ALL} for site in sites}
+    with LocalSystem(folder, own) as system:
         may_die = sites if options.absent == "skip" else []
         session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
         try:
@@ -224,9 +226,7 @@ def _make(
         attempt, tries = attempt + 1, tries + 1
         if not report.get("again"):
             return report
-        if report.get("aborted") and set(there) <= set(
-            connected(session, check)
-        ):  # and not a site shut down, to come back
+        if report.get("aborted") and set(there) <= set(connected(session, check)):  # else a site was shut down
             return {"error": "the job was aborted, and is not begun again; go on with --resume"}
         if not _is_found_again(settings["trainer"]["logger"]):
             return {"error": f"{report['error']}. {_NOT_FOUND}"}

@@ -14,6 +14,11 @@ Settings = dict[str, Any]
 OF_SITE = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger")
 """The settings of the trainer that are each site's own."""
 
+ALL = "all"
+"""What a ``site.yaml`` says under ``metrics`` to let all of them leave the site."""
+
+_METRICS = f"a list of names, such as [train_loss, val_loss], [] for none, or {ALL}"
+
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
@@ -60,7 +65,10 @@ class SiteSettings:
             _check(path, name, value)
         if "class_path" not in settings.get("data", {}):
             raise InputError(f"{path} has no data with a class_path, which names this site's datamodule")
-        return cls(**settings)
+        if "metrics" not in settings:  # so that none leaves because nobody thought of it
+            raise InputError(f"{path} does not say which metrics may leave the site; metrics must be {_METRICS}")
+        metrics = settings["metrics"]
+        return cls(**{**settings, "metrics": None if metrics == ALL else metrics})
 
 
 def _check(path: Path, name: str, value: Any) -> None:
@@ -94,7 +102,7 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_epochs": (_is_count, "a whole number from 1"),
     "max_visits": (_is_count, "a whole number from 1"),
     "min_images": (_is_count, "a whole number from 1"),
-    "metrics": (_is_list, "a list of names, such as [train_loss]"),
+    "metrics": (lambda value: value == ALL or _is_list(value), _METRICS),
     "folder": (_is(str), "a folder's path"),
 }
-_MAY_BE_NONE = ("backbones", "max_epochs", "max_visits", "metrics", "folder")
+_MAY_BE_NONE = ("backbones", "max_epochs", "max_visits", "folder")

@@ -28,7 +28,7 @@ def test_runs_are_submitted_to_a_system_that_lets_no_stranger_in(simulated: Hash
     configuration(Path(RUN))
     other = LocalSystem(Path("other").absolute(), {"site-1": {}, "site-2": {}})
     other._provision()
-    own: dict[str, Any] = {site: {"data": data_of(site)} for site in ("site-1", "site-2")}
+    own: dict[str, Any] = {site: {"data": data_of(site), "metrics": "all"} for site in ("site-1", "site-2")}
     own["site-2"]["max_epochs"] = 3
     with LocalSystem(Path("system").absolute(), own) as system:
         words = ["--kit", str(system.kits / ADMIN), "--sites", "site-1,site-2", "--config", RUN]

@@ -19,7 +19,9 @@ DATA = {"class_path": "FundusDataModule"}
         ({"max_epochs": True}, "max_epochs is True"),
         ({"max_visits": 0}, "max_visits is 0"),
         ({"min_images": None}, "min_images is None"),
-        ({"metrics": "train_loss"}, r"metrics is 'train_loss'; it must be a list of names, such as \[train_loss\]"),
+        ({"metrics": "train_loss"}, r"metrics is 'train_loss'; it must be a list of names, .*, or all"),
+        ({"metrics": None}, "metrics is None; it must be a list of names"),
+        ({}, "does not say which metrics may leave the site; metrics must be a list of names"),
         ({"backbones": "resnet34"}, "backbones is 'resnet34'"),
         ({"modules": "lit_dist"}, "modules is 'lit_dist'"),
         ({"modules": [1]}, r"modules is \[1\]"),
@@ -45,7 +47,7 @@ def test_a_file_that_is_none_is_named(text: str | None) -> None:
 
 
 def test_what_is_left_out_or_null_sets_no_limit() -> None:
-    FILE.write_text(yaml.safe_dump({"data": DATA, "metrics": None, "max_epochs": None}))
+    FILE.write_text(yaml.safe_dump({"data": DATA, "metrics": "all", "max_epochs": None}))
     assert SiteSettings.read(FILE) == SiteSettings(data=DATA)
     FILE.write_text(yaml.safe_dump({"data": DATA, "metrics": [], "max_epochs": 3, "folder": "/data"}))
     assert SiteSettings.read(FILE) == SiteSettings(data=DATA, metrics=[], max_epochs=3, folder="/data")
