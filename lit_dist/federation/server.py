@@ -51,6 +51,7 @@ class Server:
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
         self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it
         self._ledger: Ledger | None = None
+        self._kept = False  # whether to go on from the newest checkpoint costs no question
         _check_trainer(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
@@ -75,7 +76,8 @@ class Server:
             self._scale = _scale_of(state or {})
             pause = run_leg(self.trainer, self.module, data, state)
             while pause is not None:
-                self._keep(pause.state)
+                if not self._kept:
+                    self._keep(pause.state)
                 pause = self._visit(pause, data)
         finally:
             self.trainer.limit_val_batches = limit
@@ -111,6 +113,7 @@ class Server:
         self._log([*entries, *([Entry(**waiting)] if waiting else [])], following["global_step"])
         state = join(following, pause.state, self.transfer)
         self._keep(state)  # before a validation, which may fail
+        self._kept = True
         return run_leg(self.trainer, self.module, data, state)
 
     def _record(self, entries: Sequence[Entry], head: str) -> str:
@@ -127,6 +130,7 @@ class Server:
         """Let the visit, or what is left of it, pass without training."""
         rank_zero_warn(f"the visit at {site!r} that is due is left out, and the weights go on as they are")
         self.transfer.left_out = data.left_out = (site,)
+        self._kept = False
         try:
             with warnings.catch_warnings():
                 # What is drawn again of the site's batches is nothing, each time.
@@ -159,6 +163,7 @@ class Server:
         """What the weights are worth on the sites' images: each site's values, and those of all of them."""
         of = (fingerprint(self.module.state_dict())[0], *self.roster.missing)
         if self._validated[0] != of:  # SiteEvaluation and a validation may look at the same weights
+            self._kept = False
             self._validated = (of, self._validate())
         return self._validated[1]
 
