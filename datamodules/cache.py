@@ -253,16 +253,15 @@ def _in_blocks(
         yield from pool.map(function, sources[start : start + _AT_ONCE])
 
 
-def _stamp(source: Source) -> str:
+def _stamp(status: os.stat_result) -> str:
     """What changes whenever a file's content does. The time of the last change of status cannot be set back."""
-    status = source.stat()
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def _slot(entry: tuple[str, int] | None, source: Source) -> int:
     """The slot of a file that is as it was when the entry was made, or -1."""
     try:
-        return entry[1] if entry is not None and entry[0] == _stamp(source) else -1
+        return entry[1] if entry is not None and entry[0] == _stamp(source.stat()) else -1
     except OSError:
         return -1
 
@@ -277,12 +276,12 @@ def _gigabytes(count: int) -> str:
 
 def _prepare(source: Source, prepare: Prepare, known: Mapping[bytes, int]) -> Prepared | str:
     try:
-        if source.stat().st_size > _MOST_BYTES:
+        status = source.stat()  # before reading: a file that changes now is read again the next time
+        if status.st_size > _MOST_BYTES:
             raise ValueError(f"it has more than {_gigabytes(_MOST_BYTES)}, which is no image")
-        stamp = _stamp(source)  # before reading: a file that changes now is read again the next time
         content = source.read_bytes()
         digest = _hash(content)
-        return stamp, digest, None if digest in known else prepare(content)
+        return _stamp(status), digest, None if digest in known else prepare(content)
     except (ValueError, OSError) as error:
         return str(error)
     except (MemoryError, cv2.error) as error:

@@ -21,6 +21,9 @@ MAY_DIFFER = {
 }
 """Settings, by a part of their names, that a run may go on with in another way."""
 
+WITH_FOLDERS = ("CSVLogger", "TensorBoardLogger")
+"""The loggers by whose folder a run is found again."""
+
 
 class Resumption:
     """A run that is to be gone on with.
@@ -97,7 +100,7 @@ def _newest_run(settings: Any) -> Path | None:
     if settings.trainer.logger is False:
         return Path(settings.trainer.default_root_dir or ".")
     for kind, arguments in _loggers(settings):
-        if kind not in ("CSVLogger", "TensorBoardLogger"):
+        if kind not in WITH_FOLDERS:
             continue
         runs = Path(arguments.save_dir) / (arguments.name or "")
         if arguments.version is not None:

@@ -19,7 +19,8 @@ from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
 from lit_dist.federation.site import find_transfer, travels
 from lit_dist.federation.site_settings import ALL
-from lit_dist.lightning_cli import PARTS, SiteCLI, build, site_cli
+from lit_dist.lightning_cli import PARTS, SiteCLI, as_list, build, site_cli
+from lit_dist.resumption import WITH_FOLDERS
 
 DAY = 24 * 3600
 PATIENCE = 120
@@ -242,9 +243,8 @@ def _make(
 
 def _is_found_again(loggers: Any) -> bool:
     """Whether the server finds a run again, by the folder of a logger."""
-    given = loggers if isinstance(loggers, list) else [loggers]
-    named = [str(each["class_path"]) for each in given if isinstance(each, dict)]
-    return loggers is False or any(name.endswith(("CSVLogger", "TensorBoardLogger")) for name in named)
+    named = [str(each["class_path"]).rpartition(".")[2] for each in as_list(loggers) if isinstance(each, dict)]
+    return loggers is False or any(name in WITH_FOLDERS for name in named)
 
 
 def _there(

@@ -20,6 +20,12 @@ def make() -> CyclicalWeightTransfer:
     return CyclicalWeightTransfer(every_n_steps=2)
 
 
+def tampered(answer: parcel.Parcel, tamper: Callable[[Answer], None]) -> parcel.Parcel:
+    tree = parcel.unpack(answer)
+    tamper(tree)
+    return parcel.pack(tree)
+
+
 def record(answer: Answer) -> Any:
     return next(iter(answer["baton"]["callbacks"].values()))["record"]
 
@@ -160,9 +166,7 @@ def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> Non
     def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
         if question != "train" or site != "site-2":
             return answer
-        tree = parcel.unpack(answer)
-        tamper(tree)
-        return parcel.pack(tree)
+        return tampered(answer, tamper)
 
     parties.change = change
     with pytest.raises(InputError, match=rf"site-2.*refused.*{message}"):
@@ -208,9 +212,7 @@ def test_a_line_that_waits_for_a_validation_is_checked_as_well(how: str) -> None
         answers += question == "train"
         if question != "train" or answers != 2:  # the first one ended within the visit, at a validation
             return answer
-        tree = parcel.unpack(answer)
-        tamper(tree)
-        return parcel.pack(tree)
+        return tampered(answer, tamper)
 
     parties.change = change
     with pytest.raises(InputError, match=rf"site-1.*refused.*{message}"):
