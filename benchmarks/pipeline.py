@@ -87,7 +87,8 @@ def drain(batches: Iterable[object]) -> None:
 
 def plain(folder: Path, size: int, augmented: bool) -> Callable[[], None]:
     """What one writes without this package: an ``ImageFolder``, two workers, and transforms an image at a time."""
-    some = [transforms.RandomRotation(180), transforms.RandomHorizontalFlip(), transforms.RandomVerticalFlip()]
+    turned = transforms.RandomRotation(180, transforms.InterpolationMode.BILINEAR)
+    some = [turned, transforms.RandomHorizontalFlip(), transforms.RandomVerticalFlip()]
     steps = [transforms.Resize((size, size)), *(some if augmented else []), transforms.ToTensor()]
     dataset = ImageFolder(str(folder), transforms.Compose([*steps, transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]))
     return lambda: drain(DataLoader(dataset, BATCH, shuffle=True, num_workers=2))
@@ -127,7 +128,8 @@ def as_folders(data: FundusDataModule, folder: Path) -> Path:
 
 
 def epoch(options: argparse.Namespace) -> None:
-    """An epoch over the cache against an ``ImageFolder`` and against the bytes alone."""
+    """An epoch over the cache against an ``ImageFolder`` and against the bytes alone, each with two cores."""
+    torch.set_num_threads(2)
     everything: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0, "allow_one_class": True}
     with tempfile.TemporaryDirectory() as folder:
         fundus = FundusDataModule(options.fundus, cache_dir=Path(folder) / "cache", **everything)
