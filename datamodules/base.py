@@ -22,11 +22,13 @@ from lit_dist.datamodules.sampler import VisitSampler
 from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, one_thread
 from lit_dist.datamodules.site_table import print_sites
 from lit_dist.datamodules.splits import (
+    NUMBER,
     SPLITS,
     assign_sites,
     assign_splits,
     check_splits,
     in_order,
+    number_patients,
     read_splits,
     write_splits,
 )
@@ -161,9 +163,10 @@ class InstitutionDataModule(LightningDataModule, ABC):
         if self.splits is not None:
             table = read_splits(self.splits, images)
         else:
-            table = self._with_sites(images)
+            table = self._with_sites(number_patients(images))
             table = assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
             check_splits(table, "the table of images")
+            table = table.drop(columns=NUMBER)
         if self.splits is not None and self.all_sites:
             self.site_names = in_order(table["site"].unique(), images.get("site", pd.Series()).unique())
         table = table[table["site"].isin(self.site_names)].reset_index(drop=True)

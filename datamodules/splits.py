@@ -20,6 +20,8 @@ from lit_dist.errors import InputError
 
 COLUMNS = ["image", "patient", "site", "split", "label"]
 SPLITS = ["train", "val", "test"]
+NUMBER = "number of the patient"
+"""The column that ``number_patients`` adds; its name is one that no collection's own column has."""
 
 
 def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
@@ -42,22 +44,35 @@ def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition
 
 
 def _dealt(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
-    patient, labels = _patients(table)
+    patient, labels = _patients(_numbers(table), table["label"].to_numpy(np.int64))
     site = partition.assign(labels, sites, np.random.default_rng([seed, 0]))[patient]
     return table.assign(site=np.array(sites, object)[site])[site >= 0].reset_index(drop=True)
 
 
-def _patients(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The number of each row's patient, in the order of their names, and the highest label of each patient."""
+def number_patients(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``NUMBER``, so that the other functions need not sort the patients' names again."""
+    return table.assign(**{NUMBER: _numbers(table)})
+
+
+def _numbers(table: pd.DataFrame) -> NDArray[np.int64]:
+    """The number of each row's patient, in the order of their names."""
+    if NUMBER in table:
+        return table[NUMBER].to_numpy(np.int64)
     texts = table["patient"].dtype == "str" and not table["patient"].hasnans
     patient, names = pd.factorize(table["patient"], sort=not texts, use_na_sentinel=False)
-    if texts:  # which Python sorts several times faster than pandas
-        number = np.empty(len(names), np.int64)
-        number[sorted(range(len(names)), key=names.tolist().__getitem__)] = np.arange(len(names))
-        patient = number[patient]
-    labels = np.full(len(names), np.iinfo(np.int64).min)
-    np.maximum.at(labels, patient, table["label"].to_numpy(np.int64))
-    return patient, labels
+    if not texts:
+        return patient
+    number = np.empty(len(names), np.int64)  # Python sorts texts several times faster than pandas
+    number[sorted(range(len(names)), key=names.tolist().__getitem__)] = np.arange(len(names))
+    return number[patient]
+
+
+def _patients(numbers: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The place of each row's patient among those that are there, by their numbers, and the highest label of each."""
+    present, patient = np.unique(numbers, return_inverse=True)
+    highest = np.full(len(present), np.iinfo(np.int64).min)
+    np.maximum.at(highest, patient, labels)
+    return patient, highest
 
 
 def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.DataFrame:
@@ -77,9 +92,10 @@ def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float
         return pd.concat([rest, table[table["held_out"]].assign(split="test")], ignore_index=True)
     split = np.full(len(table), "", object)
     shares = [1 - val_fraction - test_fraction, val_fraction, test_fraction]
+    numbers, labels = _numbers(table), table["label"].to_numpy(np.int64)
     for rows in table.groupby("site", sort=False).indices.values():
-        patient, labels = _patients(table[["patient", "label"]].iloc[rows])
-        bins = allot(labels, shares, np.random.default_rng([seed, 1]))
+        patient, highest = _patients(numbers[rows], labels[rows])
+        bins = allot(highest, shares, np.random.default_rng([seed, 1]))
         split[rows] = np.array(SPLITS, object)[bins[patient]]
     return table.assign(split=split)
 
@@ -116,7 +132,7 @@ def check_splits(table: pd.DataFrame, origin: str) -> None:
     unknown = sorted(set(table["split"].unique()) - set(SPLITS))
     if unknown:
         raise InputError(f"{origin}: {unknown[0]!r} is no split; they are {', '.join(SPLITS)}")
-    owner = pd.factorize(table["patient"], use_na_sentinel=False)[0]
+    owner = pd.factorize(table[NUMBER if NUMBER in table else "patient"], use_na_sentinel=False)[0]
     for column in ("site", "split"):
         place = pd.factorize(table[column])[0]
         home = np.empty(len(table), np.int64)

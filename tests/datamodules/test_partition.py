@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from lit_dist.datamodules import CountPartition, DirichletPartition, EqualPartition, SizePartition
 from lit_dist.datamodules.allot import allot
 from lit_dist.datamodules.partition import Partition
-from lit_dist.datamodules.splits import assign_sites, assign_splits, check_splits, read_splits, write_splits
+from lit_dist.datamodules.splits import (
+    NUMBER,
+    assign_sites,
+    assign_splits,
+    check_splits,
+    number_patients,
+    read_splits,
+    write_splits,
+)
 from lit_dist.errors import InputError
 
 LABELS = np.array([0] * 300 + [1] * 100)
@@ -126,6 +134,20 @@ def test_a_large_table_is_dealt_out_as_one_patient_after_the_other_would_be() ->
     assert placed["image"].tolist() == images["image"].tolist()
     assert placed["site"].tolist() == [site_of[name] for name in images["patient"]]
     assert placed["split"].tolist() == [split_of[name] for name in images["patient"]]
+
+
+def test_patients_that_were_numbered_before_are_dealt_out_the_same() -> None:
+    images = table(patients=300, images_each=3, seed=2)[::-1].reset_index(drop=True)
+    images["held_out"] = images["patient"].isin(images["patient"][:30])
+    for one in (images, images.drop(columns="held_out")):
+        placed, numbered = (
+            assign_splits(assign_sites(table, SITES, CountPartition([[1, 9, 40]] * 4), 3), 0.2, 0.1, 3)
+            for table in (one, number_patients(one))
+        )
+        assert placed.equals(numbered.drop(columns=NUMBER))
+        check_splits(numbered, "here")
+        with pytest.raises(InputError, match="is in more than one site"):
+            check_splits(numbered.assign(**{NUMBER: 0}), "here")
 
 
 def test_patients_that_are_left_out_leave_the_order_of_the_others() -> None:
