@@ -185,8 +185,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
         if unknown or not all(1 <= factor < math.inf for factor in self.degrade.values()):
             raise InputError(f"degrade={self.degrade} gives a factor from 1 for some of {', '.join(self.site_names)}")
         train = table[table["split"] == "train"]
+        rows_of = train.groupby("site", sort=False).indices
         for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
-            labels = train.loc[train["site"] == site, "label"]
+            labels = train["label"].iloc[rows_of.get(site, [])]
             if labels.empty:
                 known = ", ".join(sorted(train["site"].unique())) or "none"
                 raise InputError(f"site {site!r} has no training images; the data has the sites {known}")
