@@ -1,10 +1,12 @@
 """The table of sites that a run begins with."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from lit_dist.datamodules.splits import SPLITS
 from lit_dist.terminal_table import print_table
 
 MOST_CLASSES = 6
@@ -26,27 +28,28 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
         has, and the number of images of the rarest and of the commonest of them.
     """
     rows = []
-    table = table[["patient", "site", "split", "label"]]
+    patient = pd.factorize(table["patient"])[0]  # -1 where there is none
+    split = pd.Index(SPLITS).get_indexer(pd.Index(table["split"]))
+    label = table["label"].to_numpy()
     rows_of = table.groupby("site", sort=False).indices
     for site in sites:
-        own = table.iloc[rows_of.get(site, [])]
-        splits = own["split"].value_counts()
-        train = own[own["split"] == "train"]
+        own = rows_of.get(site, np.empty(0, np.int64))
+        images = np.bincount(split[own], minlength=len(SPLITS)).tolist()
+        counts = np.bincount(label[own][split[own] == 0], minlength=len(class_names)).tolist()
         rows.append(
             {
                 "site": site,
                 "images": len(own),
-                "patients": own["patient"].nunique(),
-                **{split: int(splits.get(split, 0)) for split in ("train", "val", "test")},
-                **_counts(train["label"], class_names),
-                "majority": round(train["label"].value_counts(normalize=True).max(), 3),
+                "patients": int((pd.unique(patient[own]) >= 0).sum()),
+                **dict(zip(SPLITS, images, strict=True)),
+                **_counts(counts, class_names),
+                "majority": round(max(counts) / images[0], 3) if images[0] else math.nan,
             }
         )
     return pd.DataFrame(rows)
 
 
-def _counts(labels: "pd.Series[int]", class_names: Sequence[str]) -> dict[str, int]:
-    counts = np.bincount(labels, minlength=len(class_names)).tolist()
+def _counts(counts: list[int], class_names: Sequence[str]) -> dict[str, int]:
     if len(class_names) <= MOST_CLASSES:
         names = [f"class {name}" if name in _OTHERS else name for name in class_names]
         return dict(zip(names, counts, strict=True))
