@@ -17,7 +17,7 @@ from lit_dist.datamodules.photographs import FORMATS, MOST_PIXELS, wide_greys
 SUFFIXES = (".dcm", ".dicom", ".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Film(ImageFile):
     """What is prepared: a file, and what of it is shown. Two parts of one film are two entries in ``PixelCache``.
 

@@ -15,9 +15,9 @@ from lit_dist.files import replacing
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ImageFile:
-    """A file as the cache reads it; it is made much faster than a ``Path``.
+    """A file as the cache reads it; it is made much faster than a ``Path``, or a frozen dataclass. It is not changed.
 
     Attributes:
         path: The file.
