@@ -40,8 +40,12 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         if f"{column}.1" in table.columns:  # pandas' name for the second one
             raise InputError(f"{path} has two columns {column!r}; remove or rename one")
     for column in table.columns:  # which Python does several times faster than pandas
-        table[column] = [value.strip() for value in table[column].tolist()]
-    table = table[(table != "").any(axis=1)]
+        values = table[column].tolist()
+        stripped = [value.strip() for value in values]
+        if stripped != values:
+            table[column] = stripped
+    if (table.iloc[:, 0] == "").any():
+        table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"{path} has no rows")
     return table
@@ -89,8 +93,9 @@ def refuse_empty(table: pd.DataFrame, column: str, path: Path) -> None:
     Raises:
         InputError: If a value of the column is empty.
     """
-    empty = table.index[[not value for value in table[column].tolist()]]
-    if len(empty):
+    values = table[column].tolist()
+    if "" in values:
+        empty = table.index[[not value for value in values]]
         raise InputError(f"{path}, row {row_number(int(empty[0]))}: {column} is empty ({len(empty)} such rows)")
 
 
@@ -102,8 +107,8 @@ def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: 
     """
     known = {str(grade): grade for grade in grades}
     texts = table[column].tolist()
-    wrong = table.index[[text not in known for text in texts]]
-    if len(wrong):
+    if not known.keys() >= set(texts):
+        wrong = table.index[[text not in known for text in texts]]
         row = int(wrong[0])
         raise InputError(
             f"{path}, row {row_number(row)}: {column} is {table.loc[row, column]!r}, not one of"
