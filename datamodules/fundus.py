@@ -140,10 +140,10 @@ class FundusDataModule(CachedDataModule):
         if self.site_column is not None:
             images["site"] = table[self.site_column]
         files = find_images(self.images, self.cache_dir)
-        unused = len(files.keys() - set(names))
+        paths = pd.Series([files.get(name) for name in names], table.index, object)
+        unused = len(files) - int(paths.notna().sum())  # no two rows have one name
         if unused:
             rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")
-        paths = pd.Series([files.get(name) for name in names], table.index, object)
         return self._keep(images.assign(path=paths))
 
     def _keep(self, images: pd.DataFrame) -> pd.DataFrame:
