@@ -66,8 +66,8 @@ class Server:
         data = _RemoteData(self.roster.greet(run_folder(self.trainer)))
         self.roster.agree({"batches": data.batches})
         shadows = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
-        validation = _RemoteValidation(self)
-        self.trainer.callbacks.insert(0, validation)  # type: ignore[attr-defined]
+        sites = _Sites(self)
+        self.trainer.callbacks.insert(0, sites)  # type: ignore[attr-defined]
         limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
         self.trainer.num_sanity_val_steps = 0
         try:
@@ -81,7 +81,7 @@ class Server:
                 pause = self._visit(pause, data)
         finally:
             self.trainer.limit_val_batches = limit
-            self.trainer.callbacks.remove(validation)  # type: ignore[attr-defined]
+            self.trainer.callbacks.remove(sites)  # type: ignore[attr-defined]
             for shadow in shadows:
                 shadow.lift()
 
@@ -155,9 +155,13 @@ class Server:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunCheckpoint):  # the visit has rows that its baton does not know of
                 state = {**state, "logs": callback.logs(self.trainer)}
-        kept = {**state, **self._scale, _LEFT_OUT: self._left_out}
-        write_checkpoint(kept, checkpoint_path(folder, state["global_step"]))
+        write_checkpoint({**state, **self.of_sites}, checkpoint_path(folder, state["global_step"]))
         delete_old_checkpoints(folder, 2)
+
+    @property
+    def of_sites(self) -> Tree:
+        """What a checkpoint has to have of the sites, besides the run's state."""
+        return {**self._scale, _LEFT_OUT: self._left_out}
 
     def validate(self) -> Tree:
         """What the weights are worth on the sites' images: each site's values, and those of all of them."""
@@ -245,8 +249,12 @@ class _Nothing:
         return repeat(torch.empty(0), self.batches)
 
 
-class _RemoteValidation(Callback):
-    """Lets each validation of a fit be what the sites find, for the callbacks and schedules that look at it."""
+class _Sites(Callback):
+    """Lets each validation of a fit be what the sites find, for the callbacks and schedules that look at it.
+
+    And each checkpoint have what is known of the sites: also that of ``RunCheckpoint``, which a run is gone on with
+    when its last visit was followed by a validation or by the end.
+    """
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -271,6 +279,12 @@ class _RemoteValidation(Callback):
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._lift()
+
+    @override
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint.update(self.server.of_sites)
 
     def _lift(self) -> None:
         for shadow in self._shadows:

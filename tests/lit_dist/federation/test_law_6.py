@@ -25,7 +25,7 @@ from lit_dist.federation.engine import NoAnswerError
 from lit_dist.ledger import Entry
 from lit_dist.run_folder import newest_checkpoint
 from lit_dist.verify import verify
-from small_federation import SITES, engine, federated, server, simulate
+from small_federation import SITES, InProcess, engine, federated, server, simulate
 
 CYCLE: dict[str, Any] = {"every_n_epochs": 1, "validation": "cycle"}
 CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
@@ -97,16 +97,21 @@ def test_each_visit_equals_that_of_the_simulation(case: str) -> None:
     assert "chain is whole" in verify("server")
 
 
-def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
-    def scaled() -> dict[str, Any]:  # as 16-mixed is on a GPU; on a CPU Lightning makes bf16-mixed of it
-        scaler = torch.amp.GradScaler("cpu", growth_interval=2)
-        return {"plugins": [SafetensorsCheckpointIO(), MixedPrecision("16-mixed", "cpu", scaler)], **settings}
+def scaled() -> dict[str, Any]:
+    """As 16-mixed is on a GPU; on a CPU Lightning makes bf16-mixed of it."""
+    scaler = torch.amp.GradScaler("cpu", growth_interval=2)
+    return {"plugins": [SafetensorsCheckpointIO(), MixedPrecision("16-mixed", "cpu", scaler)]}
 
+
+def scaling(make: Callable[[], WeightTransfer], **settings: Any) -> InProcess:
+    """Sites that scale their gradients, each by itself."""
+    return InProcess({site: engine(make, **scaled(), **settings).parties[site] for site in SITES})
+
+
+def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     make, settings = CASES["steps"]
-    simulated = simulate(make, **scaled())
-    parties = engine(make, **settings)
-    for site in SITES:
-        parties.parties[site] = engine(make, **scaled()).parties[site]
+    simulated = simulate(make, **scaled(), **settings)
+    parties = scaling(make, **settings)
     asked = 0
 
     def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
@@ -123,6 +128,16 @@ def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     assert newest is not None
     assert read_checkpoint(newest)["MixedPrecision"]["scale"] != 2**16
     server(parties, make, precision="bf16-mixed", **settings).run(newest)
+    assert facts(federated()) == facts(simulated)
+
+
+def test_a_run_that_is_made_longer_goes_on_with_the_scale_of_the_gradients() -> None:
+    make, settings = CASES["steps"]
+    simulated = simulate(make, **scaled(), **settings)
+    given: dict[str, Any] = {"precision": "bf16-mixed", "enable_checkpointing": True}
+    for epochs in (1, 2):
+        newest = newest_checkpoint("server") if epochs > 1 else None
+        server(scaling(make, max_epochs=epochs), make, RunCheckpoint(), max_epochs=epochs, **given).run(newest)
     assert facts(federated()) == facts(simulated)
 
 
