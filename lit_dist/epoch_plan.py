@@ -63,6 +63,17 @@ class EpochPlan:
             for visit in range(number * visits, (number + 1) * visits)
         ]
 
+    def due(self, epoch: int, ended: int) -> int:
+        """The number of the visit that an epoch begins or goes on with.
+
+        Args:
+            epoch: The epoch's number, from 0.
+            ended: How many visits have ended. The last of them may be one that the end of the run cut short: where the
+                run was made longer, the epoch goes on with it.
+        """
+        visits = [stretch.visit for stretch in self.epoch(epoch)]
+        return min(max(ended, visits[0]), visits[-1])
+
     def mean_batches(self, epochs: int, batches_a_step: int, batches: Callable[[Stretch], float]) -> int:
         """The length of a mean epoch, such that its optimizer steps times ``epochs`` are all steps of the run.
 

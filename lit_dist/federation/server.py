@@ -22,7 +22,7 @@ from lit_dist.federation.matrix import connect
 from lit_dist.federation.parcel import SCALE, Tree, join, split
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site import find_transfer, whole
-from lit_dist.federation.trained import check_trained
+from lit_dist.federation.trained import check_trained, due_visit
 from lit_dist.ledger import Entry, Ledger, iter_entries
 from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
@@ -97,7 +97,8 @@ class Server:
         site = pause.where
         baton, _ = split(pause.state, self.trainer, self.transfer)
         baton |= self._scale
-        question = {"baton": baton, "batches": data.batches, "left_out": self._left_out.get(site)}
+        of_run = {"batches": data.batches, "visit": due_visit(baton, self.transfer)}
+        question = {"baton": baton, "left_out": self._left_out.get(site), **of_run}
         answer = self.roster.ask("train", question, site).get(site)
         if answer is None:
             self._left_out.setdefault(site, pause.state["global_step"])

@@ -91,7 +91,8 @@ class SiteParty(Party):
         ledger = run_folder(self.trainer) / LEDGER
         ledger.unlink(missing_ok=True)
         try:
-            state = stays.join(baton, content["left_out"], self._came_before(record, content["batches"]))
+            came_before = self._came_before(content["visit"], content["batches"])
+            state = stays.join(baton, content["visit"], content["left_out"], came_before)
             pause = self._leg(content["batches"], state)
         except InputError as error:
             if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
@@ -106,11 +107,10 @@ class SiteParty(Party):
         stays.keep(pause.state["global_step"], staying)
         return {"baton": going, "entries": self._lines(ledger, going)}
 
-    def _came_before(self, record: Mapping[str, Any], sites: Iterable[str]) -> bool:
+    def _came_before(self, due: int, sites: Iterable[str]) -> bool:
         """Whether the model was due here before the visit that begins, or goes on, now."""
         itinerary = self.transfer.itinerary(list(sites))
-        number = record["visit"][0] + record["ended"] if record["visit"] else 0
-        return any(itinerary.site(visit) == self.name for visit in range(number))
+        return any(itinerary.site(visit) == self.name for visit in range(due))
 
     def _leg(self, batches: Mapping[str, int], state: Tree | None) -> Any:
         self.trainer.num_sanity_val_steps = 0

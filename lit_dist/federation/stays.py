@@ -27,11 +27,12 @@ class Stays:
         """Keep what stays of a run's checkpoint after an optimizer step."""
         write_checkpoint(staying, self._path(step), finite=False)
 
-    def join(self, baton: Tree, left_out: int | None, came_before: bool) -> Tree:
+    def join(self, baton: Tree, due: int, left_out: int | None, came_before: bool) -> Tree:
         """Put what stayed here to the baton that came in, as far as it belongs to it.
 
         Args:
             baton: The baton.
+            due: The number of the visit that begins, or goes on, now.
             left_out: The step after which the server went on without this site, if it has not heard of it since: what
                 stayed later is of an answer that was not used.
             came_before: Whether the model was due at this site in an earlier visit of the run.
@@ -45,9 +46,9 @@ class Stays:
         account = baton["callbacks"][self.transfer.state_key]
         record = account["record"]
         # Of a visit without a step so far nothing is needed; the server may have begun it when nobody was here.
-        under_way = record["visit"] is not None and not record["ended"] and record["first_step"] < step
+        under_way = record["visit"] is not None and record["visit"][0] == due and record["first_step"] < step
         stay = self._newest(step)
-        if under_way and (stay is None or stay["step"] != step):
+        if under_way and left_out is None and (stay is None or stay["step"] != step):
             raise Refusal(f"the visit cannot go on: what stayed here after step {step} of the run is gone")
         local = self.transfer.optimizer_state == "local"
         if stay is None and local and came_before and left_out is None:  # else it may be that it was never here

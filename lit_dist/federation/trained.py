@@ -19,6 +19,18 @@ from lit_dist.ledger import Entry
 _OUTCOMES = ("trained", "skipped")  # all else is for the server to find
 
 
+def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
+    """The number of the visit that a baton is sent out for.
+
+    Args:
+        baton: The baton, whose next batch is the site's.
+        transfer: The run's transfer callback, whose fit has begun.
+    """
+    record = baton["callbacks"][transfer.state_key]["record"]
+    ended = record["visit"][0] + record["ended"] if record["visit"] else 0
+    return transfer.make_plan(transfer.itinerary(transfer.sites)).due(_place(baton)[0], ended)
+
+
 def check_trained(site: str, sent: Tree, answer: Any, transfer: WeightTransfer) -> tuple[Tree, list[Entry]]:
     """Check what a site gave back for a baton.
 
@@ -57,7 +69,7 @@ def _trained(site: str, sent: Tree, answer: Tree, transfer: WeightTransfer) -> t
     # What waits for the validation's metrics is to be a line, too.
     waiting = [Entry.parse(Entry(**after["waiting"]).line)] if after["waiting"] else []
     plan = transfer.make_plan(transfer.itinerary(transfer.sites))
-    _check_visits(site, before, after, [*entries, *waiting], plan.itinerary)
+    _check_visits(site, due_visit(sent, transfer), before, after, [*entries, *waiting], plan.itinerary)
     _check_progress(sent, baton)
     _check_epoch(after, _place(baton)[0], plan)
     _check_hand_offs(sent, baton, before, after, [*entries, *waiting])
@@ -121,15 +133,14 @@ def _under_way(record: Mapping[str, Any]) -> bool:
 
 
 def _check_visits(
-    site: str, before: Mapping[str, Any], after: Mapping[str, Any], visits: list[Entry], itinerary: Itinerary
+    site: str, due: int, before: Mapping[str, Any], after: Mapping[str, Any], visits: list[Entry], itinerary: Itinerary
 ) -> None:
-    expected = 0 if before["visit"] is None else before["visit"][0] + (1 if before["ended"] else 0)
     numbers = [entry.visit for entry in visits]
-    if numbers != list(range(expected, expected + len(visits))):
-        raise InputError(f"it tells of visits {numbers}, and visit {expected} was asked for")
+    if numbers != list(range(due, due + len(visits))):
+        raise InputError(f"it tells of visits {numbers}, and visit {due} was asked for")
     last = Visit(*after["visit"])
-    if last.number != expected + len(visits) - (1 if after["ended"] and visits else 0):
-        raise InputError(f"it is of visit {last.number}, and visit {expected} was asked for")
+    if last.number != due + len(visits) - (1 if after["ended"] and visits else 0):
+        raise InputError(f"it is of visit {last.number}, and visit {due} was asked for")
     if after["ended"] and not visits:
         raise InputError(f"its visit {last.number} has ended, and there is no line of it")
     if after["waiting"] and not after["ended"]:

@@ -69,8 +69,10 @@ def one_that_refuses() -> SiteParty:
     return SiteParty("site-1", Parts(two, module(), data(only_site="site-1")))
 
 
-def simulate(make: Callable[[], WeightTransfer], *callbacks: Callback, **kwargs: Any) -> list[Entry]:
-    trainer(Path("simulated"), make(), *callbacks, **kwargs).fit(module(), data())
+def simulate(
+    make: Callable[[], WeightTransfer], *callbacks: Callback, checkpoint: Path | None = None, **kwargs: Any
+) -> list[Entry]:
+    trainer(Path("simulated"), make(), *callbacks, **kwargs).fit(module(), data(), ckpt_path=checkpoint)
     return read_entries(Path("simulated/ledger.jsonl"))
 
 

@@ -26,6 +26,15 @@ def test_steps_lay_a_cycle_out_in_an_epoch() -> None:
     assert plan.epochs_a_cycle == 1
 
 
+def test_the_visit_that_is_due_follows_the_last_one_unless_that_was_cut_short() -> None:
+    plan = EpochPlan(FixedOrder(list(SIZES)), 2, None, seed=5)
+    assert [plan.due(epoch, ended) for epoch, ended in ((0, 0), (1, 0), (2, 1), (3, 1))] == [0, 0, 1, 1]
+    assert [plan.due(epoch, ended) for epoch, ended in ((1, 1), (3, 2))] == [0, 1]
+    steps = EpochPlan(FixedOrder(list(SIZES)), None, 3, seed=5)
+    assert [steps.due(epoch, ended) for epoch, ended in ((0, 0), (0, 1), (1, 2), (1, 3))] == [0, 1, 2, 3]
+    assert steps.due(1, 1) == 2  # the epoch before had been ended within
+
+
 def test_the_mean_epoch_gives_all_steps_rounded_up() -> None:
     plan = EpochPlan(FixedOrder(list(SIZES)), 1, None, seed=0)
     assert plan.mean_batches(2, 1, batches) == 6  # 11 steps in 2 epochs

@@ -91,6 +91,26 @@ def test_what_is_left_of_a_visit_is_left_out_where_the_site_dies_in_it() -> None
 
 
 @SAID
+@pytest.mark.parametrize("there", [0, 1])
+@pytest.mark.parametrize("optimizer_state", ["reset", "local"])
+def test_a_visit_that_was_left_out_and_cut_short_is_made_where_the_run_is_made_longer(
+    there: int, optimizer_state: Any
+) -> None:
+    def transfer() -> WeightTransfer:
+        return CyclicalWeightTransfer(every_n_epochs=3, optimizer_state=optimizer_state)
+
+    parties = engine(transfer, max_epochs=5)
+    without(parties, "site-2", there)  # of its visit's parts, each of which a validation ends
+    longer = {"absent": "skip", "enable_checkpointing": True}
+    server(parties, transfer, RunCheckpoint(), max_epochs=5, **longer).run()
+    parties = engine(transfer, max_epochs=6)
+    server(parties, transfer, RunCheckpoint(), max_epochs=6, **longer).run(newest_checkpoint("server"))
+    assert outcomes() == [(0, "site-1", "trained"), (1, "site-2", "cut short"), (1, "site-2", "trained")]
+    assert [entry.steps for entry in federated()][1:] == [4 * there, 4]
+    assert "chain is whole" in verify("server")
+
+
+@SAID
 def test_a_plateau_is_not_waited_for_where_nobody_trains() -> None:
     def transfer() -> WeightTransfer:
         return SingleWeightTransfer(patience=2, max_epochs_per_site=4)

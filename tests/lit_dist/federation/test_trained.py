@@ -1,6 +1,7 @@
 """A baton that comes back is checked: only what can have become of the one that was sent is gone on with."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 from lit_dist import InputError
-from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.federation import parcel
 from lit_dist.ledger import Entry
+from lit_dist.run_folder import newest_checkpoint
 from small_federation import engine, federated, server
 
 Answer = dict[str, Any]
@@ -217,6 +219,28 @@ def test_a_line_that_waits_for_a_validation_is_checked_as_well(how: str) -> None
     parties.change = change
     with pytest.raises(InputError, match=rf"site-1.*refused.*{message}"):
         server(parties, transfer, max_epochs=6).run()
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_the_rest_of_a_visit_that_was_cut_short_is_checked_as_well(replayed: bool) -> None:
+    def transfer() -> CyclicalWeightTransfer:
+        return CyclicalWeightTransfer(every_n_epochs=2)
+
+    answers: list[parcel.Parcel] = []
+
+    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
+        if question != "train" or site != "site-2":
+            return answer
+        answers.append(answer)
+        return answer if len(answers) == 1 else answers[0] if replayed else tampered(answer, another_visit)
+
+    for epochs in (3, 4):
+        parties = engine(transfer, max_epochs=epochs)
+        parties.change = change
+        run = server(parties, transfer, RunCheckpoint(), max_epochs=epochs, enable_checkpointing=True)
+        message = "goes back from epoch 3 to 2" if replayed else "visit 5"
+        with nullcontext() if epochs == 3 else pytest.raises(InputError, match=rf"site-2.*refused.*{message}"):
+            run.run(newest_checkpoint("server") if epochs > 3 else None)
 
 
 def test_a_replayed_answer_is_refused() -> None:
