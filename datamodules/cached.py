@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import PixelCache, Source, refuse_failures, shown
+from lit_dist.datamodules.cache import PixelCache, Source, default_cache, refuse_failures, shown
 from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
@@ -23,20 +23,37 @@ class CachedDataModule(InstitutionDataModule):
     A collection's table has a column with the files, named by ``source``. It implements ``method``, which says how
     images are prepared, and ``_prepare``, which does it.
 
+    Args:
+        size: The side of the prepared images, in pixels.
+        cache_dir: Where prepared images are kept; the user's cache folder by default.
+        on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
+        **kwargs: Further arguments of ``InstitutionDataModule``.
+
     Attributes:
         source: The table's column with what the cache reads.
-        size: The side of the prepared images, in pixels.
-        cache_dir: Where prepared images are kept.
-        on_error: Whether images that are missing or unreadable are refused or left out.
         left_out: The files that ``prepare_data`` could not read and has left out, with the reasons.
+
+    Raises:
+        InputError: If a setting does not fit.
     """
 
     source = "path"
-    size: int
-    cache_dir: Path
-    on_error: Literal["raise", "skip"] = "raise"
     left_out: Mapping[Source, str] = {}
     _found: tuple[pd.DataFrame, NDArray[np.int64]] | None = None
+
+    def __init__(
+        self,
+        size: int,
+        cache_dir: str | Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if on_error not in ("raise", "skip"):
+            raise InputError(f"on_error={on_error!r} is none of raise, skip")
+        self.size = size
+        self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
+        self.on_error = on_error
 
     @abstractmethod
     def method(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from lit_dist.datamodules import graham
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
-from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.data_root import check_inside, refuse_outside
 from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
@@ -64,10 +63,8 @@ class FundusDataModule(CachedDataModule):
         site_column: The table's column with the hospitals; without it, sites are simulated.
         radius: The retina's radius at which photographs are prepared, in pixels.
         size: The side of the prepared images, in pixels.
-        cache_dir: Where prepared images are kept; the user's cache folder by default.
-        on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
         augmentation: What is done to training images; by default every rotation and both flips.
-        **kwargs: Further arguments of ``InstitutionDataModule``.
+        **kwargs: Further arguments of ``CachedDataModule`` and ``InstitutionDataModule``.
 
     Raises:
         InputError: If the table or an image is not as it should be; the message names the row or file.
@@ -86,17 +83,14 @@ class FundusDataModule(CachedDataModule):
         site_column: str | None = None,
         radius: int = 300,
         size: int = 256,
-        cache_dir: str | Path | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
         augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(augmentation=augmentation or Augmentation(fill=graham.GREY), **kwargs)
+        super().__init__(size, augmentation=augmentation or Augmentation(fill=graham.GREY), **kwargs)
         if task not in TASKS:
             raise InputError(f"task={task!r} is none of {', '.join(TASKS)}")
-        for name, value, known in (("eyes", eyes, EYES), ("on_error", on_error, ("raise", "skip"))):
-            if value not in known:
-                raise InputError(f"{name}={value!r} is none of {', '.join(known)}")
+        if eyes not in EYES:
+            raise InputError(f"eyes={eyes!r} is none of {', '.join(EYES)}")
         if min(radius, size) < 8:
             raise InputError(f"radius={radius} and size={size} must be at least 8 pixels")
         root = Path(root)
@@ -111,9 +105,6 @@ class FundusDataModule(CachedDataModule):
         self.patient_column = patient_column
         self.site_column = site_column
         self.radius = radius
-        self.size = size
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
-        self.on_error = on_error
 
     # -- the table ---------------------------------------------------------------------------------------------------
 

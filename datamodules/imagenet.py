@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.augmentation import Augmenter
-from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.class_choice import Classes, choose_classes
 from lit_dist.datamodules.data_root import check_inside
@@ -65,10 +64,8 @@ class ImageNetDataModule(CachedDataModule):
         patient_column: The table's column with the patients; without it, each image is one.
         site_column: The table's column with the institutions; without it, sites are simulated.
         size: The side of the prepared images, in pixels.
-        cache_dir: Where prepared images are kept; the user's cache folder by default.
-        on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
         augmentation: What is done to training images; by default nothing.
-        **kwargs: Further arguments of ``InstitutionDataModule``.
+        **kwargs: Further arguments of ``CachedDataModule`` and ``InstitutionDataModule``.
 
     Raises:
         InputError: If a folder, table or image is not as it should be.
@@ -86,24 +83,17 @@ class ImageNetDataModule(CachedDataModule):
         patient_column: str | None = None,
         site_column: str | None = None,
         size: int = 64,
-        cache_dir: str | Path | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
         augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(augmentation=augmentation, **kwargs)
+        super().__init__(size, augmentation=augmentation, **kwargs)
         if size < _LEAST:
             raise InputError(f"size={size} must be at least {_LEAST} pixels")
         if images_per_class is not None and images_per_class < 1:
             raise InputError(f"images_per_class={images_per_class} is not a positive number")
-        if on_error not in ("raise", "skip"):
-            raise InputError(f"on_error={on_error!r} is none of raise, skip")
         self.root = Path(root)
         self.train = "train" if os.path.isdir(self.root / "train") else ""
         self.images_per_class = images_per_class
-        self.size = size
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
-        self.on_error = on_error
         self.labels = _labels(self.root, labels)
         self.images = self.root
         if self.labels is not None:

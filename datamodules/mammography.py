@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from lit_dist.datamodules import breast
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
-from lit_dist.datamodules.cache import default_cache
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.cbis_ddsm import FILES, read_cbis_ddsm
 from lit_dist.datamodules.ddsm import read_ddsm
@@ -24,7 +23,6 @@ from lit_dist.errors import InputError
 Task = Literal["malignant", "malignant_benign", "abnormal", "density"]
 Format = Literal["cbis_ddsm", "ddsm", "mini_mias", "table"]
 Views = Literal["CC", "MLO", "all"]
-OnError = Literal["raise", "skip"]
 
 TASKS: dict[Task, tuple[Mapping[str, int], Sequence[str]]] = {
     "malignant": ({"normal": 0, "benign": 0, "malignant": 1, "0": 0, "1": 1}, ("other", "malignant")),
@@ -84,10 +82,8 @@ class MammographyDataModule(CachedDataModule):
         site_column: The table's column with the institutions; without it, sites are simulated.
         view_column: The table's column with the views.
         size: The side of the prepared images, in pixels.
-        cache_dir: Where prepared images are kept; the user's cache folder by default.
-        on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
         augmentation: What is done to training images; by default as said above.
-        **kwargs: Further arguments of ``InstitutionDataModule``.
+        **kwargs: Further arguments of ``CachedDataModule`` and ``InstitutionDataModule``.
 
     Raises:
         InputError: If a list or an image is not as it should be; the message names the row or file.
@@ -111,12 +107,10 @@ class MammographyDataModule(CachedDataModule):
         site_column: str | None = None,
         view_column: str | None = None,
         size: int = 256,
-        cache_dir: str | Path | None = None,
-        on_error: OnError = "raise",
         augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(augmentation=augmentation or default_augmentation(), **kwargs)
+        super().__init__(size, augmentation=augmentation or default_augmentation(), **kwargs)
         self.root = Path(root)
         self.labels = Path(labels) if labels else None
         self.format = format or _told(self.root, self.labels)
@@ -126,14 +120,11 @@ class MammographyDataModule(CachedDataModule):
         self.images = Path(images) if images else self.root
         self.published_test = published_test
         self.columns = (image_column, label_column, patient_column, site_column, view_column)
-        self.size = size
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
-        self.on_error = on_error
         self._check_settings()
         self.class_of, self.class_names = TISSUES if self._tissues() else TASKS[task]
 
     def _check_settings(self) -> None:
-        for name, kind in (("task", Task), ("format", Format), ("views", Views), ("on_error", OnError)):
+        for name, kind in (("task", Task), ("format", Format), ("views", Views)):
             if getattr(self, name) not in get_args(kind):
                 raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(get_args(kind))}")
         if self.size < 8:
