@@ -3,6 +3,7 @@
 from lit_dist.datamodules.albumentations_augmentation import Albumentations
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.device_augmentation import DeviceAugmentation
 from lit_dist.datamodules.fundus import FundusDataModule
 from lit_dist.datamodules.imagenet import ImageNetDataModule
 from lit_dist.datamodules.mammography import MammographyDataModule
@@ -20,6 +21,7 @@ __all__ = [
     "Augmentation",
     "Augmenter",
     "CountPartition",
+    "DeviceAugmentation",
     "DirichletPartition",
     "EqualPartition",
     "FundusDataModule",

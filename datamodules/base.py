@@ -19,7 +19,7 @@ from lit_dist.datamodules.collector import collector_paused
 from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
-from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, one_thread
+from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, augmented, one_thread
 from lit_dist.datamodules.site_table import print_sites
 from lit_dist.datamodules.splits import (
     NUMBER,
@@ -235,13 +235,13 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     @override
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Turn a batch's uint8 images into normalised float ones."""
+        """Augment a batch's uint8 images, if that was left to the device, and make them float and normalised."""
         if isinstance(batch, dict):
             raise InputError(
                 f"a batch has images of several sites ({', '.join(map(str, batch))}); add CyclicalWeightTransfer or"
                 " another callback that visits one at a time, or set centralized=true or only_site"
             )
-        images, labels = batch
+        images, labels = augmented(batch, self.augmentation)
         return self.normalise(images), labels
 
     # -- loaders -----------------------------------------------------------------------------------------------------

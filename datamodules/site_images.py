@@ -13,20 +13,22 @@ from torch.utils.data import Dataset
 
 from lit_dist.datamodules.augmentation import Augmenter
 from lit_dist.datamodules.degrade import degraded
+from lit_dist.datamodules.device_augmentation import DeviceAugmentation
 from lit_dist.datamodules.sampler import Draw
 
 Pixels = NDArray[np.uint8]
 """Decoded images, (slots, height, width, channels): in memory or mapped from a file."""
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class SiteImages(Dataset[tuple[Tensor, int]]):
     """Images with their labels, augmented with the seeds that their sampler drew.
 
-    A batch is fetched whole: ``(images, labels)``, uint8, (images, 3, height, width), and int64, (images,). An index
-    without a seed, as a validation loader gives it, gives the image as it is. The images' memory is in the order
-    (images, height, width, colours), as they are kept.
+    A batch is fetched whole: ``(images, labels)``, uint8, (images, 3, height, width), and int64, (images,); with
+    ``DeviceAugmentation`` what it is to do on the device is a third tensor. An index without a seed, as a validation
+    loader gives it, gives the image as it is. The images' memory is in the order (images, height, width, colours), as
+    they are kept.
 
     Args:
         pixels: The decoded images of all sites.
@@ -73,12 +75,17 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
         if self.factors is not None:
             for image, factor in zip(images, self.factors[rows], strict=True):
                 image[:] = degraded(image, factor)
+        later: tuple[Tensor, ...] = ()
         if self.augmentation is not None and seeds is not None:
-            images = self.augmentation(images, seeds)
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.labels[rows])
+            if isinstance(self.augmentation, DeviceAugmentation):
+                later = (self.augmentation.changes(seeds, *images.shape[1:3]),)
+            else:
+                images = self.augmentation(images, seeds)
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.labels[rows]), *later
 
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, int]:
-        images, labels = self.__getitems__([key])  # type: ignore[arg-type]  # a list of one kind
+        batch = self.__getitems__([key])  # type: ignore[arg-type]  # a list of one kind
+        images, labels = augmented(batch, self.augmentation)
         return images[0], int(labels[0])
 
 
@@ -88,6 +95,14 @@ def _unpacked(keys: Sequence[int] | Sequence[Draw]) -> tuple[NDArray[np.int64], 
         return np.array(keys, np.int64), None
     rows, seeds = np.array(keys, np.uint64).T
     return rows.astype(np.int64), seeds
+
+
+def augmented(batch: Batch, augmentation: Augmenter | None) -> tuple[Tensor, Tensor]:
+    """A batch's images and labels, once what was left to the device is done there."""
+    images, labels, *later = batch
+    if later and isinstance(augmentation, DeviceAugmentation):
+        images = augmentation.changed(images, *later)
+    return images, labels
 
 
 def as_batch(batch: Batch) -> Batch:

@@ -24,6 +24,7 @@ def one(augment: Augmenter, image: np.ndarray, seed: int) -> np.ndarray:
         Augmentation(brightness=0.2, shift=0.1),
         Augmentation(rotation=0),
         Augmentation(rotation=0, shift=0.3),
+        Augmentation(crop=0.2, stretch=4 / 3),
         Albumentations(["HorizontalFlip", {"Rotate": {"limit": 40}}]),
     ],
 )
@@ -102,7 +103,19 @@ print("quiet")
 
 
 @pytest.mark.parametrize(
-    "settings", [{"rotation": 181}, {"rotation": -1}, {"brightness": 1}, {"fill": 256}, {"shift": 1.1}, {"shift": -0.1}]
+    "settings",
+    [
+        {"rotation": 181},
+        {"rotation": -1},
+        {"brightness": 1},
+        {"fill": 256},
+        {"shift": 1.1},
+        {"shift": -0.1},
+        {"crop": 0},
+        {"crop": 1.1},
+        {"stretch": 0.9},
+        {"stretch": 5},
+    ],
 )
 def test_refused_settings(settings: dict[str, float]) -> None:
     with pytest.raises(InputError):
@@ -145,3 +158,40 @@ def test_a_shift_fills_what_it_leaves_empty() -> None:
     augment = Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, shift=0.5, fill=9)
     found = np.stack([one(augment, np.full((32, 32, 3), 200, np.uint8), seed) for seed in range(10)])
     assert set(np.unique(found)) == {9, 200}
+
+
+def cut(seed: int, **settings: float) -> np.ndarray:
+    """Of what part of an image of 101 by 81 pixels the result is made: its width, height, left and top, as shares."""
+    rows, columns = np.indices((81, 101), np.uint8)
+    image = np.stack([columns, rows, rows], axis=-1) * 2
+    found = one(Augmentation(rotation=0, horizontal_flip=False, vertical_flip=False, **settings), image, seed) / 2.0
+    share = (found[40, 100, 0] - found[40, 0, 0]) / 100, (found[80, 50, 1] - found[0, 50, 1]) / 80
+    return np.array([*share, found[40, 0, 0] / 100, found[0, 50, 1] / 80])
+
+
+def test_a_part_of_each_area_from_the_least_on_is_cut_out_anywhere_within_the_image() -> None:
+    cuts = np.array([cut(seed, crop=0.25) for seed in range(300)])
+    areas = cuts[:, 0] * cuts[:, 1]
+    assert (np.histogram(areas, bins=5, range=(0.24, 1.01))[0] > 30).all()
+    assert areas.min() > 0.24
+    assert np.allclose(cuts[:, 0], cuts[:, 1], atol=0.02), "an image keeps its shape"
+    small = cuts[areas < 0.6]
+    for left, share in ((small[:, 2], small[:, 0]), (small[:, 3], small[:, 1])):
+        place = left / (1 - share)
+        assert (np.histogram(place, bins=4, range=(-0.03, 1.03))[0] > 10).all()
+        assert abs(place - 0.5).max() < 0.53
+
+
+def test_a_part_is_stretched_up_to_the_ratio_and_is_never_larger_than_the_image() -> None:
+    cuts = np.array([cut(seed, crop=0.1, stretch=2) for seed in range(300)])
+    ratios = np.log2(cuts[:, 0] / cuts[:, 1])
+    assert (np.histogram(ratios, bins=4, range=(-1.05, 1.05))[0] > 30).all()
+    assert np.abs(ratios).max() < 1.05
+    assert cuts[:, :2].max() < 1.01
+    assert cuts[:, 2:].min() > -0.02
+
+
+def test_what_is_cut_out_leaves_nothing_empty() -> None:
+    augment = Augmentation(rotation=0, crop=0.1, stretch=2, fill=9)
+    found = np.stack([one(augment, np.full((32, 32, 3), 200, np.uint8), seed) for seed in range(300)])
+    assert (found == 200).all()
