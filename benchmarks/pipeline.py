@@ -1,12 +1,13 @@
 """What images cost before a network sees them: preparing, cached epochs, start-up, and memory.
 
-    python benchmarks/pipeline.py prepare --fundus FOLDER --mias FOLDER
+    python benchmarks/pipeline.py prepare --fundus FOLDER --mias FOLDER --film FILE
     python benchmarks/pipeline.py epoch --fundus FOLDER --photographs FOLDER
     python benchmarks/pipeline.py start_up --rows 1000 100000 1000000
     python benchmarks/pipeline.py memory --gigabytes 4 --cgroup /sys/fs/cgroup/memory/small
 
 Ways to do the same are timed in turns; the medians of the ratios are shown, with the least and the most. ``--fundus``
-is a folder as Kaggle's, ``--mias`` one of mini-MIAS, ``--photographs`` one folder a class below ``train``.
+is a folder as Kaggle's, ``--mias`` one of mini-MIAS, ``--film`` a DICOM file of a film, ``--photographs`` one folder a
+class below ``train``.
 ``--cgroup`` is a control group with a limit on its memory that was made beforehand; the run joins it.
 """
 
@@ -25,6 +26,8 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from pydicom import dcmread
+from pydicom.uid import generate_uid
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -60,6 +63,24 @@ def prepare(options: argparse.Namespace) -> None:
         "fundus photographs": FundusDataModule(options.fundus),
         "mammograms": MammographyDataModule(options.mias, images=mias, task="density"),
     }
+    with tempfile.TemporaryDirectory() as folder:
+        collections["mammograms as DICOM"] = copies(options.film, Path(folder), 16)
+        time_preparing(collections, options)
+
+
+def copies(film: Path, folder: Path, count: int) -> MammographyDataModule:
+    """A collection of so many copies of a film; each has a number of its own, so that it is not found in the cache."""
+    dataset = dcmread(film)
+    for number in range(count):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(folder / f"{number}.dcm")
+    rows = [f"{number}.dcm,{('normal', 'malignant')[number % 2]}" for number in range(count)]
+    (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+    return MammographyDataModule(folder, sites=1)
+
+
+def time_preparing(collections: Mapping[str, CachedDataModule], options: argparse.Namespace) -> None:
+    """Prepare each collection in these three ways, in turns."""
     for name, data in collections.items():
         files = list(data.table[data.source])[: options.images]
 
@@ -242,7 +263,7 @@ def main() -> None:
         own = commands.add_parser(function.__name__, description=function.__doc__)
         own.set_defaults(function=function)
         own.add_argument("--repeats", type=int, default=5)
-        for name in ("fundus", "mias", "photographs", "folder", "cgroup"):
+        for name in ("fundus", "mias", "film", "photographs", "folder", "cgroup"):
             own.add_argument(f"--{name}", type=Path)
         own.add_argument("--images", type=int, default=300, help="prepare: how many of each collection")
         own.add_argument("--rows", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])

@@ -79,17 +79,18 @@ def read_dicom(content: bytes, most_pixels: int) -> NDArray[np.uint16]:
         dataset = dcmread(io.BytesIO(content))
         _check(dataset, most_pixels)
         greys = _shown(dataset)
-        if not np.isfinite(greys).all():
+        low, high = float(greys.min()), float(greys.max())
+        if not np.isfinite([low, high]).all():
             raise ValueError("its greys are not all numbers; its slope, window or lookup table is damaged")
     except ValueError as error:
         raise ValueError(_reason(error)) from None
     except Exception as error:  # pydicom and the decoders raise whatever damaged bytes lead them to
         raise ValueError(f"it cannot be decoded: {_reason(error)}") from None
-    low, high = float(greys.min()), float(greys.max())
-    spread = (greys - low) * (65535 / max(high - low, 1e-9))
+    greys -= low  # in place: a film as floats has a hundred megabytes
+    greys *= 65535 / max(high - low, 1e-9)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        spread = 65535 - spread
-    return np.asarray(np.rint(spread), dtype=np.uint16)
+        np.subtract(65535, greys, out=greys)
+    return np.rint(greys, out=greys).astype(np.uint16)
 
 
 def _refuse_deflated(content: bytes) -> None:
@@ -148,7 +149,7 @@ def _shown(dataset: "Dataset") -> NDArray[np.float64]:
     greys = apply_modality_lut(stored, dataset)
     if dataset.get("WindowCenter") is not None or "VOILUTSequence" in dataset:
         greys = apply_voi_lut(greys, dataset)
-    return np.asarray(greys, dtype=np.float64)
+    return np.array(greys, dtype=np.float64)
 
 
 def _reason(error: Exception) -> str:

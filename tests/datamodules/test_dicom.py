@@ -54,6 +54,11 @@ def test_plain_rle_and_jpeg_lossless_give_the_same_greys() -> None:
     assert (read_dicom(content, LIMIT) == expected).all()
 
 
+def test_rle_is_decoded_by_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydicom.pixels.decoders.rle._rle_decode_frame", None)  # pydicom's own, which is slow
+    assert (decoded(draw_film(1), compressed=True) == spread(draw_film(1))).all()
+
+
 def test_monochrome1_is_inverted() -> None:
     film = draw_film(2)
     assert (decoded(film, PhotometricInterpretation="MONOCHROME1") == 65535 - spread(film)).all()
