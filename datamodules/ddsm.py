@@ -2,12 +2,15 @@
 
 import os
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_dist.datamodules.breast import Box
 from lit_dist.datamodules.ddsm_case import Case, read_case, read_findings
 from lit_dist.datamodules.film_files import find_films
 from lit_dist.datamodules.films import Film
@@ -20,6 +23,9 @@ _NAME = re.compile(
 _VOLUME = re.compile(r"(?P<kind>cancer|benign|benign_without_callbacks?|normal)_\d\d")
 _DIAGNOSES = {"cancer": "malignant", "normal": "normal"}
 _ORDER = ["normal", "benign", "malignant"]
+_SHOWN = 5
+
+_Content = TypeVar("_Content")
 
 
 def parse_name(path: str) -> dict[str, str] | None:
@@ -52,7 +58,7 @@ def parse_name(path: str) -> dict[str, str] | None:
     }
 
 
-def read_ddsm(images: Path, density: bool = False, crop: bool = False) -> pd.DataFrame:
+def read_ddsm(images: Path, density: bool = False, crop: bool = False, skip: bool = False) -> pd.DataFrame:
     """Read the films of a folder and those below.
 
     Args:
@@ -60,6 +66,7 @@ def read_ddsm(images: Path, density: bool = False, crop: bool = False) -> pd.Dat
         density: Whether to read densities, from the ``.ics`` beside the films of each case.
         crop: Whether to show findings alone, one a row, by the outlines in the ``.OVERLAY`` beside a film and the sizes
             in the case's ``.ics``. A film without one has no finding. Findings of unproven pathology are left out.
+        skip: Whether films are left out, with a warning, if such a file beside them is not as it should be.
 
     Returns:
         One row an image: ``image, patient, side, view, diagnosis, density, site, film, origin``. The diagnosis of a
@@ -69,6 +76,17 @@ def read_ddsm(images: Path, density: bool = False, crop: bool = False) -> pd.Dat
     Raises:
         InputError: If there are none, or a file beside them is not as it should be.
     """
+    failures: list[InputError] | None = [] if skip else None
+    table = _read(images, density, crop, failures)
+    if failures:
+        if table.empty:
+            raise failures[0]
+        first = "\n".join(map(str, failures[:_SHOWN]))
+        rank_zero_warn(f"{len(failures)} files beside films cannot be used; their films are left out:\n{first}")
+    return table
+
+
+def _read(images: Path, density: bool, crop: bool, failures: list[InputError] | None) -> pd.DataFrame:
     rows = []
     for path in find_films(images):
         parsed = parse_name(str(path.relative_to(images)))
@@ -83,10 +101,22 @@ def read_ddsm(images: Path, density: bool = False, crop: bool = False) -> pd.Dat
     if not density and not crop:
         return table
     files = [_case_file(film, image) for film, image in zip(table["film"], table["image"], strict=True)]
-    read = {path: read_case(path, images) for path in dict.fromkeys(files)}
-    cases = [read[path] for path in files]
-    table["density"] = [case.density for case in cases]
-    return _findings(table, cases, images) if crop else table
+    read = {path: _attempt(partial(read_case, path, images), failures) for path in dict.fromkeys(files)}
+    cases = [case for path in files if (case := read[path]) is not None]
+    table = table[[read[path] is not None for path in files]]
+    table = table.assign(density=[case.density for case in cases])
+    return _findings(table, cases, images, failures) if crop else table
+
+
+def _attempt(read: Callable[[], _Content], failures: list[InputError] | None) -> _Content | None:
+    """What is read; None if that cannot be, and failures are kept instead of raised."""
+    try:
+        return read()
+    except InputError as error:
+        if failures is None:
+            raise
+        failures.append(error)
+        return None
 
 
 def _once(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,23 +132,30 @@ def _case_file(film: Film, image: str) -> Path:
     return Path(film.path).with_name(f"{case}.ics")
 
 
-def _findings(table: pd.DataFrame, cases: Sequence[Case], root: Path) -> pd.DataFrame:
+def _findings(
+    table: pd.DataFrame, cases: Sequence[Case], root: Path, failures: list[InputError] | None
+) -> pd.DataFrame:
     """One row a finding, of the films that have some."""
     rows: list[dict[Hashable, Any]] = []
     for row, case in zip(table.to_dict("records"), cases, strict=True):
-        film, image = row["film"], row["image"]
-        overlay = Path(film.path).with_name(f"{image}.OVERLAY")
+        overlay = Path(row["film"].path).with_name(f"{row['image']}.OVERLAY")
         if not os.path.lexists(overlay):
             continue
-        size = case.sizes.get(image.partition(".")[2])
-        if size is None:
-            raise InputError(
-                f"{_case_file(film, image)} does not list the film {image}, whose size {overlay.name} needs"
-            )
-        found = [(diagnosis, box) for diagnosis, box in read_findings(overlay, root, size) if diagnosis]
+        found = _attempt(partial(_outlined, row, case, overlay, root), failures) or []
         for number, (diagnosis, box) in enumerate(found):
-            part, origin = Film(film.path, box), str(overlay)
-            rows.append({**row, "image": f"{image}_{number}", "diagnosis": diagnosis, "film": part, "origin": origin})
-    if not rows:
+            part, origin = Film(row["film"].path, box), str(overlay)
+            image = f"{row['image']}_{number}"
+            rows.append({**row, "image": image, "diagnosis": diagnosis, "film": part, "origin": origin})
+    if not rows and not failures:
         raise InputError(f"{root} has no .OVERLAY beside its films, which says where findings are")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=table.columns)
+
+
+def _outlined(row: Mapping[Hashable, Any], case: Case, overlay: Path, root: Path) -> list[tuple[str, Box]]:
+    """A film's findings of proven pathology."""
+    image = row["image"]
+    size = case.sizes.get(image.partition(".")[2])
+    if size is None:
+        file = _case_file(row["film"], image)
+        raise InputError(f"{file} does not list the film {image}, whose size {overlay.name} needs")
+    return [(diagnosis, box) for diagnosis, box in read_findings(overlay, root, size) if diagnosis]

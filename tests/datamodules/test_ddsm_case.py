@@ -175,3 +175,36 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(InputError, match=r"has no \.OVERLAY beside its films"):
         read_ddsm(root, crop=True)
+
+
+def test_films_whose_files_beside_them_are_damaged_are_skipped_if_asked_for(tmp_path: Path) -> None:
+    root = write_ddsm_facts(write_ddsm(tmp_path))
+    whole = read_ddsm(root, crop=True)
+    overlay, other = sorted(root.rglob("*.OVERLAY"))[0], whole["patient"].iloc[-1]
+    overlay.write_text("TOTAL_ABNORMALITIES 1\n")
+    [case] = root.rglob(f"{other.replace('_', '-')}-1.ics")
+    case.write_bytes(b"\xff\x00")
+    with pytest.raises(InputError, match=case.name):
+        read_ddsm(root, crop=True)
+    with pytest.warns(UserWarning, match="2 files beside films cannot be used") as warned:
+        left = read_ddsm(root, crop=True, skip=True)
+    assert case.name in str(warned[0].message)
+    assert overlay.name in str(warned[0].message)
+    gone = set(whole["image"]) - set(left["image"])
+    assert gone == {f"{overlay.stem}_0", *whole["image"][whole["patient"] == other]}
+    with pytest.warns(UserWarning, match="1 files beside films"):
+        assert other not in set(read_ddsm(root, density=True, skip=True)["patient"])
+    for path in root.rglob("*.ics"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="lists no film"):
+        read_ddsm(root, crop=True, skip=True)
+
+
+def test_the_datamodule_skips_them_too(tmp_path: Path) -> None:
+    root = write_ddsm_facts(write_ddsm(tmp_path / "ddsm"))
+    sorted(root.rglob("*.OVERLAY"))[0].write_text("")
+    settings = {"task": "malignant_benign", "crop": True, "size": 32, "allow_one_class": True}
+    with pytest.raises(InputError, match="outlines no finding"):
+        MammographyDataModule(root, **settings).table  # noqa: B018
+    with pytest.warns(UserWarning, match="1 files beside films"):
+        assert len(MammographyDataModule(root, on_error="skip", **settings).table) == 26
