@@ -71,12 +71,22 @@ class CachedDataModule(InstitutionDataModule):
     def prepare_data(self) -> None:
         """Prepare the images that are not in the cache yet."""
         slots, failures = self.cache().build(list(self.table[self.source]), self._prepare)
+        failures = self._with_origins(failures)
         if self.on_error == "raise":
             refuse_failures(failures)
         elif failures:
             rank_zero_warn(f"{len(failures)} images are left out:\n{shown(failures)}")
         self.left_out = failures
         self._found = self.table, slots
+
+    def _with_origins(self, failures: Mapping[Source, str]) -> dict[Source, str]:
+        """The reasons, with the row of the list or table that names the file, if there is one."""
+        reasons = dict(failures)
+        for _, row in self.table[self.table[self.source].isin(list(reasons))].iterrows():
+            file, origin = row[self.source], self.origin(row)
+            if origin not in ("", str(file)):
+                reasons[file] += f" ({origin})"
+        return reasons
 
     @override
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:

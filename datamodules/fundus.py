@@ -124,6 +124,7 @@ class FundusDataModule(CachedDataModule):
                 "patient": table[self.patient_column] if self.patient_column else [patient for patient, _ in sides],
                 "eye": [eye for _, eye in sides],
                 "label": grades.map(self.class_of),
+                "row": table.index,
             },
             table.index,
         )
@@ -147,7 +148,7 @@ class FundusDataModule(CachedDataModule):
 
     @override
     def origin(self, row: "pd.Series[Any]") -> str:
-        return f"{self.labels}, row {row_number(int(str(row.name)))}"
+        return f"{self.labels}, row {row_number(int(row['row']))}"
 
     # -- the pixels --------------------------------------------------------------------------------------------------
 

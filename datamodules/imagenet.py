@@ -145,7 +145,7 @@ class ImageNetDataModule(CachedDataModule):
             patient=table.get("patient", table["image"]),
             label=table["class"].map(label_of).astype("int64"),
         )
-        return self.without_missing(table, self.images).drop(columns=["origin", "there"]).reset_index(drop=True)
+        return self.without_missing(table, self.images).drop(columns="there").reset_index(drop=True)
 
     @override
     def setup(self, stage: str) -> None:

@@ -1,6 +1,7 @@
 """Damaged images of all formats: each is named once, with the reason, or left out and listed; none hangs."""
 
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -141,6 +142,10 @@ IMAGES: dict[str, tuple[str, Damage, str]] = {
 }
 
 
+LISTED = ("fundus", "mini-MIAS", "CBIS-DDSM", "table", "ImageNet")
+"""The collections with a list or table that names this image."""
+
+
 def damaged(name: str, root: Path, damage: Damage) -> Path:
     collection = COLLECTIONS[name]
     collection.write(root)
@@ -166,6 +171,7 @@ def test_a_damaged_image_is_named_with_the_reason_and_can_be_left_out(name: str,
     message = str(refusal.value)
     assert any(part in message for part in names(path)), message
     assert "on_error=skip" in message
+    assert bool(re.search(r", (row|line) \d+\b", message)) == (collection in LISTED)
     assert len(message) < 600
     assert message.count("\n") <= 1
     rest = make(tmp_path / "root", on_error="skip")

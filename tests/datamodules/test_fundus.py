@@ -206,8 +206,12 @@ def test_bad_images_are_refused_or_left_out(root: Path, name: str) -> None:
         Image.new("RGB", (64, 64)).save(path)
     else:
         path.write_bytes(damage(path.read_bytes()))  # type: ignore[no-untyped-call]
-    with pytest.raises(InputError, match=rf"1 images cannot be used.*\n.*4_left\.jpeg: .*({message})"):
-        make(root).prepare_data()
+    lines = (root / "trainLabels.csv").read_text().splitlines()
+    [row] = [number for number, line in enumerate(lines, start=1) if line.startswith("4_left,")]
+    with pytest.raises(
+        InputError, match=rf"1 images cannot be used.*\n.*4_left\.jpeg: .*({message}).*csv, row {row}\)"
+    ):
+        make(root, eyes="left").prepare_data()
     data = make(root, on_error="skip")
     with pytest.warns(UserWarning, match=r"1 images are left out:\n.*4_left\.jpeg: "):
         data.prepare_data()
