@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _HEADER_WITHIN = 4096  # bytes of the pixels' element in which a compressed stream begins
 _NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 _FRAME_SIZES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB, 0xF7}  # JPEG's and JPEG-LS's markers that give a size
+
+_BLOCK = 2**16  # pixels that are shown at once
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,21 @@ def read_dicom(content: bytes, most_pixels: int) -> NDArray[np.uint16]:
         _refuse_deflated(content)
         dataset = dcmread(io.BytesIO(content))
         _check(dataset, most_pixels)
-        greys = _shown(dataset)
-        low, high = float(greys.min()), float(greys.max())
+        stored = dataset.pixel_array
+        if stored.ndim != 2:
+            raise ValueError(f"its pixels have the shape {stored.shape}, not that of one grey image")
+        low, high = _range(stored, dataset)
         if not np.isfinite([low, high]).all():
             raise ValueError("its greys are not all numbers; its slope, window or lookup table is damaged")
     except ValueError as error:
         raise ValueError(_reason(error)) from None
     except Exception as error:  # pydicom and the decoders raise whatever damaged bytes lead them to
         raise ValueError(f"it cannot be decoded: {_reason(error)}") from None
-    greys -= low  # in place: a film as floats has a hundred megabytes
-    greys *= 65535 / max(high - low, 1e-9)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        np.subtract(65535, greys, out=greys)
-    return np.rint(greys, out=greys).astype(np.uint16)
+    result = np.empty(stored.shape, np.uint16)
+    for rows in _blocks(stored):
+        greys = (_shown(stored[rows], dataset) - low) * (65535 / max(high - low, 1e-9))
+        result[rows] = np.rint(65535 - greys if dataset.PhotometricInterpretation == "MONOCHROME1" else greys)
+    return result
 
 
 def _refuse_deflated(content: bytes) -> None:
@@ -140,16 +145,26 @@ def _stream_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _shown(dataset: "Dataset") -> NDArray[np.float64]:
+def _range(stored: NDArray[Any], dataset: "Dataset") -> tuple[float, float]:
+    """The least and the greatest grey that is shown; NaN if one is."""
+    ends = [(greys.min(), greys.max()) for greys in (_shown(stored[rows], dataset) for rows in _blocks(stored))]
+    return float(np.min(ends)), float(np.max(ends))
+
+
+def _blocks(stored: NDArray[Any]) -> Iterator[slice]:
+    """Some rows after others: as floats a whole film has a hundred megabytes, and its parts stay close to the core."""
+    step = max(1, _BLOCK // stored.shape[1])
+    return (slice(start, start + step) for start in range(0, len(stored), step))
+
+
+def _shown(stored: NDArray[Any], dataset: "Dataset") -> NDArray[np.float64]:
+    """The greys that stored values stand for, each by itself."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-    stored = dataset.pixel_array
-    if stored.ndim != 2:
-        raise ValueError(f"its pixels have the shape {stored.shape}, not that of one grey image")
     greys = apply_modality_lut(stored, dataset)
     if dataset.get("WindowCenter") is not None or "VOILUTSequence" in dataset:
         greys = apply_voi_lut(greys, dataset)
-    return np.array(greys, dtype=np.float64)
+    return np.asarray(greys, dtype=np.float64)
 
 
 def _reason(error: Exception) -> str:

@@ -72,6 +72,18 @@ def test_a_window_cuts_the_greys_and_a_slope_comes_first() -> None:
     assert np.abs(seen - 65535 * expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "tags", [{}, {"WindowCenter": 30_000, "WindowWidth": 40_000}, {"RescaleSlope": 3, "RescaleIntercept": -9}]
+)
+def test_a_film_is_shown_part_by_part(tags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    film = draw_film(3) + np.arange(9600, step=100, dtype=np.uint16)[:, None]  # no two rows have the same black
+    whole = decoded(film, **tags)
+    monkeypatch.setattr("lit_dist.datamodules.dicom._BLOCK", 7 * film.shape[1] + 1)
+    assert len(film) % 7
+    assert (decoded(film, **tags) == whole).all()
+    assert len(np.unique(whole)) > 50
+
+
 def test_an_empty_window_is_none() -> None:
     film = draw_film(3)
     assert (decoded(film, WindowCenter="", WindowWidth="") == spread(film)).all()
