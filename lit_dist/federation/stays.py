@@ -45,11 +45,12 @@ class Stays:
         step = baton["global_step"]
         account = baton["callbacks"][self.transfer.state_key]
         record = account["record"]
+        last = step if left_out is None else min(step, left_out)  # the one up to which this site has trained
         # Of a visit without a step so far nothing is needed; the server may have begun it when nobody was here.
-        under_way = record["visit"] is not None and record["visit"][0] == due and record["first_step"] < step
-        stay = self._newest(step)
-        if under_way and left_out is None and (stay is None or stay["step"] != step):
-            raise Refusal(f"the visit cannot go on: what stayed here after step {step} of the run is gone")
+        under_way = record["visit"] is not None and record["visit"][0] == due and record["first_step"] < last
+        stay = self._newest(last)
+        if under_way and (stay is None or stay["step"] != last):
+            raise Refusal(f"the visit cannot go on: what stayed here after step {last} of the run is gone")
         local = self.transfer.optimizer_state == "local"
         if stay is None and local and came_before and left_out is None:  # else it may be that it was never here
             raise Refusal(

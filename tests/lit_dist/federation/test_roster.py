@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SingleWeightTransfer, WeightTransfer
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.parcel import Parcel
+from lit_dist.federation.parcel import Parcel, Tree
 from lit_dist.federation.server import Server
+from lit_dist.federation.stays import Stays
 from lit_dist.run_folder import newest_checkpoint
 from lit_dist.verify import verify
 from small_federation import SITES, InProcess, engine, federated, server
@@ -108,6 +110,46 @@ def test_a_visit_that_was_left_out_and_cut_short_is_made_where_the_run_is_made_l
     assert outcomes() == [(0, "site-1", "trained"), (1, "site-2", "cut short"), (1, "site-2", "trained")]
     assert [entry.steps for entry in federated()][1:] == [4 * there, 4]
     assert "chain is whole" in verify("server")
+
+
+@SAID
+def test_a_visit_that_was_left_out_takes_nothing_of_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def transfer() -> WeightTransfer:
+        return CyclicalWeightTransfer(every_n_epochs=3)
+
+    began: list[tuple[int, bool]] = []
+    join = Stays.join
+
+    def watched(self: Stays, baton: Tree, due: int, left_out: int | None, came_before: bool) -> Tree:
+        joined = join(self, baton, due, left_out, came_before)
+        began.append((due, bool(joined["optimizer_states"][0]["state"])))
+        return joined
+
+    parties = engine(transfer, max_epochs=14)
+    without(parties, "site-2", *range(2, 9))  # in the last part of its first visit, and in all of its second one
+    longer = {"absent": "skip", "enable_checkpointing": True}
+    server(parties, transfer, RunCheckpoint(), max_epochs=14, **longer).run()
+    monkeypatch.setattr(Stays, "join", watched)
+    parties = engine(transfer, max_epochs=15)
+    server(parties, transfer, RunCheckpoint(), max_epochs=15, **longer).run(newest_checkpoint("server"))
+    assert began == [(4, False)]
+    assert "chain is whole" in verify("server")
+
+
+@SAID
+def test_what_stayed_of_a_visit_that_was_left_out_in_part_is_needed() -> None:
+    def transfer() -> WeightTransfer:
+        return CyclicalWeightTransfer(every_n_epochs=3)
+
+    parties = engine(transfer, max_epochs=5)
+    without(parties, "site-2", 1)
+    longer = {"absent": "skip", "enable_checkpointing": True}
+    server(parties, transfer, RunCheckpoint(), max_epochs=5, **longer).run()
+    for stay in Path().rglob("*.stay"):
+        stay.unlink()
+    parties = engine(transfer, max_epochs=6)
+    with pytest.raises(InputError, match=r"site-2.*the visit cannot go on"):
+        server(parties, transfer, RunCheckpoint(), max_epochs=6, **longer).run(newest_checkpoint("server"))
 
 
 @SAID
