@@ -48,7 +48,7 @@ class Augmentation(Augmenter):
             Networks are usually trained on ImageNet with 0.08, and a ``stretch`` of 4/3 (Szegedy et al., "Going deeper
             with convolutions", CVPR 2015, https://arxiv.org/abs/1409.4842).
         stretch: The greatest ratio of the width to the height of what is cut out, or of the height to the width, in
-            images that are square.
+            images that are square; less where the area leaves no room for it.
         fill: The grey value, 0 to 255, of corners that a rotation or a shift leaves empty.
 
     Raises:
@@ -102,7 +102,7 @@ class Augmentation(Augmenter):
         return self._brightened(images, chance) if self.brightness else images
 
     def _mixes(self) -> bool:
-        return self.rotation > 0 or self.crop < 1 or self.stretch > 1
+        return self.rotation > 0 or self.crop < 1
 
     def _flips(self, chance: NDArray[np.float64]) -> NDArray[np.bool_]:
         return (chance[:, :2] < 0.5) & (self.horizontal_flip, self.vertical_flip)
@@ -124,14 +124,13 @@ class Augmentation(Augmenter):
         matrices[:, :, :2] = mirror[:, :, None] * turned
         offset = np.rint(self.shift * (2 * move - 1) * (width, height))
         matrices[:, :, 2] = centre + offset - matrices[:, :, :2] @ centre
-        return matrices if self.crop == self.stretch == 1 else matrices @ self._cuts(chance[:, 7:], height, width)
+        return matrices if self.crop == 1 else matrices @ self._cuts(chance[:, 7:], height, width)
 
     def _cuts(self, chance: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
         """What enlarges a part of each image to the whole, (images, 3, 3)."""
         area = self.crop + (1 - self.crop) * chance[:, 0]
-        ratio = self.stretch ** (2 * chance[:, 1] - 1)
-        # A part that would be longer than the image is as long as the image.
-        share = np.minimum(np.sqrt(np.stack([area * ratio, area / ratio], axis=1)), 1)
+        ratio = np.clip(self.stretch ** (2 * chance[:, 1] - 1), area, 1 / area)  # no side is longer than the image's
+        share = np.sqrt(np.stack([area * ratio, area / ratio], axis=1))
         # From the centre of a pixel to that of another, so that nothing beyond the border is mixed in.
         begins = chance[:, 2:] * (1 - share) * (width - 1, height - 1)
         cuts = np.zeros((len(chance), 3, 3))

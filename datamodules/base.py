@@ -44,7 +44,8 @@ class InstitutionDataModule(LightningDataModule, ABC):
     """Images of several institutions, each with its own training, validation and test patients.
 
     ``train_dataloader`` gives one loader a site, for a transfer callback to draw from. A batch leaves a loader as
-    uint8 images and int64 labels; on the device the images become float, normalised, (images, 3, height, width).
+    uint8 images and int64 labels; on the device the images become float, normalised, (images, 3, height, width), and
+    are augmented there first where ``DeviceAugmentation`` is to.
 
     A collection implements ``read_images``, which says what images there are, and ``pixels``, which gives them decoded.
     Where the table has a column ``site`` the sites are real; otherwise patients are dealt out to simulated ones.

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
 from lit_dist.datamodules.augmentation import Augmentation, Seeds
 from lit_dist.seeding import uniforms
@@ -12,11 +12,12 @@ from lit_dist.seeding import uniforms
 class DeviceAugmentation(Augmentation):
     """Cuts out, turns, mirrors, shifts and brightens images on the device, a whole batch at once.
 
-    The settings and the chance are those of ``Augmentation``; a grey may differ by one, since torch computes with
-    other numbers than OpenCV. It is for a GPU that would wait for the processor; on a processor it is slower.
+    The settings and the chance are those of ``Augmentation``; the greys may differ a little, by one or two from those
+    of OpenCV 5, and by a few from those of OpenCV 4, which takes the places between pixels less exactly. It is for a
+    GPU that would wait for the processor; on a processor it is slower.
 
-    A loader draws the chance and sends it along with the bytes: a batch leaves it as ``(images, labels, changes)``.
-    Once it is on the device it is ``(images, labels)`` again.
+    A loader draws the chance and sends it along with the bytes: a batch leaves it as ``(images, labels, changes)``. The
+    datamodule makes ``(images, labels)`` of it on the device, so the trainer is to be given the datamodule itself.
 
     Example:
         >>> images = torch.arange(96, dtype=torch.uint8).reshape(2, 4, 4, 3).permute(0, 3, 1, 2)
@@ -56,11 +57,14 @@ class DeviceAugmentation(Augmentation):
         Returns:
             uint8, of the same shape.
         """
-        grid = affine_grid(changes[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=True)
+        y, x = (torch.linspace(-1, 1, side, device=images.device) for side in images.shape[2:])
+        along, down, more = changes[:, :6].reshape(-1, 1, 1, 2, 3).unbind(-1)
+        # Not by torch's affine_grid, which multiplies matrices: on a GPU that may be with ten bits of precision.
+        grid = along * x[:, None] + down * y[:, None, None] + more
         how = "bilinear" if self._mixes() else "nearest"
         # What lies outside of an image is taken as 0.
         greys = grid_sample(images.float() - self.fill, grid, how, "zeros", align_corners=True).round() + self.fill
         if self.brightness:
-            contrast, more = changes[:, 6:].reshape(-1, 2, 1, 1, 1).unbind(1)
-            greys = (greys - 127.5) * (1 + contrast) + 127.5 + 255 * more
+            contrast, brighter = changes[:, 6:].reshape(-1, 2, 1, 1, 1).unbind(1)
+            greys = (greys - 127.5) * (1 + contrast) + 127.5 + 255 * brighter
         return greys.round().clamp(0, 255).to(torch.uint8)

@@ -166,7 +166,7 @@ def read_splits(path: Path, table: pd.DataFrame) -> pd.DataFrame:
         InputError: If the file names an image twice, one that is not there, or one with another label or patient, or if
             it puts a patient in two places.
     """
-    splits = read_table(path, COLUMNS).rename(columns={"label": "written", "patient": "owner"})
+    splits = read_table(path, COLUMNS)[COLUMNS].rename(columns={"label": "written", "patient": "owner"})
     refuse_repeats(splits, "image", path)
     merged = splits.merge(table.drop(columns=["site", "split"], errors="ignore"), on="image", how="left")
     for column, written in (("label", "written"), ("patient", "owner")):

@@ -182,13 +182,16 @@ def test_a_part_of_each_area_from_the_least_on_is_cut_out_anywhere_within_the_im
         assert abs(place - 0.5).max() < 0.53
 
 
-def test_a_part_is_stretched_up_to_the_ratio_and_is_never_larger_than_the_image() -> None:
+def test_a_part_is_stretched_up_to_the_ratio_where_its_area_leaves_room() -> None:
     cuts = np.array([cut(seed, crop=0.1, stretch=2) for seed in range(300)])
-    ratios = np.log2(cuts[:, 0] / cuts[:, 1])
+    areas, ratios = cuts[:, 0] * cuts[:, 1], np.log2(cuts[:, 0] / cuts[:, 1])
     assert (np.histogram(ratios, bins=4, range=(-1.05, 1.05))[0] > 30).all()
     assert np.abs(ratios).max() < 1.05
+    assert (np.histogram(areas, bins=5, range=(0.09, 1.01))[0] > 30).all()
+    assert areas.min() > 0.09
     assert cuts[:, :2].max() < 1.01
     assert cuts[:, 2:].min() > -0.02
+    assert np.allclose([cut(seed, stretch=2) for seed in range(20)], (1, 1, 0, 0), atol=0.02)
 
 
 def test_what_is_cut_out_leaves_nothing_empty() -> None:

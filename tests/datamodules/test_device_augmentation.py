@@ -1,5 +1,6 @@
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,6 +31,7 @@ def phantoms(augmentation: Augmentation, **settings: Any) -> PhantomDataModule:
         {"rotation": 0, "shift": 0.3, "fill": 7},
         {"rotation": 20, "shift": 0.1, "brightness": 0.3, "fill": 128},
         {"rotation": 0, "vertical_flip": False, "crop": 0.08, "stretch": 4 / 3},
+        {"rotation": 0, "stretch": 4 / 3},
         {"crop": 0.5, "stretch": 2, "shift": 0.2, "fill": 9},
     ],
 )
@@ -39,8 +41,12 @@ def test_an_image_becomes_what_it_becomes_without_a_device(settings: dict[str, A
     found = augment.changed(torch.from_numpy(images).permute(0, 3, 1, 2), augment.changes(SEEDS, 48, 64))
     expected = Augmentation(**settings)(images.copy(), SEEDS)
     difference = np.abs(found.permute(0, 2, 3, 1).numpy().astype(int) - expected)
-    assert (difference != 0).mean() < 0.01
-    assert difference.max() <= 2
+    if int(cv2.__version__.partition(".")[0]) < 5:
+        assert difference.mean() < 1.5
+        assert difference.max() <= 12
+    else:
+        assert (difference != 0).mean() < 0.01
+        assert difference.max() <= 1 + ("brightness" in settings)
 
 
 def test_a_batch_is_augmented_on_its_way_to_the_network_and_only_in_training() -> None:

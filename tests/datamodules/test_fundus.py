@@ -13,6 +13,7 @@ import torch
 from contract import DataModuleContract, Make
 from fake_fundus import write_fundus
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
+from lit_dist.datamodules.splits import write_splits
 from lit_dist.errors import InputError
 
 
@@ -220,6 +221,15 @@ def test_bad_images_are_refused_or_left_out(root: Path, name: str) -> None:
     other = make(root, on_error="skip")  # as another process of the same run would see it
     other.setup("test")
     assert other.table.equals(data.table)
+
+
+def test_other_columns_of_a_table_of_splits_do_no_harm(root: Path, tmp_path: Path) -> None:
+    write_splits(make(root).table, tmp_path / "splits.csv")
+    splits = pd.read_csv(tmp_path / "splits.csv", dtype=str).assign(row="7", path="elsewhere", eye="")
+    splits.to_csv(tmp_path / "splits.csv", index=False)
+    (root / "train" / "4_left.jpeg").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"4_left\.jpeg: .*trainLabels\.csv, row "):
+        make(root, splits=tmp_path / "splits.csv").prepare_data()
 
 
 def test_all_bad_images_are_named_at_once_and_the_good_ones_are_kept(
