@@ -94,12 +94,16 @@ class Augmentation(Augmenter):
 
     def __call__(self, images: Images, seeds: Seeds) -> Images:
         """Augment a batch."""
-        chance = uniforms(seeds, 11)
+        chance = self._chance(seeds)
         if self._mixes() or self.shift:
             images = self._resampled(images, self._matrices(chance, *images.shape[1:3]))
         else:
             images = _flipped(images, self._flips(chance))
         return self._brightened(images, chance) if self.brightness else images
+
+    def _chance(self, seeds: Seeds) -> NDArray[np.float64]:
+        """All that is drawn for each image, between 0 and 1, (images, 11)."""
+        return uniforms(seeds, 11)
 
     def _mixes(self) -> bool:
         return self.rotation > 0 or self.crop < 1
@@ -111,7 +115,7 @@ class Augmentation(Augmenter):
         """Where each image's pixels go, (images, 2, 3): cut out, then turn, then mirror, about the centre, then shift.
 
         Args:
-            chance: Between 0 and 1, (images, 11).
+            chance: As ``_chance`` draws it.
             height: In pixels.
             width: In pixels.
         """

@@ -232,15 +232,19 @@ def refuse_failures(failures: Mapping[Source, str]) -> None:
     if failures:
         raise InputError(
             f"{len(failures)} images cannot be used; mend or remove them, or leave them out with on_error=skip:\n"
-            + shown(failures)
+            + shown(lines(failures))
         )
 
 
-def shown(failures: Mapping[Source, str]) -> str:
-    """The first few files that could not be prepared, with the reasons, a line each."""
-    lines = [f"{path}: {reason}" for path, reason in list(failures.items())[:_SHOWN]]
-    more = [f"... and {len(failures) - _SHOWN} more"] if len(failures) > _SHOWN else []
-    return "\n".join(lines + more)
+def lines(failures: Mapping[Source, str]) -> list[str]:
+    """The files that could not be prepared, with the reasons, a line each."""
+    return [f"{path}: {reason}" for path, reason in failures.items()]
+
+
+def shown(reasons: Sequence[str]) -> str:
+    """The first few reasons, a line each."""
+    more = [f"... and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
+    return "\n".join([*reasons[:_SHOWN], *more])
 
 
 Prepared = tuple[str, bytes, Image | None]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import PixelCache, Source, default_cache, refuse_failures, shown
+from lit_dist.datamodules.cache import PixelCache, Source, default_cache, lines, refuse_failures, shown
 from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
@@ -75,7 +75,7 @@ class CachedDataModule(InstitutionDataModule):
         if self.on_error == "raise":
             refuse_failures(failures)
         elif failures:
-            rank_zero_warn(f"{len(failures)} images are left out:\n{shown(failures)}")
+            rank_zero_warn(f"{len(failures)} images are left out:\n{shown(lines(failures))}")
         self.left_out = failures
         self._found = self.table, slots
 

@@ -11,6 +11,7 @@ import pandas as pd
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.datamodules.breast import Box
+from lit_dist.datamodules.cache import shown
 from lit_dist.datamodules.ddsm_case import Case, read_case, read_findings
 from lit_dist.datamodules.film_files import find_films
 from lit_dist.datamodules.films import Film
@@ -23,7 +24,6 @@ _NAME = re.compile(
 _VOLUME = re.compile(r"(?P<kind>cancer|benign|benign_without_callbacks?|normal)_\d\d")
 _DIAGNOSES = {"cancer": "malignant", "normal": "normal"}
 _ORDER = ["normal", "benign", "malignant"]
-_SHOWN = 5
 
 _Content = TypeVar("_Content")
 
@@ -81,8 +81,8 @@ def read_ddsm(images: Path, density: bool = False, crop: bool = False, skip: boo
     if failures:
         if table.empty:
             raise failures[0]
-        first = "\n".join(map(str, failures[:_SHOWN]))
-        rank_zero_warn(f"{len(failures)} files beside films cannot be used; their films are left out:\n{first}")
+        reasons = shown(list(map(str, failures)))
+        rank_zero_warn(f"{len(failures)} files beside films cannot be used; their films are left out:\n{reasons}")
     return table
 
 
@@ -102,9 +102,9 @@ def _read(images: Path, density: bool, crop: bool, failures: list[InputError] | 
         return table
     files = [_case_file(film, image) for film, image in zip(table["film"], table["image"], strict=True)]
     read = {path: _attempt(partial(read_case, path, images), failures) for path in dict.fromkeys(files)}
-    cases = [case for path in files if (case := read[path]) is not None]
-    table = table[[read[path] is not None for path in files]]
-    table = table.assign(density=[case.density for case in cases])
+    found = [read[path] for path in files]
+    cases = [case for case in found if case is not None]
+    table = table[[case is not None for case in found]].assign(density=[case.density for case in cases])
     return _findings(table, cases, images, failures) if crop else table
 
 

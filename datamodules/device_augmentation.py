@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from lit_dist.datamodules.augmentation import Augmentation, Seeds
-from lit_dist.seeding import uniforms
 
 
 class DeviceAugmentation(Augmentation):
@@ -39,7 +38,7 @@ class DeviceAugmentation(Augmentation):
             float32, (images, 8): the six numbers of the matrix that gives where each pixel is from, in torch's
             coordinates from -1 to 1, and the changes of contrast and brightness.
         """
-        chance = uniforms(seeds, 11)
+        chance = self._chance(seeds)
         forward = np.zeros((len(seeds), 3, 3))
         forward[:, :2], forward[:, 2, 2] = self._matrices(chance, height, width), 1
         most = np.maximum(np.array([width, height]) - 1, 1)  # the greatest coordinates, in pixels

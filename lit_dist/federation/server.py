@@ -97,14 +97,14 @@ class Server:
         site = pause.where
         baton, _ = split(pause.state, self.trainer, self.transfer)
         baton |= self._scale
-        of_run = {"batches": data.batches, "visit": due_visit(baton, self.transfer)}
-        question = {"baton": baton, "left_out": self._left_out.get(site), **of_run}
+        due = due_visit(baton, self.transfer)
+        question = {"baton": baton, "batches": data.batches, "visit": due, "left_out": self._left_out.get(site)}
         answer = self.roster.ask("train", question, site).get(site)
         if answer is None:
             self._left_out.setdefault(site, pause.state["global_step"])
             return self._leave_out(site, pause, data)
         self._left_out.pop(site, None)
-        following, entries = check_trained(site, baton, answer, self.transfer)
+        following, entries = check_trained(site, baton, due, answer, self.transfer)
         self._scale |= _scale_of(following)
         if entries:
             records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]

@@ -31,12 +31,13 @@ def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
     return transfer.make_plan(transfer.itinerary(transfer.sites)).due(_place(baton)[0], ended)
 
 
-def check_trained(site: str, sent: Tree, answer: Any, transfer: WeightTransfer) -> tuple[Tree, list[Entry]]:
+def check_trained(site: str, sent: Tree, due: int, answer: Any, transfer: WeightTransfer) -> tuple[Tree, list[Entry]]:
     """Check what a site gave back for a baton.
 
     Args:
         site: The site's name.
         sent: The baton that it was sent.
+        due: The number of the visit that it was sent for.
         answer: What it gave back.
         transfer: The run's transfer callback, whose fit has begun.
 
@@ -47,14 +48,14 @@ def check_trained(site: str, sent: Tree, answer: Any, transfer: WeightTransfer) 
         InputError: If it is not what can have become of that baton at that site.
     """
     try:
-        return _trained(site, sent, answer, transfer)
+        return _trained(site, sent, due, answer, transfer)
     except InputError as error:
         raise refused(site, error) from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise refused(site, f"it has another form ({error!r})") from None
 
 
-def _trained(site: str, sent: Tree, answer: Tree, transfer: WeightTransfer) -> tuple[Tree, list[Entry]]:
+def _trained(site: str, sent: Tree, due: int, answer: Tree, transfer: WeightTransfer) -> tuple[Tree, list[Entry]]:
     baton, key = answer["baton"], transfer.state_key
     if (baton.keys() ^ sent.keys()) - {SCALE} or baton["callbacks"].keys() != {key}:
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(sent))}")
@@ -69,7 +70,7 @@ def _trained(site: str, sent: Tree, answer: Tree, transfer: WeightTransfer) -> t
     # What waits for the validation's metrics is to be a line, too.
     waiting = [Entry.parse(Entry(**after["waiting"]).line)] if after["waiting"] else []
     plan = transfer.make_plan(transfer.itinerary(transfer.sites))
-    _check_visits(site, due_visit(sent, transfer), before, after, [*entries, *waiting], plan.itinerary)
+    _check_visits(site, due, before, after, [*entries, *waiting], plan.itinerary)
     _check_progress(sent, baton)
     _check_epoch(after, _place(baton)[0], plan)
     _check_hand_offs(sent, baton, before, after, [*entries, *waiting])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from shutil import rmtree
@@ -40,6 +41,14 @@ def without(parties: InProcess, site: str, *visits: int) -> None:
         return question == "train" and who == site and asked - 1 in visits
 
     parties.silent = silent
+
+
+def skipping(
+    parties: InProcess, make: Callable[[], WeightTransfer], epochs: int, checkpoint: Path | None = None
+) -> None:
+    """A run, or more of one, that leaves the visits of silent sites out."""
+    given = {"max_epochs": epochs, "absent": "skip", "enable_checkpointing": True}
+    server(parties, make, RunCheckpoint(), **given).run(checkpoint)
 
 
 def test_by_default_a_silent_site_ends_the_run_which_can_be_gone_on_with() -> None:
@@ -103,10 +112,9 @@ def test_a_visit_that_was_left_out_and_cut_short_is_made_where_the_run_is_made_l
 
     parties = engine(transfer, max_epochs=5)
     without(parties, "site-2", there)  # of its visit's parts, each of which a validation ends
-    longer = {"absent": "skip", "enable_checkpointing": True}
-    server(parties, transfer, RunCheckpoint(), max_epochs=5, **longer).run()
+    skipping(parties, transfer, 5)
     parties = engine(transfer, max_epochs=6)
-    server(parties, transfer, RunCheckpoint(), max_epochs=6, **longer).run(newest_checkpoint("server"))
+    skipping(parties, transfer, 6, newest_checkpoint("server"))
     assert outcomes() == [(0, "site-1", "trained"), (1, "site-2", "cut short"), (1, "site-2", "trained")]
     assert [entry.steps for entry in federated()][1:] == [4 * there, 4]
     assert "chain is whole" in verify("server")
@@ -127,11 +135,10 @@ def test_a_visit_that_was_left_out_takes_nothing_of_an_earlier_one(monkeypatch: 
 
     parties = engine(transfer, max_epochs=14)
     without(parties, "site-2", *range(2, 9))  # in the last part of its first visit, and in all of its second one
-    longer = {"absent": "skip", "enable_checkpointing": True}
-    server(parties, transfer, RunCheckpoint(), max_epochs=14, **longer).run()
+    skipping(parties, transfer, 14)
     monkeypatch.setattr(Stays, "join", watched)
     parties = engine(transfer, max_epochs=15)
-    server(parties, transfer, RunCheckpoint(), max_epochs=15, **longer).run(newest_checkpoint("server"))
+    skipping(parties, transfer, 15, newest_checkpoint("server"))
     assert began == [(4, False)]
     assert "chain is whole" in verify("server")
 
@@ -143,13 +150,12 @@ def test_what_stayed_of_a_visit_that_was_left_out_in_part_is_needed() -> None:
 
     parties = engine(transfer, max_epochs=5)
     without(parties, "site-2", 1)
-    longer = {"absent": "skip", "enable_checkpointing": True}
-    server(parties, transfer, RunCheckpoint(), max_epochs=5, **longer).run()
+    skipping(parties, transfer, 5)
     for stay in Path().rglob("*.stay"):
         stay.unlink()
     parties = engine(transfer, max_epochs=6)
     with pytest.raises(InputError, match=r"site-2.*the visit cannot go on"):
-        server(parties, transfer, RunCheckpoint(), max_epochs=6, **longer).run(newest_checkpoint("server"))
+        skipping(parties, transfer, 6, newest_checkpoint("server"))
 
 
 @SAID
