@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -152,6 +152,23 @@ def build(settings: dict[str, Any]) -> SiteCLI:
         # Lightning's advice is for scripts that give both, the process's words and their own.
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
         return site_cli(copy.deepcopy(settings), run=False)  # the parser changes what it is given
+
+
+def own_parts(data: dict[str, Any], trainer: dict[str, Any]) -> tuple[LightningDataModule, dict[str, Any]]:
+    """Make a machine's own datamodule, and what it gives to a trainer.
+
+    Args:
+        data: The datamodule, as ``class_path`` and ``init_args``.
+        trainer: Arguments of the trainer by name.
+
+    Returns:
+        The datamodule, and the arguments with the objects that they name.
+    """
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    made = parser.instantiate_classes(parser.parse_object(copy.deepcopy({"data": data, "trainer": trainer})))
+    return made["data"], {name: made["trainer"][name] for name in trainer}
 
 
 def site_cli(args: ArgsType, run: bool, kind: type[SiteCLI] = SiteCLI) -> SiteCLI:

@@ -3,11 +3,14 @@
 ``tests/lit_dist/test_lightning_internals.py`` notices when Lightning changes them.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
 
 def train_source(trainer: Trainer) -> object:
@@ -157,3 +160,16 @@ def _zero_current(progress: dict[str, Any]) -> None:
             progress[name] = dict.fromkeys(value, 0)
         elif isinstance(value, dict):
             _zero_current(value)
+
+
+@contextmanager
+def given_hyperparameters(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Let a module that is made here save settings as its hyperparameters, as it does where LightningCLI makes it.
+
+    They are part of the settings' hash and of checkpoints. Lightning's public way parses settings to get there.
+
+    Args:
+        settings: ``_class_path`` and the arguments of the module's class.
+    """
+    with _given_hyperparameters_context(dict(settings), "lightning.pytorch.cli.instantiate_module"):
+        yield

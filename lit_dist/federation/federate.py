@@ -1,6 +1,8 @@
 """``lit-dist federate``: the run of a configuration across real institutions, or with separate processes here."""
 
 import argparse
+import copy
+import os
 import shutil
 import tempfile
 import time
@@ -17,8 +19,9 @@ from typing_extensions import override
 
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.errors import InputError
+from lit_dist.federation.policy import FOLDERS
 from lit_dist.federation.site import find_transfer, travels
-from lit_dist.federation.site_settings import ALL
+from lit_dist.federation.site_settings import ALL, OF_SITE
 from lit_dist.lightning_cli import PARTS, SiteCLI, as_list, build, site_cli
 from lit_dist.resumption import WITH_FOLDERS
 
@@ -142,13 +145,18 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     from lit_dist.federation.flare_client import connect
     from lit_dist.federation.local import ADMIN, LocalSystem
 
-    settings = {**settings, "model": _absolute(settings["model"])}
-    own = {site: {"data": _data_of(settings, site), "metrics": ALL} for site in sites}
-    with LocalSystem(folder, own) as system:
+    hardware = {name: settings["trainer"][name] for name in OF_SITE if name != "logger"}
+    runs, trainer = _below_one(settings["trainer"])
+    settings = {**settings, "model": _absolute(settings["model"]), "trainer": trainer}
+    # Who gives the command is the people of the server and of all sites, and has named these classes.
+    classes = sorted(set(_classes([settings["model"], trainer["callbacks"], trainer["logger"]])))
+    same = {"metrics": ALL, "trainer": hardware, "classes": classes}
+    own = {site: {"data": _data_of(settings, site), **same} for site in sites}
+    with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system:
         may_die = sites if options.absent == "skip" else []
         session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
         try:
-            return _make(session, folder, settings, sites, str(Path.cwd()), options, lambda: system.check(may_die))
+            return _make(session, folder, settings, sites, options, lambda: system.check(may_die))
         finally:
             session.close()
 
@@ -186,6 +194,31 @@ def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "init_args": arguments}
 
 
+def _classes(tree: Any) -> Iterator[str]:
+    """The classes that settings name."""
+    if isinstance(tree, dict | list):
+        for each in tree.values() if isinstance(tree, dict) else tree:
+            yield from _classes(each)
+    if isinstance(tree, dict) and isinstance(tree.get("class_path"), str):
+        yield tree["class_path"]
+
+
+def _below_one(trainer: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """A folder that has all those of the loggers and callbacks, and the trainer's settings with them relative to it."""
+    given = copy.deepcopy(trainer)
+    arguments = [each.get("init_args") or {} for name in ("logger", "callbacks") for each in _named(given[name])]
+    named = [(each, name) for each in arguments for name in FOLDERS if isinstance(each.get(name), str)]
+    places = [os.path.abspath(each[name]) for each, name in named]
+    root = os.path.commonpath([Path.cwd(), *places])
+    for (each, name), place in zip(named, places, strict=True):
+        each[name] = os.path.relpath(place, root)
+    return Path(root), given
+
+
+def _named(setting: Any) -> list[dict[str, Any]]:
+    return [each for each in as_list(setting) if isinstance(each, dict)]
+
+
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     from lit_dist.federation.flare_client import connect
 
@@ -195,7 +228,7 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Pat
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
     session = connect(kit, options.user or kit.name, 30)
     try:
-        return _make(session, folder, settings, options.sites.split(","), None, options, lambda: None)
+        return _make(session, folder, settings, options.sites.split(","), options, lambda: None)
     finally:
         session.close()
 
@@ -205,7 +238,6 @@ def _make(
     folder: Path,
     settings: dict[str, Any],
     sites: list[str],
-    root: str | None,
     options: argparse.Namespace,
     check: Callable[[], None],
 ) -> dict[str, Any]:
@@ -221,7 +253,7 @@ def _make(
     while True:
         there = _there(session, sites, given_up, options, attempt > 0, check)
         job = folder / f"job_{attempt}"
-        server = {"root": root, "resume": options.resume, "command": command}
+        server = {"resume": options.resume, "command": command}
         write_job(job, settings, sites, there, {**server, "absent": options.absent, "timeout": options.timeout})
         report = make_job(session, job, check)
         attempt, tries = attempt + 1, tries + 1
@@ -243,7 +275,7 @@ def _make(
 
 def _is_found_again(loggers: Any) -> bool:
     """Whether the server finds a run again, by the folder of a logger."""
-    named = [str(each["class_path"]).rpartition(".")[2] for each in as_list(loggers) if isinstance(each, dict)]
+    named = [str(each["class_path"]).rpartition(".")[2] for each in _named(loggers)]
     return loggers is False or any(name in WITH_FOLDERS for name in named)
 
 

@@ -26,9 +26,10 @@ from lit_dist.federation.garbage import collect_garbage
 from lit_dist.federation.parcel import Parcel, size
 from lit_dist.federation.parties import FederatedRun, make_site
 from lit_dist.federation.party import Party
+from lit_dist.federation.policy import of_site, read_run
 from lit_dist.federation.refusal import refusal
 from lit_dist.federation.roster import Absent, Roster
-from lit_dist.federation.site_settings import Settings, SiteSettings
+from lit_dist.federation.site_settings import ServerSettings, Settings, SiteSettings
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"
@@ -43,7 +44,6 @@ class FlareController(Controller):
     Args:
         settings: The run's settings as JSON: what FLARE would read by itself, it would make objects of.
         sites: The names of the sites, in the order of the run.
-        root: The folder on the server's machine that runs are inside of; None takes ``runs`` in the server's workspace.
         resume: Whether to go on with the newest run.
         command: The id of the command that has submitted the job, see ``FederatedRun``.
         absent: What happens where a site does not answer, see ``Roster``.
@@ -54,16 +54,14 @@ class FlareController(Controller):
         self,
         settings: str,
         sites: list[str],
-        root: str | None = None,
         resume: bool = False,
         command: str = "",
         absent: Absent = "retry",
         timeout: int = 86400,
     ) -> None:
         super().__init__(task_check_period=0.05)
-        self.settings: Settings = json.loads(settings)
+        self.settings = settings
         self.sites = sites
-        self.root = root
         self.resume = resume
         self.command = command
         self.absent = absent
@@ -81,10 +79,12 @@ class FlareController(Controller):
         self._context, self._abort = fl_ctx, abort_signal
         workspace = fl_ctx.get_workspace()
         report = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / REPORT
-        root = Path(self.root or Path(workspace.get_root_dir()) / "runs")
         try:
+            own = ServerSettings.read(Path(workspace.get_site_config_dir()) / "server.yaml")
+            root = Path(own.runs or Path(workspace.get_root_dir()) / "runs")
+            settings = read_run(self.settings)
             roster = Roster(self, self.sites, self.absent)
-            run = FederatedRun(self.settings, roster, root, self.resume, self.command)
+            run = FederatedRun(settings, roster, root, self.resume, self.command, own.classes)
             made = json.dumps({"run": str(run.make()), "said": run.server.summary(), "asked": self.asked})
         except Exception as error:
             reason = _report_of(error)
@@ -157,7 +157,7 @@ class FlareExecutor(Executor):
 
     def __init__(self, settings: str) -> None:
         super().__init__()
-        self.settings: Settings = json.loads(settings)
+        self.settings = settings
         self._party: Party | Crew | None = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
@@ -176,13 +176,13 @@ class FlareExecutor(Executor):
         own = SiteSettings.read(Path(workspace.get_site_config_dir()) / "site.yaml")
         # FLARE looks for modules in its workspace, so the folder's name must be none.
         folder = Path(own.folder or Path(workspace.get_root_dir()) / "lit-dist")
-        return make_site(fl_ctx.get_identity_name(), self.settings, own, folder)
+        return make_site(fl_ctx.get_identity_name(), read_run(self.settings), own, folder)
 
 
 def write_job(
     folder: Path, settings: Settings, sites: Sequence[str], there: Sequence[str], server: Mapping[str, Any]
 ) -> None:
-    """Write a job's folder: settings for the two classes above, and no code; for the sites without any place.
+    """Write a job's folder: settings for the two classes above, and no code; for the sites those of the run only.
 
     Args:
         folder: The folder.
@@ -193,8 +193,8 @@ def write_job(
     """
     text = json.dumps(settings)
     skip = server.get("absent") == "skip"
-    trainer = {**settings["trainer"], "logger": False, "default_root_dir": None}
-    for_sites = json.dumps({**{name: settings[name] for name in settings if name != "data"}, "trainer": trainer})
+    run = {name: settings[name] for name in settings if name != "data"}
+    for_sites = json.dumps({**run, "trainer": of_site(settings["trainer"])})
     polling = {"task_request_interval": 0.25}  # seconds between a site's questions for work; FLARE's own is 2
     common = {"format_version": 2, "task_data_filters": [], "task_result_filters": []}
     controller = {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import psutil
@@ -27,11 +28,15 @@ class LocalSystem:
     Args:
         folder: Where.
         sites: The settings of each site, as its ``site.yaml`` has them.
+        server: Those of the server, as its ``server.yaml`` has them.
     """
 
-    def __init__(self, folder: Path, sites: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, sites: Mapping[str, dict[str, Any]], server: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         self.folder = folder
         self.sites = sites
+        self.server = server
         self.kits = folder / "workspace" / "lit_dist" / "prod_00"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -108,7 +113,7 @@ class LocalSystem:
             _restrict(self.kits / name, self.folder)
 
     def _write_settings(self) -> None:
-        """Give each site its settings, also those of a folder that was used before with others."""
+        """Give each site and the server their settings, also those of a folder that was used before with others."""
         for name, settings in self.sites.items():
             local = self.kits / name / "local"
             if not local.is_dir():
@@ -117,6 +122,7 @@ class LocalSystem:
                     " give another --folder, or delete that one"
                 )
             (local / "site.yaml").write_text(yaml.safe_dump(settings))
+        (self.kits / "server" / "local" / "server.yaml").write_text(yaml.safe_dump(dict(self.server)))
 
 
 def _project(sites: Sequence[str]) -> dict[str, Any]:

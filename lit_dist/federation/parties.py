@@ -1,7 +1,7 @@
 """Makes the server and the sites of a federation from a run's settings and a site's own; knows nothing of an engine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -15,19 +15,21 @@ from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.errors import InputError
+from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.crew import Crew, in_crew
 from lit_dist.federation.ensembling import Ensembling
 from lit_dist.federation.limits import Limits
 from lit_dist.federation.member import MemberParty
 from lit_dist.federation.party import Parts, Party
-from lit_dist.federation.policy import check_policy, inside
+from lit_dist.federation.policy import FOLDERS, check_places, check_policy, check_run, inside
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Roster
+from lit_dist.federation.run_parts import RunParts
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty, travels
-from lit_dist.federation.site_settings import OF_SITE, Settings, SiteSettings
+from lit_dist.federation.site_settings import Settings, SiteSettings
 from lit_dist.files import replacing
-from lit_dist.lightning_cli import SiteCLI, build
+from lit_dist.lightning_cli import own_parts
 from lit_dist.resumption import Resumption
 from lit_dist.run_folder import SETTINGS, run_folder
 
@@ -39,7 +41,6 @@ OF_SERVER = (Checkpoint, EarlyStopping, *OF_RUN)
 
 _COMMAND = "command"
 _PATIENCE = 30.0  # seconds
-_QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
 
 def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Party | Crew:
@@ -56,60 +57,57 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
     """
     check_policy(run, own)
     metrics = None if own.metrics is None else list(own.metrics)
-    command = _build(run, own, folder, OF_SERVER, alone=False)
-    processes = command.trainer.world_size
+    parts = _build(run, own, folder, OF_SERVER, alone=False)
+    processes = parts.trainer.world_size
     if processes > 1 and not in_crew():
-        if command.trainer.num_nodes > 1:
+        if parts.trainer.num_nodes > 1:
             raise Refusal("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
         return Crew(partial(make_site, name, run, own, folder), processes)
-    if travels(command.trainer):
+    if travels(parts.trainer):
         limits = Limits(own.max_epochs, own.max_visits)
-        return SiteParty(name, _parts(command), metrics, own.min_images, limits)
+        return SiteParty(name, parts, metrics, own.min_images, limits)
 
     def make(run_id: str) -> Parts:
-        command = _build(run, own, folder / "alone" / run_id, OF_RUN, alone=True)
-        command.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
-        return _parts(command)
+        parts = _build(run, own, folder / "alone" / run_id, OF_RUN, alone=True)
+        parts.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
+        return parts
 
     return MemberParty(name, make, metrics, own.min_images)
 
 
-def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, ...], alone: bool) -> SiteCLI:
+def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, ...], alone: bool) -> Parts:
     """Make a run's parts with a site's own data and hardware, and without some callbacks."""
+    model = _without_weights(run["model"])
+    check_places(model, "model", "the site")
+    named = RunParts({**run, "model": model}, ClassList(own.classes), without, partial(inside, folder=folder))
+    with _said("the run's settings"):
+        module = named.module()
+    with _said("this site's site.yaml"):
+        data, hardware = own_parts(own.data, {"devices": 1, **own.trainer})
     # A fit alone is found again by its folder, which a logger would choose.
-    logger = own.trainer.get("logger", False) if not alone else False
-    hardware = {key: value for key, value in own.trainer.items() if key in OF_SITE}
-    trainer = {**run["trainer"], **_QUIET, **hardware, "logger": logger, "default_root_dir": str(folder)}
-    names = {each.__name__ for each in without} | (set() if alone else {"ModelCheckpoint"})
-    given = run["trainer"]["callbacks"] or []
-    named = [each for each in given if str(each["class_path"]).rpartition(".")[2] not in names]
-    trainer["callbacks"] = [inside(each, folder) for each in named]
-    trainer["profiler"] = None  # it would write where the run says
-    trainer["enable_checkpointing"] = alone
-    settings = {**run, "model": _without_weights(run["model"]), "trainer": trainer, "data": own.data}
-    command = _made(settings, "this site's site.yaml or the run's settings")
-    callbacks: list[Any] = command.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [callback for callback in callbacks if not isinstance(callback, without)]
-    return command
+    logger = hardware.pop("logger", False)
+    with _said("this site's site.yaml or the run's settings"):
+        machine = {**hardware, "logger": False if alone else logger, "enable_checkpointing": alone}
+        trainer = named.trainer(folder, at_site=True, **machine)
+    return Parts(trainer, module, data)
 
 
-def _made(settings: Settings, whose: str) -> SiteCLI:
+@contextmanager
+def _said(whose: str) -> Iterator[None]:
+    """Say whose settings an error comes from."""
     try:
-        return build(settings)
+        yield
     except (Exception, SystemExit) as error:
         # The parser ends the process, as on a command line; and it wraps what a class's constructor raises.
         cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
         raise InputError(f"{whose} cannot be used: {cause}") from cause
 
 
-def _parts(command: SiteCLI) -> Parts:
-    return Parts(command.trainer, command.model, command.datamodule)
-
-
 def _without_weights(model: Settings) -> Settings:
     """The weights to begin with come from the server."""
-    arguments = model.get("init_args") or {}
-    return {**model, "init_args": {**arguments, "weights": None}} if arguments.get("weights") else model
+    arguments = model.get("init_args")
+    given = isinstance(arguments, dict) and isinstance(arguments.get("weights"), str)
+    return {**model, "init_args": {**arguments, "weights": None}} if given else model  # type: ignore[dict-item]
 
 
 class FederatedRun:
@@ -118,31 +116,52 @@ class FederatedRun:
     Args:
         run: The run's settings.
         roster: The sites.
-        root: The folder that relative paths of loggers are inside of.
+        root: The folder that those of loggers and callbacks are inside of.
         resume: Whether to go on with the newest run, if there is one.
         command: The id of the command that asks for it. The newest run is gone on with also if it was this command that
             began it, in a job that has died.
+        classes: Further classes that the run may name, as the server's people allow them.
+
+    Raises:
+        InputError: If the settings name other classes, values of other types, or places of the server's machine.
     """
 
-    def __init__(self, run: Settings, roster: Roster, root: Path, resume: bool, command: str = "") -> None:
+    def __init__(
+        self,
+        run: Settings,
+        roster: Roster,
+        root: Path,
+        resume: bool,
+        command: str = "",
+        classes: Sequence[str] = (),
+    ) -> None:
+        check_run(run)
+        for name in ("plugins", "model_registry"):
+            if run["trainer"].get(name):
+                raise InputError(f"trainer.{name} is not for a federation, where no run says it: leave it out")
         self.given = run
         self.command_id = command
-        trainer = {**run["trainer"], **_QUIET, "accelerator": "cpu", "devices": 1, "strategy": "auto"}
-        trainer |= {"logger": _rooted(run["trainer"]["logger"], root), "default_root_dir": str(root)}
-        settings = dict_to_namespace({**run, "trainer": trainer})
+        trainer = {
+            **run["trainer"],
+            "logger": _rooted(run["trainer"].get("logger"), root),
+            "default_root_dir": str(root),
+        }
+        settings = dict_to_namespace({"trainer": trainer})
         resume = resume or _was_begun_by(command, settings)
         self.resumption = Resumption(settings) if resume else None
-        checkpoint = settings.get("ckpt_path") if resume else None
+        checkpoint = settings.get("ckpt_path")
         self.checkpoint = Path(checkpoint) if checkpoint else None
-        kept = {key: value for key, value in namespace_to_dict(settings).items() if key not in ("data", "ckpt_path")}
-        self.command = _made(kept, "the run's settings")
-        callbacks: list[Any] = self.command.trainer.callbacks  # type: ignore[attr-defined]
-        callbacks.append(RunCheckpoint())
-        callbacks[:] = [each for each in callbacks if not isinstance(each, PredictionWriter)]
-        if (self.command.trainer.max_epochs or -1) < 1:
+        with _said("the run's settings"):
+            trainer = {**namespace_to_dict(settings)["trainer"], "callbacks": _rooted(trainer.get("callbacks"), root)}
+            named = RunParts({**run, "trainer": trainer}, ClassList(classes), (PredictionWriter,))
+            self.module = named.module()
+            self.trainer = named.trainer(root, accelerator="cpu", devices=1)
+        self.trainer.callbacks.append(RunCheckpoint())  # type: ignore[attr-defined]
+        if (self.trainer.max_epochs or -1) < 1:
             raise InputError("a federation needs max_epochs")  # a site that trains alone would not end, either
-        kind = Server if travels(self.command.trainer) else Ensembling
-        self.server: Server | Ensembling = kind(roster, self.command.trainer, self.command.model)
+        kind = Server if travels(self.trainer) else Ensembling
+        self.server: Server | Ensembling = kind(roster, self.trainer, self.module)
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
         if isinstance(self.server, Server):
             self.server.transfer.itinerary(roster.sites)  # an order that is wrong is said here; a site would not say it
             if any(isinstance(each, Timer) for each in callbacks):
@@ -156,7 +175,7 @@ class FederatedRun:
         Returns:
             The run's folder.
         """
-        trainer = self.command.trainer
+        trainer = self.trainer
         folder = run_folder(trainer)
         going_on = self.resumption is not None and self.resumption.run is not None
         if not going_on:
@@ -201,12 +220,13 @@ def _held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _rooted(loggers: Any, root: Path) -> Any:
-    if isinstance(loggers, list):
-        return [_rooted(logger, root) for logger in loggers]
-    if not isinstance(loggers, dict):
-        return loggers
-    arguments = dict(loggers.get("init_args") or {})
-    if arguments.get("save_dir"):
-        arguments["save_dir"] = os.path.join(root, arguments["save_dir"])
-    return {**loggers, "init_args": arguments}
+def _rooted(given: Any, root: Path) -> Any:
+    """The settings of loggers or callbacks, with their folders inside of one; other places are refused."""
+    if isinstance(given, list):
+        return [_rooted(each, root) for each in given]
+    if not isinstance(given, dict) or not isinstance(given.get("init_args"), dict):
+        return given
+    arguments = given["init_args"]
+    check_places(arguments, str(given.get("class_path")), "the server")
+    folders = {name: os.path.join(root, arguments[name]) for name in FOLDERS if isinstance(arguments.get(name), str)}
+    return {**given, "init_args": {**arguments, **folders}}

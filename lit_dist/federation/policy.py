@@ -1,17 +1,82 @@
-"""A site's policy: which runs it takes part in, and that a run names no function and no place of the site's machine."""
+"""What a site or a server takes of a run's settings, and what stays its own."""
 
-import pydoc
-import sys
-from collections.abc import Collection, Iterator, Mapping
-from importlib.util import find_spec
-from pathlib import Path, PurePath
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import NoneType
 from typing import Any
 
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.site_settings import Settings, SiteSettings
+from lit_dist.federation.typed_settings import check_plain, shown
+
+OF_RUN = (
+    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "overfit_batches"),
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+    *("val_check_interval", "check_val_every_n_epoch", "log_every_n_steps", "reload_dataloaders_every_n_epochs"),
+    *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision", "sync_batchnorm"),
+    *("deterministic", "benchmark", "inference_mode", "use_distributed_sampler", "detect_anomaly", "barebones"),
+)
+"""The settings of the trainer, beside its callbacks, that a run decides: those of what a visit does."""
+
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "devices": ("auto", 1),
+    "num_nodes": (1,),
+    "strategy": ("auto",),
+    "plugins": (None, []),
+    "profiler": (None,),
+    "default_root_dir": (None,),
+    "model_registry": (None,),
+}
+"""What a machine's own may be in a run at a site: what it is in any case."""
 
 _PLACES = {"dirpath": "checkpoints", "exclude_batches_path": "left_out_batches.json", "baton_dir": None}
 """What a callback's places are at a site."""
+
+FOLDERS = ("save_dir", "dir", "dirpath")
+"""The settings of loggers and callbacks that name a folder, at the server."""
+
+_LONGEST = 2**20  # letters of a run's settings as JSON
+_FILE_NAME = re.compile(r"(?:\{[\w/]+(?::0?\d?(?:\.\d)?[a-z]?)?\}|[\w ,=./+-])*")
+
+
+def read_run(text: Any) -> Settings:
+    """Read the settings of a run, as a job brings them.
+
+    Args:
+        text: JSON.
+
+    Raises:
+        Refusal: If they are too long, or none.
+    """
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise Refusal(f"the run's settings are no text of at most {_LONGEST} letters")
+    try:
+        run = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Refusal("the run's settings are no JSON") from None
+    check_run(run)
+    return run  # type: ignore[no-any-return]
+
+
+def check_run(run: Any) -> None:
+    """Check that settings are plain, and have the form of a run's.
+
+    Raises:
+        Refusal: If not.
+    """
+    check_plain(run)
+    parts = ("seed_everything", "model", "data", "trainer")
+    if type(run) is not dict or type(run.get("model")) is not dict or type(run.get("trainer")) is not dict:
+        raise Refusal(f"the run has no settings of a model and a trainer; a run has {', '.join(parts)}")
+    if type(run["model"].get("init_args")) not in (dict, NoneType):
+        raise Refusal(f"model.init_args is {shown(run['model']['init_args'])}; it must be settings by name")
+    for name in run.keys() - {*parts}:
+        raise Refusal(f"the run has the setting {shown(name)}; a run has {', '.join(parts)}")
+    seed = run.get("seed_everything", 0)
+    if seed is not False and not (type(seed) is int and 0 <= seed < 2**32):
+        raise Refusal(f"seed_everything is {shown(seed)}; it must be a whole number from 0 to 2**32 - 1")
 
 
 def check_policy(run: Settings, own: SiteSettings) -> None:
@@ -24,66 +89,73 @@ def check_policy(run: Settings, own: SiteSettings) -> None:
     Raises:
         Refusal: If the site takes no part in such a run.
     """
-    for key, text in _texts({name: value for name, value in run.items() if name != "data"}):
-        _check_name(key, text, own.modules)
+    check_run(run)
+    trainer = run["trainer"]
+    for name, allowed in _HARMLESS.items():
+        value = trainer.get(name, allowed[0])
+        if not any(type(value) is type(each) and value == each for each in allowed):
+            raise Refusal(f"the run has trainer.{name}={shown(value)}, which is each site's own, in its site.yaml")
+    if type(trainer.get("accelerator", "auto")) is not str:
+        raise Refusal("the run has an accelerator, which is each site's own, in its site.yaml")
     backbone = (run["model"].get("init_args") or {}).get("backbone")
     if own.backbones is not None and backbone not in own.backbones:
-        raise Refusal(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {backbone}")
-    epochs = run["trainer"].get("max_epochs")
-    if own.max_epochs is not None and not (isinstance(epochs, int) and 1 <= epochs <= own.max_epochs):
-        raise Refusal(f"its site.yaml allows {own.max_epochs} epochs, and the run has {epochs}")
+        raise Refusal(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {shown(backbone)}")
+    epochs = trainer.get("max_epochs")
+    if own.max_epochs is not None and not (type(epochs) is int and 1 <= epochs <= own.max_epochs):
+        raise Refusal(f"its site.yaml allows {own.max_epochs} epochs, and the run has {shown(epochs)}")
 
 
-def inside(callback: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A callback's settings, with the site's own folder for the files that it writes.
+def of_site(trainer: Settings) -> Settings:
+    """What a job takes to the sites of a trainer's settings: those of the run, not the server's or the sites' own."""
+    return {name: value for name, value in trainer.items() if name in (*OF_RUN, "callbacks")}
+
+
+def without_own(trainer: Settings) -> Settings:
+    """The settings of a trainer without callbacks and without what is each machine's own."""
+    own = ("accelerator", "callbacks", *_HARMLESS)
+    return {name: value for name, value in trainer.items() if name not in own or name == "profiler"}
+
+
+def inside(callback: Mapping[str, Any], folder: Path, whose: str = "the site") -> dict[str, Any]:
+    """A callback's settings, with a folder of its own for the files that it writes.
 
     Args:
         callback: The settings, as ``class_path`` and ``init_args``.
         folder: The folder.
+        whose: Whose machine it is.
 
     Raises:
         Refusal: If another place outside is named.
     """
     given: Settings = callback.get("init_args") or {}
-    for key, text in _texts({name: value for name, value in given.items() if name not in _PLACES}):
-        if PurePath(text).is_absolute() or text.startswith("~") or ".." in PurePath(text).parts:
-            raise Refusal(f"a callback of the run names a place of the site's machine ({key}: {text}); leave it out")
+    for name, value in given.items():
+        if name not in _PLACES:
+            check_places(value, name, whose)
+    if type(given.get("filename")) is str and not _FILE_NAME.fullmatch(given["filename"]):
+        raise Refusal(f"filename is {shown(given['filename'])}; it must be letters and digits, and metrics in braces")
     own = {name: place and str(folder / place) for name, place in _PLACES.items() if given.get(name)}
-    return {**callback, "init_args": {**given, **own}}
+    return {**callback, "init_args": {**given, **own}} if own else dict(callback)
 
 
-def _texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """The texts in nested settings, each with its key."""
-    if isinstance(tree, Mapping):
-        for name, value in tree.items():
-            yield from _texts(value, str(name))
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from _texts(value, key)
-    elif isinstance(tree, str):
-        yield key, tree
+def check_places(tree: Any, name: str, whose: str) -> None:
+    """Refuse texts that name a place of a machine.
+
+    Args:
+        tree: A setting.
+        name: Its name.
+        whose: Whose machine it is.
+
+    Raises:
+        Refusal: If there is one.
+    """
+    for each in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        check_places(each, name, whose)
+    if isinstance(tree, str) and is_place(tree):
+        raise Refusal(f"the run names a place of {whose}'s machine ({name}: {shown(tree)}); leave it out")
 
 
-def _check_name(key: str, text: str, modules: Collection[str]) -> None:
-    """Refuse the name of a class or function from outside some packages: the parser would import it."""
-    if text.rpartition(".")[2] == "LambdaCallback":
-        raise Refusal("the run has a LambdaCallback, which calls any function that it names; a site takes none")
-    if "." not in text or not all(part.isidentifier() for part in text.split(".")):
-        return
-    if not _is_of(text, modules):
-        if key == "class_path" or _is_module(text.partition(".")[0]):
-            raise Refusal(f"its site.yaml lets a run name classes of {', '.join(modules)}, not {text}")
-        return
-    # Many a module has others among its names: torch.os.system is of os.
-    found = pydoc.locate(text)
-    home = getattr(found, "__module__", None) or getattr(found, "__name__", "")
-    if found is not None and not _is_of(str(home), modules):
-        raise Refusal(f"its site.yaml lets a run name classes of {', '.join(modules)}, not {text}, which is of {home}")
-
-
-def _is_of(name: str, modules: Collection[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
-
-
-def _is_module(name: str) -> bool:
-    return name in sys.modules or find_spec(name) is not None
+def is_place(text: str) -> bool:
+    """Whether a text names a place outside of a folder that it would be joined to."""
+    posix, windows = PurePosixPath(text), PureWindowsPath(text)
+    outside = posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts
+    return bool(outside) or text.startswith("~") or "://" in text

@@ -1,4 +1,4 @@
-"""SiteSettings: what a site's own ``site.yaml`` says."""
+"""SiteSettings and ServerSettings: what a site's own ``site.yaml`` says, and a server's ``server.yaml``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class SiteSettings:
     Attributes:
         data: The datamodule of this site's images, as ``class_path`` and ``init_args``.
         trainer: What differs in this site's trainer: its hardware, and a logger of its own while the model travels.
-        modules: The packages whose classes a run may name.
+        classes: Further classes that a run may name, beside those that ``class_list`` ships.
         backbones: The backbones that a run may train; None allows all.
         max_epochs: The greatest number of epochs of a run; None sets no limit.
         max_visits: The greatest number of a run's visits here while the model travels; None sets no limit.
@@ -38,7 +38,7 @@ class SiteSettings:
 
     data: Settings
     trainer: Settings = field(default_factory=dict)
-    modules: Sequence[str] = ("lit_dist", "torch", "lightning")
+    classes: Sequence[str] = ()
     backbones: Sequence[str] | None = None
     max_epochs: int | None = None
     max_visits: int | None = None
@@ -53,14 +53,9 @@ class SiteSettings:
         Raises:
             InputError: If there is none, or it has another form.
         """
-        try:
-            settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"there is no {path}; this site's own settings belong there") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
-        if not isinstance(settings, dict):
-            raise InputError(f"{path} holds no settings by name")
+        settings = _read(path)
+        if settings is None:
+            raise InputError(f"there is no {path}; this site's own settings belong there")
         for name, value in settings.items():
             _check(path, name, value)
         if "class_path" not in settings.get("data", {}):
@@ -71,7 +66,53 @@ class SiteSettings:
         return cls(**{**settings, "metrics": None if metrics == ALL else metrics})
 
 
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """A server's own settings: ``server.yaml``, which may be left out.
+
+    Attributes:
+        classes: Further classes that a run may name, beside those that ``class_list`` ships.
+        runs: The folder that runs are inside of; None takes ``runs`` in the server's workspace.
+    """
+
+    classes: Sequence[str] = ()
+    runs: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "ServerSettings":
+        """Read a ``server.yaml``, if there is one.
+
+        Raises:
+            InputError: If it has another form.
+        """
+        settings = _read(path) or {}
+        for name, value in settings.items():
+            if name not in ("classes", "runs"):
+                raise InputError(f"{path}: there is no setting {name!r}; there are classes, runs")
+            fits, what = _FORMS["folder" if name == "runs" else name]
+            if not fits(value):
+                raise InputError(f"{path}: {name} is {value!r}; it must be {what}")
+        return cls(**settings)
+
+
+def _read(path: Path) -> Settings | None:
+    try:
+        settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} holds no settings by name")
+    return settings
+
+
 def _check(path: Path, name: str, value: Any) -> None:
+    if name == "modules":
+        raise InputError(
+            f"{path}: modules is not taken: a run names classes one by one; leave modules out, and name under classes"
+            " those of your own, such as classes: [mylab.models.Net]"
+        )
     if name not in _FORMS:
         raise InputError(f"{path}: there is no setting {name!r}; there are {', '.join(_FORMS)}")
     fits, what = _FORMS[name]
@@ -97,7 +138,7 @@ def _is(kind: type) -> Callable[[Any], bool]:
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data": (_is(dict), "class_path and init_args"),
     "trainer": (_is(dict), "settings by name"),
-    "modules": (_is_list, "a list of packages, such as [lit_dist]"),
+    "classes": (_is_list, "a list of classes, such as [mylab.models.Net]"),
     "backbones": (_is_list, "a list of names, such as [resnet34]"),
     "max_epochs": (_is_count, "a whole number from 1"),
     "max_visits": (_is_count, "a whole number from 1"),

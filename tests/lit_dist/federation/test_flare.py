@@ -26,9 +26,9 @@ with warnings.catch_warnings():
 def report_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a controller leaves, and that it has told FLARE of an error."""
     said: list[str] = []
-    places = SimpleNamespace(get_run_dir=lambda job: ".", get_root_dir=lambda: ".")
+    places = SimpleNamespace(get_run_dir=lambda job: ".", get_root_dir=lambda: ".", get_site_config_dir=lambda: ".")
     context: Any = SimpleNamespace(get_workspace=lambda: places, get_job_id=lambda: "7")
-    controller = flare.FlareController("{}", ["mgh"])
+    controller = flare.FlareController('{"model": {}, "trainer": {}}', ["mgh"])
     monkeypatch.setattr(flare, "FederatedRun", run)
     monkeypatch.setattr(controller, "system_panic", lambda reason, _: said.append(reason))
     monkeypatch.setattr(controller, "log_exception", lambda *_: None)
@@ -147,7 +147,7 @@ def test_a_job_that_was_aborted_is_not_begun_again(
     monkeypatch.setattr(flare_client, "connected", lambda *_: next(connected))
     monkeypatch.setattr(flare, "write_job", lambda job, *_: written.append(job))
     options = argparse.Namespace(absent="retry", retries=3, resume=False, timeout=1, local=False)
-    report = _make(session, Path(), {"trainer": {"logger": False}}, ["mgh"], None, options, lambda: None)
+    report = _make(session, Path(), {"trainer": {"logger": False}}, ["mgh"], options, lambda: None)
     assert report["error"] == "the job was aborted, and is not begun again; go on with --resume"
     assert len(written) == jobs
 
@@ -172,7 +172,7 @@ def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
     monkeypatch.setattr(flare_client, "make_job", lambda *_: {"error": "it died", "again": True})
     options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=1, local=False)
     settings = {"trainer": {"logger": logger}}
-    report = _make(None, Path(), settings, ["mgh"], None, options, lambda: None)
+    report = _make(None, Path(), settings, ["mgh"], options, lambda: None)
     assert len(made) == jobs
     assert report["error"].startswith("it died")
     assert ("give it a logger with a folder" in report["error"]) == (jobs == 1)
@@ -227,5 +227,5 @@ def test_that_a_site_is_waited_for_is_said_once(
     monkeypatch.setattr(flare_client, "make_job", lambda *_: next(reports))
     options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=60, local=False)
     settings = {"trainer": {"logger": False}}
-    assert "run" in _make(None, Path(), settings, ["mgh", "ucsf"], None, options, lambda: None)
+    assert "run" in _make(None, Path(), settings, ["mgh", "ucsf"], options, lambda: None)
     assert capsys.readouterr().out.count("Waiting for mgh to be connected again, for 60 seconds at most") == 1

@@ -1,0 +1,245 @@
+"""A site's door: whatever a run's settings say, nothing is run, and what is the site's own stays so."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from door import CODE, COMMAND, MARK, changed, facts, own, watched
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lit_dist import InputError
+from lit_dist.federation.parties import FederatedRun, make_site
+from lit_dist.federation.policy import read_run
+from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.roster import Roster
+from small_federation import SITES, InProcess
+
+SYSTEM = {"class_path": "os.system", "init_args": {"command": COMMAND}}
+LAMBDA = {"class_path": "sympy.core.function.Lambda", "init_args": {"signature": "x", "expr": CODE}}
+CALLED = {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_fit_start": LAMBDA}}
+
+
+def site(run: Any) -> Any:
+    return make_site("site-1", run, own(), Path("here").absolute())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: arguments(run).update(optimizer=str(SYSTEM).replace("'", '"')), "optimizer is .* must be"),
+        (lambda run: arguments(run).update(optimizer=SYSTEM), "names 'os.system', which is none of the classes"),
+        (lambda run: arguments(run).update(optimizer="settings.yaml"), "optimizer is 'settings.yaml'; it must be"),
+        (lambda run: arguments(run).update(lr_scheduler=LAMBDA), "'sympy.core.function.Lambda', which is none"),
+        (lambda run: run["trainer"].update({"callbacks+": str([CALLED])}), r"'callbacks\+'; a setting's name is a"),
+        (lambda run: run["trainer"]["callbacks"].append(CALLED), "LambdaCallback', which is none"),
+        (lambda run: run.update({"data.init_args.only_site": "site-2"}), "'data.init_args.only_site'; a setting's"),
+        (lambda run: run.update({"trainer.max_epochs": 999}), "'trainer.max_epochs'; a setting's"),
+        (lambda run: run["trainer"].update(devices=24), "trainer.devices=24, which is each site's own"),
+        (lambda run: run["trainer"].update(devices=True), "trainer.devices=True, which is each site's own"),
+        (lambda run: run["trainer"].update(strategy="ddp_spawn"), "trainer.strategy='ddp_spawn', which is"),
+        (lambda run: run["trainer"].update(default_root_dir="/etc"), "trainer.default_root_dir='/etc', which is"),
+        (lambda run: run["trainer"].update(logger=SYSTEM), "trainer.logger names 'os.system'"),
+        (lambda run: run["trainer"].update(devise=1), "trainer.devise: Trainer has no such setting"),
+        (lambda run: run["trainer"].update(max_epochs=True), "trainer.max_epochs is True; it must be"),
+        (lambda run: run["trainer"].update(max_epochs="3"), "trainer.max_epochs is '3'; it must be"),
+        (lambda run: run["model"].update(dict_kwargs={"a": 1}), "model has 'dict_kwargs'; a class has"),
+        (lambda run: arguments(run)["optimizer"].update(class_path="torch.optim.adam.os.system"), "none of the"),
+        (lambda run: arguments(run)["optimizer"].update(class_path="StepLR"), "what is wanted there is Optimizer"),
+        (lambda run: arguments(run)["optimizer"]["init_args"].update(lr="0.1"), "lr is '0.1'; it must be"),
+        (lambda run: arguments(run)["optimizer"]["init_args"].update(lr=float("nan")), "lr is no finite number"),
+        (lambda run: arguments(run)["optimizer"]["init_args"].update(params=[]), "params: Adam has no such setting"),
+        (lambda run: arguments(run)["backbone_kwargs"].update(norm_layer=SYSTEM), "what is wanted there is no class"),
+        (lambda run: arguments(run)["backbone_kwargs"].update(width=[[8]]), r"width\[0\] is \[8\]; it must be"),
+        (lambda run: arguments(run).update(class_weights=["1"]), r"class_weights\[0\] is '1'; it must be float"),
+        (lambda run: arguments(run).update(backbone="../../x"), "names a place of the site's machine"),
+        (lambda run: run.update(seed_everything="0"), "seed_everything is '0'; it must be a whole number"),
+        (lambda run: run.update(config="x.yaml"), "the run has the setting 'config'"),
+    ],
+)
+def test_a_setting_that_is_not_a_runs_is_refused_by_name_before_anything_is_made(change: Any, message: str) -> None:
+    run = changed(change)
+    with watched() as noted, pytest.raises(Refusal, match=message):
+        site(run)
+    assert noted == []
+
+
+def arguments(run: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = run["model"]["init_args"]
+    return found
+
+
+def test_a_run_of_listed_classes_is_made_and_has_only_what_is_the_sites() -> None:
+    run = changed(lambda run: run["trainer"].update(accelerator="gpu", logger=False, enable_progress_bar=True))
+    party = site({**run, "data": {"class_path": "os.system", "init_args": {"only_site": "site-2"}}})
+    assert facts(party) == FACTS | {"folder": str(Path("here").absolute())}
+    optimizer = party.module.configure_optimizers()["optimizer"]
+    assert (type(optimizer).__name__, optimizer.defaults["betas"]) == ("Adam", (0.9, 0.999))
+
+
+FACTS = {
+    "site": "site-1",
+    "data": "PhantomDataModule",
+    "processes": (1, 1, 1),
+    "device": "cpu",
+    "strategy": "SingleDeviceStrategy",
+    "loggers": [],
+    "profiler": "PassThroughProfiler",
+    "io": "SafetensorsCheckpointIO",
+}
+
+
+def test_a_site_adds_classes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylab.py").write_text("import torch\nclass Slow(torch.optim.SGD):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = changed(lambda run: arguments(run)["optimizer"].update(class_path="mylab.Slow", init_args={"lr": 0.1}))
+    with pytest.raises(Refusal, match="'mylab\\.Slow', which is none of the classes"):
+        site(run)
+    assert "mylab" not in sys.modules
+    taken = make_site("site-1", run, replace(own(), classes=["mylab.Slow"]), Path("here").absolute())
+    assert type(taken.module.configure_optimizers()["optimizer"]).__name__ == "Slow"
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "{", "[]", '{"model": {}}', 7, '"' + "x" * 2**21 + '"'])
+def test_what_is_no_run_is_refused(text: Any) -> None:
+    with pytest.raises(Refusal):
+        read_run(text)
+
+
+def served(run: dict[str, Any]) -> FederatedRun:
+    return FederatedRun(run, Roster(InProcess({}), SITES), Path("server"), resume=False)
+
+
+@pytest.mark.parametrize("name", ["save_dir", "name", "version"])
+def test_a_servers_run_stays_in_its_folder(name: str) -> None:
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", name: "../../elsewhere"}}
+    with pytest.raises(InputError, match="names a place of the server's machine"):
+        FederatedRun(
+            changed(lambda run: run["trainer"].update(logger=logger)),
+            Roster(InProcess({}), SITES),
+            Path("server"),
+            False,
+        )
+
+
+# -- a grammar of attacks ----------------------------------------------------------------------------------------------
+
+PATHS = [
+    *("os.system", "subprocess.Popen", "builtins.eval", "builtins.exec", "torch.os.system", "torch.hub.load", "os", ""),
+    *(
+        "sympy.core.function.Lambda",
+        "functools.partial",
+        "pathlib.Path.touch",
+        "lit_dist.files.replacing",
+        "__main__.x",
+    ),
+    *("lightning.pytorch.callbacks.LambdaCallback", "torch.optim.lr_scheduler.LambdaLR", "torch.load", "pickle.loads"),
+    *("lit_dist.ImageClassifier", "torch.optim.SGD", "torch.optim.SGD.load_state_dict", "StepLR", "CSVLogger", "this"),
+    *("torch.optim.adam.torch.os.system", "lit_dist.\N{CYRILLIC SMALL LETTER I}mageClassifier", "ImageClassifier\n"),
+    *(
+        "lit_dist.ensemble.SiteEnsemble",
+        "torch.nn.CrossEntropyLoss",
+        "wandb.init",
+        "antigravity",
+        "torch.optim.adam.Adam",
+    ),
+]
+TEXTS = [
+    *(
+        COMMAND,
+        CODE,
+        "evil.yaml",
+        "evil.json",
+        "/etc/passwd",
+        "~/x",
+        "../x",
+        "${oc.env:HOME}",
+        "!!python/name:os.system",
+    ),
+    *("&a [*a]", "null", "[1]", "{a: 1}", "1e-3", "\0", "val_loss", "cpu", "ddp", "https://x.y/z", "32-true", "simple"),
+    '{"class_path": "os.system"}',
+]
+KEYS = [
+    *("class_path", "init_args", "dict_kwargs", "callbacks", "callbacks+", "trainer.devices", "data", "__class__", ""),
+    *("optimizer", "lr_scheduler", "lr_lambda", "on_fit_start", "command", "args", "signature", "expr", "params", "lr"),
+    *("logger", "logger+", "plugins", "strategy", "profiler", "devices", "num_nodes", "default_root_dir", "config"),
+    *("backbone_kwargs", "weights", "model", "trainer", "seed_everything", "only_site", "data.init_args.only_site"),
+    *("limit_train_batches", "max_epochs", "precision", "dirpath", "filename", "baton_dir", "monitor", "$schema"),
+    *("accelerator", "enable_progress_bar", "log_every_n_steps", "dropout", "betas", "step_size", "order", "compiled"),
+]
+NUMBERS = st.none() | st.booleans() | st.integers() | st.floats()
+SCALARS = st.sampled_from(TEXTS) | st.sampled_from(PATHS) | NUMBERS | st.text(max_size=5)
+KEY = st.sampled_from(KEYS) | st.text(max_size=5)
+
+
+def _specs(inner: Any) -> Any:
+    named = {
+        "init_args": st.dictionaries(KEY, inner, max_size=3),
+        "dict_kwargs": st.dictionaries(KEY, inner, max_size=2),
+    }
+    return st.fixed_dictionaries({"class_path": st.sampled_from(PATHS)}, optional=named)
+
+
+TREES = st.recursive(
+    SCALARS | _specs(SCALARS),
+    lambda inner: st.one_of(
+        _specs(inner), st.lists(inner, max_size=3), st.dictionaries(KEY, inner, max_size=3), _specs(inner).map(str),
+        _specs(inner).map(lambda spec: str(spec).replace("'", '"')),
+    ),
+    max_leaves=6,
+)  # fmt: skip
+PLACES = [
+    *((), ("model",), ("model", "init_args"), ("model", "init_args", "optimizer"), ("trainer", "callbacks", 1)),
+    *(("model", "init_args", "optimizer", "init_args"), ("model", "init_args", "lr_scheduler"), ("trainer",)),
+    *(("model", "init_args", "lr_scheduler", "init_args"), ("model", "init_args", "backbone_kwargs")),
+    *(("trainer", "callbacks", 0, "init_args"), ("trainer", "callbacks", 1, "init_args"), ("trainer", "callbacks", 0)),
+]
+ATTACKS = st.lists(st.tuples(st.sampled_from(PLACES), KEY, TREES), min_size=1, max_size=3)
+
+
+def attacked(attacks: list[tuple[Any, str, Any]]) -> dict[str, Any]:
+    def change(run: dict[str, Any]) -> None:
+        for place, key, value in attacks:
+            at: Any = run
+            for part in place:
+                at = at[part] if isinstance(at, list) or (isinstance(at, dict) and part in at) else None
+            if isinstance(at, dict):
+                at[key] = value
+
+    return changed(change)
+
+
+def check(attacks: list[tuple[Any, str, Any]]) -> bool:
+    """Try an attack; whether the site took the run, changed only in what is the run's."""
+    run = attacked(attacks)
+    with watched() as noted:
+        try:
+            party = site(run)
+        except InputError:
+            party = None
+    assert noted == [], run
+    assert not Path(MARK).exists()
+    if party is not None:
+        assert facts(party) == FACTS | {"folder": str(Path("here").absolute())}, run
+    return party is not None
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
+@given(ATTACKS)
+@pytest.mark.filterwarnings("ignore")
+def test_no_settings_run_anything_at_a_site_or_change_what_is_its_own(attacks: list[tuple[Any, str, Any]]) -> None:
+    check(attacks)
+
+
+def test_the_watch_sees_what_an_attack_would_do() -> None:
+    import os
+
+    with watched() as noted:
+        os.system(COMMAND)
+        __import__("this")
+    assert [each.partition(" ")[0] for each in noted][:1] == ["os.system"]
+    assert any("import this" in each for each in noted)
+    assert Path(MARK).exists()
