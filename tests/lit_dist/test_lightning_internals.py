@@ -6,7 +6,14 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from lit_dist.lightning_internals import check_early_stopping_after_validation, set_root, train_source
+from lit_dist import ImageClassifier
+from lit_dist.lightning_cli import build
+from lit_dist.lightning_internals import (
+    check_early_stopping_after_validation,
+    given_hyperparameters,
+    set_root,
+    train_source,
+)
 from lit_dist.site_loader import SiteLoader
 from small import SmallData, SmallModule, fit, loader, loaders, trainer
 
@@ -51,3 +58,13 @@ def test_early_stopping_asks_this_attribute_when_to_look() -> None:
     looked.clear()
     fit(Stop("val_loss"), data=SiteLoader(loaders()), max_epochs=1)
     assert looked == ["training"]
+
+
+def test_given_hyperparameters_are_those_of_a_module_that_the_command_line_makes() -> None:
+    arguments = {"backbone": "slim_resnet18", "backbone_kwargs": {"width": 8}}
+    model = {"class_path": "ImageClassifier", "init_args": arguments}
+    command = build({"model": model, "data": {"class_path": "PhantomDataModule"}, "trainer": {"logger": False}})
+    saved = command.config_dump["model"]
+    with given_hyperparameters({"_class_path": saved["class_path"], **saved["init_args"]}):
+        module = ImageClassifier(**arguments)
+    assert dict(module.hparams) == dict(command.model.hparams)
