@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.cache import PixelCache, Source, default_cache, lines, refuse_failures, shown
+from lit_dist.datamodules.other_programs import is_foreign
 from lit_dist.datamodules.site_images import Pixels
 from lit_dist.errors import InputError
 
@@ -128,6 +129,8 @@ class CachedDataModule(InstitutionDataModule):
             text = (
                 f"{self.origin(first)}: there is no image {first['image']!r} in {folder} ({len(missing)} are missing)"
             )
+            if is_foreign(first["image"]):
+                text += "; what has such a name is passed over, as left by another program: remove the row or rename it"
             if self.on_error == "raise":
                 raise InputError(f"{text}; leave such rows out with on_error=skip")
             rank_zero_warn(f"{text}; they are left out")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lit_dist.datamodules.label_table import row_number
+from lit_dist.datamodules.other_programs import is_foreign_file, is_foreign_folder
 from lit_dist.errors import InputError
 
 _OUTSIDE = re.compile(r"(?:.*[/\\])?\.\.(?:[/\\]|$)|[/\\]|[A-Za-z]:[/\\]", re.DOTALL)
@@ -54,8 +55,8 @@ def refuse_outside(names: "pd.Series[str]", folder: Path, origin: str) -> None:
         )
 
 
-def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The names of the image files in a folder, and of the folders in it, both sorted.
+def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """The names of the image files in a folder, of the folders in it, and of what other programs left, each sorted.
 
     Links to folders are not followed, so that a circle of them is no trap. A link that leads nowhere counts as a file.
 
@@ -68,20 +69,25 @@ def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[l
         InputError: If the folder cannot be read, a name is not UTF-8, a link leads out of ``root``, or something
             that is neither a file nor a folder has an image's name: a pipe would be waited for without end.
     """
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
+    foreign: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
-                elif is_image(entry.name, suffixes) and not entry.is_dir():
+                    (foreign if is_foreign_folder(entry.name) else folders).append(entry.name)
+                elif entry.name.lower().endswith(suffixes) and not entry.is_dir():
+                    if is_foreign_file(entry.name):
+                        foreign.append(entry.name)
+                        continue
                     files.append(entry.name)
                     _check(entry, root)
                 if not entry.name.isascii():
                     _check_name(entry.name, folder)
     except OSError as error:
         raise unreadable(folder, error) from None
-    return sorted(files), sorted(folders)
+    return sorted(files), sorted(folders), sorted(foreign)
 
 
 def unreadable(folder: Path | str, error: OSError) -> InputError:
@@ -89,11 +95,6 @@ def unreadable(folder: Path | str, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InputError(f"there is no folder {folder}")
     return InputError(f"the folder {folder} cannot be read: {error.strerror or error}")
-
-
-def is_image(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Whether a file's name is an image's; hidden files, as other systems leave beside images, are none."""
-    return name.lower().endswith(suffixes) and not name.startswith(".")
 
 
 def _check_name(name: str, folder: str) -> None:

@@ -14,7 +14,10 @@ def find_films(folder: Path) -> list[Path]:
     Raises:
         InputError: If the folder is missing or holds none, or a file is a link that leads out of it.
     """
-    return sorted(folder / name for name in ImageIndex(folder, SUFFIXES).files())
+    index = ImageIndex(folder, SUFFIXES)
+    files = index.files()
+    index.report()
+    return sorted(folder / name for name in files)
 
 
 def by_name(paths: Iterable[Path]) -> dict[str, Path]:

@@ -1,13 +1,17 @@
 """Reading films from any table that has a column with their files and one with their labels."""
 
 import os
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from lit_dist.datamodules.data_root import check_inside, refuse_outside, unreadable
 from lit_dist.datamodules.films import SUFFIXES, Film
+from lit_dist.datamodules.image_index import ImageIndex
 from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
+from lit_dist.datamodules.named_files import NamedFiles
+from lit_dist.datamodules.other_programs import is_foreign
 from lit_dist.errors import InputError
 
 _DIAGNOSES = {
@@ -31,6 +35,7 @@ def read_film_table(
     view_column: str | None = None,
     density: bool = False,
     crops: bool = False,
+    cache_dir: Path | None = None,
 ) -> pd.DataFrame:
     """Read a table with one row a film.
 
@@ -45,6 +50,7 @@ def read_film_table(
         density: Whether labels are densities, 1 to 4 or A to D by BI-RADS, or F, G and D as in mini-MIAS. Otherwise
             they are normal, benign and malignant, or 0 and 1.
         crops: Whether the files are parts of films, cut out already.
+        cache_dir: Where the list of files is kept.
 
     Returns:
         One row a film: ``image, patient, side, view, diagnosis, density, film, origin``, and ``site`` if asked for. A
@@ -59,7 +65,7 @@ def read_film_table(
         refuse_empty(table, column, path)
     refuse_outside(table[image_column], images, str(path))
     table["origin"] = [f"{path}, row {row_number(index)}" for index in table.index.tolist()]
-    origin, find = table["origin"], _Finder(images, crops)
+    origin, find = table["origin"], _Finder(images, crops, cache_dir)
     labels = _labels(table[label_column], origin, density)
     films = {
         "image": table[image_column],
@@ -93,29 +99,44 @@ def _labels(column: "pd.Series[str]", origin: "pd.Series[str]", density: bool) -
 
 
 class _Finder:
-    """Finds films by the names in a table, without leaving their folder. It reads each folder once."""
+    """Finds films by the names in a table, without leaving their folder. It reads each folder once.
 
-    def __init__(self, images: Path, crops: bool) -> None:
+    A file need not have the suffix of an image where the table names all of its path.
+    """
+
+    def __init__(self, images: Path, crops: bool, cache_dir: Path | None) -> None:
         self.images = images
         self.crops = crops
+        self.cache_dir = cache_dir
         self._folders: dict[str, tuple[str, dict[str, bool]]] = {}
 
     def film(self, name: str, origin: str) -> Film | None:
         """The film of a name with or without suffix, if it is there."""
+        if is_foreign(name):
+            return None
         folder, _, file = f"{self.images}/{name}".rpartition("/")
         if folder not in self._folders:
             check_inside(Path(folder), self.images, f"{origin}: {name!r}")
             self._folders[folder] = os.path.normpath(folder), _files(folder)  # so that a file has one name
         folder, files = self._folders[folder]
-        found = [file] if file in files else [file + suffix for suffix in SUFFIXES if file + suffix in files]
-        if len(found) > 1:
-            raise InputError(f"{origin}: both {found[0]} and {found[1]} are there; write the suffix")
-        if not found:
+        if file in files:
+            path = f"{folder}/{file}"
+            if files[file]:
+                check_inside(Path(path), self.images, f"{origin}: {name!r}")
+            return Film(path, is_crop=self.crops)
+        found = self._below.find(name, origin)
+        if found is None or not os.path.isfile(path := f"{self.images}/{found}"):  # a link may lead nowhere
             return None
-        path = f"{folder}/{found[0]}"
-        if files[found[0]]:
-            check_inside(Path(path), self.images, f"{origin}: {name!r}")
         return Film(path, is_crop=self.crops)
+
+    @cached_property
+    def _below(self) -> NamedFiles:
+        """The films in all folders, which are listed only where a name is not a path."""
+        index = ImageIndex(self.images, SUFFIXES, self.cache_dir)
+        files = index.files()
+        index.save()
+        index.report()
+        return NamedFiles(files, self.images)
 
 
 def _files(folder: str) -> dict[str, bool]:

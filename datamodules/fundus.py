@@ -16,8 +16,10 @@ from lit_dist.datamodules import graham
 from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.data_root import check_inside, refuse_outside
+from lit_dist.datamodules.image_index import ImageFile, ImageIndex
 from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
-from lit_dist.datamodules.photographs import decode, find_images
+from lit_dist.datamodules.named_files import NamedFiles, find_all
+from lit_dist.datamodules.photographs import SUFFIXES, decode
 from lit_dist.errors import InputError
 
 _SUFFIX = re.compile(r"\.[A-Za-z]+$")
@@ -40,7 +42,7 @@ class FundusDataModule(CachedDataModule):
 
         root/
           labels.csv or trainLabels.csv     image,level
-          images/ or train/                 10_left.jpeg, 10_right.jpeg, ...
+          images/ or train/                 10_left.jpeg, 10_right.jpeg, ..., also in folders below
 
     An image's patient is what stands before ``_left`` or ``_right`` in its name, or a column of the table; failing
     both, each image is a patient. Photographs are prepared by ``lit_dist.datamodules.graham`` once, and kept in a
@@ -117,7 +119,7 @@ class FundusDataModule(CachedDataModule):
         refuse_outside(table[self.image_column], self.images, str(self.labels))
         grades = parse_grades(table, self.grade_column, range(5), self.labels)
         names = [_SUFFIX.sub("", name) if "." in name else name for name in table[self.image_column].tolist()]
-        sides = [_side(name) for name in names]
+        sides = _sides(names)
         images = pd.DataFrame(
             {
                 "image": names,
@@ -131,12 +133,24 @@ class FundusDataModule(CachedDataModule):
         refuse_repeats(images, "image", self.labels)
         if self.site_column is not None:
             images["site"] = table[self.site_column]
-        files = find_images(self.images, self.cache_dir)
-        paths = pd.Series([files.get(name) for name in names], table.index, object)
-        unused = len(files) - int(paths.notna().sum())  # no two rows have one name
-        if unused:
+        return self._keep(images.assign(path=self._files(table)))
+
+    def _files(self, table: pd.DataFrame) -> "pd.Series[Any]":
+        """The file of each row; None where there is none."""
+        index = ImageIndex(self.images, SUFFIXES, self.cache_dir)
+        files = index.files()
+        index.save()
+        index.report()
+        origins = (f"{self.labels}, row {row_number(row)}" for row in table.index.tolist())
+        found = find_all(table[self.image_column].tolist(), origins, NamedFiles(files, self.images))
+        there = pd.DataFrame({"file": [file for file in found if file is not None]},
+                             table.index[[file is not None for file in found]])  # fmt: skip
+        refuse_repeats(there, "file", self.labels)
+        if len(there) < len(files):
+            unused = len(files) - len(there)
             rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")
-        return self._keep(images.assign(path=paths))
+        prefix = f"{self.images}/"
+        return pd.Series([file and ImageFile(prefix + file) for file in found], table.index, object)
 
     def _keep(self, images: pd.DataFrame) -> pd.DataFrame:
         if self.eyes != "both":
@@ -159,6 +173,15 @@ class FundusDataModule(CachedDataModule):
     @override
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:
         return graham.graham(decode(content), self.radius, self.size)
+
+
+def _sides(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The patient and the eye of each image.
+
+    Folders tell patients apart only where one name stands in several of them: a patient's eyes may lie in two folders.
+    """
+    alone = [name.replace("\\", "/").rpartition("/")[2] for name in names]
+    return [_side(name) for name in (alone if len(set(alone)) == len(names) else names)]
 
 
 def _side(name: str) -> tuple[str, str]:

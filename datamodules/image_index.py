@@ -4,14 +4,18 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info
 
 from lit_dist.datamodules.data_root import check_inside, image_entries, unreadable
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
 
+_SHOWN = 8
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
 
 
@@ -51,23 +55,29 @@ class _Folder:
         stamp: The times of its last change, or 0 where it may have changed again without these telling.
         files: The names of the image files.
         folders: The names of the folders in it.
+        foreign: The names of what other programs left in it.
     """
 
     stamp: list[int]
     files: list[str]
     folders: list[str]
+    foreign: list[str]
 
 
 class ImageIndex:
     """The image files below a folder.
 
     A folder is read again only if its time of change says that a file came, went or was renamed since, so that the
-    next start asks once a folder and not once a file. Whether a file's content has changed is not asked here.
+    next start asks once a folder and not once a file. Whether a file's content has changed is not asked here. What
+    other programs leave among images (``other_programs``) is passed over.
 
     Args:
         root: The folder. Links must not lead out of it.
         suffixes: The suffixes of images, in small letters.
         cache_dir: The folder in which the index is kept; None keeps none.
+
+    Attributes:
+        foreign: The names of what was passed over, and how many have each.
     """
 
     def __init__(self, root: Path, suffixes: tuple[str, ...], cache_dir: Path | None = None) -> None:
@@ -79,6 +89,7 @@ class ImageIndex:
         )
         self._folders = self._read()
         self._changed = False
+        self.foreign: Counter[str] = Counter()
 
     def files(self, folder: str = "") -> list[str]:
         """The image files in a folder and those below, relative to the root; each folder's in the order of their names.
@@ -97,6 +108,16 @@ class ImageIndex:
         """The names of the image files in a folder itself, without those below."""
         self._check_inside(folder)
         return self._entry(folder).files
+
+    def report(self) -> None:
+        """Say what was passed over."""
+        if self.foreign:
+            folders = {name: count for name, count in self.foreign.items() if not name.lower().endswith(self.suffixes)}
+            files = self.foreign.total() - sum(folders.values())
+            told = [f"{name} ({count})" for name, count in sorted(folders.items())[:_SHOWN]]
+            told += [f"{len(folders) - _SHOWN} other names of folders"] if len(folders) > _SHOWN else []
+            told += [f"{files} hidden files or thumbnails"] if files else []
+            rank_zero_info(f"Passed over below {self.root}, as what other programs leave: {', '.join(told)}")
 
     def save(self) -> None:
         """Keep the index, if there is something new in it. Where nothing can be written, folders are read each time."""
@@ -117,6 +138,7 @@ class ImageIndex:
 
     def _collect(self, folder: str, found: list[str]) -> None:
         entry = self._entry(folder)
+        self.foreign.update(entry.foreign)
         prefix = f"{folder}/" if folder else ""
         found += [prefix + name for name in entry.files]
         for name in entry.folders:
@@ -133,9 +155,9 @@ class ImageIndex:
         if known is not None and known.stamp == stamp:
             return known
         now = time.time_ns()
-        files, folders = image_entries(path, self.root, self.suffixes)
+        found = image_entries(path, self.root, self.suffixes)
         settled = max(stamp) < now - _TICK
-        self._folders[folder] = _Folder(stamp if settled else [], files, folders)
+        self._folders[folder] = _Folder(stamp if settled else [], *found)
         self._changed = True
         return self._folders[folder]
 

@@ -123,6 +123,7 @@ class ImageNetDataModule(CachedDataModule):
                 tests = read_val(index, self.chosen)
                 table = pd.concat([table.assign(held_out=False), tests.assign(held_out=True)], ignore_index=True)
         index.save()
+        index.report()
         return self._with_files(table)
 
     def _some(self, table: pd.DataFrame) -> pd.DataFrame:

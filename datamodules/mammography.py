@@ -173,7 +173,7 @@ class MammographyDataModule(CachedDataModule):
         if self.format == "ddsm":
             return read_ddsm(self.images, self.task == "density", self.crop, self.on_error == "skip")
         path = self.labels or self.root / "labels.csv"
-        return read_film_table(path, self.images, *self.columns, self.task == "density", self.crop)
+        return read_film_table(path, self.images, *self.columns, self.task == "density", self.crop, self.cache_dir)
 
     # -- the pixels --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from lit_dist.datamodules.data_root import check_inside, refuse_outside, unreada
 from lit_dist.datamodules.image_index import ImageIndex
 from lit_dist.datamodules.imagenet_devkit import TRUTH, find_devkit, image_name, image_number, read_devkit
 from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
+from lit_dist.datamodules.named_files import NamedFiles, find_all
+from lit_dist.datamodules.other_programs import is_foreign_folder
 from lit_dist.errors import InputError
 
 ANNOTATIONS = "val_annotations.txt"
@@ -30,7 +32,7 @@ def class_folders(folder: Path) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            found = [entry for entry in entries if entry.is_dir() and not is_foreign_folder(entry.name)]
     except OSError as error:
         raise unreadable(folder, error) from None
     for entry in found:
@@ -109,26 +111,13 @@ def find_labelled(table: pd.DataFrame, path: Path, index: ImageIndex, chosen: Ch
     class_of = {part: name for name, parts in chosen.items() for part in parts}
     table = table[table["class"].isin(list(class_of))]
     origin = [f"{path}, row {row_number(row)}" for row in table.index.tolist()]
-    file_of = _by_name(index.files())
     names = table["image"].tolist()  # pandas' own iteration takes ten times as long
-    files = [file_of.get(name) for name in names]
-    for name, file, row in zip(names, files, origin, strict=True):
-        if file == "":
-            raise InputError(f"{row}: several files in {index.root} are called {name!r}; write the suffix")
+    files = find_all(names, origin, NamedFiles(index.files(), index.root))
     images = [file or name for file, name in zip(files, names, strict=True)]
     refuse_repeats(table.assign(image=images), "image", path)
     there = [file is not None for file in files]
     found = table.assign(image=images, origin=origin, there=there)
     return found.assign(**{"class": table["class"].map(class_of)}).reset_index(drop=True)
-
-
-def _by_name(files: Sequence[str]) -> dict[str, str]:
-    """Files by their names with and without suffix; empty where a name may mean several."""
-    found: dict[str, str] = {}
-    for file in files:
-        stem = os.path.splitext(file)[0]
-        found[stem] = "" if stem in found else file
-    return {**found, **{file: file for file in files}}
 
 
 def sorted_classes(values: "pd.Series[str]") -> list[str]:

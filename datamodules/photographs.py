@@ -1,14 +1,10 @@
-"""Finding and decoding image files."""
+"""Decoding image files."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-
-from lit_dist.datamodules.image_index import ImageFile, ImageIndex
-from lit_dist.errors import InputError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".ppm")
 MOST_PIXELS = 80_000_000
@@ -16,30 +12,6 @@ MOST_PIXELS = 80_000_000
 more may be meant to exhaust the memory."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "GIF", "WEBP")
 """What a file may be, whatever its suffix says. Pillow would also run PostScript."""
-
-
-def find_images(folder: Path, cache_dir: Path) -> dict[str, ImageFile]:
-    """List a folder's image files by name without suffix.
-
-    Args:
-        folder: The folder.
-        cache_dir: Where the list is kept.
-
-    Raises:
-        InputError: If the folder is missing or holds no images, two files differ by their suffix alone, or a link leads
-            out of it.
-    """
-    found: dict[str, ImageFile] = {}
-    index, prefix = ImageIndex(folder, SUFFIXES, cache_dir), f"{folder}/"
-    for file in index.own_files():
-        name = file.rpartition(".")[0]
-        if name in found:
-            raise InputError(f"{folder} holds both {found[name].name} and {file}; keep one of them")
-        found[name] = ImageFile(prefix + file)
-    if not found:
-        raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    index.save()
-    return found
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:

@@ -173,7 +173,7 @@ BAD_TABLES = {
     "no images": (lambda root: shutil.rmtree(root / "train"), "holds no images"),
     "two suffixes": (
         lambda root: shutil.copy(root / "train/0_left.jpeg", root / "train/0_left.png"),
-        "both 0_left.jpeg and 0_left.png",
+        "row 2: .0_left. may be 0_left.jpeg or 0_left.png",
     ),
     "outside": (lambda root: edit(root, "4_left", "../../etc/passwd"), "row 10: '../../etc/passwd' leads out of"),
 }

@@ -32,7 +32,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     folders: list[str] = []
     whole = image_index.image_entries
 
-    def noted(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    def noted(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[list[str], ...]:
         folders.append(os.path.relpath(folder, root))
         return whole(folder, root, suffixes)
 
