@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
@@ -10,6 +9,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from lit_dist.callbacks.csv_rows import RowCount
+from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
@@ -49,7 +49,7 @@ class RunCheckpoint(Checkpoint):
         self._late = False  # a Timer's time is up, and the state not yet saved
         self._closed = False
         self._termination = Termination()
-        self._generators: list[torch.Tensor] = []  # as they were before a validation, to repeat it from
+        self._seeds = RunSeeds()
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -57,30 +57,32 @@ class RunCheckpoint(Checkpoint):
             raise InputError(
                 "RunCheckpoint needs checkpoints without pickle: Trainer(plugins=[SafetensorsCheckpointIO()])"
             )
+        if stage == "fit":
+            self._seeds.setup(trainer, steered=_transfer(trainer) is not None)
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seeds.replan()
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._late = self._closed = False
         self._termination.listen()
         go_on(trainer)
+        self._seeds.begin(trainer, trainer.ckpt_path is not None)
         if trainer.global_step == 0:
             self._saved, self._stopped = (0, 0), False
-        elif self._generators:
-            _set_generators(self._generators)
         if self._stopped:  # the run had ended by itself, by early stopping for example
             trainer.should_stop = True
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._generators = []
-        if _transfer(trainer) is not None:  # else a loader may yet draw from torch's generators before the first batch
-            self._save_if_due(trainer)
+        self._save_if_due(trainer)
 
     # The end of a batch would be too early: its metrics are logged after it, and a resumed run would lack them. And
     # while gradients wait for their step nothing can be saved, since they are in no checkpoint.
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._generators = []
         go_on(trainer)
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._save_if_due(trainer)
@@ -89,7 +91,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._generators = _get_generators()
+        self._seeds.after_step(trainer, batch_idx)
         if trainer.should_stop and not self._closed and _out_of_time(trainer):
             # Lightning would end the epoch here, as if it were whole.
             trainer.should_stop, self._late = False, True
@@ -115,6 +117,10 @@ class RunCheckpoint(Checkpoint):
             self._end_if_told(trainer)
 
     @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seeds.after_epoch(trainer)
+
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stopped = trainer.should_stop and not _out_of_time(trainer)
         if not self._closed:
@@ -124,6 +130,11 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._termination.stop()
+        self._seeds.close()
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._seeds.close()
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -173,13 +184,14 @@ class RunCheckpoint(Checkpoint):
         return {
             "saved": self._saved,
             "stopped": self._stopped,
-            "generators": self._generators or _get_generators(),
+            "seeds": self._seeds.state_dict(),
         }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved, self._stopped = state_dict["saved"], state_dict["stopped"]
-        self._generators = state_dict["generators"]
+        if "seeds" in state_dict:  # in a checkpoint of an earlier release there are none
+            self._seeds.load_state_dict(state_dict["seeds"])
 
     def _end_if_told(self, trainer: Trainer) -> None:
         if self._termination.told(trainer):
@@ -195,14 +207,3 @@ def _transfer(trainer: Trainer) -> WeightTransfer | None:
 def _out_of_time(trainer: Trainer) -> bool:
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     return any((timer.time_remaining() or 1) <= 0 for timer in timers)
-
-
-def _get_generators() -> list[torch.Tensor]:
-    """The state of torch's generators: without a transfer callback, dropout draws from them."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])]
-
-
-def _set_generators(states: list[torch.Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state_all(states[1:])

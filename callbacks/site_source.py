@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import CombinedLoader
 
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
-from lit_dist.lightning_internals import train_source
-from lit_dist.site_loader import SiteLoader
+from lit_dist.lightning_internals import set_train_source, train_source
+from lit_dist.site_loader import EpochLoader, SiteLoader
 
 _HOW = "let train_dataloader() return {site: loader}, or pass fit(model, SiteLoader({site: loader}))"
 
@@ -22,6 +23,8 @@ class SiteSource:
     Args:
         trainer: The trainer of the fit.
         connect: Called with each new ``SiteLoader``.
+        single: Whether the training data may be one loader, or any other: where it is several loaders that are drawn
+            from at once, it is left alone.
 
     Attributes:
         loader: The ``SiteLoader``; None until the loaders are known.
@@ -30,18 +33,23 @@ class SiteSource:
         InputError: If the fit's training data is not one loader a site.
     """
 
-    def __init__(self, trainer: Trainer, connect: Callable[[SiteLoader], None]) -> None:
+    def __init__(self, trainer: Trainer, connect: Callable[[SiteLoader], None], single: bool = False) -> None:
         self.loader: SiteLoader | None = None
         self._trainer = trainer
         self._connect = connect
+        self._single = single
         self._reload: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         self._loaded_in = 0
         self._shadow: Shadow | None = None
+        self._given: Any = None
         source = train_source(trainer)
         if isinstance(source, SiteLoader):
             self._take(source)
         elif isinstance(source, LightningDataModule | LightningModule):
             self._shadow = Shadow(source, "train_dataloader", lambda: self._request())
+        elif single:
+            self._given = source
+            set_train_source(trainer, self._wrapped(source))
         else:
             raise InputError(f"fit() was given {type(source).__name__} as its training loader; {_HOW}")
 
@@ -64,21 +72,31 @@ class SiteSource:
         if self._shadow is not None:
             self._shadow.lift()
             self._shadow = None
+        if self._given is not None:
+            set_train_source(self._trainer, self._given)
         if self.loader is not None:
             self.loader.release()
 
     def _set_reload(self, epochs: int) -> None:
         self._trainer.reload_dataloaders_every_n_epochs = epochs  # type: ignore[attr-defined]
 
-    def _request(self) -> SiteLoader:
+    def _request(self) -> Any:
         epoch = self._trainer.current_epoch
-        current = self.loader is not None and self._trainer.train_dataloader is self.loader.loaders
+        current = self.loader is not None and self._trainer.train_dataloader is self.loader.iterables
         due = self._reload and epoch - self._loaded_in >= self._reload
         if self.loader is None or not current or due:
             assert self._shadow is not None
             self._loaded_in = epoch
-            self._take(_site_loader(self._shadow.original()))
-        assert self.loader is not None
+            return self._wrapped(self._shadow.original())
+        return self.loader
+
+    def _wrapped(self, loaders: Any) -> Any:
+        if not self._single or isinstance(loaders, SiteLoader):
+            self._take(_site_loader(loaders))
+        elif isinstance(loaders, Mapping | list | tuple | CombinedLoader):
+            return loaders
+        else:
+            self._take(EpochLoader(loaders))
         return self.loader
 
     def _take(self, loader: SiteLoader) -> None:

@@ -167,6 +167,7 @@ class WeightTransfer(Callback, ABC):
         self._plan = self.make_plan(self.itinerary(loader.sites))
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             set_validation(self._trainer, self._plan, self.validation == "cycle")
+        loader.place = self._trainer.strategy.root_device, self._trainer.global_rank
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
         if self._planning:
             loader.estimate = lambda: self._plan.mean_batches(

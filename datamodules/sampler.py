@@ -7,7 +7,7 @@ import torch
 import torch.distributed
 from torch.utils.data import DistributedSampler
 
-from lit_dist.seeding import derive, sample_seeds
+from lit_dist.seeding import pass_seed, sample_seeds
 
 
 class Draw(NamedTuple):
@@ -48,7 +48,7 @@ class VisitSampler(DistributedSampler[Draw]):
 
     def set_epoch(self, epoch: int) -> None:
         """Seed the coming pass by its number in the run, as Lightning does before each epoch."""
-        self.seed_pass(derive(self.seed, "epoch", epoch))
+        self.seed_pass(pass_seed(self.seed, -1, epoch))
 
     def seed_pass(self, seed: int) -> None:
         """Seed the coming pass, as ``SiteLoader`` does after that."""

@@ -13,8 +13,8 @@ class Stretch:
     Attributes:
         site: The site's name.
         batches: How many batches are drawn, in several passes where the site has fewer; None for one whole pass.
-        visit: The number of the visit that the stretch belongs to.
-        first_pass: The number of the stretch's first pass within the visit.
+        visit: The number of the visit that the stretch belongs to; -1 in a run without visits.
+        first_pass: The number of the stretch's first pass within the visit, or the epoch's number in the run.
         seed: The run's seed; None leaves the order of the images to the loader.
     """
 

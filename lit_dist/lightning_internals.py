@@ -21,6 +21,11 @@ def train_source(trainer: Trainer) -> object:
     return trainer.fit_loop._data_source.instance
 
 
+def set_train_source(trainer: Trainer, loader: object) -> None:
+    """Give a fit another training loader than was passed to it; the public way is the caller's, who passes one."""
+    trainer.fit_loop._data_source.instance = loader
+
+
 def check_early_stopping_after_validation(trainer: Trainer) -> None:
     """Make early stopping look at its metric after validation only.
 

@@ -5,10 +5,11 @@ before it. So no random number is drawn from a generator that lives longer than 
 is seeded here, by a hash of what it is for.
 """
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,10 +44,10 @@ def pass_seed(seed: int, visit: int, number: int) -> int:
 
     Args:
         seed: The run's seed.
-        visit: The visit's number.
-        number: The pass's number within the visit, from 0.
+        visit: The visit's number; -1 in a run without visits.
+        number: The pass's number within the visit, or the epoch's number in the run, from 0.
     """
-    return derive(seed, "pass", visit, number)
+    return derive(seed, "epoch", number) if visit < 0 else derive(seed, "pass", visit, number)
 
 
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)
@@ -100,6 +101,83 @@ def step_seed(pass_: int, step: int, rank: int = 0) -> int:
     return derive(pass_, "step", step, rank)
 
 
+def batch_seed(pass_: int, what: str, number: int, rank: int = 0) -> int:
+    """The seed of one batch of a pass, apart from that of its step.
+
+    Args:
+        pass_: The pass's seed.
+        what: What it is for: ``"batch"`` loads it, and ``"loaded"`` decides what happens to it then.
+        number: The batch's number in the pass, from 0.
+        rank: The process's rank.
+    """
+    return derive(pass_, what, number, rank)
+
+
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+"""The kinds of generators that a sampler, a dataset or a transform may hold."""
+
+
+def find_generators(holder: object, most: int = 10_000) -> list[Any]:
+    """The generators that an object holds, or an object that it holds: those of a dataset's transforms, for example.
+
+    Args:
+        holder: The object.
+        most: How many objects to look at.
+
+    Returns:
+        Generators of torch, of numpy and of Python's ``random``, in the order in which they are found.
+
+    Example:
+        >>> find_generators({"transforms": [random.Random(0)]})
+        [<random.Random object at 0x...>]
+    """
+    found: list[Any] = []
+    waiting, seen = [holder], {id(holder)}
+    while waiting and len(seen) < most:
+        item = waiting.pop(0)
+        if isinstance(item, GENERATORS):
+            found.append(item)
+            continue
+        if isinstance(item, dict):
+            inner = list(item.values())
+        elif isinstance(item, list | tuple):
+            inner = list(item)
+        elif isinstance(item, type | torch.Tensor | np.ndarray) or callable(getattr(item, "__code__", None)):
+            inner = []
+        else:
+            inner = list(getattr(item, "__dict__", {}).values())
+        for one in inner[:1000]:  # a list of many is one of records, not of transforms
+            if id(one) not in seen and not isinstance(one, str | bytes | int | float | None):
+                seen.add(id(one))
+                waiting.append(one)
+    return found
+
+
+def seed_generators(seed: int, others: Sequence[Any] = (), device: torch.device | None = None) -> None:
+    """Seed the global generators of torch, numpy and Python's ``random``.
+
+    Args:
+        seed: The seed.
+        others: Generators to seed too.
+        device: A device whose generator to seed too.
+    """
+    seed_torch(seed, device or torch.device("cpu"))
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    for number, generator in enumerate(others):
+        seed_generator(generator, derive(seed, number))
+
+
+def seed_generator(generator: Any, seed: int) -> None:
+    """Seed one generator, of any of the kinds in ``GENERATORS``."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state  # type: ignore[call-arg]
+    else:
+        generator.seed(seed if isinstance(generator, random.Random) else seed & 0xFFFFFFFF)
+
+
 def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's generators of the CPU and of ``device``.
 
@@ -111,14 +189,3 @@ def seed_torch(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's CPU generator for the block, then set it back to where it was."""
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(state)

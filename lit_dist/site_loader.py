@@ -5,14 +5,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
-from torch import Generator
 from torch.utils.data import DataLoader, IterableDataset
 
 from lit_dist.epoch_plan import Stretch
 from lit_dist.errors import InputError
-from lit_dist.seeding import pass_seed, seeded
+from lit_dist.seeded_loader import SeededIndices, seeded_loader
+from lit_dist.seeding import GENERATORS, batch_seed, pass_seed, seed_generator, seed_generators
 
 MAX_PERSISTENT_SITES = 8
 """Up to so many sites may keep their worker processes while another site trains."""
@@ -36,6 +37,7 @@ class SiteLoader(CombinedLoader):
         loaders: The sites' loaders by name.
         plan: Gives the stretches of the coming epoch.
         estimate: While set, gives the length instead of the plan, and the fit loop sees every site's loader.
+        place: The device that trains, and the process's rank.
 
     Raises:
         InputError: If there is no site, a site has no batches, ``active`` is unknown, or more than
@@ -56,6 +58,7 @@ class SiteLoader(CombinedLoader):
         self.loaders: dict[str, Any] = dict(loaders)
         self.plan: Callable[[], Sequence[Stretch]] = self._stay
         self.estimate: Callable[[], int] | None = None
+        self.place = torch.device("cpu"), 0
         self._active = self.sites[0]
         if active is not None:
             self.active = active
@@ -64,6 +67,9 @@ class SiteLoader(CombinedLoader):
         self._epoch: list[Stretch] = []  # what is left of the epoch, the current stretch first
         self._pass: Iterator[Any] | None = None
         self._passes = 0  # begun in the current stretch
+        self._pass_seed: int | None = None
+        self._drawn_in_pass = 0
+        self._seeded: dict[str, tuple[Any, Any, SeededIndices | None]] = {}  # of loaders, the copies to draw from
         self._left = 0.0  # batches to draw in the current stretch
         self._drawn_in_epoch = 0
         self._resume_at = 0
@@ -95,6 +101,10 @@ class SiteLoader(CombinedLoader):
         if stretch.batches is None:
             return min(pass_, limit)
         return min(stretch.batches, limit) if limit < pass_ else stretch.batches
+
+    def follow(self, stretch: Callable[[str], Stretch]) -> None:
+        """Draw each epoch from ``active`` as a function says, which is given its name."""
+        self.plan = lambda: (stretch(self._active),)
 
     def release(self) -> None:
         """Go back to drawing from ``active`` alone, in the loaders' own order."""
@@ -174,6 +184,7 @@ class SiteLoader(CombinedLoader):
         """Forget the epoch and shut all worker processes down."""
         self._close()
         self._epoch = []
+        self._seeded = {}
         self._closing = True
         super().reset()
         self._closing = False
@@ -200,7 +211,19 @@ class SiteLoader(CombinedLoader):
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def _draw(self, stretch: Stretch) -> Any:
+        batch = self._next(stretch)
+        if (
+            self._pass_seed is not None
+        ):  # for what happens to the batch before its step, such as a device's augmentation
+            where, rank = self.place
+            seed_generators(batch_seed(self._pass_seed, "loaded", self._drawn_in_pass, rank), device=where)
+        self._drawn_in_pass += 1
+        return batch
+
+    def _next(self, stretch: Stretch) -> Any:
         if self._pass is not None:
+            if self._pass_seed is not None and self._seeded[stretch.site][2] is None:
+                seed_generators(batch_seed(self._pass_seed, "batch", self._drawn_in_pass, self.place[1]))
             try:
                 return next(self._pass)
             except StopIteration:
@@ -212,19 +235,31 @@ class SiteLoader(CombinedLoader):
 
     def _begin_pass(self, stretch: Stretch) -> Any:
         loader = self.loaders[stretch.site]
+        self._drawn_in_pass = 0
         try:
             if stretch.seed is None:
-                self._pass = iter(loader)
-                return next(self._pass)
-            seed = pass_seed(stretch.seed, stretch.visit, stretch.first_pass + self._passes)
-            _seed_samplers(loader, seed)
-            with seeded(seed):  # for loaders that draw their order from torch's global generator, as RandomSampler does
-                self._pass = iter(loader)
-                return next(self._pass)
+                self._pass_seed, self._pass = None, iter(loader)
+            else:
+                self._pass_seed = pass_seed(stretch.seed, stretch.visit, stretch.first_pass + self._passes)
+                self._pass = self._seeded_pass(stretch.site, self._pass_seed)
+            return next(self._pass)
         except StopIteration:
             raise InputError(f"site {stretch.site!r} gave no batch; leave it out or give it training images") from None
         finally:
             self._passes += 1
+
+    def _seeded_pass(self, site: str, seed: int) -> Iterator[Any]:
+        original = self.loaders[site]
+        if site not in self._seeded or self._seeded[site][0] is not original:
+            self._seeded[site] = original, *seeded_loader(original)
+        _, loader, indices = self._seeded[site]
+        if indices is not None:
+            indices.seed, indices.rank = seed, self.place[1]
+        _seed_samplers(loader, seed)
+        seed_generators(seed)  # for loaders that draw their order from a global generator, as RandomSampler does
+        if getattr(loader, "_iterator", None) is not None:  # which draws a number where its workers are new
+            torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
+        return iter(loader)
 
     def _enter(self, epoch: list[Stretch]) -> None:
         self._close()
@@ -244,9 +279,9 @@ def _seed_samplers(loader: object, seed: int) -> None:
         if callable(seed_pass):
             seed_pass(seed)
     for holder in (loader, batch_sampler, *samplers):
-        generator = getattr(holder, "generator", None)
-        if isinstance(generator, Generator):
-            generator.manual_seed(seed)
+        for generator in vars(holder).values() if hasattr(holder, "__dict__") else ():
+            if isinstance(generator, GENERATORS):
+                seed_generator(generator, seed)
 
 
 def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
@@ -264,3 +299,19 @@ def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
             f"{len(kept)} sites with persistent_workers=True would keep {processes} worker processes alive; set"
             f" persistent_workers=False (only up to {MAX_PERSISTENT_SITES} sites may keep theirs)"
         )
+
+
+class EpochLoader(SiteLoader):
+    """One loader, drawn from as that of the only site.
+
+    Args:
+        loader: The loader, which is also what the trainer shows of it.
+    """
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        super().__init__({"train": loader})
+
+    @property
+    def iterables(self) -> Any:
+        """The loader."""
+        return self.loaders["train"]

@@ -4,6 +4,7 @@ unpickled, and interrupted equals unbroken.
 Each law is also broken here on purpose, to see that its check notices.
 """
 
+import itertools
 import pickle
 import random
 from itertools import pairwise
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -98,36 +100,50 @@ def test_law_1_broken_by_a_seed_from_elsewhere_is_noticed(broken: str, monkeypat
 def test_law_1_broken_by_a_loader_that_is_not_seeded_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lit_dist.site_loader.pass_seed", lambda *_: seeding.derive(len(torch.get_rng_state()), "x"))
     same = [final(max_epochs=3), final(max_epochs=3)]
-    monkeypatch.setattr("lit_dist.site_loader.seeded", lambda _: torch.no_grad())
+    monkeypatch.setattr("lit_dist.site_loader.seed_generators", lambda *_, **__: None)
     assert same[0] == same[1]
     assert final(Noise(), max_epochs=3) != final(max_epochs=3)
 
 
-class FromTheWorker(Dataset[list[torch.Tensor]]):
-    """Augments by chance drawn from a state that lives in the worker process, as a copied generator does."""
+_hidden = iter(itertools.cycle([0.1, 0.7, 0.4]))
 
-    def __init__(self, site: int, batches: int) -> None:
-        self.rows = inputs(site, batches)
-        self.chance = random.Random(0)
+
+class Augmented(Dataset[list[torch.Tensor]]):
+    """Augments by chance, drawn from global generators, from one that lives in the worker, and from a hidden state."""
+
+    def __init__(self, site: int, batches: int, hidden: bool) -> None:
+        self.rows, self.hidden = inputs(site, batches), hidden
+        self.transforms = [np.random.RandomState(0)]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> list[torch.Tensor]:
         row = self.rows[index].clone()
-        row[2] += self.chance.random()
+        row[2] += random.random() + float(np.random.rand()) + float(torch.rand(())) + self.transforms[0].rand()
+        row[2] += next(_hidden) if self.hidden else 0
         return [row]
 
 
-def test_law_1_broken_by_an_augmentation_from_worker_state_is_noticed() -> None:
+def augmented(hidden: bool, **kwargs: Any) -> str:
     class Data(SmallData):
         def train_dataloader(self) -> Any:
             return {
-                "abc"[site]: DataLoader(FromTheWorker(site, size), batch_size=2, shuffle=True, **self.kwargs)
+                "abc"[site]: DataLoader(Augmented(site, size, hidden), batch_size=2, shuffle=True, **self.kwargs)
                 for site, size in enumerate(self.sizes)
             }
 
-    assert final(data=Data(num_workers=1), max_epochs=3) != final(data=Data(num_workers=2), max_epochs=3)
+    return final(data=Data(**kwargs), max_epochs=4)
+
+
+def test_a_datasets_augmentation_does_not_depend_on_the_workers() -> None:
+    alone = augmented(hidden=False)
+    assert augmented(hidden=False, num_workers=2) == alone
+    assert augmented(hidden=False, num_workers=1, persistent_workers=True) == alone
+
+
+def test_law_1_broken_by_an_augmentation_from_worker_state_is_noticed() -> None:
+    assert augmented(hidden=True, num_workers=1) != augmented(hidden=True, num_workers=2)
 
 
 # -- law 2 -----------------------------------------------------------------------------------------------------------

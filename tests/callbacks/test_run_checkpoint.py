@@ -6,15 +6,18 @@ import os
 import random
 import signal
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lit_dist import InputError, SafetensorsCheckpointIO, newest_checkpoint, read_checkpoint
 from lit_dist.baton import fingerprint
@@ -22,8 +25,9 @@ from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.csv_rows import put_back, set_aside
 from lit_dist.callbacks.termination import Termination
 from lit_dist.ledger import read_entries
+from lit_dist.lightning_internals import train_source
 from lit_dist.verify import verify
-from small import SmallData, SmallModule, fit, trainer
+from small import SmallData, SmallModule, fit, inputs, loader, trainer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Checkpoint directory .* exists and is not empty",
@@ -206,6 +210,133 @@ def test_a_fit_may_be_interrupted_again_and_again(
         verify(folder)
 
 
+# -- without a transfer ------------------------------------------------------------------------------------------------
+
+
+class Chance(Dataset[list[torch.Tensor]]):
+    """Draws from every global generator and from one of its own."""
+
+    def __init__(self) -> None:
+        self.rows, self.transforms = inputs(0, 5), [np.random.default_rng(0)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> list[torch.Tensor]:
+        noise = random.random() + float(np.random.rand()) + float(torch.rand(())) + self.transforms[0].random()
+        return [self.rows[index] + torch.tensor([0, 0, noise])]
+
+
+class Lazy(Sampler[int]):
+    """Draws each index when it is asked for."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(random.randrange(10) for _ in range(10))
+
+    def __len__(self) -> int:
+        return 10
+
+
+class Drawing(Traced):
+    """Draws wherever a module may, and asks for the number of steps before the fit begins."""
+
+    def on_after_batch_transfer(self, batch: list[torch.Tensor], dataloader_idx: int) -> list[torch.Tensor]:
+        return [batch[0] + torch.rand(3) * torch.tensor([0, 0, 1])]
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = super().training_step([batch[0] * torch.tensor([1, 1, np.random.beta(2, 2)])], batch_idx)
+        self.trace.append(("step", float(loss)))
+        return loss
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.log("val_loss", self.network(batch[0] / 10).pow(2).mean() + torch.rand(()) + random.random())
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
+        steps = int(self.trainer.estimated_stepping_batches)
+        return [optimizer], [
+            {"scheduler": torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, steps), "interval": "step"}
+        ]
+
+
+ALONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "shuffled": ({"shuffle": True}, {}),
+    "own generator, within": ({"shuffle": True, "generator": torch.Generator()}, {"val_check_interval": 0.4}),
+    "lazy sampler": ({"sampler": Lazy()}, {"max_epochs": -1, "max_steps": 12}),
+    "workers": ({"shuffle": True, "num_workers": 2, "persistent_workers": True}, {}),
+}
+
+
+def alone(folder: Path, settings: str, *callbacks: Callback, path: Path | None = None, **changes: Any) -> Drawing:
+    loading, options = ALONE[settings]
+    pl.seed_everything(0, verbose=False)
+    module = Drawing()
+    options = {"max_epochs": 3, "num_sanity_val_steps": 1, **options}
+    fitting = trainer(*callbacks, RunCheckpoint(), default_root_dir=folder, enable_checkpointing=True, **options)
+    train = DataLoader(Chance(), batch_size=2, **{**loading, **changes})
+    fitting.fit(module, train, loader(0, 2, shuffle=False), ckpt_path=path, weights_only=True)
+    return module
+
+
+@pytest.mark.parametrize("settings", ALONE)
+def test_a_fit_without_a_transfer_is_resumed_from_any_hook(settings: str, tmp_path: Path) -> None:
+    everywhere = Everywhere(tmp_path)
+    unbroken = alone(tmp_path / "unbroken", settings, everywhere)
+    for path, traced in everywhere.saved[:: 11 if settings == "workers" else 5]:
+        resumed = alone(tmp_path / path.stem, settings, path=path)
+        assert resumed.trace == unbroken.trace[traced:], path.stem
+        assert fingerprint(resumed.state_dict()) == fingerprint(unbroken.state_dict()), path.stem
+
+
+def test_the_number_of_workers_does_not_change_a_fit(tmp_path: Path) -> None:
+    some, none = alone(tmp_path, "workers"), alone(tmp_path, "workers", num_workers=0, persistent_workers=False)
+    assert fingerprint(some.state_dict()) == fingerprint(none.state_dict())
+
+
+def test_a_run_without_a_seed_is_resumed_with_the_one_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(folder: Path, initial: int, path: Path | None = None) -> str:
+        torch.manual_seed(0)
+        module = Traced()
+        torch.manual_seed(initial)
+        monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+        fitting = trainer(RunCheckpoint(keep=9), default_root_dir=folder, max_epochs=3)
+        fitting.fit(module, loader(0, 4), loader(0, 2, shuffle=False), ckpt_path=path, weights_only=True)
+        return fingerprint(module.state_dict())[0]
+
+    unbroken = fit(tmp_path, 1)
+    assert fit(tmp_path / "other", 2) != unbroken
+    kept = sorted((tmp_path / "checkpoints").glob("*"))
+    assert len(kept) == 3
+    assert {fit(tmp_path / path.stem, 2, path) for path in kept} == {unbroken}
+
+
+def test_loaders_that_are_drawn_from_at_once_are_warned_of(tmp_path: Path) -> None:
+    class Both(SmallModule):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return super().training_step(batch["a"], batch_idx)
+
+    def fit(path: Path | None = None) -> None:
+        fitting = trainer(RunCheckpoint(), default_root_dir=tmp_path, max_epochs=2)
+        fitting.fit(Both(), {"a": loader(0, 2), "b": loader(1, 2)}, ckpt_path=path, weights_only=True)
+
+    fit()
+    with pytest.warns(UserWarning, match="several loaders that are drawn from at once"):
+        fit(min(tmp_path.glob("checkpoints/*")))
+
+
+@pytest.mark.parametrize("how", ["loader", "datamodule", "module"])
+def test_the_source_of_a_fits_loader_is_left_as_it_was(how: str, tmp_path: Path) -> None:
+    train, module, data = loader(0, 2), SmallModule(), pl.LightningDataModule()
+    source: Any = {"datamodule": data, "module": module}.get(how)
+    if source is not None:
+        source.train_dataloader = lambda: train
+    fitting = trainer(RunCheckpoint(), default_root_dir=tmp_path, max_epochs=1)
+    fitting.fit(module, train if how == "loader" else None, datamodule=data if how == "datamodule" else None)
+    assert fitting.train_dataloader is train
+    assert train_source(fitting) is (source or train)
+    assert source is None or source.train_dataloader() is train
+
+
 # -- logs --------------------------------------------------------------------------------------------------------------
 
 
@@ -386,21 +517,6 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(tmp_path: Path, monkeypatc
     assert not list(tmp_path.glob("checkpoints/.*"))
     resumed = run(tmp_path, "epochs", RunCheckpoint(), path=newest_checkpoint(tmp_path))
     assert fingerprint(resumed.state_dict()) == fingerprint(run(tmp_path / "unbroken", "epochs").state_dict())
-
-
-def test_it_works_without_a_transfer(tmp_path: Path) -> None:
-    def fit(folder: Path, *callbacks: Callback, path: Path | None = None) -> str:
-        pl.seed_everything(0, verbose=False)
-        module = Traced()
-        fitting = trainer(*callbacks, RunCheckpoint(keep=9), default_root_dir=folder, enable_checkpointing=True)
-        one = SmallData([6], shuffle=False).train_dataloader()["a"]
-        fitting.fit(module, one, SmallData().val_dataloader(), ckpt_path=path, weights_only=True)
-        return fingerprint(module.state_dict())[0]
-
-    unbroken = fit(tmp_path)
-    kept = sorted(tmp_path.glob("checkpoints/*"))
-    assert len(kept) == 6
-    assert {fit(tmp_path / path.stem, path=path) for path in kept} == {unbroken}, "dropout goes on as it would have"
 
 
 def test_it_wants_checkpoints_without_pickle() -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lit_dist import InputError, newest_checkpoint
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks import RunCheckpoint, SingleWeightTransfer
-from lit_dist.seeding import pass_seed, seed_torch, seeded, step_seed
+from lit_dist.seeding import pass_seed, seed_torch, step_seed
 from small import SmallData, SmallModule, fit, ledger, trainer
 
 ATTEMPTS = 40
@@ -31,8 +31,8 @@ def plain_loop(patience: int, hand_over: str, most: int | None = None) -> tuple[
         while waited < patience and epochs != most:
             network.train()
             seed = pass_seed(0, visit, epochs)
-            with seeded(seed):
-                batches = [batch[0] for batch in loader]
+            torch.manual_seed(seed)
+            batches = [batch[0] for batch in loader]
             for step, batch in enumerate(batches):
                 seed_torch(step_seed(seed, step), torch.device("cpu"))
                 optimizer.zero_grad()

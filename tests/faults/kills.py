@@ -2,12 +2,13 @@
 
     export PYTHONPATH=tests/helpers
     python tests/faults/kills.py                       # 30 kills of each variant, on real photographs where they are
-    python tests/faults/kills.py --kills 6 --only steps ddp
+    python tests/faults/kills.py --kills 6 --only steps ddp central study
 
 Every other kill waits until a checkpoint is being written. The whole process group gets SIGKILL: no clean-up runs.
 """
 
 import argparse
+import csv
 import difflib
 import os
 import random
@@ -38,6 +39,25 @@ VARIANTS = {
 }
 """The transfer callback's settings."""
 
+ALONE = {"central": "centralized: true", "only_site": "only_site: site-1"}
+"""Runs without a transfer callback: the data's settings."""
+
+STUDY = """
+collection: kills
+passes: 6
+heuristics: [central, single, ensemble, cyclical_weight_transfer]
+every_n_epochs: [1]
+seeds: [0]
+jobs: 2
+model:
+  class_path: ImageClassifier
+  init_args: {backbone: slim_resnet18, backbone_kwargs: {width: 8}, dropout: 0.3}
+data:
+  class_path: PhantomDataModule
+  init_args: {sites: 2, patients: 60, size: 32, batch_size: 6, num_workers: 2, augmentation: {class_path: Augmentation}}
+trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
+
 CONFIG = """
 seed_everything: 3
 model:
@@ -60,7 +80,7 @@ trainer:
   enable_model_summary: false
   logger: {{class_path: CSVLogger, init_args: {{save_dir: runs, name: kills}}}}
   callbacks:
-    - {{class_path: {kind}, init_args: {transfer}}}
+{transfer}\
     - {{class_path: ModelCheckpoint, init_args: {{monitor: val_loss, filename: best, enable_version_counter: false}}}}
     - {{class_path: EarlyStopping, init_args: {{monitor: val_loss, patience: 50}}}}
 checkpoint: {{every_n_steps: 3}}
@@ -71,10 +91,11 @@ checkpoint: {{every_n_steps: 3}}
 class Outcome:
     """What a run left: all that must not depend on interruptions."""
 
-    sha256: str
-    visits: list[tuple[int, str, str, str]]
-    metrics: str
-    best: str
+    sha256: str = ""
+    visits: list[tuple[int, str, str, str]] = field(default_factory=list)
+    metrics: str = ""
+    best: str = ""
+    table: str = ""
     kills: int = 0
     while_writing: int = 0
     starts: list[str] = field(default_factory=list)
@@ -86,20 +107,22 @@ def config(variant: str, photographs: Path | None) -> str:
         data = f"{{class_path: FundusDataModule, init_args: {{root: {photographs}, task: referable, sites: 3, size: 64,"
     else:
         data = "{class_path: PhantomDataModule, init_args: {patients: 120, sites: 3, size: 64,"
+    if variant in ALONE:
+        data += f" {ALONE[variant]},"
     ddp = variant == "ddp"
     workers = 0 if ddp else 2  # a process that speaks gloo may hang when it forks, with plain Lightning too
     augmented = f"augmentation: {{class_path: Augmentation}}, batch_size: 8, num_workers: {workers}}}}}"
-    epochs = 2 if variant == "steps" else 12
+    kind = "SingleWeightTransfer" if variant == "swt" else "CyclicalWeightTransfer"
+    transfer = "" if variant in ALONE else f"    - {{class_path: {kind}, init_args: {VARIANTS[variant]}}}\n"
     return CONFIG.format(
-        data=f"{data} {augmented}", transfer=VARIANTS[variant], epochs=epochs,
-        kind="SingleWeightTransfer" if variant == "swt" else "CyclicalWeightTransfer",
+        data=f"{data} {augmented}", transfer=transfer, epochs=2 if variant == "steps" else 12,
         devices=2 if ddp else 1, strategy="ddp" if ddp else "auto",
     )  # fmt: skip
 
 
-def start(folder: Path, *options: str) -> BaseProcess:
-    """Start ``lit-dist fit`` in a process group of its own."""
-    words = ["fit", "--config", "config.yaml", *options]
+def start(folder: Path, *options: str, command: str = "fit") -> BaseProcess:
+    """Start a command in a process group of its own."""
+    words = [command, "--config", "config.yaml", *options]
     return program.start(words, folder / "output.txt", folder=folder)
 
 
@@ -133,8 +156,10 @@ def run_folder(folder: Path) -> Path:
 def outcome(folder: Path) -> Outcome:
     """Read what a finished run left, and verify its ledger."""
     run = run_folder(folder)
-    verify(run)
-    entries = read_entries(run / "ledger.jsonl")
+    entries = []
+    if (run / "ledger.jsonl").exists():
+        verify(run)
+        entries = read_entries(run / "ledger.jsonl")
     visits = [(entry.visit, entry.site, entry.sha256_in, entry.sha256_out) for entry in entries]
     best = sorted((run / "checkpoints").glob("best*.ckpt"))
     newest = newest_checkpoint(run)
@@ -167,9 +192,10 @@ def wait_for(process: BaseProcess, folder: Path, chance: random.Random, writing:
 
 
 def lines(folder: Path) -> int:
-    """The number of visits on record."""
+    """The number of visits on record, or of epochs in the newest checkpoint."""
     ledger = run_folder(folder) / "ledger.jsonl"
-    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+    steps = [int(path.stem[5:]) for path in (run_folder(folder) / "checkpoints").glob("step_*.ckpt")]
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else max(steps, default=0) // 8
 
 
 def interrupted(folder: Path, kills: int, chance: random.Random) -> Outcome:
@@ -222,11 +248,55 @@ def trial(
         yield got
 
 
+def study(kills: int, folder: Path, chance: random.Random, each: int = 4) -> Iterator[Outcome]:
+    """Compare studies that are killed and repeated with an unbroken one, until there were so many kills.
+
+    Yields:
+        Each interrupted study's outcome.
+
+    Raises:
+        AssertionError: If one differs.
+    """
+
+    def one(name: str, kills: int, seconds: float) -> Outcome:
+        here = folder / name
+        here.mkdir(parents=True)
+        (here / "config.yaml").write_text(STUDY)
+        got = Outcome()
+        while got.kills < kills:
+            process = start(here, command="compare")
+            process.join(chance.uniform(0, seconds))
+            if not process.is_alive():
+                break
+            kill(process)
+            got.kills += 1
+            got.starts.append(f"{len(list(here.glob('studies/kills/runs/*/result.json')))} runs")
+        process = start(here, command="compare")
+        process.join()
+        assert process.exitcode == 0, (here / "output.txt").read_text()[-3000:]
+        with (here / "studies" / "kills" / "results.csv").open() as file:
+            rows = [{name: row[name] for name in row if name != "seconds"} for row in csv.DictReader(file)]
+        predictions = sorted((here / "studies" / "kills" / "runs").glob("*/fit/predictions.csv"))
+        got.table = "\n".join([*map(str, rows), *(path.read_text() for path in predictions)])
+        return got
+
+    began = time.monotonic()
+    expected, done, number = one("unbroken", 0, 0.0), 0, 0
+    seconds = (time.monotonic() - began) / 2
+    while done < kills:
+        got = one(f"study_{number}", min(each, kills - done), seconds)
+        difference = "\n".join(list(difflib.unified_diff(expected.table.splitlines(), got.table.splitlines()))[:20])
+        assert got.table == expected.table, f"another study, killed with {got.starts}\n{difference}"
+        done, number = done + got.kills, number + 1
+        yield got
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    every = [*VARIANTS, *ALONE, "study"]
+    parser.add_argument("--only", nargs="*", default=every, choices=every)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     photographs = Path(os.environ.get("LIT_DIST_DATA", "../shared/data")).resolve() / "fundus_eyepacs_400"
@@ -236,7 +306,13 @@ def main() -> None:
         for variant in options.only:
             kills = while_writing = runs = 0
             there = photographs if photographs.exists() else None
-            for got in trial(variant, options.kills, Path(folder) / variant, there, random.Random(options.seed)):
+            chance, here = random.Random(options.seed), Path(folder) / variant
+            trials = (
+                study(options.kills, here, chance)
+                if variant == "study"
+                else trial(variant, options.kills, here, there, chance)
+            )
+            for got in trials:
                 kills, while_writing, runs = kills + got.kills, while_writing + got.while_writing, runs + 1
                 print(variant, "equal after kills; went on from:", ", ".join(got.starts), flush=True)
             print(f"{variant}: {kills} kills in {runs} runs, {while_writing} while a checkpoint was written: all equal")

@@ -1,3 +1,4 @@
+import random
 import subprocess
 import sys
 
@@ -5,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from lit_dist.seeding import derive, pass_seed, run_seed, sample_seeds, seed_torch, seeded, step_seed, uniforms
+from lit_dist.seeding import (
+    derive,
+    find_generators,
+    pass_seed,
+    run_seed,
+    sample_seeds,
+    seed_generators,
+    seed_torch,
+    step_seed,
+    uniforms,
+)
 
 
 def test_seeds_are_the_same_in_another_process() -> None:
@@ -38,13 +49,27 @@ def test_seed_torch_equals_manual_seed() -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_seeded_leaves_the_generator_as_it_was() -> None:
-    torch.manual_seed(1)
-    expected = torch.rand(2)
-    torch.manual_seed(1)
-    with seeded(9):
-        torch.rand(100)
-    assert torch.equal(torch.rand(2), expected)
+def test_every_kind_of_generator_is_found_and_seeded() -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.transforms = [torch.Generator(), {"R": np.random.RandomState()}, (random.Random(), [np.random.PCG64])]
+            self.records, self.itself = list(range(5000)), self
+            self.own = np.random.default_rng()
+
+    def draws(seed: int) -> list[float]:
+        holder = Holder()
+        found = find_generators(holder)
+        seed_generators(seed, found)
+        kinds = {
+            torch.Generator: lambda one: float(torch.rand((), generator=one)),
+            np.random.RandomState: lambda one: float(one.rand()),
+        }
+        own = [kinds.get(type(one), lambda one: float(one.random()))(one) for one in found]
+        return [*own, float(torch.rand(())), random.random(), float(np.random.rand())]
+
+    assert len(draws(3)) == 7
+    assert draws(3) == draws(3)
+    assert not set(draws(3)) & set(draws(4))
 
 
 def test_uniforms_are_those_of_the_published_generator() -> None:
