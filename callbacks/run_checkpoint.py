@@ -14,7 +14,7 @@ from lit_dist.callbacks.termination import Termination
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
-from lit_dist.lightning_internals import go_on, make_resumable
+from lit_dist.lightning_internals import go_on, make_resumable, taken_up_by_itself
 from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints, run_folder
 
 
@@ -23,7 +23,8 @@ class RunCheckpoint(Checkpoint):
 
     A run that goes on from one ends with the same weights as one that was never interrupted. ``lit-dist fit`` has it,
     and goes on with ``--resume``; elsewhere pass ``ckpt_path=newest_checkpoint(folder)`` to ``fit``. When the process
-    is told to end (SIGTERM, as clusters do before they take a machine away), it writes one more and ends the fit.
+    is told to end (SIGTERM, as clusters do before they take a machine away, or the signal with which SLURM announces
+    that), it writes one more and ends the fit; SLURM's job is put back into the queue.
 
     Add it after the ``ModelCheckpoint`` callbacks, so that it knows of their best model, and give the Trainer the
     plugin ``SafetensorsCheckpointIO``.
@@ -58,11 +59,22 @@ class RunCheckpoint(Checkpoint):
                 "RunCheckpoint needs checkpoints without pickle: Trainer(plugins=[SafetensorsCheckpointIO()])"
             )
         if stage == "fit":
+            self._termination.take_over(trainer)
             self._seeds.setup(trainer, steered=_transfer(trainer) is not None)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._seeds.replan()
+        path = taken_up_by_itself(trainer)
+        if path is not None:
+            raise InputError(
+                f"Lightning has found {path} and would begin with it, whichever run has left it; move it elsewhere, and"
+                " give it as ckpt_path if the run is to begin with it"
+            )
+
+    @override
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._termination.listen()
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -134,6 +146,7 @@ class RunCheckpoint(Checkpoint):
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._termination.stop()
         self._seeds.close()
 
     # -- saving ----------------------------------------------------------------------------------------------------
@@ -196,6 +209,7 @@ class RunCheckpoint(Checkpoint):
     def _end_if_told(self, trainer: Trainer) -> None:
         if self._termination.told(trainer):
             self._save(trainer)
+            self._termination.requeue(trainer)
             raise SIGTERMException
 
 

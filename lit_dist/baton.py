@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_dist import state_tree, tensor_file
 from lit_dist.errors import InputError
+from lit_dist.held_signals import held_signals
 from lit_dist.threads import in_threads
 
 
@@ -75,6 +76,8 @@ def _finite(tensor: Tensor) -> bool:
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path, finite: bool = True) -> None:
     """Write a Lightning checkpoint as safetensors and JSON, such that ``path`` is never half written.
 
+    Signals that come meanwhile, such as Ctrl-C, are obeyed after it.
+
     Args:
         checkpoint: What Lightning's ``dump_checkpoint`` gives.
         path: The file.
@@ -83,13 +86,15 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path, finite: bool = T
     Raises:
         InputError: If the weights are not finite, a value can be held by neither format, or writing fails.
     """
-    name = not_finite(checkpoint.get("state_dict", {})) if finite else None
-    if name is not None:
-        raise InputError(
-            f"{path} was not written: the tensor {name!r} has values that are NaN or infinite, so training has diverged"
-        )
-    text, tensors = state_tree.encode(checkpoint)
-    tensor_file.write(path, tensors, text)
+    with held_signals():
+        name = not_finite(checkpoint.get("state_dict", {})) if finite else None
+        if name is not None:
+            raise InputError(
+                f"{path} was not written: the tensor {name!r} has values that are NaN or infinite, so training has"
+                " diverged"
+            )
+        text, tensors = state_tree.encode(checkpoint)
+        tensor_file.write(path, tensors, text)
 
 
 def read_checkpoint(path: str | Path, finite: bool = True, with_tensors: bool = True) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.classifier import ImageClassifier
 from lit_dist.cli import OTHER_COMMANDS
 from lit_dist.errors import InputError
+from lit_dist.lightning_internals import end_auto_requeue, take_up_only_what_is_named
 from lit_dist.resumption import Resumption
 
 PARTS = ("seed_everything", "model", "data", "trainer")
@@ -70,7 +71,11 @@ class SiteCLI(LightningCLI):
         writes = trainer["enable_checkpointing"] is not False and not trainer["barebones"]
         if self.subcommand == "fit" and writes:
             kwargs["callbacks"] = [*as_list(trainer["callbacks"]), settings["checkpoint"]]
-        return super().instantiate_trainer(**kwargs)
+        made = super().instantiate_trainer(**kwargs)
+        take_up_only_what_is_named(made)
+        if self.subcommand != "fit" or not writes:  # else RunCheckpoint listens for it
+            end_auto_requeue(made)
+        return made
 
     @override
     def _parse_ckpt_path(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
@@ -24,6 +25,44 @@ def train_source(trainer: Trainer) -> object:
 def set_train_source(trainer: Trainer, loader: object) -> None:
     """Give a fit another training loader than was passed to it; the public way is the caller's, who passes one."""
     trainer.fit_loop._data_source.instance = loader
+
+
+def end_auto_requeue(trainer: Trainer) -> int | None:
+    """Keep Lightning from saving a checkpoint in the working folder when SLURM announces a job's end.
+
+    Its handler does so from within the signal. The public switch is an argument of a plugin that Lightning makes itself
+    where SLURM is found.
+
+    Returns:
+        The signal with which SLURM announces it; None outside SLURM, or where nobody wants the job to be requeued.
+    """
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return None
+    environment.auto_requeue = False
+    return environment.requeue_signal
+
+
+def take_up_only_what_is_named(trainer: Trainer) -> None:
+    """Keep Lightning from beginning with a checkpoint that nobody has named: SLURM's, or one of a fit that failed.
+
+    It looks for them in the folder that the trainer writes to, whichever run left them. There is no switch.
+    """
+    connector = trainer._checkpoint_connector
+    parse = connector._parse_ckpt_path
+
+    def named(fn: Any, path: Any, model_provided: bool, model_connected: bool) -> Any:
+        return None if path is None and model_provided else parse(fn, path, model_provided, model_connected)
+
+    connector._parse_ckpt_path = named  # type: ignore[method-assign, assignment]
+
+
+def taken_up_by_itself(trainer: Trainer) -> str | None:
+    """The checkpoint of SLURM that Lightning found in the trainer's folder and has loaded; None if it has not."""
+    path = str(trainer.ckpt_path) if trainer.ckpt_path else None
+    return (
+        path if path and SLURMEnvironment.detect() and path == trainer._checkpoint_connector._hpc_resume_path else None
+    )
 
 
 def check_early_stopping_after_validation(trainer: Trainer) -> None:

@@ -173,7 +173,7 @@ def seed_generator(generator: Any, seed: int) -> None:
     if isinstance(generator, torch.Generator):
         generator.manual_seed(seed)
     elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = type(generator.bit_generator)(seed).state  # type: ignore[call-arg]
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
     else:
         generator.seed(seed if isinstance(generator, random.Random) else seed & 0xFFFFFFFF)
 

@@ -245,7 +245,7 @@ class Drawing(Traced):
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         loss = super().training_step([batch[0] * torch.tensor([1, 1, np.random.beta(2, 2)])], batch_idx)
-        self.trace.append(("step", float(loss)))
+        self.trace.append(("step", loss.item()))
         return loss
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
@@ -272,7 +272,9 @@ def alone(folder: Path, settings: str, *callbacks: Callback, path: Path | None =
     pl.seed_everything(0, verbose=False)
     module = Drawing()
     options = {"max_epochs": 3, "num_sanity_val_steps": 1, **options}
-    fitting = trainer(*callbacks, RunCheckpoint(), default_root_dir=folder, enable_checkpointing=True, **options)
+    if not any(isinstance(callback, RunCheckpoint) for callback in callbacks):
+        callbacks = (*callbacks, RunCheckpoint())
+    fitting = trainer(*callbacks, default_root_dir=folder, **options)
     train = DataLoader(Chance(), batch_size=2, **{**loading, **changes})
     fitting.fit(module, train, loader(0, 2, shuffle=False), ckpt_path=path, weights_only=True)
     return module
@@ -310,6 +312,7 @@ def test_a_run_without_a_seed_is_resumed_with_the_one_it_had(tmp_path: Path, mon
     assert {fit(tmp_path / path.stem, 2, path) for path in kept} == {unbroken}
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
 def test_loaders_that_are_drawn_from_at_once_are_warned_of(tmp_path: Path) -> None:
     class Both(SmallModule):
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
@@ -324,6 +327,7 @@ def test_loaders_that_are_drawn_from_at_once_are_warned_of(tmp_path: Path) -> No
         fit(min(tmp_path.glob("checkpoints/*")))
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
 @pytest.mark.parametrize("how", ["loader", "datamodule", "module"])
 def test_the_source_of_a_fits_loader_is_left_as_it_was(how: str, tmp_path: Path) -> None:
     train, module, data = loader(0, 2), SmallModule(), pl.LightningDataModule()
@@ -378,15 +382,15 @@ def test_rows_outlast_a_kill_while_they_are_put_back(tmp_path: Path) -> None:
 
 
 class Tell(Callback):
-    """Sends SIGTERM to the process in some hook."""
+    """Sends a signal to the process in some hook."""
 
-    def __init__(self, hook: str, step: int) -> None:
-        self.step = step
+    def __init__(self, hook: str, step: int, signal: int = signal.SIGTERM) -> None:
+        self.step, self.signal = step, signal
         setattr(self, hook, self.tell)
 
     def tell(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == self.step and not trainer.sanity_checking:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.signal)
 
 
 @pytest.mark.parametrize("step", [3, 4, 10, 14])
@@ -408,6 +412,57 @@ def test_sigterm_saves_the_state_and_ends_the_fit(hook: str, step: int, tmp_path
         assert hook.startswith(("on_validation", "on_train_epoch")), "only hooks that do not run at this step"
         assert (hook, step) not in {("on_validation_start", 10), ("on_train_epoch_end", 4), ("on_train_epoch_start", 4)}
     assert getattr(signal.getsignal(signal.SIGTERM), "__func__", None) is not Termination._note
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job of SLURM, and the file in which its ``scontrol`` notes what it is told."""
+    names = {"NTASKS": "1", "JOB_ID": "77", "JOB_NAME": "train", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in names.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    program = tmp_path / "bin" / "scontrol"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "told"
+
+
+@pytest.mark.parametrize("transfer", [True, False])
+def test_slurms_signal_saves_the_state_in_the_runs_folder_and_requeues_the_job(
+    transfer: bool, slurm: Path, tmp_path: Path
+) -> None:
+    def go(*callbacks: Callback, path: Path | None = None) -> Traced:
+        fit, settings = (run, "epochs") if transfer else (alone, "shuffled")
+        return fit(tmp_path / "run", settings, *callbacks, path=path)
+
+    unbroken = go()
+    for left in tmp_path.glob("run/checkpoints/*"):
+        left.unlink()
+    with pytest.raises(SIGTERMException):
+        go(Tell("on_train_batch_start", 7, signal.SIGUSR1), RunCheckpoint())
+    assert slurm.read_text() == "requeue 77\n"
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+    resumed = go(RunCheckpoint(), path=newest_checkpoint(tmp_path / "run"))
+    assert fingerprint(resumed.state_dict()) == fingerprint(unbroken.state_dict())
+
+
+def test_a_job_that_cannot_be_requeued_is_said(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
+    (tmp_path / "bin" / "scontrol").unlink()
+    with pytest.raises(SIGTERMException), pytest.warns(UserWarning, match="state is saved, but SLURM's job 5_"):
+        run(tmp_path, "epochs", Tell("on_train_batch_start", 7, signal.SIGUSR1), RunCheckpoint())
+    assert newest_checkpoint(tmp_path) is not None
+
+
+def test_a_checkpoint_of_slurm_that_nobody_named_is_refused(slurm: Path, tmp_path: Path) -> None:
+    run(tmp_path / "other", "epochs", RunCheckpoint())
+    newest = newest_checkpoint(tmp_path / "other")
+    assert newest is not None
+    newest.rename(tmp_path / "hpc_ckpt_1.ckpt")
+    with pytest.raises(InputError, match=r"hpc_ckpt_1.ckpt and would begin with it, whichever run"):
+        run(tmp_path, "epochs", RunCheckpoint())
 
 
 def recorded(folder: Path) -> list[tuple[int, str, dict[str, float | None]]]:

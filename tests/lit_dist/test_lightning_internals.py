@@ -1,17 +1,21 @@
 """Notices when Lightning changes the private parts that we touch."""
 
+import signal
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
-from lit_dist import ImageClassifier
+from lit_dist import ImageClassifier, InputError, SafetensorsCheckpointIO
 from lit_dist.lightning_cli import build
 from lit_dist.lightning_internals import (
     check_early_stopping_after_validation,
+    end_auto_requeue,
     given_hyperparameters,
     set_root,
+    take_up_only_what_is_named,
     train_source,
 )
 from lit_dist.site_loader import SiteLoader
@@ -68,3 +72,25 @@ def test_given_hyperparameters_are_those_of_a_module_that_the_command_line_makes
     with given_hyperparameters({"_class_path": saved["class_path"], **saved["init_args"]}):
         module = ImageClassifier(**arguments)
     assert dict(module.hparams) == dict(command.model.hparams)
+
+
+def test_a_fit_begins_with_no_checkpoint_of_slurm_that_nobody_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SLURMEnvironment, "detect", lambda: True)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_text("of another run")
+    made = trainer(default_root_dir=tmp_path, max_epochs=1, plugins=[SafetensorsCheckpointIO(), LightningEnvironment()])
+    with pytest.raises(InputError, match=r"hpc_ckpt_1\.ckpt"):
+        made.fit(SmallModule(), loader(0, 2), loader(0, 2, shuffle=False))
+    take_up_only_what_is_named(made)
+    made.fit(SmallModule(), loader(0, 2), loader(0, 2, shuffle=False))
+    with pytest.raises(InputError, match=r"hpc_ckpt_1\.ckpt"):
+        made.fit(SmallModule(), loader(0, 2), loader(0, 2, shuffle=False), ckpt_path="hpc")
+
+
+def test_slurms_signal_is_listened_for_only_where_lightning_would() -> None:
+    environment = SLURMEnvironment()
+    assert end_auto_requeue(trainer(plugins=[environment])) == signal.SIGUSR1
+    assert end_auto_requeue(trainer(plugins=[environment])) is None
+    assert not environment.auto_requeue
+    assert end_auto_requeue(trainer()) is None
