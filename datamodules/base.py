@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from typing_extensions import override
 
 from lit_dist.datamodules.augmentation import Augmenter
 from lit_dist.datamodules.collector import collector_paused
+from lit_dist.datamodules.copies import check_copies
 from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
 from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, augmented, one_thread
 from lit_dist.datamodules.site_table import print_sites
 from lit_dist.datamodules.splits import (
+    CONTENT,
     NUMBER,
     SPLITS,
     assign_sites,
@@ -72,6 +75,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
         std: The standard deviation of each colour that is divided by, in the range 0 to 1.
         allow_one_class: Whether a site may have training images of one class only.
 
+    Attributes:
+        left_out_of: How many images of a site are not used, by its name ("" where sites are simulated) and the reason.
+
     Raises:
         InputError: If a setting does not fit, or the data is not as it should be.
     """
@@ -120,6 +126,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         self._table: pd.DataFrame | None = None
         self._pixels: tuple[Pixels, NDArray[np.int64]] | None = None
         self._shown = False
+        self.left_out_of: Counter[tuple[str, str]] = Counter()
 
     # -- what a collection implements --------------------------------------------------------------------------------
 
@@ -138,6 +145,16 @@ class InstitutionDataModule(LightningDataModule, ABC):
     def usable(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows whose images can be read; a collection that skips damaged ones narrows it."""
         return table
+
+    def leave_out(self, rows: pd.DataFrame, reason: str) -> None:
+        """Count images that are not used.
+
+        Args:
+            rows: A row each, with the column ``site`` where sites are real.
+            reason: Why they are left out, as it stands after their number.
+        """
+        sites = rows["site"].tolist() if "site" in rows else [""] * len(rows)
+        self.left_out_of.update((site, reason) for site in sites)
 
     @property
     def num_classes(self) -> int:
@@ -160,19 +177,41 @@ class InstitutionDataModule(LightningDataModule, ABC):
         present = set(self.table["site"].unique())
         return [site for site in self.site_names if site in present]
 
+    def mark_copies(self, images: pd.DataFrame) -> pd.DataFrame:
+        """Add the column ``CONTENT``, by which images are copies of each other, where a collection can tell."""
+        return images
+
+    def settle_copies(self, images: pd.DataFrame) -> pd.DataFrame:
+        """The images without those copies that are not to be used."""
+        return images
+
     def _assign(self, images: pd.DataFrame) -> pd.DataFrame:
-        if self.splits is not None:
-            table = read_splits(self.splits, images)
-        else:
-            table = self._with_sites(number_patients(images))
-            table = assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
-            check_splits(table, "the table of images")
-            table = table.drop(columns=NUMBER)
-        if self.splits is not None and self.all_sites:
+        images = self.mark_copies(images)
+        table = self._drawn(self.settle_copies(images)) if self.splits is None else self._read_splits(images)
+        wanted = table["site"].isin(self.site_names)
+        self.leave_out(table[~wanted], "of other sites")
+        chosen = table[wanted].reset_index(drop=True)
+        check_copies(chosen)
+        if self.splits is None:
+            check_splits(table.drop(columns=NUMBER) if CONTENT in table else table, "the table of images")
+        self._check_table(chosen)
+        return chosen.drop(columns=[NUMBER, CONTENT], errors="ignore")
+
+    def _drawn(self, images: pd.DataFrame) -> pd.DataFrame:
+        numbered = number_patients(images)
+        table = self._with_sites(numbered)
+        if len(table) < len(images):
+            self.leave_out(images[~images["image"].isin(table["image"])], "not dealt out to a site (partition)")
+        return assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
+
+    def _read_splits(self, images: pd.DataFrame) -> pd.DataFrame:
+        assert self.splits is not None
+        table = read_splits(self.splits, images)
+        if len(table) < len(images):
+            self.leave_out(images[~images["image"].isin(table["image"])], f"not in {self.splits.name}")
+        if self.all_sites:
             self.site_names = in_order(table["site"].unique(), images.get("site", pd.Series()).unique())
-        table = table[table["site"].isin(self.site_names)].reset_index(drop=True)
-        self._check_table(table)
-        return table
+        return self.settle_copies(table)
 
     def _with_sites(self, images: pd.DataFrame) -> pd.DataFrame:
         if "site" not in images:
@@ -210,7 +249,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         if trainer.is_global_zero:
             write_splits(self.table, folder / "splits.csv")
             if not self._shown:  # a site of a federation comes here at every visit
-                print_sites(self.table, self.sites, self.class_names)
+                print_sites(self.table, self.sites, self.class_names, left_out=self.left_out_of)
                 self._shown = True
 
     @override
@@ -265,6 +304,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         if self._pixels is None:
             usable = self.usable(self.table)
             if len(usable) < len(self.table):
+                self.leave_out(self.table[~self.table["image"].isin(usable["image"])], "not readable")
                 self._check_table(usable)
             self._table = usable
             self._rows = usable.groupby(["site", "split"], sort=False).indices

@@ -113,6 +113,10 @@ class PixelCache:
                 slots[missing], failures = self._add(todo, prepare, workers or os.cpu_count() or 1)
         return slots, failures
 
+    def contents(self) -> dict[int, bytes]:
+        """The SHA-256 of the file's content of each slot."""
+        return {image.slot: image.content for image in self._index.images()}
+
     def open(self) -> NDArray[np.uint8]:
         """Map the prepared images, read-only: (slots, height, width, colours)."""
         slots = self._index.slots()

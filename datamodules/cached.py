@@ -3,19 +3,24 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.cache import PixelCache, Source, default_cache, lines, refuse_failures, shown
+from lit_dist.datamodules.copies import OnDuplicate, content_numbers, settle
 from lit_dist.datamodules.other_programs import is_foreign
 from lit_dist.datamodules.site_images import Pixels
+from lit_dist.datamodules.splits import CONTENT
 from lit_dist.errors import InputError
+
+_SLOT = "slot of the image"
+"""The column with the slots that were looked up when the table was read."""
 
 
 class CachedDataModule(InstitutionDataModule):
@@ -28,6 +33,10 @@ class CachedDataModule(InstitutionDataModule):
         size: The side of the prepared images, in pixels.
         cache_dir: Where prepared images are kept; the user's cache folder by default.
         on_error: ``"raise"`` refuses images that are missing or unreadable; ``"skip"`` leaves them out, with a warning.
+        on_duplicate: What becomes of images that have the same content, byte for byte, under two names: they are
+            ``"group"``: taken for images of one patient; ``"drop"``: left out but for the first, and where labels
+            differ all; ``"raise"``: refused; ``"keep"``: left where they are, with a warning. Unless they are to be
+            kept, none is in two splits or at two sites.
         **kwargs: Further arguments of ``InstitutionDataModule``.
 
     Attributes:
@@ -47,14 +56,18 @@ class CachedDataModule(InstitutionDataModule):
         size: int,
         cache_dir: str | Path | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        on_duplicate: OnDuplicate = "group",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if on_error not in ("raise", "skip"):
             raise InputError(f"on_error={on_error!r} is none of raise, skip")
+        if on_duplicate not in get_args(OnDuplicate):
+            raise InputError(f"on_duplicate={on_duplicate!r} is none of {', '.join(get_args(OnDuplicate))}")
         self.size = size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
         self.on_error = on_error
+        self.on_duplicate = on_duplicate
 
     @abstractmethod
     def method(self) -> dict[str, Any]:
@@ -71,7 +84,7 @@ class CachedDataModule(InstitutionDataModule):
     @override
     def prepare_data(self) -> None:
         """Prepare the images that are not in the cache yet."""
-        slots, failures = self.cache().build(list(self.table[self.source]), self._prepare)
+        slots, failures = self._prepared()
         failures = self._with_origins(failures)
         if self.on_error == "raise":
             refuse_failures(failures)
@@ -79,6 +92,33 @@ class CachedDataModule(InstitutionDataModule):
             rank_zero_warn(f"{len(failures)} images are left out:\n{shown(lines(failures))}")
         self.left_out = failures
         self._found = self.table, slots
+
+    def _prepared(self) -> tuple[NDArray[np.int64], Mapping[Source, str]]:
+        """The slots of the table's images; they have just been looked up where the table was read for this."""
+        known, table = self._table is not None, self.table
+        if not known and (self._early >= 0).all():
+            return self._early, {}
+        return self.cache().build(list(table[self.source]), self._prepare)
+
+    @override
+    def _assign(self, images: pd.DataFrame) -> pd.DataFrame:
+        table = super()._assign(images)
+        self._early = table[_SLOT].to_numpy(np.int64)
+        return table.drop(columns=_SLOT)
+
+    @override
+    def mark_copies(self, images: pd.DataFrame) -> pd.DataFrame:
+        files, cache = images[self.source].tolist(), self.cache()
+        slots = cache.find(files)
+        return images.assign(**{CONTENT: content_numbers(files, slots, cache.contents), _SLOT: slots})
+
+    @override
+    def settle_copies(self, images: pd.DataFrame) -> pd.DataFrame:
+        settled = settle(images, self.on_duplicate)
+        if len(settled) < len(images):
+            gone = images[~images["image"].isin(settled["image"])]
+            self.leave_out(gone, f"copies of others (on_duplicate={self.on_duplicate})")
+        return settled
 
     def _with_origins(self, failures: Mapping[Source, str]) -> dict[Source, str]:
         """The reasons, with the row of the list or table that names the file, if there is one."""
@@ -134,7 +174,21 @@ class CachedDataModule(InstitutionDataModule):
             if self.on_error == "raise":
                 raise InputError(f"{text}; leave such rows out with on_error=skip")
             rank_zero_warn(f"{text}; they are left out")
+            self.leave_out(missing, "missing")
         return table[there]
+
+    def say_patients(self, told: bool, advice: str = "set --data.patient_column") -> None:
+        """Say that each image counts as a patient, where nothing tells whose it is.
+
+        Args:
+            told: Whether something does.
+            advice: How to say it.
+        """
+        if not told:
+            rank_zero_info(
+                "Nothing says which images are of one patient, so each counts as one, and a patient's images may be in"
+                f" training and in the test; to tell them, {advice}"
+            )
 
     def origin(self, row: "pd.Series[Any]") -> str:
         """Where a row of the table is from, for a message."""

@@ -96,6 +96,7 @@ class FundusDataModule(CachedDataModule):
         if min(radius, size) < 8:
             raise InputError(f"radius={radius} and size={size} must be at least 8 pixels")
         root = Path(root)
+        self.task = task
         self.class_of, self.class_names = TASKS[task]
         self.eyes = eyes
         self.labels = Path(labels) if labels else _first(root / "labels.csv", root / "trainLabels.csv")
@@ -125,12 +126,14 @@ class FundusDataModule(CachedDataModule):
                 "image": names,
                 "patient": table[self.patient_column] if self.patient_column else [patient for patient, _ in sides],
                 "eye": [eye for _, eye in sides],
+                "grade": grades,
                 "label": grades.map(self.class_of),
                 "row": table.index,
             },
             table.index,
         )
         refuse_repeats(images, "image", self.labels)
+        self.say_patients(self.patient_column is not None or bool(images["eye"].any()))
         if self.site_column is not None:
             images["site"] = table[self.site_column]
         return self._keep(images.assign(path=self._files(table)))
@@ -154,10 +157,15 @@ class FundusDataModule(CachedDataModule):
 
     def _keep(self, images: pd.DataFrame) -> pd.DataFrame:
         if self.eyes != "both":
-            images = images[images["eye"] == self.eyes]
+            other = images["eye"] != self.eyes
+            self.leave_out(images[other], f"of the other eye (eyes={self.eyes})")
+            images = images[~other]
             if images.empty:
                 raise InputError(f"{self.labels}: no image is named ..._{self.eyes}; set eyes=both")
-        images = self.without_missing(images[images["label"].notna()], self.images)
+        graded = images["label"].notna()
+        for grade, rows in images[~graded].groupby("grade"):
+            self.leave_out(rows, f"of grade {grade} (task={self.task})")
+        images = self.without_missing(images[graded], self.images)
         return images.astype({"label": "int64"}).reset_index(drop=True)
 
     @override

@@ -97,9 +97,7 @@ class ImageIndex:
         Raises:
             InputError: If a folder is missing or cannot be read, a link leads out of the root, or there are no images.
         """
-        found: list[str] = []
-        self._check_inside(folder)
-        self._collect(folder, found)
+        found = self.files_or_none(folder)
         if not found:
             raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)})")
         return found
@@ -108,6 +106,18 @@ class ImageIndex:
         """The names of the image files in a folder itself, without those below."""
         self._check_inside(folder)
         return self._entry(folder).files
+
+    def files_or_none(self, folder: str) -> list[str]:
+        """As ``files``, of a folder that may hold no images."""
+        found: list[str] = []
+        self._check_inside(folder)
+        self._collect(folder, found)
+        return found
+
+    def own_folders(self, folder: str = "") -> list[str]:
+        """The names of the folders in a folder, which are no links."""
+        self._check_inside(folder)
+        return self._entry(folder).folders
 
     def report(self) -> None:
         """Say what was passed over."""

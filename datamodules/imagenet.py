@@ -1,8 +1,9 @@
 """ImageNetDataModule: photographs in one folder a class, as ImageNet and Tiny-ImageNet have them, or with a table."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -17,11 +18,14 @@ from lit_dist.datamodules.class_choice import Classes, choose_classes
 from lit_dist.datamodules.data_root import check_inside
 from lit_dist.datamodules.image_index import ImageFile, ImageIndex
 from lit_dist.datamodules.photograph_layouts import (
+    Folders,
     class_folders,
     find_labelled,
     read_folders,
     read_labels,
+    read_site_folders,
     read_val,
+    shared_folders,
     sorted_classes,
 )
 from lit_dist.datamodules.photographs import SUFFIXES, decode
@@ -41,10 +45,11 @@ class ImageNetDataModule(CachedDataModule):
           val/ILSVRC2012_val_*.JPEG, ILSVRC2012_devkit_t12/; or, as Tiny-ImageNet has it,
           val/images/..., val/val_annotations.txt
 
-    Where there is no ``train``, the classes' folders are ``root``'s own, or ``root/labels.csv`` says the class of each
-    image in ``root/images`` or ``root``. Without ``val``, the test is a part of the images. Sites are simulated, and
-    each image is a patient of its own, unless a table says otherwise. Images are cut to a square around their centre,
-    resized, and kept in a cache, as is a list of the files: a folder is read again only after files in it came or went.
+    Sites may have a folder each, too (``folders``). Where there is no ``train``, the folders are ``root``'s own, or
+    ``root/labels.csv`` says the class of each image in ``root/images`` or ``root``. Without ``val``, the test is a part
+    of the images. Sites are simulated, and each image is a patient of its own, unless folders or a table say otherwise.
+    Images are cut to a square around their centre, resized, and kept in a cache, as is a list of the files: a folder is
+    read again only after files in it came or went.
 
     The data: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, for non-commercial
     research; https://www.image-net.org. Tiny-ImageNet is a part of it at 64 by 64 pixels.
@@ -63,6 +68,9 @@ class ImageNetDataModule(CachedDataModule):
         label_column: The table's column with the classes.
         patient_column: The table's column with the patients; without it, each image is one.
         site_column: The table's column with the institutions; without it, sites are simulated.
+        folders: What the folders in ``train`` or ``root`` are: ``"class"``, the classes; ``"site/class"``, real sites
+            with the classes in them; or ``"class/site"``. By default they are the classes, unless several have folders
+            of the same names, which may be either and is refused.
         size: The side of the prepared images, in pixels.
         augmentation: What is done to training images; by default nothing.
         **kwargs: Further arguments of ``CachedDataModule`` and ``InstitutionDataModule``.
@@ -82,6 +90,7 @@ class ImageNetDataModule(CachedDataModule):
         label_column: str = "label",
         patient_column: str | None = None,
         site_column: str | None = None,
+        folders: Folders | None = None,
         size: int = 64,
         augmentation: Augmenter | None = None,
         **kwargs: Any,
@@ -94,6 +103,9 @@ class ImageNetDataModule(CachedDataModule):
         self.root = Path(root)
         self.train = "train" if os.path.isdir(self.root / "train") else ""
         self.images_per_class = images_per_class
+        if folders is not None and folders not in get_args(Folders):
+            raise InputError(f"folders={folders!r} is none of {', '.join(get_args(Folders))}")
+        self.folders = folders
         self.labels = _labels(self.root, labels)
         self.images = self.root
         if self.labels is not None:
@@ -106,9 +118,38 @@ class ImageNetDataModule(CachedDataModule):
             self._labelled = read_labels(self.labels, self.images, columns)
             known = sorted_classes(self._labelled["class"])
         else:
-            known = class_folders(self.root / self.train)
+            known = self._known_folders()
         self.chosen = choose_classes(known, classes, str(self.labels or self.root / self.train))
         self.class_names = list(self.chosen)
+
+    def _known_folders(self) -> list[str]:
+        """The names of the classes' folders."""
+        folder = self.root / self.train
+        outer = class_folders(folder)
+        if self.folders != "site/class":
+            return outer
+        index = ImageIndex(self.root, SUFFIXES, self.cache_dir)
+        inner = {name for site in outer for name in index.own_folders(os.path.join(self.train, site))}
+        index.save()
+        if len(inner) < 2:
+            raise InputError(f"the folders in {folder} hold {len(inner)} folders; folders=site/class needs two")
+        return sorted(inner)
+
+    def _check_folders(self, index: ImageIndex) -> None:
+        """Refuse to take hospitals for classes, and say what is not read."""
+        folder = self.root / self.train
+        outer = class_folders(folder)
+        shared = shared_folders(folder, index, outer) if self.folders is None else []
+        if len(shared) > 1:
+            raise InputError(
+                f"the folders {_some(outer)} in {folder} have folders of the same names in them, such as"
+                f" {_some(shared)}. If these are classes and the first are hospitals, set folders=site/class; if it is"
+                " the other way round, class/site; if the first are classes and the rest does not matter, class"
+            )
+        test = self.root / "test"
+        if self.train and os.path.isdir(test) and any(os.path.isdir(test / name) for name in outer):
+            what = "val" if os.path.isdir(self.root / "val") else f"a part of {self.train}"
+            rank_zero_warn(f"{test} is not used: the test set is {what}; name the folder val to test on it")
 
     # -- the table ---------------------------------------------------------------------------------------------------
 
@@ -116,15 +157,25 @@ class ImageNetDataModule(CachedDataModule):
     def read_images(self) -> pd.DataFrame:
         index = ImageIndex(self.images, SUFFIXES, self.cache_dir)
         if self.labels is not None:
+            taken = [part for parts in self.chosen.values() for part in parts]
+            self.leave_out(self._labelled[~self._labelled["class"].isin(taken)], "of other classes (classes)")
             table = self._some(find_labelled(self._labelled, self.labels, index, self.chosen))
+            self.say_patients("patient" in table)
         else:
-            table = self._some(read_folders(index, self.train, self.chosen))
+            self._check_folders(index)
+            self.say_patients(False, "use a table with --data.patient_column")
+            table = self._some(self._read(index, self.train))
             if self.train and os.path.isdir(self.root / "val"):
-                tests = read_val(index, self.chosen)
+                tests = self._read(index, "val")
                 table = pd.concat([table.assign(held_out=False), tests.assign(held_out=True)], ignore_index=True)
         index.save()
         index.report()
         return self._with_files(table)
+
+    def _read(self, index: ImageIndex, folder: str) -> pd.DataFrame:
+        if self.folders in ("site/class", "class/site"):
+            return read_site_folders(index, folder, self.chosen, self.folders)
+        return read_val(index, self.chosen) if folder == "val" else read_folders(index, folder, self.chosen)
 
     def _some(self, table: pd.DataFrame) -> pd.DataFrame:
         """As many images of each class as are asked for; which of a class does not depend on the other classes."""
@@ -134,7 +185,9 @@ class ImageNetDataModule(CachedDataModule):
             of_class[np.random.default_rng([self.split_seed, 2]).permutation(len(of_class))[: self.images_per_class]]
             for of_class in table.groupby("class", sort=False).indices.values()
         ]
-        return table.iloc[np.sort(np.concatenate(rows))].reset_index(drop=True)
+        taken = np.sort(np.concatenate(rows))
+        self.leave_out(table[~table.index.isin(taken)], f"beyond images_per_class={self.images_per_class}")
+        return table.iloc[taken].reset_index(drop=True)
 
     def _with_files(self, table: pd.DataFrame) -> pd.DataFrame:
         folder = f"{self.images}/"
@@ -175,6 +228,10 @@ class ImageNetDataModule(CachedDataModule):
         square = image[top : top + side, left : left + side]
         how = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=how), dtype=np.uint8)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _labels(root: Path, labels: str | Path | None) -> Path | None:

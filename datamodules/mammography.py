@@ -152,10 +152,14 @@ class MammographyDataModule(CachedDataModule):
                 f"{nameless.iloc[0]}: it has no {column} ({len(nameless)} such){why if self.format == 'ddsm' else ''}"
             )
         if self.views != "all":
-            table = table[table["view"] == self.views]
+            other = table["view"] != self.views
+            self.leave_out(table[other], f"of other views (views={self.views})")
+            table = table[~other]
             if table.empty:
                 raise InputError(f"{self.root} has no {self.views} views; set views=all, or the table's view_column")
         labels = table[column].map(self.class_of)
+        for found, rows in table[labels.isna()].groupby(column):
+            self.leave_out(rows, f"of {column} {found} (task={self.task})")
         table = self.without_missing(table.assign(label=labels)[labels.notna()], self.images)
         if table.empty:
             raise InputError(f"{self.root} has no image that task={self.task} can use")
@@ -172,6 +176,7 @@ class MammographyDataModule(CachedDataModule):
             return read_mini_mias(self.labels or _list(self.root), self.images, self.crop)
         if self.format == "ddsm":
             return read_ddsm(self.images, self.task == "density", self.crop, self.on_error == "skip")
+        self.say_patients(self.columns[2] is not None)
         path = self.labels or self.root / "labels.csv"
         return read_film_table(path, self.images, *self.columns, self.task == "density", self.crop, self.cache_dir)
 

@@ -6,8 +6,10 @@ Each function gives a table with one row an image: ``image`` (the file, relative
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -20,6 +22,7 @@ from lit_dist.datamodules.other_programs import is_foreign_folder
 from lit_dist.errors import InputError
 
 ANNOTATIONS = "val_annotations.txt"
+Folders = Literal["class", "site/class", "class/site"]
 Chosen = Mapping[str, Sequence[str]]
 Row = tuple[str, str, str, bool]
 
@@ -41,6 +44,52 @@ def class_folders(folder: Path) -> list[str]:
     if len(found) < 2:
         raise InputError(f"{folder} has {len(found)} folders; it needs one a class, and two classes at least")
     return sorted(entry.name for entry in found)
+
+
+def shared_folders(folder: Path, index: ImageIndex, names: Sequence[str]) -> list[str]:
+    """The names that folders of several folders have, where each of these has some and no image of its own.
+
+    Args:
+        folder: Where the folders are.
+        index: Of the collection's root.
+        names: The folders' names.
+    """
+    place = os.path.relpath(folder, index.root)
+    paths = [os.path.normpath(os.path.join(place, name)) for name in names]
+    within = [[] if index.own_files(path) else index.own_folders(path) for path in paths]
+    counts = Counter(name for found in within for name in found)
+    shared = sorted(name for name, count in counts.items() if count > 1)
+    return shared if all(set(found) & set(shared) for found in within) else []
+
+
+def read_site_folders(index: ImageIndex, folder: str, chosen: Chosen, order: Folders) -> pd.DataFrame:
+    """Images in one folder a site with one a class in it, or the other way round.
+
+    Args:
+        index: Of the collection's root.
+        folder: Where the outer folders are, relative to the root.
+        chosen: The folders that each class is made of.
+        order: ``"site/class"`` or ``"class/site"``.
+
+    Raises:
+        InputError: If an image lies beside the inner folders, or a class has none.
+    """
+    class_of = {part: name for name, parts in chosen.items() for part in parts}
+    rows = []
+    for outer in class_folders(index.root / folder):
+        place = f"{folder}/{outer}" if folder else outer
+        stray = index.own_files(place)
+        if stray:
+            raise InputError(f"{index.root / place} holds {stray[0]}, beside the folders that folders={order} needs")
+        for inner in index.own_folders(place):
+            site, part = (outer, inner) if order == "site/class" else (inner, outer)
+            if part in class_of:
+                rows += [(image, class_of[part], site) for image in index.files_or_none(f"{place}/{inner}")]
+    table = pd.DataFrame(rows, columns=["image", "class", "site"])
+    empty = sorted(set(chosen) - set(table["class"]))
+    if empty:
+        raise InputError(f"{index.root / folder} has no image of the class {empty[0]!r} at any site")
+    return table.assign(origin="", there=True).sort_values("site", kind="stable", ignore_index=True)
 
 
 def read_folders(index: ImageIndex, folder: str, chosen: Chosen) -> pd.DataFrame:

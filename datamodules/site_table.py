@@ -1,7 +1,8 @@
 """The table of sites that a run begins with."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,23 +12,29 @@ from lit_dist.terminal_table import print_table
 
 MOST_CLASSES = 6
 """How many classes have a column each."""
-_OTHERS = ("site", "images", "patients", "train", "val", "test", "majority")
+_OTHERS = ("site", "images", "patients", "train", "val", "test", "left out", "majority")
+LeftOut = Mapping[tuple[str, str], int]
 
 
-def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
+def summarise(
+    table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str], left_out: LeftOut | None = None
+) -> pd.DataFrame:
     """Count what each site has.
 
     Args:
         table: One row an image, with the columns ``patient``, ``site``, ``split`` and ``label``.
         sites: The sites, in the order of the result's rows.
         class_names: The names of the labels from 0.
+        left_out: How many images of a site are not used, by site and reason.
 
     Returns:
-        One row a site: ``images``, ``patients``, the number of images of each split and class, and ``majority``, the
-        share of the commonest class among the training images. Of more than ``MOST_CLASSES`` classes: how many the site
-        has, and the number of images of the rarest and of the commonest of them.
+        One row a site: ``images``, ``patients``, the number of images of each split, ``left out`` where something is,
+        the number of training images of each class, and ``majority``, the share of the commonest class among them. Of
+        more than ``MOST_CLASSES`` classes: how many the site has, and the number of images of the rarest and of the
+        commonest of them.
     """
     rows = []
+    lost = {site: sum(count for (of, _), count in (left_out or {}).items() if of == site) for site in sites}
     patient = pd.factorize(table["patient"])[0]  # -1 where there is none
     split = pd.Index(SPLITS).get_indexer(pd.Index(table["split"]))
     label = table["label"].to_numpy()
@@ -42,6 +49,7 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[s
                 "images": len(own),
                 "patients": int((pd.unique(patient[own]) >= 0).sum()),
                 **dict(zip(SPLITS, images, strict=True)),
+                **({"left out": lost[site]} if any(lost.values()) else {}),
                 **_counts(counts, class_names),
                 "majority": round(max(counts) / images[0], 3) if images[0] else math.nan,
             }
@@ -57,17 +65,29 @@ def _counts(counts: list[int], class_names: Sequence[str]) -> dict[str, int]:
     return {"classes": len(present), "fewest": min(present, default=0), "most": max(present, default=0)}
 
 
-def print_sites(table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str], most: int = 24) -> None:
-    """Print the summary; of more than ``most`` sites, the first ones.
+def print_sites(
+    table: pd.DataFrame,
+    sites: Sequence[str],
+    class_names: Sequence[str],
+    most: int = 24,
+    left_out: LeftOut | None = None,
+) -> None:
+    """Print the summary; of more than ``most`` sites, the first ones. Then, what is left out and why.
 
     Args:
         table: As for ``summarise``.
         sites: As for ``summarise``.
         class_names: As for ``summarise``.
         most: The greatest number of rows.
+        left_out: As for ``summarise``.
     """
-    summary = summarise(table, list(sites)[:most], class_names)
+    summary = summarise(table, list(sites)[:most], class_names, left_out)
     title = "Sites (classes and majority rate: of the training images)"
     print_table(title, list(summary.columns), [list(map(str, row)) for row in summary.itertuples(index=False)])
     if len(sites) > most:
         print(f"... and {len(sites) - most} more sites")
+    reasons: Counter[str] = Counter()
+    for (_, reason), count in (left_out or {}).items():
+        reasons[reason] += count
+    if reasons:
+        print("Left out: " + "; ".join(f"{count} images {reason}" for reason, count in reasons.most_common()))

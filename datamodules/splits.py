@@ -22,6 +22,8 @@ COLUMNS = ["image", "patient", "site", "split", "label"]
 SPLITS = ["train", "val", "test"]
 NUMBER = "number of the patient"
 """The column that ``number_patients`` adds; its name is one that no collection's own column has."""
+CONTENT = "number of the content"
+"""The column by which images are copies of each other, where there are any."""
 
 
 def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
@@ -50,8 +52,29 @@ def _dealt(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed
 
 
 def number_patients(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``NUMBER``, so that the other functions need not sort the patients' names again."""
-    return table.assign(**{NUMBER: _numbers(table)})
+    """Add the column ``NUMBER``, so that the other functions need not sort the patients' names again.
+
+    Patients that have copies of one image count as one.
+    """
+    numbers = _numbers(table)
+    return table.assign(**{NUMBER: _joined(numbers, table[CONTENT]) if CONTENT in table else numbers})
+
+
+def _joined(numbers: NDArray[np.int64], contents: "pd.Series[int]") -> NDArray[np.int64]:
+    """The least number of the patients that copies hold together, for each row."""
+    least = np.arange(numbers.max(initial=-1) + 1)
+
+    def root(number: int) -> int:
+        while least[number] != number:
+            number = int(least[number])
+        return number
+
+    repeated = contents.duplicated(keep=False).to_numpy()
+    first: dict[int, int] = {}
+    for number, content in zip(numbers[repeated].tolist(), contents[repeated].tolist(), strict=True):
+        ends = root(number), root(first.setdefault(content, number))
+        least[max(ends)] = min(ends)
+    return np.array([root(number) for number in range(len(least))], np.int64)[numbers]
 
 
 def _numbers(table: pd.DataFrame) -> NDArray[np.int64]:

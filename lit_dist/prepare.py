@@ -51,7 +51,7 @@ def prepare(data: InstitutionDataModule, output: Path, images: int = COLUMNS) ->
             print(f"Left out: {file}: {reason}")
         print(f"The cache: {cache.folder} ({len(pixels)} images, {pixels.nbytes / 1e9:.2f} GB)")
     data.setup("prepare")
-    print_sites(data.table, data.sites, data.class_names)
+    print_sites(data.table, data.sites, data.class_names, left_out=data.left_out_of)
     try:
         output.mkdir(parents=True, exist_ok=True)
         for number, site in enumerate(data.sites, start=1):

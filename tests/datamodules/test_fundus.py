@@ -66,6 +66,32 @@ def test_one_eye_of_each_patient(root: Path, eyes: Any) -> None:
     assert not table["patient"].duplicated().any()
 
 
+def test_grades_and_eyes_that_are_left_out_are_counted_by_site(root: Path) -> None:
+    table = pd.read_csv(root / "trainLabels.csv")
+    table["hospital"] = ["mgh", "mgh", "ucsf", "ucsf"] * 20
+    table["hospital"] = table.groupby(table["image"].str.partition("_")[0])["hospital"].transform("first")
+    table.to_csv(root / "trainLabels.csv", index=False)
+    data = make(root, eyes="left", site_column="hospital")
+    graded = table[table["image"].str.endswith("left") & (table["level"] == 1)].groupby("hospital").size().to_dict()
+    assert len(data.table) == 35
+    assert sum(graded.values()) == 5
+    found = {site: data.left_out_of[site, "of grade 1 (task=referable)"] for site in graded}
+    assert found == graded
+    assert sum(count for (_, why), count in data.left_out_of.items() if "other eye" in why) == 40
+
+
+def test_each_image_counts_as_a_patient_where_nothing_tells(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        make(root).read_images()
+        assert "each counts as one" not in caplog.text
+        names = pd.read_csv(root / "trainLabels.csv")
+        for old in names["image"]:
+            (root / f"train/{old}.jpeg").rename(root / f"train/x{old.replace('_', '')}.jpeg")
+        names.assign(image="x" + names["image"].str.replace("_", "")).to_csv(root / "trainLabels.csv", index=False)
+        make(root).read_images()
+    assert "each counts as one" in caplog.text
+
+
 def test_both_eyes_stay_together(root: Path) -> None:
     table = make(root).table
     assert (table.groupby("patient").size() == 2).all()
@@ -232,6 +258,7 @@ def test_other_columns_of_a_table_of_splits_do_no_harm(root: Path, tmp_path: Pat
         make(root, splits=tmp_path / "splits.csv").prepare_data()
 
 
+@pytest.mark.filterwarnings("ignore:1 images have copies of another label")
 def test_all_bad_images_are_named_at_once_and_the_good_ones_are_kept(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,3 +30,11 @@ def test_of_many_classes_it_says_how_unequal_they_are(capsys: pytest.CaptureFixt
 def test_a_class_may_be_called_as_a_column_is() -> None:
     row = summarise(table([0, 1, 1], ["train", "train", "val"]), ["a"], ["train", "ill"]).to_dict("records")[0]
     assert (row["train"], row["class train"], row["ill"]) == (2, 1, 1)
+
+
+def test_what_is_left_out_stands_beside_each_site_with_the_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    both = pd.concat([table([0, 1]), table([0, 1], site="b")])
+    left_out = {("a", "of grade 1"): 3, ("a", "missing"): 1, ("b", "of grade 1"): 2}
+    assert summarise(both, ["a", "b"], ["well", "ill"], left_out)["left out"].tolist() == [4, 2]
+    print_sites(both, ["a", "b"], ["well", "ill"], left_out=left_out)
+    assert "Left out: 5 images of grade 1; 1 images missing" in capsys.readouterr().out
