@@ -5,10 +5,12 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from lit_dist.callbacks.csv_rows import RowCount
+from lit_dist.callbacks.ending import progress
 from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
 from lit_dist.callbacks.weight_transfer import WeightTransfer
@@ -209,6 +211,7 @@ class RunCheckpoint(Checkpoint):
     def _end_if_told(self, trainer: Trainer) -> None:
         if self._termination.told(trainer):
             self._save(trainer)
+            rank_zero_info(f"The fit was told to end {progress(trainer)}")
             self._termination.requeue(trainer)
             raise SIGTERMException
 

@@ -155,8 +155,13 @@ class SingleWeightTransfer(WeightTransfer):
         if visit_ends:
             self._begin_watch()
 
+    @property
+    def finished(self) -> bool:
+        """Whether every site has been visited."""
+        return hasattr(self, "_plan") and len(self._starts) > len(self._plan.itinerary.sites)
+
     def _stop_after_the_last(self, trainer: Trainer) -> None:
-        if len(self._starts) > len(self._plan.itinerary.sites):
+        if self.finished:
             trainer.should_stop = True
 
     @override

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,7 +23,7 @@ from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD, Norm
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
 from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, augmented, one_thread
-from lit_dist.datamodules.site_table import print_sites
+from lit_dist.datamodules.site_table import print_sites, shown_names
 from lit_dist.datamodules.splits import (
     CONTENT,
     NUMBER,
@@ -36,6 +37,7 @@ from lit_dist.datamodules.splits import (
     write_splits,
 )
 from lit_dist.errors import InputError
+from lit_dist.monitored import check_monitors
 from lit_dist.run_folder import run_folder
 from lit_dist.seeding import run_seed
 from lit_dist.site_loader import SiteLoader
@@ -243,8 +245,11 @@ class InstitutionDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         self._open()
         trainer = self.trainer
+        if stage == "fit":
+            self._say_absent_classes()
         if stage != "fit" or trainer is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        self.check_monitors(trainer)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             write_splits(self.table, folder / "splits.csv")
@@ -263,7 +268,9 @@ class InstitutionDataModule(LightningDataModule, ABC):
 
     @override
     def val_dataloader(self) -> dict[str, Loader]:
-        return self._loaders("val", [self.only_site] if self.only_site else self.sites)
+        if self.trainer is not None and self.trainer.state.fn == "fit" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.check_monitors(self.trainer)  # with the learning-rate schedules, which setup comes too early for
+        return self._loaders("val", self._validated)
 
     @override
     def test_dataloader(self) -> dict[str, Loader]:
@@ -283,6 +290,43 @@ class InstitutionDataModule(LightningDataModule, ABC):
             )
         images, labels = augmented(batch, self.augmentation)
         return self.normalise(images), labels
+
+    # -- what can be learnt and judged ---------------------------------------------------------------------------------
+
+    @property
+    def _validated(self) -> list[str]:
+        """The sites whose validation images a fit looks at."""
+        return [self.only_site] if self.only_site else self.sites
+
+    def check_monitors(self, trainer: Trainer) -> None:
+        """Refuse that a fit is steered by a metric that means nothing, see ``lit_dist.monitored``.
+
+        A site of a federation is not asked: it does not know the others' images.
+
+        Raises:
+            InputError: If it is.
+        """
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if len(self._validated) == 1 and any(hasattr(callback, "itinerary") for callback in callbacks):
+            return
+        labels = self.table.loc[self.table["split"] == "val"].groupby("site")["label"].agg(list).to_dict()
+        check_monitors(trainer, {site: labels.get(site, []) for site in self._validated}, self.class_names)
+
+    def _say_absent_classes(self) -> None:
+        trained = self.table["site"].eq(self.only_site) if self.only_site else self.table["split"].notna()
+        for split, rows in (("train", self.table[trained]), ("test", self.table)):
+            present = set(rows.loc[rows["split"] == split, "label"])
+            absent = [name for label, name in enumerate(self.class_names) if label not in present]
+            if not absent or not present:
+                continue
+            which = f"{len(absent)} of {self.num_classes} classes ({shown_names(absent)})"
+            if split == "train":
+                rank_zero_warn(
+                    f"{which} have no training image, so that no image of them can be recognised; join classes, or take"
+                    " those with more images (--data.classes, --data.task)"
+                )
+            else:
+                rank_zero_info(f"{which} have no test image, so the test says nothing about them")
 
     # -- loaders -----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """ImageNetDataModule: photographs in one folder a class, as ImageNet and Tiny-ImageNet have them, or with a table."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,6 +28,7 @@ from lit_dist.datamodules.photograph_layouts import (
     sorted_classes,
 )
 from lit_dist.datamodules.photographs import SUFFIXES, decode
+from lit_dist.datamodules.site_table import shown_names
 from lit_dist.errors import InputError
 
 _LEAST = 8  # pixels of an image's side
@@ -142,9 +142,9 @@ class ImageNetDataModule(CachedDataModule):
         shared = shared_folders(folder, index, outer) if self.folders is None else []
         if len(shared) > 1:
             raise InputError(
-                f"the folders {_some(outer)} in {folder} have folders of the same names in them, such as"
-                f" {_some(shared)}. If these are classes and the first are hospitals, set folders=site/class; if it is"
-                " the other way round, class/site; if the first are classes and the rest does not matter, class"
+                f"the folders {shown_names(outer)} in {folder} have folders of the same names in them, such as"
+                f" {shown_names(shared)}. If these are classes and the first are hospitals, set folders=site/class; the"
+                " other way round, class/site; if the first are classes and the rest does not matter, class"
             )
         test = self.root / "test"
         if self.train and os.path.isdir(test) and any(os.path.isdir(test / name) for name in outer):
@@ -201,16 +201,6 @@ class ImageNetDataModule(CachedDataModule):
         )
         return self.without_missing(table, self.images).drop(columns="there").reset_index(drop=True)
 
-    @override
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        trained = self.table.loc[self.table["split"] == "train", "label"].nunique()
-        if stage == "fit" and trained < self.num_classes:
-            rank_zero_warn(
-                f"{self.num_classes - trained} of {self.num_classes} classes have no training image, so that no"
-                " image of them can be recognised; join classes, or take those with more images (--data.classes)"
-            )
-
     # -- the pixels --------------------------------------------------------------------------------------------------
 
     @override
@@ -228,10 +218,6 @@ class ImageNetDataModule(CachedDataModule):
         square = image[top : top + side, left : left + side]
         how = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=how), dtype=np.uint8)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _labels(root: Path, labels: str | Path | None) -> Path | None:

@@ -17,6 +17,7 @@ import lit_dist.datamodules
 import lit_dist.ensemble  # noqa: F401
 from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
+from lit_dist.callbacks.ending import ending
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.classifier import ImageClassifier
 from lit_dist.cli import OTHER_COMMANDS
@@ -95,7 +96,9 @@ class SiteCLI(LightningCLI):
             self.resumption.restore_logs(self.trainer)
 
     def after_fit(self) -> None:
-        """Say where the best model is, and how to test it."""
+        """Say why a fit ended early, where the best model is, and how to test it."""
+        for line in ending(self.trainer):
+            rank_zero_info(line)
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if best:
             rank_zero_info(f"Best model: {best}\nTest it: lit-dist test --config {self.trainer.log_dir}/config.yaml"

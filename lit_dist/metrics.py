@@ -1,5 +1,6 @@
 """What a classifier is judged by, for one site or for all sites together."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -147,14 +148,34 @@ class RegressionReport(Metric):
         return {"loss": errors.square().mean(), "mean_absolute_error": errors.abs().mean()}
 
 
-def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str) -> None:
-    """Print a table with one row a report.
+def shown(metric: str, value: float) -> str:
+    """A value as tables have it; an AUROC is NaN where all images are of one class.
+
+    Example:
+        >>> shown("accuracy", 0.5), shown("auroc", float("nan"))
+        ('0.500', 'undefined')
+    """
+    return "undefined" if metric == "auroc" and math.isnan(value) else f"{value:.3f}"
+
+
+def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str, sizes: Mapping[str, int]) -> None:
+    """Print a table with one row a report, and what its numbers do not say.
 
     Args:
         reports: For each row's name, its values by name; the names of all rows are the same.
         title: What was judged.
+        sizes: The number of images of each row.
     """
     metrics = list(next(iter(reports.values()), {}))
-    columns = ["site", *(metric.replace("_", " ") for metric in metrics)]
-    rows = [[name, *(f"{values[metric].item():.3f}" for metric in metrics)] for name, values in reports.items()]
+    columns = ["site", "images", *(metric.replace("_", " ") for metric in metrics)]
+    values = {name: {metric: value.item() for metric, value in report.items()} for name, report in reports.items()}
+    rows = [
+        [name, str(sizes[name]), *(shown(metric, row[metric]) for metric in metrics)] for name, row in values.items()
+    ]
     print_table(title, columns, rows)
+    undefined = [name for name, row in values.items() if math.isnan(row.get("auroc", 0.0))]
+    if undefined:
+        print(f"The AUROC is undefined where all images are of one class: {', '.join(undefined)}")
+    guessed = [name for name, row in values.items() if row.get("accuracy", 1.0) <= row.get("majority_rate", 0.0)]
+    if guessed:
+        print(f"No better than always guessing the commonest class (majority rate): {', '.join(guessed)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lit_dist.metrics import POOLED, RegressionReport, SiteReport, pool, print_reports
+from lit_dist.metrics import POOLED, RegressionReport, SiteReport, pool, print_reports, shown
 
 
 class SiteReports:
@@ -47,6 +47,7 @@ class SiteReports:
         """Log the values, and begin anew; in a fit one line is printed, else a table."""
         reports = {name: report.compute() for name, report in self._reports.items()}
         self._pool(reports)
+        sizes = {name.removeprefix("/") or "all sites": report.size for name, report in self._reports.items()}
         self._reports.clear()
         for name, values in reports.items():
             # The values are those of all processes already; sync_dist only tells Lightning so.
@@ -55,9 +56,11 @@ class SiteReports:
         if trainer.state.fn != "fit":
             if trainer.is_global_zero:
                 rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}
-                print_reports(rows, f"{stage} images")
+                print_reports(rows, f"{stage} images", sizes)
         elif not trainer.sanity_checking and "" in reports:
-            line = ", ".join(f"{metric.replace('_', ' ')} {value:.3f}" for metric, value in reports[""].items())
+            line = ", ".join(
+                f"{metric.replace('_', ' ')} {shown(metric, value.item())}" for metric, value in reports[""].items()
+            )
             module.print(f"After epoch {trainer.current_epoch + 1}, {stage} images of all sites: {line}")
 
     def _pool(self, values: dict[str, dict[str, Tensor]]) -> None:

@@ -141,6 +141,8 @@ def _check_options(given: Any, defaults: Any) -> None:
 def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
     sites = _sites_of(command)
+    if travels(command.trainer):
+        command.datamodule.check_monitors(command.trainer)
     _check_folder(options, command)
     from lit_dist.federation.flare_client import connect
     from lit_dist.federation.local import ADMIN, LocalSystem

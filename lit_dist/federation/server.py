@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.callbacks import RunCheckpoint
+from lit_dist.callbacks.ending import ending
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_validated
@@ -25,6 +26,7 @@ from lit_dist.federation.site import find_transfer, whole
 from lit_dist.federation.trained import check_trained, due_visit
 from lit_dist.ledger import Entry, Ledger, iter_entries
 from lit_dist.metrics import METRICS, POOLED, pool
+from lit_dist.monitored import refuse_unpooled
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 
 _LEFT_OUT = "left_out"
@@ -53,6 +55,7 @@ class Server:
         self._ledger: Ledger | None = None
         self._kept = False  # whether to go on from the newest checkpoint costs no question
         _check_trainer(trainer)
+        refuse_unpooled(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
         """Make the run, or go on with it.
@@ -90,7 +93,11 @@ class Server:
         path = run_folder(self.trainer) / LEDGER
         absent = [entry for entry in iter_entries(path) if entry.outcome == "absent"]
         left_out = [f"Warning: visit {each.visit} at {each.site!r} was left out: it gave no answer" for each in absent]
-        return [*left_out, f"SHA-256 of the final weights: {fingerprint(self.module.state_dict())[0]}"]
+        return [
+            *ending(self.trainer),
+            *left_out,
+            f"SHA-256 of the final weights: {fingerprint(self.module.state_dict())[0]}",
+        ]
 
     def _visit(self, pause: Pause, data: "_RemoteData") -> Pause | None:
         """Let a site go on, and then the server, until the next site's turn."""

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
+from lit_dist.metrics import shown as as_shown
 from lit_dist.study.plan import Run, make_plan, words_of
 from lit_dist.study.settings import SETTINGS, StudySettings, parsed, plain_settings, study_folder, study_parser
 from lit_dist.terminal_table import print_table
@@ -94,18 +95,22 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
         with replacing(study / f"{name}.csv") as file:
             table.to_csv(file, index=False)
     report = write_report(study, runs, settings, results, summary, pairs)
-    _print_summary(summary)
+    _print_summary(summary, results["majority_rate"].iloc[0])
     print(f"The report: {report}")
 
 
-def _print_summary(summary: pd.DataFrame) -> None:
+def _print_summary(summary: pd.DataFrame, majority_rate: float) -> None:
     """Print the accuracy and AUROC of each heuristic."""
+    from lit_dist.study.summary import what_it_does_not_say
+
     shown = summary.pivot(index="label", columns="metric", values="mean")
     rows = []
     for row in summary[summary["metric"] == "accuracy"].to_dict("records"):
         within = "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
         share = "" if pd.isna(row["share_of_central"]) else f"{100 * row['share_of_central']:.1f} %"
-        auroc = f"{shown['auroc'][row['label']]:.3f}"
+        auroc = as_shown("auroc", shown["auroc"][row["label"]])
         rows.append([row["label"], str(row["seeds"]), f"{row['mean']:.3f}", within, share, auroc])
     columns = ["heuristic", "seeds", "accuracy", "95 % interval", "of central", "AUROC"]
     print_table("Test images of all sites", columns, rows)
+    for line in what_it_does_not_say(summary, majority_rate):
+        print(line)

@@ -14,6 +14,7 @@ import yaml
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.baton import read_checkpoint
+from lit_dist.callbacks.ending import ending
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
 from lit_dist.ledger import iter_entries
@@ -99,12 +100,13 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
         file.write(yaml.safe_dump(settings, sort_keys=False).encode())
     done = command(["fit", "--config", str(folder / FIT_SETTINGS), "--resume", "--checkpoint.keep=1"])
     trainer: Any = done.trainer
-    steps = trainer.global_step
+    steps, ended = trainer.global_step, ending(trainer)
     best = folder / FIT / CHECKPOINTS / "best.ckpt"
     if not best.exists():
         raise InputError(f"{folder} ended without a best model, since nothing was validated")
     trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
     found = {**_travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps}
+    found |= {"ended": ended}
     found |= _judge(folder / FIT / PREDICTIONS)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):

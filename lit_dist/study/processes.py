@@ -1,6 +1,7 @@
 """Does the runs of a study, each in a process of its own, several at a time."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -124,6 +125,8 @@ class Workers:
             seconds = time.monotonic() - child.start
             if result_path(self.study, name).exists():
                 self._console.print(f"done in {seconds:.0f} s: {name}", highlight=False)
+                for line in json.loads(result_path(self.study, name).read_text(encoding="utf-8")).get("ended") or []:
+                    self._console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
                 self._estimate(self.runs[name], seconds)
             else:
                 self._fail(name, _why(child.process.exitcode, run_path(self.study, name) / LOG))

@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 
 from lit_dist.callbacks.run_settings import versions
 from lit_dist.files import replacing
+from lit_dist.metrics import shown
 from lit_dist.study.figures import FIGURES, Tables, as_svg, write_figures
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
+from lit_dist.study.summary import what_it_does_not_say
 
 REPORT = "report.html"
 
@@ -49,6 +51,7 @@ def write_report(
         auroc=_table(_summary(summary, "auroc", "AUROC")),
         reading="Mean over seeds with the 95 % interval by Student's t; of single-institution models the mean over"
         " sites. Difference: from central with the same seed."
+        + "".join(f" {html.escape(line)}" for line in what_it_does_not_say(summary, rate))
         + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
         pairs=_table(_pairs(pairs)),
         figures="\n".join(_figure(name, *each) for name, each in drawn.items()),
@@ -68,7 +71,7 @@ def _summary(summary: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
         {
             "heuristic": rows["label"],
             "seeds": rows["seeds"].map(str),
-            name: rows["mean"].map(_number),
+            name: [shown(metric, value) for value in rows["mean"]],
             "95 % interval": [_span(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
             "sd": rows["sd"].map(_number),
             "difference": rows["difference"].map(_number),

@@ -70,6 +70,24 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high"])
 
 
+def what_it_does_not_say(summary: pd.DataFrame, majority_rate: float) -> list[str]:
+    """What the numbers of a summary do not say by themselves, as lines.
+
+    Args:
+        summary: The columns of ``summary.csv``.
+        majority_rate: The share of the commonest class among the test images.
+    """
+    lines = []
+    if summary.loc[summary["metric"] == "auroc", "mean"].isna().any():
+        lines.append("The AUROC is undefined: all test images are of one class.")
+    accuracy = summary[summary["metric"] == "accuracy"]
+    guessed = accuracy.loc[accuracy["mean"] <= majority_rate, "label"].tolist()
+    if guessed:
+        always = f"always guessing the commonest class, which gets {majority_rate:.3f} right"
+        lines.append(f"No better than {always}: {', '.join(guessed)}.")
+    return lines
+
+
 def groups(results: pd.DataFrame) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
     """The runs of each heuristic, by the values of ``WHICH``; of single-institution models, the whole seeds."""
     for key, group in results.groupby(WHICH, dropna=False, sort=False):

@@ -115,7 +115,7 @@ def test_images_are_cut_to_the_square_around_their_centre(shape: tuple[int, int]
     for name in ("a", "b"):
         for number in range(6):
             (tmp_path / "root" / name).mkdir(parents=True, exist_ok=True)
-            pixels[0, 0] = number  # no two files the same
+            pixels[0, 0] = number + 6 * (name == "b")  # no two files the same
             Image.fromarray(pixels).save(tmp_path / "root" / name / f"{number}.png")
     data = make(tmp_path / "root", sites=1)
     data.prepare_data()

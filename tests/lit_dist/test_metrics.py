@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lit_dist.metrics import METRICS, RegressionReport, SiteReport, judge
+from lit_dist.metrics import METRICS, RegressionReport, SiteReport, judge, print_reports
 
 
 def brute_auroc(scores: torch.Tensor, positive: torch.Tensor) -> float:
@@ -71,3 +71,13 @@ def test_errors_of_values_over_unequal_batches_equal_their_definitions(
     report.reset()
     report.update(torch.tensor([1.0]), torch.tensor([3]))
     assert {name: value.item() for name, value in report.compute().items()} == {"loss": 4, "mean_absolute_error": 2}
+
+
+def test_a_table_says_what_its_numbers_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    one = judge(torch.tensor([[0.8, 0.2], [0.7, 0.3]]).log(), torch.tensor([0, 0]))
+    good = judge(torch.tensor([[0.8, 0.2], [0.3, 0.7]]).log(), torch.tensor([0, 1]))
+    print_reports({"mgh": one, "ucsf": good}, "test images", {"mgh": 2, "ucsf": 2})
+    text = capsys.readouterr().out
+    assert "undefined" in text
+    assert "The AUROC is undefined where all images are of one class: mgh\n" in text
+    assert "No better than always guessing the commonest class (majority rate): mgh\n" in text

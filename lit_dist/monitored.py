@@ -1,0 +1,87 @@
+"""Which metrics a fit is steered by, and what they are worth with the labels of its validation images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_dist.errors import InputError
+from lit_dist.metrics import METRICS, POOLED
+
+Labels = Mapping[str, Sequence[int]]
+
+
+def monitors(trainer: Trainer, sites: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Who looks at which metric.
+
+    Args:
+        trainer: Its callbacks and, once they are made, its learning-rate schedules.
+        sites: The sites whose names a metric's ``{site}`` stands for.
+
+    Returns:
+        The class that looks at a metric, and the metric's name.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [(type(each).__name__, getattr(each, "monitor", None)) for each in callbacks]
+    configs = trainer.lr_scheduler_configs if trainer.strategy.lr_scheduler_configs else []
+    found += [(type(each.scheduler).__name__, each.monitor) for each in configs if each.reduce_on_plateau]
+    named = [(who, name) for who, name in found if isinstance(name, str)]
+    return [
+        (who, name.replace("{site}", site))
+        for who, name in named
+        for site in (sites if "{site}" in name and sites else [""])
+    ]
+
+
+def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str]) -> None:
+    """Refuse to be steered by a number that means nothing, and warn of one that means little.
+
+    Args:
+        trainer: The trainer.
+        labels: The labels of the validation images of each site.
+        class_names: The names of the labels from 0.
+
+    Raises:
+        InputError: If a metric that something monitors is of no image, or an AUROC of images of one class.
+    """
+    none = trainer.limit_val_batches == 0
+    for who, name in monitors(trainer, list(labels)):
+        metric, _, site = name.partition("/")
+        if not metric.startswith("val_") or (site and site not in labels):
+            continue
+        of = labels[site] if site else [label for each in labels.values() for label in each]
+        where = f"site {site!r}" if site else f"site {next(iter(labels))!r}" if len(labels) == 1 else "all sites"
+        if not len(of) or none:
+            what = "limit_val_batches=0 leaves none" if none else "there are none: raise --data.val_fraction"
+            raise InputError(f"{who} monitors {name!r}, which takes validation images of {where}, but {what}")
+        if metric.removeprefix("val_") not in METRICS:
+            continue
+        one_class = len(set(of)) == 1 and class_names[of[0]]
+        if one_class and metric == "val_auroc":
+            raise InputError(
+                f"{who} monitors {name!r}, which is not defined: the {len(of)} validation images of {where} are all of"
+                f" the class {one_class!r}. Monitor val_loss, or get images of other classes into the validation with"
+                " other splits (--data.val_fraction, --data.split_seed, --data.splits)"
+            )
+        if one_class:
+            rank_zero_warn(
+                f"{who} monitors {name!r}, but the {len(of)} validation images of {where} are all of the class"
+                f" {one_class!r}, so a model that always guesses it is taken for the best one"
+            )
+        elif len(of) < 2:
+            rank_zero_warn(f"{who} monitors {name!r}, but {where} has one validation image")
+
+
+def refuse_unpooled(trainer: Trainer) -> None:
+    """Refuse metrics of all sites' images that a federation does not have, since no site has all of them.
+
+    Raises:
+        InputError: If something monitors one.
+    """
+    for who, name in monitors(trainer):
+        if name.removeprefix("val_") in set(METRICS) - set(POOLED) and name.startswith("val_"):
+            raise InputError(
+                f"{who} monitors {name!r}, which does not follow from the values of each site, so a federation does not"
+                f" have it; monitor val_loss, or one site's, such as {name}/SITE"
+            )
