@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
 from lit_dist.callbacks.divergence import OnDivergence
@@ -133,6 +134,8 @@ class SingleWeightTransfer(WeightTransfer):
                 f"SingleWeightTransfer monitors {name!r}, which no validation has logged; there is {known}"
             )
         value = float(trainer.callback_metrics[name]) * (1 if self.mode == "min" else -1)
+        if math.isnan(value):
+            rank_zero_warn(f"{name!r}, which SingleWeightTransfer monitors, is NaN, so no epoch counts as better")
         better = trainer.strategy.reduce_boolean_decision(value < self._best - self.min_delta)
         self._waited = 0 if better else self._waited + 1
         if better:

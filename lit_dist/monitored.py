@@ -57,20 +57,35 @@ def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str])
             raise InputError(f"{who} monitors {name!r}, which takes validation images of {where}, but {what}")
         if metric.removeprefix("val_") not in METRICS:
             continue
-        one_class = len(set(of)) == 1 and class_names[of[0]]
-        if one_class and metric == "val_auroc":
+        one_class = class_names[of[0]] if len(set(of)) == 1 else None
+        if one_class is not None and metric == "val_auroc":
             raise InputError(
                 f"{who} monitors {name!r}, which is not defined: the {len(of)} validation images of {where} are all of"
                 f" the class {one_class!r}. Monitor val_loss, or get images of other classes into the validation with"
                 " other splits (--data.val_fraction, --data.split_seed, --data.splits)"
             )
-        if one_class:
+        if one_class is not None:
             rank_zero_warn(
                 f"{who} monitors {name!r}, but the {len(of)} validation images of {where} are all of the class"
                 f" {one_class!r}, so a model that always guesses it is taken for the best one"
             )
         elif len(of) < 2:
             rank_zero_warn(f"{who} monitors {name!r}, but {where} has one validation image")
+    _check_evaluations(trainer, labels)
+
+
+def _check_evaluations(trainer: Trainer, labels: Labels) -> None:
+    """Warn of sites that a ``SiteEvaluation`` finds no AUROC for."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for each in callbacks:
+        metric, split = getattr(each, "metric", None), getattr(each, "split", None)
+        if (metric, split) == ("auroc", "val") and getattr(each, "every", "off") != "off":
+            undefined = [site for site, of in labels.items() if len(set(of)) < 2]
+            if undefined:
+                rank_zero_warn(
+                    f"{type(each).__name__} evaluates the AUROC, which is not defined where the validation images are"
+                    f" of one class: {', '.join(undefined)}; metric=accuracy is defined everywhere"
+                )
 
 
 def refuse_unpooled(trainer: Trainer) -> None:

@@ -60,6 +60,11 @@ def test_other_reasons(callbacks: list[Callback], settings: dict[str, Any], line
     assert line in found
 
 
+def test_a_single_transfer_that_watches_what_is_no_number_says_so() -> None:
+    with pytest.warns(UserWarning, match="'val_loss', which SingleWeightTransfer monitors, is NaN"):
+        ended(SingleWeightTransfer(patience=1), module=NotANumber())
+
+
 @pytest.mark.parametrize("settings", [{"max_epochs": 3}, {"max_epochs": 6, "max_steps": 5}])
 def test_a_fit_that_did_what_was_asked_for_says_nothing(settings: dict[str, Any]) -> None:
     assert ended(CyclicalWeightTransfer(1), **settings) == []

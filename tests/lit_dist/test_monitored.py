@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from lit_dist import ImageClassifier
-from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer
+from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, SiteEvaluation
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.errors import InputError
 from lit_dist.monitored import check_monitors, monitors, refuse_unpooled
@@ -61,6 +61,14 @@ def test_of_all_sites() -> None:
 def test_a_metric_that_means_little_is_warned_of(name: str, labels: dict[str, list[int]], message: str) -> None:
     with pytest.warns(UserWarning, match=message):
         check(EarlyStopping(name), labels)
+
+
+def test_an_evaluation_of_sites_without_an_auroc_is_warned_of() -> None:
+    with pytest.warns(
+        UserWarning, match="SiteEvaluation evaluates the AUROC, .* of one class: b, c, d; metric=accuracy"
+    ):
+        check(SiteEvaluation(metric="auroc"))
+    check(SiteEvaluation(metric="auroc", every="off"))
 
 
 def test_what_means_something_is_left_alone() -> None:
