@@ -19,6 +19,7 @@ from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
 from lit_dist.callbacks.ending import ending
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
+from lit_dist.class_kinds import check_kinds
 from lit_dist.classifier import ImageClassifier
 from lit_dist.cli import OTHER_COMMANDS
 from lit_dist.errors import InputError
@@ -50,6 +51,7 @@ class SiteCLI(LightningCLI):
     @override
     def instantiate_classes(self) -> None:
         given, name = self.config, str(self.subcommand)
+        check_kinds(given.get(name) or given)
         if given.get(name) and given[name].get("resume"):
             if name != "fit":
                 raise InputError(f"--resume goes on with a fit; {name} takes --ckpt_path")
@@ -175,7 +177,9 @@ def own_parts(data: dict[str, Any], trainer: dict[str, Any]) -> tuple[LightningD
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    made = parser.instantiate_classes(parser.parse_object(copy.deepcopy({"data": data, "trainer": trainer})))
+    given = parser.parse_object(copy.deepcopy({"data": data, "trainer": trainer}))
+    check_kinds(given)
+    made = parser.instantiate_classes(given)
     return made["data"], {name: made["trainer"][name] for name in trainer}
 
 

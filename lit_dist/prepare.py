@@ -8,6 +8,7 @@ from typing import Any
 import jsonargparse
 import yaml
 
+from lit_dist.class_kinds import check_kinds
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.contact_sheet import COLUMNS, draw_sheet
@@ -25,6 +26,7 @@ def main(args: list[str]) -> None:
     given = parser.parse_args(args)
     if given.images < 1:
         raise InputError(f"images={given.images} is not a positive number")
+    check_kinds(given)
     prepare(parser.instantiate_classes(given).data, Path(given.output), given.images)
 
 

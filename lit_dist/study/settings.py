@@ -15,6 +15,7 @@ import lit_dist.classifier
 import lit_dist.datamodules  # noqa: F401
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.site_evaluation import Moment
+from lit_dist.class_kinds import check_kinds
 from lit_dist.errors import InputError
 
 Heuristic = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
@@ -163,7 +164,9 @@ def make_data(data: dict[str, Any]) -> LightningDataModule:
     """Make the datamodule that settings name."""
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    made: LightningDataModule = parser.instantiate_classes(parser.parse_object({"data": data})).data
+    given = parser.parse_object({"data": data})
+    check_kinds(given)
+    made: LightningDataModule = parser.instantiate_classes(given).data
     return made
 
 

@@ -1,0 +1,82 @@
+"""Refuses settings in which a class stands that the setting does not want, before anything of them is called."""
+
+import inspect
+from collections.abc import Mapping
+from pydoc import locate
+from typing import Any, get_args
+
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from torch import nn
+
+from lit_dist.errors import InputError
+from lit_dist.signatures import alternatives, made, parameters
+
+# A class among settings of no type stays data. No setting names what runs programs, reads pickles or writes files; of
+# what is installed with torch, sympy evaluates texts.
+set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=["sympy"])
+
+
+def check_kinds(settings: Any) -> None:
+    """Check the classes of settings of ``fit`` that have been parsed.
+
+    The parser itself sees to it where an object of a class is wanted. Where something to be called is wanted, such as
+    what makes an optimizer, it would call any function by its name, with arguments from the settings.
+
+    Args:
+        settings: ``model``, ``data`` and ``trainer``.
+
+    Raises:
+        InputError: If a setting names a function, or a class of another kind than it wants.
+    """
+    wanted: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule}
+    for name, annotation in wanted.items():
+        _check(settings.get(name), annotation, name)
+    _check_arguments(settings.get("trainer"), Trainer, "trainer")
+
+
+def _check(value: Any, annotation: Any, where: str) -> None:
+    if isinstance(value, Namespace) and "class_path" in value:
+        _check_class(value, annotation, where)
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            _check(each, _element(annotation, -1), f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            _check(each, _element(annotation, 0), f"{where}[{number}]")
+
+
+def _element(annotation: Any, number: int) -> Any:
+    """What the elements of a list, or the values of a dictionary, may be; of several kinds, any of those."""
+    found = [get_args(each)[number] for each in alternatives(annotation) if get_args(each)]
+    elements = [each for each in found if not isinstance(each, list)]  # those are the arguments of a callable
+    union: Any = elements[0] if elements else Any
+    for each in elements[1:]:
+        union = union | each
+    return union
+
+
+def _check_class(value: Namespace, annotation: Any, where: str) -> None:
+    named = locate(value.class_path)
+    kinds = made(annotation)
+    takes_any = any(each is Any for each in alternatives(annotation))
+    is_class = inspect.isclass(named)
+    objects = [kind for kind, calls in kinds if calls < 0]
+    if not is_class and not objects:  # of objects, the parser lets functions make some that say so by their annotations
+        raise InputError(
+            f"{where} names {value.class_path!r}, which is no class; give a class"
+            + (f" of the kind {' or '.join(kind.__name__ for kind, _ in kinds)}" if kinds else "")
+        )
+    if is_class and not takes_any:
+        fitting = [kind for kind, _ in kinds] or [nn.Module]
+        if not issubclass(named, tuple(fitting)):  # type: ignore[arg-type]
+            names = " or ".join(kind.__name__ for kind in fitting)
+            raise InputError(f"{where} names {value.class_path!r}; what is wanted there is a class of the kind {names}")
+    if is_class:
+        _check_arguments(value.get("init_args"), named, f"{where}.init_args")  # type: ignore[arg-type]
+
+
+def _check_arguments(given: Any, kind: type, where: str) -> None:
+    taken, _ = parameters(kind)
+    for name, value in vars(given).items() if isinstance(given, Namespace) else ():
+        _check(value, taken[name].annotation if name in taken else Any, f"{where}.{name}")
