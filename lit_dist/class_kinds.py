@@ -1,8 +1,8 @@
 """Refuses settings in which a class stands that the setting does not want, before anything of them is called."""
 
 import inspect
+import sys
 from collections.abc import Mapping
-from pydoc import locate
 from typing import Any, get_args
 
 from jsonargparse import Namespace, set_parsing_settings
@@ -57,7 +57,7 @@ def _element(annotation: Any, number: int) -> Any:
 
 
 def _check_class(value: Namespace, annotation: Any, where: str) -> None:
-    named = locate(value.class_path)
+    named = _imported(value.class_path)
     kinds = made(annotation)
     takes_any = any(each is Any for each in alternatives(annotation))
     is_class = inspect.isclass(named)
@@ -74,6 +74,17 @@ def _check_class(value: Namespace, annotation: Any, where: str) -> None:
             raise InputError(f"{where} names {value.class_path!r}; what is wanted there is a class of the kind {names}")
     if is_class:
         _check_arguments(value.get("init_args"), named, f"{where}.init_args")  # type: ignore[arg-type]
+
+
+def _imported(name: str) -> Any:
+    """What the parser has imported under a name."""
+    module = name
+    while module not in sys.modules and "." in module:
+        module = module.rpartition(".")[0]
+    found: Any = sys.modules.get(module)
+    for part in name.removeprefix(module).split(".")[1:]:
+        found = getattr(found, part, None)
+    return found
 
 
 def _check_arguments(given: Any, kind: type, where: str) -> None:
