@@ -2,8 +2,8 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -48,12 +48,9 @@ def _check(value: Any, annotation: Any, where: str) -> None:
 
 def _element(annotation: Any, number: int) -> Any:
     """What the elements of a list, or the values of a dictionary, may be; of several kinds, any of those."""
-    found = [get_args(each)[number] for each in alternatives(annotation) if get_args(each)]
-    elements = [each for each in found if not isinstance(each, list)]  # those are the arguments of a callable
-    union: Any = elements[0] if elements else Any
-    for each in elements[1:]:
-        union = union | each
-    return union
+    held = [each for each in alternatives(annotation) if get_origin(each) not in (None, Literal, Callable, type)]
+    elements = tuple(get_args(each)[number] for each in held)
+    return Union[elements] if elements else Any  # noqa: UP007
 
 
 def _check_class(value: Namespace, annotation: Any, where: str) -> None:
