@@ -241,6 +241,9 @@ def _is_default(given: Any, default: Any) -> bool:
 
 
 def _worded(annotation: Any) -> str:
+    kinds = " or ".join(dict.fromkeys(kind.__name__ for kind, _ in made(annotation) if kind is not Path))
+    if kinds and not any(each is Any or each in (str, float, int) for each in alternatives(annotation)):
+        return f"class_path and init_args of {kinds}"
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
     return text.replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "None")
 

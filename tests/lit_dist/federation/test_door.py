@@ -29,7 +29,10 @@ def site(run: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: arguments(run).update(optimizer=str(SYSTEM).replace("'", '"')), "optimizer is .* must be"),
+        (
+            lambda run: arguments(run).update(optimizer=str(SYSTEM).replace("'", '"')),
+            "must be class_path and init_args of Opti",
+        ),
         (lambda run: arguments(run).update(optimizer=SYSTEM), "names 'os.system', which is none of the classes"),
         (lambda run: arguments(run).update(optimizer="settings.yaml"), "optimizer is 'settings.yaml'; it must be"),
         (lambda run: arguments(run).update(lr_scheduler=LAMBDA), "'sympy.core.function.Lambda', which is none"),
@@ -196,7 +199,37 @@ PLACES = [
     *(("model", "init_args", "lr_scheduler", "init_args"), ("model", "init_args", "backbone_kwargs")),
     *(("trainer", "callbacks", 0, "init_args"), ("trainer", "callbacks", 1, "init_args"), ("trainer", "callbacks", 0)),
 ]
-ATTACKS = st.lists(st.tuples(st.sampled_from(PLACES), KEY, TREES), min_size=1, max_size=3)
+TAKEN: dict[Any, list[str]] = {
+    ("model", "init_args"): [
+        "backbone",
+        "dropout",
+        "optimizer",
+        "lr_scheduler",
+        "weights",
+        "class_weights",
+        "compiled",
+    ],
+    ("model", "init_args", "optimizer", "init_args"): ["lr", "betas", "eps", "foreach", "fused", "maximize"],
+    ("model", "init_args", "lr_scheduler", "init_args"): ["step_size", "gamma", "last_epoch"],
+    ("trainer",): [
+        "max_epochs",
+        "precision",
+        "devices",
+        "logger",
+        "callbacks",
+        "gradient_clip_val",
+        "val_check_interval",
+    ],
+    ("trainer", "callbacks", 0, "init_args"): ["every_n_epochs", "order", "optimizer_state", "baton_dir", "seed"],
+    ("trainer", "callbacks", 1, "init_args"): ["dirpath", "filename", "monitor", "save_top_k", "save_last", "mode"],
+}
+"""Names that there are in these places, so that values come to be looked at."""
+
+NAMED = st.sampled_from([(place, name) for place, names in TAKEN.items() for name in names])
+ATTACK = st.tuples(st.sampled_from(PLACES), KEY, TREES) | st.builds(
+    lambda at, tree: (*at, tree), NAMED, SCALARS | TREES
+)
+ATTACKS = st.lists(ATTACK, min_size=1, max_size=3)
 
 
 def attacked(attacks: list[tuple[Any, str, Any]]) -> dict[str, Any]:
