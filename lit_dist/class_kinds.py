@@ -66,11 +66,11 @@ def _check_class(value: Namespace, annotation: Any, where: str) -> None:
         )
     if is_class and not takes_any:
         fitting = [kind for kind, _ in kinds] or [nn.Module]
-        if not issubclass(named, tuple(fitting)):  # type: ignore[arg-type]
+        if not issubclass(named, tuple(fitting)):
             names = " or ".join(kind.__name__ for kind in fitting)
             raise InputError(f"{where} names {value.class_path!r}; what is wanted there is a class of the kind {names}")
     if is_class:
-        _check_arguments(value.get("init_args"), named, f"{where}.init_args")  # type: ignore[arg-type]
+        _check_arguments(value.get("init_args"), named, f"{where}.init_args")
 
 
 def _imported(name: str) -> Any:
