@@ -87,7 +87,8 @@ class Ensembling:
         rows: list[dict[str, Any]] = []
         for model in [*members, ENSEMBLE]:
             for split in SPLITS:
-                found = {site: _found(site, answer, model, split) for site, answer in answers.items()}
+                sites = self.roster.sites
+                found = {site: _found(site, answer, model, split, sites) for site, answer in answers.items()}
                 rows += _rows(model, hashes.get(model, ""), split, found)
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
         table.to_csv(folder / TABLE, index=False)
@@ -108,10 +109,10 @@ class Ensembling:
             logger.save()
 
 
-def _found(site: str, answer: Tree, model: str, split: str) -> tuple[int, dict[str, float]]:
+def _found(site: str, answer: Tree, model: str, split: str, sites: list[str]) -> tuple[int, dict[str, float]]:
     try:
         found = answer[model][split]
-        check_validated(site, found)
+        check_validated(site, found, sites)
         return found["images"], found["metrics"]
     except (KeyError, TypeError, AttributeError):
         raise refused(site, f"it does not say what {model} is worth") from None

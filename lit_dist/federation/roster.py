@@ -12,12 +12,14 @@ from lit_dist.errors import InputError
 from lit_dist.federation.answers import check_greeting, check_settings, compare, refused
 from lit_dist.federation.engine import Engine, NoAnswerError
 from lit_dist.federation.parcel import Parcel, Tree, pack, size, unpack
+from lit_dist.federation.values import said
 from lit_dist.files import replacing
 
 Absent = Literal["retry", "skip"]
 
 GREETINGS = "sites.json"
-_SMALL = 2**24  # bytes that any answer may have
+_SMALL = 2**20  # bytes that any answer may have
+_WITH_WEIGHTS = ("train", "fit")
 
 
 class Roster:
@@ -31,6 +33,8 @@ class Roster:
 
     Attributes:
         missing: The sites that did not answer when they were asked last.
+        greetings: What each site has said of itself.
+        settings: The SHA-256 of the settings on which the sites agree.
     """
 
     def __init__(self, engine: Engine, sites: Sequence[str], absent: Absent = "retry") -> None:
@@ -39,6 +43,7 @@ class Roster:
         self.absent = absent
         self.missing: list[str] = []
         self.greetings: dict[str, Tree] = {}
+        self.settings = ""
 
     @property
     def there(self) -> list[str]:
@@ -72,7 +77,8 @@ class Roster:
         self.missing = [each for each in self.missing if each not in found]
         if not self.there:
             raise NoAnswerError("no site answers any more; go on with --resume when they are there again", self.sites)
-        most = 4 * size(parcel) + _SMALL  # weights, and an optimizer's state of twice their size, if that is carried
+        # Weights, and an optimizer's state of twice their size, if that is carried.
+        most = _SMALL + (4 * size(parcel) if question in _WITH_WEIGHTS else 0)
         del parcel
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
 
@@ -123,6 +129,7 @@ class Roster:
         first = next(iter(parties.values()))
         server = {**versions(), **{name: first[name] for name in ("processes", "settings") if name in first}}
         compare({**parties, "server": server})
+        self.settings = first["settings"]
 
     def keep(self, folder: Path) -> None:
         """Keep in the run's folder what the sites said of themselves."""
@@ -138,5 +145,5 @@ def _read(site: str, answer: Parcel, most: int) -> Tree:
     except InputError as error:
         raise refused(site, error) from None
     if "refused" in tree:
-        raise InputError(f"site {site!r} refuses: {tree['refused']}")
+        raise InputError(f"site {site!r} refuses: {said(tree['refused'])}")
     return tree

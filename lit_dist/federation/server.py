@@ -21,9 +21,10 @@ from lit_dist.federation.answers import check_validated
 from lit_dist.federation.leg import Elsewhere, Pause, run_leg
 from lit_dist.federation.matrix import connect
 from lit_dist.federation.parcel import SCALE, Tree, join, split
+from lit_dist.federation.rehearsal import rehearse
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site import find_transfer, whole
-from lit_dist.federation.trained import check_trained, due_visit
+from lit_dist.federation.trained import Asked, check_trained, due_visit
 from lit_dist.ledger import Entry, Ledger, iter_entries
 from lit_dist.metrics import METRICS, POOLED, pool
 from lit_dist.monitored import refuse_unpooled
@@ -111,7 +112,7 @@ class Server:
             self._left_out.setdefault(site, pause.state["global_step"])
             return self._leave_out(site, pause, data)
         self._left_out.pop(site, None)
-        following, entries = check_trained(site, baton, due, answer, self.transfer)
+        following, entries = check_trained(self._asked(site, pause, baton, due, data), answer)
         self._scale |= _scale_of(following)
         if entries:
             records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
@@ -123,6 +124,16 @@ class Server:
         self._keep(state)  # before a validation, which may fail
         self._kept = True
         return run_leg(self.trainer, self.module, data, state)
+
+    def _asked(self, site: str, pause: Pause, baton: Tree, due: int, data: "_RemoteData") -> Asked:
+        data.left_out = (site,)
+        try:
+            rehearsal = rehearse(self.trainer, self.module, data, self.transfer, pause.state)
+        finally:
+            data.left_out = ()
+        optimizers = list(self.trainer.optimizers)
+        sites, settings = self.roster.sites, self.roster.settings
+        return Asked(site, baton, due, rehearsal, optimizers, self.transfer, sites, settings)
 
     def _record(self, entries: Sequence[Entry], head: str) -> str:
         """Add lines to the ledger after the one with a hash; the hash of the last is given back."""
@@ -182,7 +193,7 @@ class Server:
     def _validate(self) -> Tree:
         answers = self.roster.ask("validate", {"state_dict": self.module.state_dict()})
         for site, answer in answers.items():
-            check_validated(site, answer)
+            check_validated(site, answer, self.roster.sites)
         if self.roster.missing:
             rank_zero_warn(
                 f"after epoch {self.trainer.current_epoch + 1} the validation lacks the images of"
