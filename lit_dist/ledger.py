@@ -190,7 +190,7 @@ class Ledger:
         """Add an entry, or compare it with the one that is on record for the same visit.
 
         Raises:
-            InputError: If the file cannot be written.
+            InputError: If the file cannot be written, or the line is too long to be read again.
             RuntimeError: If the visit on record ended with other weights, or another visit is on record.
         """
         while self._ahead:
@@ -209,6 +209,11 @@ class Ledger:
         self.head = entry.sha256
 
     def _append(self, text: str) -> None:
+        if len(text.encode()) >= LONGEST:
+            raise InputError(
+                f"a visit's line of {self.path} would have {len(text):,} bytes, and none is read that has {LONGEST:,}:"
+                " log fewer metrics, or give them shorter names"
+            )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:

@@ -1,27 +1,26 @@
-"""Limits: how long a run may be at a site, held while it trains, whatever the server says of the run's length."""
+"""Limiter: holds a site's limits while a run trains there, whatever the server says of the run's length."""
 
-from dataclasses import dataclass
+import hashlib
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from lit_dist import state_tree
+from lit_dist.baton import fingerprint
 from lit_dist.callbacks import WeightTransfer
+from lit_dist.federation.counts import Counts, Leg, Limits
+from lit_dist.federation.parcel import Tree
 from lit_dist.federation.refusal import Refusal
 
+__all__ = ["Limiter", "Limits", "leg_of", "place_of"]
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """A site's limits.
+LONGEST = 10**6
+"""The greatest number of visits, and of epochs, that a run can have."""
 
-    Attributes:
-        epochs: The greatest number of epochs of a run; None sets no limit.
-        visits: The greatest number of a run's visits at the site; None sets no limit.
-    """
-
-    epochs: int | None = None
-    visits: int | None = None
+_CHANGING = ("seconds", "head", "waiting")
+"""What of an account differs where a leg is repeated: times, and hashes of lines that have times in them."""
 
 
 class Limiter(Callback):
@@ -30,14 +29,34 @@ class Limiter(Callback):
     Args:
         limits: The limits.
         site: The site's name.
-        transfer: The run's transfer callback.
+        transfer: The run's transfer callback; None where the site trains alone.
+        counts: What the site has done so far.
+
+    Attributes:
+        leg: What is trained now.
     """
 
-    def __init__(self, limits: Limits, site: str, transfer: WeightTransfer) -> None:
+    def __init__(self, limits: Limits, site: str, transfer: WeightTransfer | None, counts: Counts) -> None:
         self.limits = limits
         self.site = site
         self.transfer = transfer
-        self._checked = -1
+        self.counts = counts
+        self.leg: Leg | None = None
+        self._charged = (-1, -1)
+
+    def begin(self, leg: Leg) -> None:
+        """Begin a leg."""
+        self.leg = leg
+        self._charged = (-1, -1)
+
+    def check_length(self, epochs: int) -> None:
+        """Refuse a run that is longer than any.
+
+        Raises:
+            Refusal: If it is.
+        """
+        if epochs > LONGEST:
+            raise Refusal(f"the run has {epochs} epochs; {LONGEST} are the most")
 
     def check_plan(self, epochs: int, batches_a_step: int) -> None:
         """Refuse a run of too many visits before it begins, where their number is known.
@@ -49,21 +68,58 @@ class Limiter(Callback):
         Raises:
             Refusal: If the site would be visited too often.
         """
-        plan = self.transfer.make_plan(self.transfer.itinerary(self.transfer.sites))
-        self._check(plan.epoch(epochs - 1, batches_a_step)[-1].visit)
-
-    def _check(self, visit: int) -> None:
-        if self.limits.visits is None or visit == self._checked:
+        assert self.transfer is not None
+        if self.limits.visits is None:
             return
         itinerary = self.transfer.itinerary(self.transfer.sites)
-        here = sum(itinerary.site(number) == self.site for number in range(visit + 1))
-        if here > self.limits.visits:
-            raise Refusal(f"its site.yaml allows max_visits: {self.limits.visits}, and the run would make {here}")
-        self._checked = visit
+        last = self.transfer.make_plan(itinerary).epoch(epochs - 1, batches_a_step)[-1].visit
+        here = 0
+        for visit in range(min(last, LONGEST) + 1):
+            here += itinerary.site(visit) == self.site
+            if here > self.limits.visits:
+                raise Refusal(f"its site.yaml allows max_visits: {self.limits.visits}, and the run would make {here}")
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.limits.epochs is not None and trainer.current_epoch >= self.limits.epochs:
+        epoch = trainer.current_epoch
+        if self.limits.epochs is not None and epoch >= self.limits.epochs:
             raise Refusal(f"its site.yaml allows max_epochs: {self.limits.epochs}, and the run goes on after them")
-        if self.transfer.visit is not None:  # that of this batch: the transfer callback stands before this one
-            self._check(self.transfer.visit.number)
+        visit = 0
+        if self.transfer is not None and self.transfer.visit is not None:  # that of this batch: the transfer's place
+            visit = self.transfer.visit.number  # among the callbacks is before this one's
+        if self.leg is not None and (visit, epoch) != self._charged:
+            self.counts.charge(self.leg, visit, epoch, self.limits)
+            self._charged = (visit, epoch)
+
+
+def leg_of(content: Tree, key: str, by_steps: bool) -> Leg:
+    """What a site is asked to train.
+
+    Args:
+        content: The question.
+        key: The transfer callback's key.
+        by_steps: Whether an epoch may have several visits.
+    """
+    baton = content["baton"]
+    account = baton["callbacks"][key]
+    record = {name: value for name, value in account["record"].items() if name not in _CHANGING}
+    loop = baton["loops"]["fit_loop"]
+    names = ("state_dict", "epoch_loop.batch_progress", "epoch_loop.scheduler_progress", "epoch_loop.state_dict")
+    plain = {
+        **{name: value for name, value in content.items() if name != "baton"},
+        **{name: value for name, value in baton.items() if name not in ("callbacks", "loops")},
+        "account": {**account, "record": record},
+        "loop": {name: loop[name] for name in names},
+        "place": place_of(baton),
+    }
+    text, tensors = state_tree.encode(plain)
+    sha256 = hashlib.sha256(f"{text}{fingerprint(tensors)[0]}".encode()).hexdigest()
+    return Leg(record["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps)
+
+
+def place_of(baton: Tree) -> tuple[int, int, int]:
+    """The optimizer step, the epoch and the batch of the epoch that a baton goes on from."""
+    loop = baton["loops"]["fit_loop"]
+    batches = [loop["epoch_loop.batch_progress"]["current"]["ready"]]
+    batches += [state["drawn"] for state in loop["state_dict"].get("combined_loader", [])]
+    return baton["global_step"], loop["epoch_progress"]["total"]["processed"], min(batches)

@@ -11,12 +11,15 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
-from lit_dist.baton import check_weights, read_checkpoint
+from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.callbacks.run_settings import settings_sha256
 from lit_dist.ensemble import SiteEnsemble
+from lit_dist.federation.counts import Counts, Leg, Limits
 from lit_dist.federation.leg import AwayError
+from lit_dist.federation.limits import Limiter
 from lit_dist.federation.parcel import Tree
 from lit_dist.federation.party import Parts, Party, run_id
+from lit_dist.federation.questions import check_members, check_names, check_sent_weights
 from lit_dist.federation.site import AtStart
 from lit_dist.run_folder import newest_checkpoint, run_folder
 from lit_dist.seeding import run_seed
@@ -36,13 +39,23 @@ class MemberParty(Party):
             write a ``RunCheckpoint``, to go on from, if a fit is to outlast a crash.
         metrics: The names of the metrics that may leave the site; None lets all of them.
         min_images: The least number of training images with which the site takes part.
+        limits: How much it trains and judges; by default there is no limit.
+        folder: Where the site counts that; None takes the folder of the trainer.
     """
 
     def __init__(
-        self, name: str, make: Callable[[str], Parts], metrics: list[str] | None = None, min_images: int = 1
+        self,
+        name: str,
+        make: Callable[[str], Parts],
+        metrics: list[str] | None = None,
+        min_images: int = 1,
+        limits: Limits | None = None,
+        folder: Path | None = None,
     ) -> None:
         super().__init__(name, make(""), metrics, min_images)
         self.make = make
+        self.limits = limits or Limits()
+        self._counts = Counts(folder or Path(self.trainer.default_root_dir))
 
     @property
     @override
@@ -51,6 +64,7 @@ class MemberParty(Party):
 
     def settings(self, content: Tree) -> Tree:
         """The SHA-256 of the settings that decide what the fit does."""
+        check_names(content, set())
         parts = self.make("")
         asking = _Asking()
         parts.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
@@ -60,9 +74,14 @@ class MemberParty(Party):
 
     def fit(self, content: Tree) -> Tree:
         """Train alone from the server's weights, or go on with it; the best model is given, if one was looked for."""
-        parts = self.make(run_id(content["run"]))
-        check_weights(content["state_dict"], parts.module.state_dict(), "the server's weights")
-        parts.module.load_state_dict(content["state_dict"])
+        check_names(content, {"run", "state_dict"})
+        run = run_id(content["run"])
+        parts = self.make(run)
+        weights = check_sent_weights(content["state_dict"], parts.module.state_dict(), "the server's weights")
+        parts.module.load_state_dict(weights)
+        limiter = Limiter(self.limits, self.name, None, self._counts)
+        limiter.begin(Leg(run, fingerprint(weights)[0], fingerprint(weights)[0], (0, 0, 0)))
+        parts.trainer.callbacks.insert(0, limiter)  # type: ignore[attr-defined]
         state = newest_checkpoint(run_folder(parts.trainer))
         with warnings.catch_warnings():
             # That it has some of this run's already is so where the fit is gone on with.
@@ -70,15 +89,19 @@ class MemberParty(Party):
             parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=state)
         callbacks: list[Any] = parts.trainer.checkpoint_callbacks
         best = [each.best_model_path for each in callbacks if isinstance(each, ModelCheckpoint) and each.monitor]
-        weights = read_checkpoint(Path(best[0]))["state_dict"] if any(best) else parts.module.state_dict()
-        return {"state_dict": weights}
+        trained = read_checkpoint(Path(best[0]))["state_dict"] if any(best) else parts.module.state_dict()
+        return {"state_dict": trained}
 
     def judge(self, content: Tree) -> Tree:
         """What each model, and the mean of what they all predict, is worth on this site's images."""
+        check_names(content, {"members"})
         parts = self.make("")
         models: dict[str, LightningModule] = {}
-        for name, weights in content["members"].items():
-            check_weights(weights, parts.module.state_dict(), f"the model of {name}")
+        members = check_members(content["members"], parts.module.state_dict())
+        hashes = {name: fingerprint(weights)[0] for name, weights in members.items()}
+        for sha256 in (*hashes.values(), "".join(hashes.values())):  # of the mean, too
+            self._counts.validate(sha256, self.limits)
+        for name, weights in members.items():
             models[name] = copy.deepcopy(parts.module)
             models[name].load_state_dict(weights)
         models[ENSEMBLE] = SiteEnsemble(list(models.values()))

@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.errors import InputError
 from lit_dist.federation.class_list import ClassList
+from lit_dist.federation.counts import Limits
 from lit_dist.federation.crew import Crew, in_crew
 from lit_dist.federation.ensembling import Ensembling
-from lit_dist.federation.limits import Limits
 from lit_dist.federation.member import MemberParty
 from lit_dist.federation.party import Parts, Party
 from lit_dist.federation.policy import FOLDERS, check_places, check_policy, check_run, inside
@@ -63,8 +63,8 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
         if parts.trainer.num_nodes > 1:
             raise Refusal("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
         return Crew(partial(make_site, name, run, own, folder), processes)
+    limits = limits_of(own)
     if travels(parts.trainer):
-        limits = Limits(own.max_epochs, own.max_visits)
         return SiteParty(name, parts, metrics, own.min_images, limits)
 
     def make(run_id: str) -> Parts:
@@ -72,7 +72,13 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Part
         parts.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
         return parts
 
-    return MemberParty(name, make, metrics, own.min_images)
+    return MemberParty(name, make, metrics, own.min_images, limits, folder)
+
+
+def limits_of(own: SiteSettings) -> Limits:
+    """The limits of a site's own settings."""
+    in_all = (own.max_epochs_in_all, own.max_visits_in_all, own.max_validations_in_all)
+    return Limits(own.max_epochs, own.max_visits, *in_all)
 
 
 def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, ...], alone: bool) -> Parts:

@@ -16,6 +16,7 @@ from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.visit_record import batch_size
 from lit_dist.errors import InputError
 from lit_dist.federation.parcel import Parcel, Tree, pack, unpack
+from lit_dist.federation.questions import check_names, check_size, named
 from lit_dist.federation.refusal import Refusal, refusal
 from lit_dist.site_loader import SiteLoader
 
@@ -79,12 +80,14 @@ class Party(ABC):
         """
         if question not in self.questions:
             raise Refusal(f"there is no question {question!r}")
-        tree = unpack(content)
+        check_size(question, content, sum(tensor.nbytes for tensor in self.module.parameters()))
+        tree = named(unpack)(content)
         del content  # as large as the weights
         return self.questions[question](tree)
 
     def greet(self, content: Tree) -> Tree:
         """How many images and batches there are here, and the versions of the programs."""
+        check_names(content, set())
         self.data.prepare_data()
         self.data.setup("fit")
         loader = own_loader(self.data.train_dataloader(), self.name)

@@ -18,7 +18,8 @@ from lit_dist.files import replacing
 Absent = Literal["retry", "skip"]
 
 GREETINGS = "sites.json"
-_SMALL = 2**20  # bytes that any answer may have
+_SMALL = 2**20  # bytes of an answer without weights
+_TEXT = 2**24  # bytes of what belongs to weights
 _WITH_WEIGHTS = ("train", "fit")
 
 
@@ -78,7 +79,7 @@ class Roster:
         if not self.there:
             raise NoAnswerError("no site answers any more; go on with --resume when they are there again", self.sites)
         # Weights, and an optimizer's state of twice their size, if that is carried.
-        most = _SMALL + (4 * size(parcel) if question in _WITH_WEIGHTS else 0)
+        most = 4 * size(parcel) + _TEXT if question in _WITH_WEIGHTS else _SMALL
         del parcel
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
 

@@ -8,18 +8,20 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from lit_dist.baton import check_weights
+from lit_dist.baton import fingerprint
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.errors import InputError
+from lit_dist.federation.counts import Counts, Limits
 from lit_dist.federation.leg import AwayError, Elsewhere, run_leg
-from lit_dist.federation.limits import Limiter, Limits
+from lit_dist.federation.limits import Limiter, leg_of, place_of
 from lit_dist.federation.parcel import Tree, split
 from lit_dist.federation.party import Parts, Party, own_loader, run_id
+from lit_dist.federation.questions import check_batches, check_names, check_sent_weights, check_train
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.stays import Stays
 from lit_dist.ledger import read_entries
-from lit_dist.lightning_internals import set_root
+from lit_dist.lightning_internals import dump_checkpoint, set_root
 from lit_dist.run_folder import LEDGER, run_folder
 
 
@@ -47,10 +49,12 @@ class SiteParty(Party):
     ) -> None:
         super().__init__(name, parts, metrics, min_images)
         self.transfer = find_transfer(self.trainer)
-        self._limiter = Limiter(limits or Limits(), name, self.transfer)
+        self._counts = Counts(Path(self.trainer.default_root_dir))
+        self._limiter = Limiter(limits or Limits(), name, self.transfer, self._counts)
         self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
         self.transfer.recorded = metrics
         self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
+        self._own: Tree = {}  # the baton of a fit that begins here
 
     @property
     @override
@@ -67,6 +71,9 @@ class SiteParty(Party):
 
     def settings(self, content: Tree) -> Tree:
         """The SHA-256 of the settings that decide what a visit does."""
+        check_names(content, {"batches"})
+        check_batches(content["batches"], self.name)
+        self._limiter.check_length(self.trainer.max_epochs or 1)
         self._begin(content["batches"])
         self._limiter.check_plan(self.trainer.max_epochs or 1, self.trainer.accumulate_grad_batches)
         return {"settings": self.transfer.settings_sha256}
@@ -74,18 +81,26 @@ class SiteParty(Party):
     def _begin(self, batches: Mapping[str, int]) -> None:
         """Begin a fit, and end it before its first batch."""
         asking = AtStart()
+        self._limiter.leg = None
         self.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
         try:
             self._leg(batches, None)
         finally:
             self.trainer.callbacks.remove(asking)  # type: ignore[attr-defined]
+        self._own, _ = split(asking.state, self.trainer, self.transfer)
 
     def train(self, content: Tree) -> Tree:
         """Go on with the run from a baton, until it needs what is not here."""
-        baton = content["baton"]
-        check_weights(baton["state_dict"], self.module.state_dict(), "the server's baton")
-        record = baton["callbacks"][self.transfer.state_key]["record"]
-        folder = self._folder / run_id(record["run"])
+        check_names(content, {"baton", "batches", "visit", "left_out"})
+        check_batches(content["batches"], self.name)
+        if not self._own:
+            self._begin(content["batches"])
+        own, optimizers = self.module.state_dict(), self.trainer.optimizers
+        baton = check_train(content, self.name, own, self._own, self.transfer, optimizers)
+        key = self.transfer.state_key
+        folder = self._folder / run_id(baton["callbacks"][key]["record"]["run"])
+        leg = leg_of({**content, "baton": baton}, key, bool(self.transfer.every_n_steps))
+        self._limiter.begin(leg)
         set_root(self.trainer, folder)  # the leg's ledger is the run's, too
         stays = Stays(folder, self.name, self.transfer)
         ledger = run_folder(self.trainer) / LEDGER
@@ -105,6 +120,8 @@ class SiteParty(Party):
             return {}  # the first process keeps what stays, and answers
         going, staying = split(pause.state, self.trainer, self.transfer)
         stays.keep(pause.state["global_step"], staying)
+        over = going["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+        self._counts.end(leg, fingerprint(going["state_dict"])[0], place_of(going), over)
         return {"baton": going, "entries": self._lines(ledger, going)}
 
     def _came_before(self, due: int, sites: Iterable[str]) -> bool:
@@ -140,16 +157,21 @@ class SiteParty(Party):
 
     def validate(self, content: Tree) -> Tree:
         """What the weights are worth on this site's validation images."""
-        check_weights(content["state_dict"], self.module.state_dict(), "the server's weights")
-        self.module.load_state_dict(content["state_dict"])
+        check_names(content, {"state_dict"})
+        weights = check_sent_weights(content["state_dict"], self.module.state_dict(), "the server's weights")
+        self._counts.validate(fingerprint(weights)[0], self._limiter.limits)
+        self.module.load_state_dict(weights)
         return self.evaluate(self.module, self.trainer)
 
 
 class AtStart(Callback):
-    """Ends a fit before its first batch."""
+    """Ends a fit before its first batch, and keeps its state."""
+
+    state: Tree
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.state = dump_checkpoint(trainer)
         raise AwayError("")
 
 

@@ -31,6 +31,10 @@ class SiteSettings:
         backbones: The backbones that a run may train; None allows all.
         max_epochs: The greatest number of epochs of a run; None sets no limit.
         max_visits: The greatest number of a run's visits here while the model travels; None sets no limit.
+        max_epochs_in_all: The greatest number of epochs of all runs together; None sets no limit.
+        max_visits_in_all: The greatest number of visits of all runs together; None sets no limit.
+        max_validations_in_all: The greatest number of weights, of all runs together, that are judged by images of this
+            site; None sets no limit.
         min_images: The least number of training images with which the site takes part.
         metrics: The metrics that may leave the site; None lets all.
         folder: Where the site keeps what stays between two visits; None takes a folder of the engine's.
@@ -42,6 +46,9 @@ class SiteSettings:
     backbones: Sequence[str] | None = None
     max_epochs: int | None = None
     max_visits: int | None = None
+    max_epochs_in_all: int | None = None
+    max_visits_in_all: int | None = None
+    max_validations_in_all: int | None = None
     min_images: int = 1
     metrics: Sequence[str] | None = None
     folder: str | None = None
@@ -142,8 +149,12 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbones": (_is_list, "a list of names, such as [resnet34]"),
     "max_epochs": (_is_count, "a whole number from 1"),
     "max_visits": (_is_count, "a whole number from 1"),
+    **{f"max_{what}_in_all": (_is_count, "a whole number from 1") for what in ("epochs", "visits", "validations")},
     "min_images": (_is_count, "a whole number from 1"),
     "metrics": (lambda value: value == ALL or _is_list(value), _METRICS),
     "folder": (_is(str), "a folder's path"),
 }
-_MAY_BE_NONE = ("backbones", "max_epochs", "max_visits", "folder")
+_MAY_BE_NONE = (
+    *("backbones", "max_epochs", "max_visits", "folder"),
+    *("max_epochs_in_all", "max_visits_in_all", "max_validations_in_all"),
+)

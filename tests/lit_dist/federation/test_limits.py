@@ -7,7 +7,7 @@ import pytest
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
-from lit_dist.federation.limits import Limits
+from lit_dist.federation.counts import Limits
 from lit_dist.federation.parties import FederatedRun
 from lit_dist.federation.policy import check_policy
 from lit_dist.federation.refusal import Refusal

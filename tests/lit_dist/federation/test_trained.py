@@ -254,5 +254,5 @@ def test_a_replayed_answer_is_refused() -> None:
         return answer
 
     parties.change = change
-    with pytest.raises(InputError, match=r"site-1.*refused.*visit"):
+    with pytest.raises(InputError, match=r"site-1.*refused: it goes back from epoch 1 to 0"):
         server(parties, make, max_epochs=2).run()

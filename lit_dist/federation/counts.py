@@ -1,0 +1,186 @@
+"""Counts: what a site has done for all runs, in a file of its own, so that limits hold whatever a server says."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from lit_dist.federation.refusal import Refusal
+from lit_dist.files import replacing
+
+COUNTS = "limits.json"
+_TRACES = ("stays/*/*.stay", "alone/*/checkpoints/*")  # of what has been trained
+_REMEMBERED = 1000  # validations, of which a repeat counts once
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A site's limits; None sets none.
+
+    Attributes:
+        epochs: The greatest number of epochs of a run.
+        visits: The greatest number of a run's visits at the site.
+        epochs_in_all: The greatest number of epochs of all runs together.
+        visits_in_all: The greatest number of visits of all runs together.
+        validations_in_all: The greatest number of weights that are judged, in all runs together.
+    """
+
+    epochs: int | None = None
+    visits: int | None = None
+    epochs_in_all: int | None = None
+    visits_in_all: int | None = None
+    validations_in_all: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What a site is asked to train.
+
+    Attributes:
+        run: The run's id.
+        sha256: Tells it from any other: the same weights, progress and state give the same leg again.
+        weights: The fingerprint of the weights that come in.
+        place: The optimizer step, the epoch and the batch that it begins with.
+        by_steps: Whether an epoch may have several visits.
+    """
+
+    run: str
+    sha256: str
+    weights: str
+    place: tuple[int, int, int]
+    by_steps: bool = False
+
+
+class Counts:
+    """Counts visits, epochs and validations, each before it begins.
+
+    A leg that is repeated after a crash counts once. One that goes on with a visit where another leg has left it counts
+    as the same visit; a second one from the same place is another visit.
+
+    Args:
+        folder: The site's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / COUNTS
+
+    def charge(self, leg: Leg, visit: int, epoch: int, limits: Limits) -> None:
+        """Count an epoch of a visit, before it is trained.
+
+        Raises:
+            Refusal: If it is beyond the limits; it is then not counted.
+        """
+        with self._open(limits) as counts:
+            run = counts["runs"].setdefault(leg.run, {"by_steps": leg.by_steps, "legs": {}})
+            legs = run["legs"]
+            if leg.sha256 not in legs:
+                legs[leg.sha256] = {"follows": _followed(leg, legs), "trained": [], "out": None}
+            trained = legs[leg.sha256]["trained"]
+            if [visit, epoch] in trained:
+                return
+            trained.append([visit, epoch])
+            _check("max_visits", limits.visits, _visits(run), "the run would make {}")
+            _check("max_epochs", limits.epochs, _epochs(run), "the run would train {} here")
+            for name, limit, count in (
+                ("max_visits_in_all", limits.visits_in_all, _visits),
+                ("max_epochs_in_all", limits.epochs_in_all, _epochs),
+            ):
+                _check(name, limit, sum(map(count, counts["runs"].values())), "all runs together would make {}")
+
+    def end(self, leg: Leg, weights: str, place: tuple[int, int, int], epoch_over: bool) -> None:
+        """Note where a leg has ended, from where its visit may go on."""
+        with self._open(Limits()) as counts:
+            counts["runs"][leg.run]["legs"][leg.sha256]["out"] = [weights, *place, epoch_over]
+
+    def validate(self, sha256: str, limits: Limits) -> None:
+        """Count a validation, before it is made.
+
+        Raises:
+            Refusal: If it is beyond the limits.
+        """
+        with self._open(limits) as counts:
+            if sha256 not in counts["remembered"]:
+                counts["validations"] += 1
+                counts["remembered"] = [*counts["remembered"], sha256][-_REMEMBERED:]
+                _check(
+                    *("max_validations_in_all", limits.validations_in_all, counts["validations"]),
+                    "all runs together would make {}",
+                )
+
+    @contextmanager
+    def _open(self, limits: Limits) -> Iterator[dict[str, Any]]:
+        """The counts, which are written where nothing is raised and something has changed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            counts = self._read(limits)
+            before = json.dumps(counts)
+            yield counts
+            if json.dumps(counts) != before:
+                with replacing(self.path) as file:
+                    file.write(json.dumps(counts).encode())
+
+    def _read(self, limits: Limits) -> dict[str, Any]:
+        if not self.path.exists():
+            if limits != Limits() and any(map(any, map(self.folder.glob, _TRACES))):
+                raise Refusal(
+                    f"its {COUNTS} is gone, in which it counts what its site.yaml limits; put back a copy, or write"
+                    f" {json.dumps(_NOTHING)} into it to count from nothing"
+                )
+            return json.loads(json.dumps(_NOTHING))  # type: ignore[no-any-return]
+        try:
+            counts = json.loads(self.path.read_text())
+            if counts.keys() != _NOTHING.keys() or counts["format"] != 1 or type(counts["validations"]) is not int:
+                raise ValueError
+            for run in counts["runs"].values():
+                _visits(run), _epochs(run)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise Refusal(f"its {COUNTS} is damaged or cannot be read; put back a whole copy") from None
+        return counts  # type: ignore[no-any-return]
+
+
+_NOTHING: dict[str, Any] = {"format": 1, "runs": {}, "validations": 0, "remembered": []}
+
+
+def _followed(leg: Leg, legs: Mapping[str, Any]) -> str | None:
+    """The leg that this one goes on with: of the same weights and step, further on, and not gone on with before."""
+    taken = {each["follows"] for each in legs.values()}
+    for sha256, each in legs.items():
+        if each["out"] is None or sha256 in taken:
+            continue
+        weights, step, epoch, batch, epoch_over = each["out"]
+        further = leg.place[1] > epoch or (leg.place[1] == epoch and not epoch_over and leg.place[2] >= batch)
+        if (weights, step) == (leg.weights, leg.place[0]) and further:
+            return sha256
+    return None
+
+
+def _new(run: Mapping[str, Any]) -> Iterator[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
+    """What each leg has trained, and the leg that it went on with, as visits and epochs."""
+    legs = run["legs"]
+    for leg in legs.values():
+        before = legs[leg["follows"]]["trained"] if leg["follows"] else []
+        yield [(int(v), int(e)) for v, e in leg["trained"]], [(int(v), int(e)) for v, e in before]
+
+
+def _visits(run: Mapping[str, Any]) -> int:
+    return sum(len({v for v, _ in trained} - {v for v, _ in before}) for trained, before in _new(run))
+
+
+def _epochs(run: Mapping[str, Any]) -> int:
+    times = Counter(each for trained, before in _new(run) for each in trained if each not in before)
+    together: Callable[[int, int], int] = max if run["by_steps"] else int.__add__
+    epochs: dict[int, int] = {}
+    for (_, epoch), number in times.items():
+        epochs[epoch] = together(epochs.get(epoch, 0), number)
+    return sum(epochs.values())
+
+
+def _check(name: str, limit: int | None, count: int, what: str) -> None:
+    if limit is not None and count > limit:
+        raise Refusal(f"its site.yaml allows {name}: {limit}, and {what.format(count)}")

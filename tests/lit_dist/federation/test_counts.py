@@ -1,0 +1,135 @@
+"""Limits are counted in the site's own file, whatever the server says."""
+
+import json
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from lit_dist.baton import fingerprint
+from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.federation.counts import COUNTS, Counts, Leg, Limits
+from lit_dist.federation.parcel import Parcel, Tree, pack, unpack
+from lit_dist.federation.refusal import Refusal
+from lit_dist.run_folder import newest_checkpoint
+from small_federation import InProcess, engine, federated, server
+
+FIRST = Leg("0" * 32, "a", "weights", (0, 0, 0))
+TWO = Limits(visits=2, epochs=2)
+
+
+def test_a_leg_that_is_repeated_counts_once_and_another_baton_for_the_same_visit_as_another() -> None:
+    for _ in range(5):
+        Counts(Path("site")).charge(FIRST, 0, 0, TWO)
+    Counts(Path("site")).charge(replace(FIRST, sha256="b"), 0, 0, TWO)
+    for _ in range(2):
+        with pytest.raises(Refusal, match="max_visits: 2, and the run would make 3"):
+            Counts(Path("site")).charge(replace(FIRST, sha256="c"), 0, 0, TWO)
+    with pytest.raises(Refusal, match="max_epochs: 2, and the run would train 3 here"):
+        Counts(Path("site")).charge(replace(FIRST, sha256="c"), 0, 0, Limits(epochs=2))
+
+
+def test_a_visit_in_several_legs_counts_once_unless_it_forks() -> None:
+    counts = Counts(Path("site"))
+    counts.charge(FIRST, 0, 0, TWO)
+    counts.end(FIRST, "trained", (4, 0, 4), epoch_over=False)
+    second = Leg(FIRST.run, "b", "trained", (4, 0, 4))
+    counts.charge(second, 0, 0, Limits(visits=1, epochs=1))
+    counts.charge(second, 0, 1, Limits(visits=1, epochs=2))
+    for other in (replace(second, sha256="c"), Leg(FIRST.run, "d", "trained", (4, 0, 0))):
+        with pytest.raises(Refusal, match="max_visits: 1"):
+            counts.charge(other, 0, 0, Limits(visits=1))
+
+
+def test_weights_that_come_back_to_an_epoch_that_was_over_are_another_visit() -> None:
+    counts = Counts(Path("site"))
+    counts.charge(FIRST, 0, 0, TWO)
+    counts.end(FIRST, "trained", (4, 0, 0), epoch_over=True)
+    with pytest.raises(Refusal, match="max_epochs: 1"):
+        counts.charge(Leg(FIRST.run, "b", "trained", (4, 0, 0)), 0, 0, Limits(epochs=1))
+
+
+def test_an_epoch_of_several_visits_counts_once() -> None:
+    for number in range(3):
+        leg = replace(FIRST, sha256=str(number), by_steps=True)
+        Counts(Path("site")).charge(leg, number, 0, Limits(epochs=1))
+
+
+def test_a_new_run_gains_nothing_of_a_limit_for_all() -> None:
+    limits = Limits(visits_in_all=2, validations_in_all=2)
+    counts = Counts(Path("site"))
+    for number in range(2):
+        counts.charge(replace(FIRST, run=str(number)), 0, 0, limits)
+        for _ in range(3):
+            counts.validate(f"weights {number}", limits)
+    with pytest.raises(Refusal, match="max_visits_in_all: 2, and all runs together would make 3"):
+        counts.charge(replace(FIRST, run="2"), 0, 0, limits)
+    with pytest.raises(Refusal, match="max_epochs_in_all: 2"):
+        counts.charge(replace(FIRST, run="2"), 0, 0, Limits(epochs_in_all=2))
+    with pytest.raises(Refusal, match="max_validations_in_all: 2"):
+        counts.validate("weights 2", limits)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": 1, "runs": {"a": 1}, "validations": 0, "remembered": []}']
+)
+def test_a_damaged_file_is_never_set_back(text: str) -> None:
+    Path("site").mkdir()
+    Path("site", COUNTS).write_text(text)
+    with pytest.raises(Refusal, match="is damaged"):
+        Counts(Path("site")).charge(FIRST, 0, 0, Limits())
+    assert Path("site", COUNTS).read_text() == text
+
+
+def _charge(number: int) -> None:
+    for visit in range(5):
+        Counts(Path("site")).charge(replace(FIRST, sha256=f"{number} {visit}"), visit, visit, Limits())
+
+
+def test_processes_count_together() -> None:
+    with get_context("fork").Pool(3) as pool:
+        pool.map(_charge, range(3))
+    [run] = json.loads(Path("site", COUNTS).read_text())["runs"].values()
+    assert len(run["legs"]) == 15
+
+
+def make() -> CyclicalWeightTransfer:
+    return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle")
+
+
+def limited(**limits: int) -> InProcess:
+    parties = engine(make, max_epochs=4)
+    for party in parties.parties.values():
+        party._limiter.limits = Limits(**limits)
+    return parties
+
+
+def test_replays_of_a_visit_are_refused_also_after_an_interruption_and_a_restart() -> None:
+    parties = limited(visits=2, epochs=6)
+
+    def change(question: str, site: str, answer: Parcel) -> Parcel:
+        if parties.asked.count("train") == 4:
+            raise KeyboardInterrupt  # when a site has trained, and the server has no answer
+        return answer
+
+    parties.change = change
+    with pytest.raises(KeyboardInterrupt):
+        server(parties, make, max_epochs=4).run()
+    parties = limited(visits=2, epochs=6)
+    server(parties, make, max_epochs=4).run(newest_checkpoint("server"))
+    assert len(federated()) == 4
+    question = next(unpack(each) for each in parties.content if "visit" in unpack(each))
+    for run in (None, "0" * 32):
+        assert "max_visits" in replayed(limited(visits=2, visits_in_all=2), question, run)
+    Path("site-1", COUNTS).unlink()
+    assert "limits.json is gone" in replayed(limited(visits=2), question, None)
+
+
+def replayed(parties: InProcess, question: Tree, run: str | None) -> str:
+    weights = question["baton"]["state_dict"]
+    weights[next(iter(weights))].add_(1e-3)
+    [account] = question["baton"]["callbacks"].values()
+    account["record"].update(run=run or account["record"]["run"], sha256_out=fingerprint(weights)[0])
+    answer: str = unpack(parties.parties["site-1"].answer("train", pack(question)))["refused"]
+    return answer
