@@ -319,14 +319,14 @@ class InstitutionDataModule(LightningDataModule, ABC):
             absent = [name for label, name in enumerate(self.class_names) if label not in present]
             if not absent or not present:
                 continue
-            which = f"{len(absent)} of {self.num_classes} classes ({shown_names(absent)})"
+            which, names = f"{len(absent)} of {self.num_classes} classes", shown_names(absent)
             if split == "train":
                 rank_zero_warn(
-                    f"{which} have no training image, so that no image of them can be recognised; join classes, or take"
-                    " those with more images (--data.classes, --data.task)"
+                    f"{which} have no training image ({names}), so that no image of them can be recognised; join"
+                    " classes, or take those with more images (--data.classes, --data.task)"
                 )
             else:
-                rank_zero_info(f"{which} have no test image, so the test says nothing about them")
+                rank_zero_info(f"{which} have no test image ({names}), so the test says nothing about them")
 
     # -- loaders -----------------------------------------------------------------------------------------------------
 
