@@ -1,11 +1,18 @@
 """What must hold before a transfer can steer a fit, and when the fit validates."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
 
+from lit_dist.child_processes import most_processes
 from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
 from lit_dist.lightning_internals import check_early_stopping_after_validation
@@ -23,8 +30,7 @@ def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_
     Raises:
         InputError: If there is one.
     """
-    if sum(isinstance(callback, transfer) for callback in callbacks) > 1:
-        raise InputError("two transfer callbacks cannot steer one model; keep one of them in the callbacks")
+    check_one(callbacks, transfer)
     if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
         raise InputError(
             "StochasticWeightAveraging puts other weights into the model between two visits, so no hand-off could"
@@ -32,6 +38,93 @@ def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_
         )
     if by_steps and any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
         raise InputError("every_n_steps needs one accumulate_grad_batches for the whole run; use every_n_epochs")
+
+
+def check_one(callbacks: Sequence[object], transfer: type[Callback]) -> None:
+    """Refuse two transfers.
+
+    Args:
+        callbacks: The trainer's callbacks.
+        transfer: The class that only one of them may belong to.
+
+    Raises:
+        InputError: If there are two.
+    """
+    if sum(isinstance(callback, transfer) for callback in callbacks) > 1:
+        raise InputError("two transfer callbacks cannot steer one model; keep one of them in the callbacks")
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuse numbers that Lightning takes, and then divides by, or passes over.
+
+    Raises:
+        InputError: If there is one.
+    """
+    check_numbers({name: getattr(trainer, name, None) for name in (*_COUNTS, "gradient_clip_val")})
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most_processes():
+        raise InputError(f"trainer.devices={trainer.num_devices} asks for more processes than this machine can run")
+
+
+_COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers of the trainer by which it would divide, or with which nothing could be learned.
+
+    Args:
+        settings: The trainer's settings by name; those that are missing are not looked at.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for name in _COUNTS:
+        value = settings.get(name)
+        if isinstance(value, int | float) and not value > 0:
+            raise InputError(f"trainer.{name}={value} is not a positive number")
+    clip = settings.get("gradient_clip_val")
+    if isinstance(clip, int | float) and not 0 <= clip < math.inf:
+        raise InputError(f"trainer.gradient_clip_val={clip} is not a finite number from 0")
+
+
+def check_optimizers(trainer: Trainer) -> None:
+    """Refuse settings of optimizers with which nothing can be learned, whoever made them.
+
+    Raises:
+        InputError: If a number is NaN, a rate or the like is negative or infinite, or a beta is not in [0, 1).
+    """
+    for optimizer in trainer.optimizers:
+        _check_epsilon(optimizer)
+        for name, value in ((name, value) for group in optimizer.param_groups for name, value in group.items()):
+            kind = type(optimizer).__name__
+            for number in _numbers(value) if name != "params" else ():
+                if math.isnan(number):
+                    raise InputError(f"{kind} has {name}={value}, which is not a number")
+                if name in _RATES and not 0 <= number < math.inf:
+                    raise InputError(f"{kind} has {name}={value}, which is not a finite number from 0")
+                if name == "betas" and not 0 <= number < 1:
+                    raise InputError(f"{kind} has {name}={value}, which are not all in [0, 1)")
+
+
+_RATES = ("lr", "initial_lr", "max_lr", "weight_decay", "momentum", "eps", "alpha", "rho", "lr_decay")
+
+
+def _check_epsilon(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        eps = group.get("eps")
+        half = any(parameter.dtype == torch.float16 for parameter in group["params"])
+        if half and isinstance(eps, float) and eps > 0 and not torch.tensor(eps, dtype=torch.float16):
+            raise InputError(
+                f"{type(optimizer).__name__} has eps={eps}, which is 0 in float16, so that it would divide by zero: set"
+                " eps to 1e-4, or take precision bf16-true or 16-mixed"
+            )
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    if isinstance(value, tuple | list):
+        return [number for each in value for number in _numbers(each)]
+    if isinstance(value, Tensor):
+        return [float(value)] if value.numel() == 1 else []
+    return [float(value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
 def check_interval(trainer: Trainer, plan: EpochPlan, loader: SiteLoader) -> None:

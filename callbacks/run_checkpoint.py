@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lit_dist.callbacks.csv_rows import RowCount
 from lit_dist.callbacks.ending import progress
+from lit_dist.callbacks.fit_checks import check_optimizers
 from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
 from lit_dist.callbacks.weight_transfer import WeightTransfer
@@ -61,6 +62,8 @@ class RunCheckpoint(Checkpoint):
                 "RunCheckpoint needs checkpoints without pickle: Trainer(plugins=[SafetensorsCheckpointIO()])"
             )
         if stage == "fit":
+            # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to single precision.
+            trainer.precision_plugin.convert_module(pl_module)
             self._termination.take_over(trainer)
             self._seeds.setup(trainer, steered=_transfer(trainer) is not None)
 
@@ -91,6 +94,7 @@ class RunCheckpoint(Checkpoint):
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        check_optimizers(trainer)
         self._save_if_due(trainer)
 
     # The end of a batch would be too early: its metrics are logged after it, and a resumed run would lack them. And

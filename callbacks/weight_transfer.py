@@ -13,7 +13,13 @@ from typing_extensions import override
 
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import OnDivergence
-from lit_dist.callbacks.fit_checks import check_callbacks, check_interval, set_validation
+from lit_dist.callbacks.fit_checks import (
+    check_callbacks,
+    check_interval,
+    check_optimizers,
+    check_trainer,
+    set_validation,
+)
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.site_source import SiteSource
@@ -152,6 +158,7 @@ class WeightTransfer(Callback, ABC):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        check_trainer(trainer)
         check_callbacks(trainer.callbacks, WeightTransfer, self.every_n_steps is not None)  # type: ignore[attr-defined]
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
@@ -177,6 +184,7 @@ class WeightTransfer(Callback, ABC):
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._source is not None
+        check_optimizers(trainer)
         self._planning = False
         if self._source.loader is not None:  # asked for already, to estimate the number of steps
             self._source.loader.estimate = None
@@ -220,6 +228,7 @@ class WeightTransfer(Callback, ABC):
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._source is not None
+        check_optimizers(trainer)  # a schedule may have spoilt them
         self._source.settle()
         self._begin_epoch()
         self._course.write_baton(trainer)

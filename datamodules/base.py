@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lit_dist.child_processes import most_processes
 from lit_dist.datamodules.augmentation import Augmenter
 from lit_dist.datamodules.collector import collector_paused
 from lit_dist.datamodules.copies import check_copies
@@ -41,6 +42,9 @@ from lit_dist.monitored import check_monitors
 from lit_dist.run_folder import run_folder
 from lit_dist.seeding import run_seed
 from lit_dist.site_loader import SiteLoader
+from lit_dist.site_names import check_site_names
+
+MOST_SITES = 100_000
 
 Loader = DataLoader[tuple[Tensor, int]]
 
@@ -107,7 +111,8 @@ class InstitutionDataModule(LightningDataModule, ABC):
         allow_one_class: bool = False,
     ) -> None:
         super().__init__()
-        _check(sites, centralized, only_site, val_fraction, test_fraction, batch_size)
+        _check(sites, centralized, only_site, val_fraction, test_fraction)
+        _check_numbers(split_seed, batch_size, num_workers, mean, std)
         self.site_names = [f"site-{n}" for n in range(1, sites + 1)] if isinstance(sites, int) else list(sites)
         self.all_sites = isinstance(sites, int)
         self.partition = partition or EqualPartition()
@@ -226,6 +231,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         unknown = sorted(self.degrade.keys() - set(self.site_names))
         if unknown or not all(1 <= factor < math.inf for factor in self.degrade.values()):
             raise InputError(f"degrade={self.degrade} gives a factor from 1 for some of {', '.join(self.site_names)}")
+        check_site_names(self.site_names, "the table of images")
         train = table[table["split"] == "train"]
         rows_of = train.groupby("site", sort=False).indices
         for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
@@ -289,7 +295,11 @@ class InstitutionDataModule(LightningDataModule, ABC):
                 " another callback that visits one at a time, or set centralized=true or only_site"
             )
         images, labels = augmented(batch, self.augmentation)
-        return self.normalise(images), labels
+        images = self.normalise(images)
+        trainer = self.trainer
+        if trainer is not None:  # for a network of half or double precision; Lightning has converted what came before
+            images = trainer.precision_plugin.convert_input(images)
+        return images, labels
 
     # -- what can be learnt and judged ---------------------------------------------------------------------------------
 
@@ -392,17 +402,32 @@ def _check(
     only_site: str | None,
     val_fraction: float,
     test_fraction: float,
-    batch_size: int,
 ) -> None:
     if not sites or (isinstance(sites, int) and sites < 1):
         raise InputError(f"sites={sites} is not a positive number, nor a list of names")
+    if isinstance(sites, int) and sites > MOST_SITES:
+        raise InputError(f"sites={sites} is more than {MOST_SITES}, the most that can be simulated")
+    if isinstance(sites, list):
+        check_site_names(sites, "sites")
     if isinstance(sites, list) and len(set(sites)) < len(sites):
         raise InputError(f"a name stands twice in sites={sites}")
     if centralized and only_site is not None:
         raise InputError("centralized pools all sites and only_site takes one; set one of them")
-    if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
+    if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
         raise InputError(
             f"val_fraction={val_fraction} and test_fraction={test_fraction} leave no patients for training"
         )
+
+
+def _check_numbers(
+    split_seed: int, batch_size: int, num_workers: int, mean: Sequence[float], std: Sequence[float]
+) -> None:
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size} is not a positive number")
+    most = most_processes()
+    if not 0 <= num_workers <= most:
+        raise InputError(f"num_workers={num_workers} is not a number from 0 to {most}, the most for this machine")
+    if split_seed < 0:
+        raise InputError(f"split_seed={split_seed} is not a number from 0")
+    if not (all(map(math.isfinite, mean)) and all(0 < each < math.inf for each in std)):
+        raise InputError(f"mean={mean} and std={std} are not finite numbers, those of std above 0")

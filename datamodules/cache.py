@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -285,6 +286,8 @@ def _gigabytes(count: int) -> str:
 def _prepare(source: Source, prepare: Prepare, known: Mapping[bytes, int]) -> Prepared | str:
     try:
         status = source.stat()  # before reading: a file that changes now is read again the next time
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no file")
         if status.st_size > _MOST_BYTES:
             raise ValueError(f"it has more than {_gigabytes(_MOST_BYTES)}, which is no image")
         content = source.read_bytes()

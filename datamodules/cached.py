@@ -21,6 +21,8 @@ from lit_dist.errors import InputError
 
 _SLOT = "slot of the image"
 """The column with the slots that were looked up when the table was read."""
+LARGEST = 8192
+"""The greatest side of prepared images, in pixels."""
 
 
 class CachedDataModule(InstitutionDataModule):
@@ -64,6 +66,8 @@ class CachedDataModule(InstitutionDataModule):
             raise InputError(f"on_error={on_error!r} is none of raise, skip")
         if on_duplicate not in get_args(OnDuplicate):
             raise InputError(f"on_duplicate={on_duplicate!r} is none of {', '.join(get_args(OnDuplicate))}")
+        if not 1 <= size <= LARGEST:
+            raise InputError(f"size={size} is not a number of pixels from 1 to {LARGEST}")
         self.size = size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
         self.on_error = on_error

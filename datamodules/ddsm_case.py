@@ -12,6 +12,7 @@ import numpy as np
 from lit_dist.datamodules.breast import Box, square_around
 from lit_dist.datamodules.data_root import check_inside
 from lit_dist.errors import InputError
+from lit_dist.files import open_file
 
 _FILM = re.compile(
     r"(?P<name>(?:LEFT|RIGHT)_(?:CC|MLO))\s+LINES\s+(?P<height>[1-9]\d{0,5})\s+PIXELS_PER_LINE\s+(?P<width>[1-9]\d{0,5})"
@@ -124,7 +125,7 @@ def _surroundings(words: list[str], size: tuple[int, int, float], origin: str) -
 def _lines(path: Path, root: Path) -> list[str]:
     check_inside(path, root, str(path))
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(_LONGEST + 1)
         if len(content) > _LONGEST:
             raise InputError(f"{path} is longer than {_LONGEST} bytes, which no such file of DDSM is")

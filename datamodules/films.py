@@ -13,6 +13,7 @@ from lit_dist.datamodules.breast import Box
 from lit_dist.datamodules.dicom import is_dicom, read_dicom, read_header
 from lit_dist.datamodules.image_index import ImageFile
 from lit_dist.datamodules.photographs import FORMATS, MOST_PIXELS, wide_greys
+from lit_dist.files import open_file
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -84,7 +85,7 @@ def size_of(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: If it has no such header.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if is_dicom(file.read(132)):
             header = read_header(path)
             return header.rows, header.columns

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_dist.errors import InputError
+from lit_dist.files import read_text
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _META = "meta.mat"
@@ -33,7 +34,7 @@ def read_devkit(folder: Path) -> list[str]:
     wnids = _read_meta(folder / _META)
     path = folder / TRUTH
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}") from None
     classes = []

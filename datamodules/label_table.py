@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from lit_dist.errors import InputError
+from lit_dist.files import refuse_special
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -23,6 +24,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises:
         InputError: If the file is missing, empty or not such a table, or lacks a column or has it twice.
     """
+    refuse_special(path)
     try:
         separator = _separator(path, columns)
         table = pd.read_csv(

@@ -19,6 +19,7 @@ from lit_dist.datamodules.film_table import read_film_table
 from lit_dist.datamodules.films import decode_film, split_content
 from lit_dist.datamodules.mini_mias import LISTS, read_mini_mias
 from lit_dist.errors import InputError
+from lit_dist.files import open_file
 
 Task = Literal["malignant", "malignant_benign", "abnormal", "density"]
 Format = Literal["cbis_ddsm", "ddsm", "mini_mias", "table"]
@@ -224,7 +225,7 @@ def _list(root: Path) -> Path:
 def _start(path: Path) -> bytes:
     """The first part of a file; nothing if it may not be read, which is said when it is needed."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(1_000_000)
     except OSError:
         return b""

@@ -9,6 +9,7 @@ from lit_dist.datamodules.breast import square_around
 from lit_dist.datamodules.film_files import by_name, find_films
 from lit_dist.datamodules.films import Film
 from lit_dist.errors import InputError
+from lit_dist.files import read_text
 
 LISTS = ("Info.txt", "README", "README.txt", "README.md")
 _SIDE = 1024  # pixels, of every film
@@ -33,7 +34,7 @@ def read_list(path: Path) -> pd.DataFrame:
         InputError: If the file is missing or a line cannot be read; the message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except FileNotFoundError:
         raise InputError(f"there is no list of films at {path}") from None
     except (UnicodeDecodeError, OSError) as error:

@@ -1,5 +1,6 @@
 """Simulated institutions: who has which patients."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -48,7 +49,7 @@ class SizePartition(Partition):
     """
 
     def __init__(self, sizes: list[float]) -> None:
-        if not sizes or min(sizes) <= 0:
+        if not sizes or not all(0 < size < math.inf for size in sizes):
             raise InputError(f"sizes={sizes} are not positive numbers")
         self.sizes = sizes
 
@@ -71,8 +72,8 @@ class DirichletPartition(Partition):
     """
 
     def __init__(self, alpha: float = 0.5, smallest: int = 10) -> None:
-        if alpha <= 0:
-            raise InputError(f"alpha={alpha} is not a positive number")
+        if not 0 < alpha < math.inf:
+            raise InputError(f"alpha={alpha} is not a positive, finite number")
         self.alpha = alpha
         self.smallest = smallest
 

@@ -1,6 +1,7 @@
 """PhantomDataModule: drawn fundus phantoms, for a first run that needs no download."""
 
 import hashlib
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ class PhantomDataModule(InstitutionDataModule):
         super().__init__(augmentation=augmentation or Augmentation(), **kwargs)
         if patients < 10 or not 32 <= size <= 512:
             raise InputError(f"patients={patients} must be at least 10, and size={size} from 32 to 512 pixels")
+        if seed < 0:
+            raise InputError(f"seed={seed} is not a number from 0")
+        needed = len(self.site_names) * patients * (3 * size**2 + 1000)  # a drawing, and its row in tables
+        if needed > memory():
+            raise InputError(
+                f"{len(self.site_names)} sites of {patients} patients need {needed / 1e9:,.0f} GB of memory, and this"
+                f" machine has {memory() / 1e9:,.0f}; take fewer or smaller images"
+            )
         self.patients = patients
         self.size = size
         self.seed = seed
@@ -90,12 +99,11 @@ class PhantomDataModule(InstitutionDataModule):
     @override
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
         path = default_cache() / "phantoms" / f"{self._key(table)}.safetensors"
-        try:
-            images = tensor_file.read(path)[0]["images"].numpy()
-        except InputError:  # never drawn, or damaged
-            images = self._draw(table)
-            with suppress(InputError):  # where nothing can be written, they are drawn each time
-                tensor_file.write(path, {"images": torch.from_numpy(images)}, "")
+        with suppress(InputError):  # never drawn, or damaged
+            return tensor_file.read(path)[0]["images"].numpy(), np.arange(len(table))
+        images = self._draw(table)
+        with suppress(InputError):  # where nothing can be written, they are drawn each time
+            tensor_file.write(path, {"images": torch.from_numpy(images)}, "")
         return images, np.arange(len(table))
 
     def _key(self, table: pd.DataFrame) -> str:
@@ -111,3 +119,8 @@ class PhantomDataModule(InstitutionDataModule):
         for slot, (name, grade, camera) in enumerate(rows):
             images[slot] = draw_phantom(grade, looks[camera], derive(self.seed, name), self.size)
         return images
+
+
+def memory() -> int:
+    """The bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

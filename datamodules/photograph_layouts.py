@@ -20,6 +20,7 @@ from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_re
 from lit_dist.datamodules.named_files import NamedFiles, find_all
 from lit_dist.datamodules.other_programs import is_foreign_folder
 from lit_dist.errors import InputError
+from lit_dist.files import read_text
 
 ANNOTATIONS = "val_annotations.txt"
 Folders = Literal["class", "site/class", "class/site"]
@@ -209,6 +210,6 @@ def _numbered(index: ImageIndex, class_of: Mapping[str, str]) -> Iterator[Row]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from None

@@ -1,5 +1,6 @@
 """Torchvision's classification networks and a slim one, with a head for our classes and given weights."""
 
+import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn.functional import dropout as drop
 from lit_dist import tensor_file
 from lit_dist.baton import read_checkpoint
 from lit_dist.errors import InputError
+from lit_dist.plain_errors import nearest
 from lit_dist.slim_resnet import slim_resnet18
 
 _OWN = {"slim_resnet18": slim_resnet18}
@@ -40,7 +42,8 @@ def build_backbone(name: str, num_classes: int, dropout: float = 0.0, **kwargs: 
         InputError: If torchvision has no such network, or it does not take one of the arguments.
     """
     if name not in backbone_names():
-        raise InputError(f"there is no classification network {name!r}; there are {', '.join(backbone_names())}")
+        hint = nearest(name, backbone_names()) or f"; there are {', '.join(backbone_names())}"
+        raise InputError(f"there is no classification network {name!r}{hint}")
     if name in _AUXILIARY:
         kwargs = {"aux_logits": False, "init_weights": True, **kwargs}
     try:
@@ -65,6 +68,23 @@ def head_name(network: nn.Module) -> str:
     """The name of the last layer with weights: a network's classifier."""
     names: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return names[-1]
+
+
+def trains_on_one(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a network can be trained on a batch of one image: batch normalisation may need two.
+
+    Args:
+        network: The network, which is not changed, and computes nothing.
+        shape: The image's: (3, height, width).
+    """
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        return True
+    sketch = copy.deepcopy(network).to("meta").train()
+    try:
+        sketch(torch.empty(1, *shape, device="meta", dtype=next(sketch.parameters()).dtype))
+    except ValueError as error:
+        return "more than 1 value per channel" not in str(error)
+    return True
 
 
 def load_weights(network: nn.Module, name: str, path: Path) -> None:

@@ -17,6 +17,11 @@ def prepared(module: str) -> ForkServerContext:
     return processes
 
 
+def most_processes() -> int:
+    """The greatest number of processes that can be meant on this machine; one more is a slip of the keyboard."""
+    return max(256, 8 * (os.cpu_count() or 1))
+
+
 def end_with_the_parent() -> None:
     """End this process when the one that started it was killed: nobody would collect what it does."""
     parent = multiprocessing.parent_process()

@@ -1,6 +1,7 @@
 """ImageClassifier: the LightningModule of the paper, for any torchvision backbone."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,9 +10,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lit_dist.backbone import build_backbone, load_weights
+from lit_dist.backbone import build_backbone, load_weights, trains_on_one
 from lit_dist.baton import check_weights
 from lit_dist.errors import InputError
 from lit_dist.metrics import METRICS
@@ -78,7 +80,7 @@ class ImageClassifier(SiteReported):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        _check(num_classes, dropout, label_smoothing, class_weights)
+        _check(num_classes, dropout, label_smoothing, class_weights, lr_scheduler_frequency)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "channels_last", "compiled"])
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
@@ -113,6 +115,11 @@ class ImageClassifier(SiteReported):
         return stored_module(cls, checkpoint_path, **kwargs)
 
     @override
+    def setup(self, stage: str) -> None:
+        # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to single precision.
+        self.trainer.precision_plugin.convert_module(self)
+
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_weights(checkpoint["state_dict"], self.state_dict(), self.trainer.ckpt_path or "the checkpoint")
 
@@ -138,6 +145,19 @@ class ImageClassifier(SiteReported):
                 known = ", ".join(f"val_{name}" for name in METRICS)
                 raise InputError(f"{type(callback).__name__} monitors {monitor!r}, which a fit does not log; it logs"
                                  f" {known}, and each of them as val_<metric>/<site>")  # fmt: skip
+
+    @override
+    def on_train_start(self) -> None:
+        loaders: Any = self.trainer.train_dataloader
+        for site, loader in loaders.items() if isinstance(loaders, Mapping) else [("the training data", loaders)]:
+            images = _images_of_single_batches(loader)
+            pixels = getattr(getattr(loader, "dataset", None), "pixels", None)
+            if images and pixels is not None and not trains_on_one(self.backbone, (3, *pixels.shape[1:3])):
+                raise InputError(
+                    f"{site!r} has {images} training images in batches of {loader.batch_size}, so a batch has only one"
+                    " image, of which batch normalisation learns nothing: set batch_size to 2 or more, or leave the"
+                    " site out"
+                )
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -179,13 +199,32 @@ class ImageClassifier(SiteReported):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
 
 
-def _check(num_classes: int, dropout: float, label_smoothing: float, class_weights: list[float] | None) -> None:
+def _images_of_single_batches(loader: object) -> int:
+    """The number of images of a loader that has a batch of one; 0 if it has none, or that cannot be known."""
+    if not isinstance(loader, DataLoader) or loader.batch_size is None or not isinstance(loader.sampler, Sized):
+        return 0
+    images = len(loader.sampler)
+    single = loader.batch_size == 1 or (images % loader.batch_size == 1 and not loader.drop_last)
+    return images if single else 0
+
+
+def _check(
+    num_classes: int,
+    dropout: float,
+    label_smoothing: float,
+    class_weights: list[float] | None,
+    lr_scheduler_frequency: int,
+) -> None:
     checks: dict[str, Callable[[], bool]] = {
         f"num_classes={num_classes} is not at least 2": lambda: num_classes >= 2,
         f"dropout={dropout} is not in [0, 1)": lambda: 0 <= dropout < 1,
         f"label_smoothing={label_smoothing} is not in [0, 1)": lambda: 0 <= label_smoothing < 1,
         f"class_weights={class_weights} are not {num_classes} positive numbers": lambda: (
-            class_weights is None or (len(class_weights) == num_classes and min(class_weights) > 0)
+            class_weights is None
+            or (len(class_weights) == num_classes and all(0 < weight < math.inf for weight in class_weights))
+        ),
+        f"lr_scheduler_frequency={lr_scheduler_frequency} is not a positive number": lambda: (
+            lr_scheduler_frequency >= 1
         ),
     }
     for message, holds in checks.items():

@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from lit_dist.errors import InputError
+from lit_dist.files import kind_of
+from lit_dist.mistakes import mistake
 
 OTHER_COMMANDS = {
     "compare": "lit_dist.study.compare",
@@ -20,6 +22,9 @@ OTHER_COMMANDS = {
     "verify": "lit_dist.verify",
 }
 """Commands that are not Lightning's, by the module whose ``main`` runs them."""
+
+_OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""What a shell gives in the place of a file, such as <(command): it ends when the command does."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -40,7 +45,7 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:
         sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
-        _check_configurations(sys.argv[1:])
+        _check_files(sys.argv[1:])
         command = _command(sys.argv[1:])
         if args is None:
             gc.freeze()  # what this process has imported stays, and is not searched for garbage again and again
@@ -51,7 +56,7 @@ def main(args: list[str] | None = None) -> None:
         print("lit-dist: told to end (SIGTERM); the state is saved, and --resume goes on from it", file=sys.stderr)
         sys.exit(143)  # as if the signal had ended it
     except Exception as error:
-        message = _mistake(error)
+        message = mistake(error)
         if message is None:
             raise
         print(f"lit-dist: {message}", file=sys.stderr)
@@ -68,23 +73,13 @@ def _command(words: list[str]) -> Callable[[], object]:
     return import_module("lit_dist.lightning_cli").run  # type: ignore[no-any-return]
 
 
-def _mistake(error: BaseException | None) -> str | None:
-    """What the user can mend, if an error comes from that: the parser wraps what a class's constructor raises."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return str(error)
-        if type(error).__name__ == "MisconfigurationException":  # Lightning's, which not every command imports
-            return str(error)
-        if type(error).__module__.startswith("wandb.") and type(error).__name__ == "UsageError":
-            return f"W&B: {error} (or set WANDB_MODE=offline to keep the run on this machine)"
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _check_configurations(words: list[str]) -> None:
-    """Refuse a configuration that is no text, which the parser would end in a traceback."""
+def _check_files(words: list[str]) -> None:
+    """Refuse what no option takes, a pipe, a socket or a device, and a configuration that is no text."""
     pairs = [word.split("=", 1) for word in words if "=" in word] + list(map(list, pairwise(words)))
     for option, name in pairs:
+        kind = kind_of(name)
+        if kind not in (None, "a folder") and not name.startswith(_OPEN):
+            raise InputError(f"{option} {name}: that is {kind}; give a file or a folder")
         # os.path, since a pathlib.Path does not take settings as JSON, which are too long for a name.
         if option in ("--config", "-c", "--model", "--data", "--trainer") and os.path.isfile(name):
             try:

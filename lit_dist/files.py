@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,65 @@ from lit_dist.errors import InputError
 
 PARTIAL = ".partial"
 """The ending of a file that is being written; one that was left over can be deleted."""
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading; only a file, since a pipe would be waited for without end, and a device may have none.
+
+    Raises:
+        InputError: If it is something else.
+        OSError: If it cannot be opened.
+    """
+    refuse_special(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # put there since
+        file.close()
+        raise InputError(f"{path} is no file")
+    return file
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, UTF-8, with or without a mark of that at its beginning.
+
+    Raises:
+        InputError: If it is no file.
+        OSError: If it cannot be opened.
+        UnicodeDecodeError: If it is no such text.
+    """
+    with open_file(path) as file:
+        return file.read().decode("utf-8-sig")
+
+
+def refuse_special(path: Path | str) -> None:
+    """Refuse a folder, pipe, socket or device where there should be a file.
+
+    Args:
+        path: The file; if nothing is there, nothing is said.
+
+    Raises:
+        InputError: If it is one of these.
+    """
+    kind = kind_of(path)
+    if kind is not None:
+        raise InputError(f"{path} is {kind}, not a file")
+
+
+def kind_of(path: Path | str) -> str | None:
+    """What is at a path, if it is no file: ``"a folder"``, ``"a pipe"``, ``"a socket"`` or ``"a device"``."""
+    try:
+        return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
+    except (OSError, ValueError):  # nothing, or no path at all
+        return None
 
 
 @contextlib.contextmanager

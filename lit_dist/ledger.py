@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lit_dist.errors import InputError
-from lit_dist.files import not_written
+from lit_dist.files import not_written, open_file
 
 Outcome = Literal["trained", "cut short", "diverged", "skipped", "absent"]
 
@@ -226,7 +226,7 @@ class Ledger:
     def _whole_entries(self) -> Iterator[Entry]:
         if not self.path.exists():
             return iter(())
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             end = sum(len(line) for line in file if line.endswith(b"\n"))
         if end < self.path.stat().st_size:  # a line that was being written when the process was killed
             os.truncate(self.path, end)
@@ -240,7 +240,7 @@ def iter_entries(path: Path) -> Iterator[Entry]:
         InputError: If the file cannot be read, or a line is not an entry.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             for number in count(1):
                 line = file.readline(LONGEST)
                 if not line:

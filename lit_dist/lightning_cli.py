@@ -18,16 +18,31 @@ import lit_dist.ensemble  # noqa: F401
 from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
 from lit_dist.callbacks.ending import ending
+from lit_dist.callbacks.fit_checks import check_one, check_trainer
+from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.class_kinds import check_kinds
 from lit_dist.classifier import ImageClassifier
 from lit_dist.cli import OTHER_COMMANDS
 from lit_dist.errors import InputError
-from lit_dist.lightning_internals import end_auto_requeue, take_up_only_what_is_named
+from lit_dist.lightning_internals import end_auto_requeue, named_checkpoint, take_up_only_what_is_named
+from lit_dist.mistakes import mistake, root_of
+from lit_dist.plain_errors import PlainErrors
 from lit_dist.resumption import Resumption
+from lit_dist.seeding import check_seed
+from lit_dist.yaml_text import guard_parsers
+
+guard_parsers()
 
 PARTS = ("seed_everything", "model", "data", "trainer")
 """The settings of ``fit`` that a run is built of."""
+
+
+class SiteParser(PlainErrors, LightningArgumentParser):
+    """Lightning's parser, whose errors are one sentence, and which takes no option that is cut short."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
 
 class SiteCLI(LightningCLI):
@@ -61,7 +76,12 @@ class SiteCLI(LightningCLI):
             if self.resumption.run is not None:
                 self.save_config_callback = None
         self._given = given
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # what constructors raise of their arguments; the parser wraps it
+            if mistake(error) is not None:
+                raise
+            raise InputError(_first_line(root_of(error))) from error
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -74,24 +94,42 @@ class SiteCLI(LightningCLI):
         writes = trainer["enable_checkpointing"] is not False and not trainer["barebones"]
         if self.subcommand == "fit" and writes:
             kwargs["callbacks"] = [*as_list(trainer["callbacks"]), settings["checkpoint"]]
-        made = super().instantiate_trainer(**kwargs)
+        check_one(as_list(trainer["callbacks"]), WeightTransfer)
+        try:
+            made = super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:  # hardware or loggers that are not there
+            raise InputError(f"the trainer cannot be made: {_first_line(error)}") from error
         take_up_only_what_is_named(made)
         if self.subcommand != "fit" or not writes:  # else RunCheckpoint listens for it
             end_auto_requeue(made)
         return made
 
     @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        settings = self.config.get(str(self.config.get("subcommand")), self.config)
+        seed = settings.get("seed_everything")
+        if seed is False and self.config.get("subcommand") == "fit":
+            raise InputError("seed_everything=false: a run without a seed can be neither repeated nor proved; give one")
+        check_seed(seed, "seed_everything")
+
+    @override
     def _parse_ckpt_path(self) -> None:
         # Lightning's own unpickles the checkpoint, to take the model's settings from it if no others are given.
         settings = self.config.get(str(self.config.get("subcommand")), {})
         path = settings.get("ckpt_path")
+        if path == "":
+            raise InputError("ckpt_path is empty; give a checkpoint's file, or leave it out")
         if path and path not in ("best", "last", "hpc") and not Path(path).is_file():
             raise InputError(f"there is no checkpoint at {path}")
         if path and Path(path).is_file():
             read_checkpoint(path, with_tensors=False)
 
     def before_fit(self) -> None:
-        """Go on where the run was interrupted."""
+        """Look at what training would fail of later, and go on where the run was interrupted."""
+        check_trainer(self.trainer)
+        if self.config[str(self.subcommand)].ckpt_path != "last":  # which a fit begins without, too
+            self._check_named_checkpoint()
         if self.resumption is not None and self.resumption.run is not None:
             parser: Any = self._parser(self.subcommand)
             self.resumption.check_settings(parser.dump(self.config[str(self.subcommand)], skip_none=False))
@@ -120,7 +158,13 @@ class SiteCLI(LightningCLI):
         """See that there is something to predict with."""
         self._warn_of_first_weights()
 
+    def _check_named_checkpoint(self) -> None:
+        word = self.config[str(self.subcommand)].ckpt_path
+        if word in ("best", "last", "hpc") and named_checkpoint(self.trainer, word) is None:
+            raise InputError(f"--ckpt_path {word}: there is no such checkpoint here; give a checkpoint's file")
+
     def _warn_of_first_weights(self) -> None:
+        self._check_named_checkpoint()
         settings = self.config[str(self.subcommand)]
         given = settings.ckpt_path or settings.model.init_args.get("weights")
         if isinstance(self.model, ImageClassifier) and not given:
@@ -128,6 +172,10 @@ class SiteCLI(LightningCLI):
                 f"{self.subcommand} has no --ckpt_path, so the model has its first weights, random weights that nothing"
                 " has trained"
             )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def as_list(setting: Any) -> list[Any]:
@@ -198,6 +246,7 @@ def site_cli(args: ArgsType, run: bool, kind: type[SiteCLI] = SiteCLI) -> SiteCL
         seed_everything_default=0,
         save_config_callback=SaveConfigCallback if run else None,
         save_config_kwargs={"overwrite": True},
+        parser_class=SiteParser,
         trainer_defaults={"callbacks": [PredictionWriter()]},
         parser_kwargs={
             "version": f"lit-dist {version('lit_dist')}",

@@ -3,6 +3,7 @@
 ``tests/lit_dist/test_lightning_internals.py`` notices when Lightning changes them.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 def train_source(trainer: Trainer) -> object:
@@ -74,6 +76,21 @@ def check_early_stopping_after_validation(trainer: Trainer) -> None:
     for callback in trainer.early_stopping_callbacks:
         if isinstance(callback, EarlyStopping):
             callback._check_on_train_epoch_end = False
+
+
+def named_checkpoint(trainer: Trainer, word: str) -> str | None:
+    """The checkpoint that ``"best"``, ``"last"`` or ``"hpc"`` stands for; None if there is none.
+
+    Lightning's public way only warns where there is no last one, and goes on with the weights that the model has.
+    """
+    connector = trainer._checkpoint_connector
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            path = connector._parse_ckpt_path(TrainerFn.TESTING, word, model_provided=True, model_connected=True)
+        except (ValueError, AttributeError):  # the second where a callback keeps no best one
+            return None
+    return None if path is None else str(path)
 
 
 def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import yaml
 
 from lit_dist.class_kinds import check_kinds
 from lit_dist.datamodules import InstitutionDataModule
@@ -14,6 +13,14 @@ from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.contact_sheet import COLUMNS, draw_sheet
 from lit_dist.datamodules.site_table import print_sites
 from lit_dist.errors import InputError
+from lit_dist.plain_errors import PlainErrors
+from lit_dist.yaml_text import guard_parsers, read_yaml
+
+guard_parsers()
+
+
+class _Parser(PlainErrors, jsonargparse.ArgumentParser):
+    """The parser of ``lit-dist prepare``."""
 
 
 def main(args: list[str]) -> None:
@@ -71,10 +78,11 @@ def _file_name(site: str, number: int) -> str:
 
 
 def _parser(args: list[str]) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(
+    parser = _Parser(
         prog="lit-dist prepare",
         usage="lit-dist prepare --config FILE [--output FOLDER] [--data.SETTING VALUE ...]",
         description="Prepare the images of a collection, and draw a contact sheet a site.",
+        allow_abbrev=False,
     )
     parser.add_argument("--config", type=str, help="A configuration of fit or compare; its part `data` is used.")
     parser.add_argument("--output", type=str, default="prepared", help="The folder for the contact sheets.")
@@ -95,10 +103,7 @@ def _config(args: list[str]) -> str | None:
 
 def _data(config: Path) -> Any:
     """The part of a configuration that says what the data is; the rest is for other commands."""
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{config} cannot be read as a configuration: {error}") from None
+    content = read_yaml(config)
     if not isinstance(content, dict) or "data" not in content:
         raise InputError(f"{config} has no part `data`")
     return content["data"]

@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from typing_extensions import override
@@ -18,6 +17,7 @@ from lit_dist.errors import InputError
 from lit_dist.ledger import Entry, iter_entries
 from lit_dist.lightning_cli import PARTS, build
 from lit_dist.run_folder import LEDGER, SETTINGS
+from lit_dist.yaml_text import read_yaml
 
 
 def replay(run: str | Path, visit: int) -> str:
@@ -70,10 +70,7 @@ def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
 
 
 def _settings(config: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{config} cannot be read: {error}") from None
+    settings = read_yaml(config)
     needed = ("model", "data", "trainer")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in needed):
         raise InputError(f"{config} is not what lit-dist fit leaves; it needs {', '.join(needed)}")

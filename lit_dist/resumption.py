@@ -14,6 +14,7 @@ from lit_dist.callbacks.csv_rows import put_back, set_aside
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
 from lit_dist.run_folder import SETTINGS, checkpoints_of, newest_checkpoint
+from lit_dist.yaml_text import read_yaml
 
 MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
@@ -69,7 +70,7 @@ class Resumption:
         path = self.run / SETTINGS
         if not path.exists():
             return
-        before, now = dict(_flat(yaml.safe_load(path.read_text()))), dict(_flat(yaml.safe_load(text)))
+        before, now = dict(_flat(read_yaml(path))), dict(_flat(yaml.safe_load(text)))
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name) and not MAY_DIFFER & set(name.split(".")):
                 raise InputError(

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lit_dist.errors import InputError
+
 
 def derive(*parts: int | str) -> int:
     """Hash ``parts`` to a seed of 62 bits.
@@ -37,6 +39,20 @@ def derive(*parts: int | str) -> int:
 def run_seed(seed: int | None = None) -> int:
     """The seed of a run: the given one, else that of Lightning's ``seed_everything``, else 0."""
     return seed if seed is not None else int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+def check_seed(seed: object, name: str) -> None:
+    """Refuse a seed that numpy, and with it ``seed_everything``, does not take.
+
+    Args:
+        seed: The seed; what is no number is not looked at.
+        name: The setting.
+
+    Raises:
+        InputError: If it is out of range.
+    """
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        raise InputError(f"{name}={seed} is not a number from 0 to {2**32 - 1}")
 
 
 def pass_seed(seed: int, visit: int, number: int) -> int:

@@ -14,6 +14,7 @@ from lit_dist.epoch_plan import Stretch
 from lit_dist.errors import InputError
 from lit_dist.seeded_loader import SeededIndices, seeded_loader
 from lit_dist.seeding import GENERATORS, batch_seed, pass_seed, seed_generator, seed_generators
+from lit_dist.site_names import check_site_names
 
 MAX_PERSISTENT_SITES = 8
 """Up to so many sites may keep their worker processes while another site trains."""
@@ -287,9 +288,8 @@ def _seed_samplers(loader: object, seed: int) -> None:
 def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
     if not loaders:
         raise InputError("there is no site; give at least one loader by name")
+    check_site_names(loaders, "the training loaders")
     for site, loader in loaders.items():
-        if not isinstance(site, str):
-            raise InputError(f"the site name {site!r} is not a string")
         if sized_len(loader) == 0:
             raise InputError(f"site {site!r} has no training batches; leave it out or give it images")
     kept = [site for site, loader in loaders.items() if getattr(loader, "persistent_workers", False)]

@@ -15,10 +15,15 @@ def slim_resnet18(num_classes: int = 2, width: int = 32) -> nn.Sequential:
         num_classes: The number of outputs.
         width: The number of channels of the first stage; the original has 64. With 32 there are 2.8 million parameters.
 
+    Raises:
+        ValueError: If the width is not positive.
+
     Example:
         >>> sum(parameter.numel() for parameter in slim_resnet18(10).parameters())
         2801450
     """
+    if width < 1:
+        raise ValueError(f"width={width} is not a positive number")
     layers: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False),
         "bn1": nn.BatchNorm2d(width),

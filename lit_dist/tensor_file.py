@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lit_dist.errors import InputError
-from lit_dist.files import replacing
+from lit_dist.files import open_file, replacing
 from lit_dist.threads import in_threads
 
 DTYPES = {
@@ -155,7 +155,7 @@ def read(path: Path, with_tensors: bool = True) -> tuple[dict[str, Tensor], str]
         InputError: If the file is missing, is a pickle or of another kind, or is not whole.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_file(path) as file:
             return read_from(file, path, with_tensors)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
@@ -163,7 +163,7 @@ def read(path: Path, with_tensors: bool = True) -> tuple[dict[str, Tensor], str]
 
 def is_ours(path: Path) -> bool:
     """Whether a file begins as those that ``write`` writes."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(8 + len(_START))[8:] == _START
 
 

@@ -10,7 +10,12 @@ from lit_dist.audit import AuditError, audit
 from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.ledger import FIRST, Entry, iter_entries
+from lit_dist.plain_errors import PlainErrors
 from lit_dist.run_folder import LEDGER, newest_checkpoint
+
+
+class _Parser(PlainErrors, ArgumentParser):
+    """The parser of ``lit-dist verify``."""
 
 
 def main(args: list[str]) -> None:
@@ -19,7 +24,7 @@ def main(args: list[str]) -> None:
     Args:
         args: Its words, without ``verify``.
     """
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="lit-dist verify",
         description="Check what a run has recorded: that no line of its ledger was changed, left out, moved or doubled,"
         " that every visit began with the weights that the last one ended with, and that the newest checkpoint has the"

@@ -3,12 +3,13 @@
 import argparse
 import copy
 import os
+import re
 import shutil
 import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +24,11 @@ from lit_dist.federation.policy import FOLDERS
 from lit_dist.federation.site import find_transfer, travels
 from lit_dist.federation.site_settings import ALL, OF_SITE
 from lit_dist.lightning_cli import PARTS, SiteCLI, as_list, build, site_cli
+from lit_dist.plain_errors import PlainErrors
 from lit_dist.resumption import WITH_FOLDERS
 
 DAY = 24 * 3600
+YEAR = 365 * DAY
 PATIENCE = 120
 _PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
 _NOT_FOUND = (
@@ -40,13 +43,17 @@ _NOT_HERE = {
 }
 
 
+class _Parser(PlainErrors, argparse.ArgumentParser):
+    """The parser of the options that fit has not."""
+
+
 def main(args: list[str]) -> None:
     """Run the command.
 
     Args:
         args: Its words, without ``federate``.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lit-dist federate",
         description="Make the run of a configuration where the images are, on NVIDIA FLARE. All other options are those"
         " of lit-dist fit, such as --config run.yaml --trainer.max_epochs 12.",
@@ -56,7 +63,9 @@ def main(args: list[str]) -> None:
     where.add_argument("--local", action="store_true", help="server and sites as separate processes on this machine")
     where.add_argument("--kit", type=Path, help="the startup kit of an administrator of a running FLARE system")
     parser.add_argument("--user", help="the administrator's name; by default that of the kit's folder")
-    parser.add_argument("--sites", help="with --kit: the names of the sites, with commas, in the order of the run")
+    parser.add_argument(
+        "--sites", type=_names, help="with --kit: the names of the sites, with commas, in the order of the run"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the newest run, if it has begun")
     parser.add_argument(
         "--absent",
@@ -66,9 +75,11 @@ def main(args: list[str]) -> None:
         " visit out, with a line in the ledger and a warning (skip)",
     )
     parser.add_argument("--timeout", type=_seconds, default=DAY, help="seconds to wait for a site's answer (one day)")
-    parser.add_argument("--retries", type=int, default=3, help="how often to go on after a process has died (3)")
+    parser.add_argument("--retries", type=_count, default=3, help="how often to go on after a process has died (3)")
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
     options, words = parser.parse_known_args(args)
+    if options.folder is not None and options.folder.exists() and not options.folder.is_dir():
+        raise InputError(f"--folder {options.folder} is no folder")
     if find_spec("nvflare") is None:
         raise InputError("federate needs NVIDIA FLARE: pip install '.[nvflare]' in lit_dist's folder")
     settings = parse(words)
@@ -80,9 +91,34 @@ def main(args: list[str]) -> None:
 
 
 def _seconds(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 1")
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= YEAR:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 1 to {YEAR}, which is a year")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6:
+        raise argparse.ArgumentTypeError(f"{text} is no number of times from 0")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    sites = [site.strip() for site in text.split(",")]
+    try:
+        _check_names(sites)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return sites
+
+
+def _check_names(sites: Sequence[str]) -> None:
+    """Refuse sites that FLARE gives no startup kit: their names are also those of folders and hosts."""
+    for site in sites:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", site) or site == "server" or list(sites).count(site) > 1:
+            raise InputError(
+                f"a site of a federation cannot be called {site!r}: FLARE takes up to 64 letters, digits, - and _, each"
+                " name once, and not `server`"
+            )
 
 
 @contextmanager
@@ -141,6 +177,9 @@ def _check_options(given: Any, defaults: Any) -> None:
 def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
     sites = _sites_of(command)
+    _check_names(sites)
+    if len(sites) < 2:
+        raise InputError(f"there is only the site {sites[0]!r}; a federation needs at least two")
     if travels(command.trainer):
         command.datamodule.check_monitors(command.trainer)
     _check_folder(options, command)
@@ -230,7 +269,7 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Pat
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
     session = connect(kit, options.user or kit.name, 30)
     try:
-        return _make(session, folder, settings, options.sites.split(","), options, lambda: None)
+        return _make(session, folder, settings, options.sites, options, lambda: None)
     finally:
         session.close()
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_dist.errors import InputError
+from lit_dist.yaml_text import read_yaml
 
 Settings = dict[str, Any]
 
@@ -103,12 +102,9 @@ class ServerSettings:
 
 
 def _read(path: Path) -> Settings | None:
-    try:
-        settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+    settings: Any = read_yaml(path)
     if not isinstance(settings, dict):
         raise InputError(f"{path} holds no settings by name")
     return settings

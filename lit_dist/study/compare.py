@@ -8,13 +8,21 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from filelock import FileLock
-from jsonargparse import ArgumentParser
 
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
+from lit_dist.lightning_cli import SiteParser
 from lit_dist.metrics import shown as as_shown
 from lit_dist.study.plan import Run, make_plan, words_of
-from lit_dist.study.settings import SETTINGS, StudySettings, parsed, plain_settings, study_folder, study_parser
+from lit_dist.study.settings import (
+    SETTINGS,
+    StudySettings,
+    parsed,
+    plain_settings,
+    study_folder,
+    study_parser,
+    with_lists,
+)
 from lit_dist.terminal_table import print_table
 
 
@@ -28,7 +36,7 @@ def main(args: list[str]) -> None:
         _one(args)
         return
     parser = study_parser()
-    given = parser.parse_args(args)
+    given = parser.parse_args(with_lists(args))
     settings = parsed(parser, given)
     study = study_folder(given.output, settings.study)
     runs = make_plan(settings)
@@ -52,7 +60,7 @@ def main(args: list[str]) -> None:
 def _one(args: list[str]) -> None:
     from lit_dist.study.execute import execute
 
-    parser = ArgumentParser(prog="lit-dist compare", description="Do one run of a study that was planned.")
+    parser = SiteParser(prog="lit-dist compare", description="Do one run of a study that was planned.")
     parser.add_argument("--output", type=str, help="The study's folder.", required=True)
     parser.add_argument("--run", type=str, help="The run's name.", required=True)
     options = parser.parse_args(args)

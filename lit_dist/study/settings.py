@@ -1,9 +1,10 @@
 """What a study is set to: its own settings, and those that all of its runs share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import jsonargparse
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -13,10 +14,14 @@ from lightning.pytorch.cli import LightningArgumentParser
 import lit_dist.callbacks
 import lit_dist.classifier
 import lit_dist.datamodules  # noqa: F401
+from lit_dist.callbacks.fit_checks import check_numbers
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.site_evaluation import Moment
+from lit_dist.child_processes import most_processes
 from lit_dist.class_kinds import check_kinds
 from lit_dist.errors import InputError
+from lit_dist.lightning_cli import SiteParser
+from lit_dist.seeding import check_seed
 
 Heuristic = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
 HEURISTICS: tuple[Heuristic, ...] = get_args(Heuristic)
@@ -78,6 +83,10 @@ class Settings:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name}={values} must name at least one, and none twice")
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
+        if self.jobs > most_processes():
+            raise InputError(f"jobs={self.jobs} is more than {most_processes()}, the most for this machine")
         for name in ("passes", "patience", "jobs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} counts from 1")
@@ -100,7 +109,7 @@ class StudySettings:
 
 def study_parser() -> LightningArgumentParser:
     """The parser of ``lit-dist compare``."""
-    parser = LightningArgumentParser(
+    parser = SiteParser(
         prog="lit-dist compare",
         usage="lit-dist compare --config FILE [--output FOLDER] [--SETTING VALUE ...]",
         description="Train every heuristic on one collection and compare them, with tables, figures and a report.",
@@ -128,6 +137,7 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
     study = Settings(**{item.name: plain[item.name] for item in fields(Settings)})
     default = plain_settings(parser.get_defaults())["trainer"]
     trainer = {name: value for name, value in plain["trainer"].items() if value != default[name]}
+    check_numbers(trainer)
     for name in RESERVED:
         if name in trainer:
             raise InputError(f"trainer.{name} is set by the study itself; passes says how long each run is")
@@ -139,6 +149,37 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
                 " on one of them"
             )
     return StudySettings(study, plain["model"], plain["data"], trainer)
+
+
+def with_lists(words: Sequence[str]) -> list[str]:
+    """The words of a command, with several values of an option as one list: ``--seeds 0,1`` and ``--seeds 0 1``, too.
+
+    Args:
+        words: The words.
+    """
+    names = {f"--{item.name}" for item in fields(Settings) if get_origin(item.type) is list}
+    result: list[str] = []
+    values: list[str] | None = None  # of the option that is being read
+    for word in [*words, "--"]:
+        if values is not None and word.startswith("--"):
+            result.append(_list_of(values))
+            values = None
+        name, equals, value = word.partition("=")
+        if values is not None:
+            values.append(word)
+        elif name in names:
+            result.append(name)
+            values = [value] if equals else []
+        else:
+            result.append(word)
+    return result[:-1]
+
+
+def _list_of(values: Sequence[str]) -> str:
+    text = " ".join(values)
+    if text.startswith("[") or not values:
+        return text
+    return f"[{', '.join(text.replace(',', ' ').split())}]"
 
 
 def plain_settings(given: jsonargparse.Namespace) -> dict[str, Any]:
@@ -171,5 +212,15 @@ def make_data(data: dict[str, Any]) -> LightningDataModule:
 
 
 def study_folder(output: str | None, settings: Settings) -> Path:
-    """Where a study leaves everything."""
+    """Where a study leaves everything.
+
+    Raises:
+        InputError: If that is not said, and the collection's name is no folder's.
+    """
+    if not output and (not settings.collection.isprintable() or not settings.collection.strip(". ")):
+        raise InputError(f"collection={settings.collection!r} is no name of a folder; give one, or --output FOLDER")
+    if not output and {"/", "\\"} & set(settings.collection):
+        raise InputError(
+            f"collection={settings.collection!r} has a slash, so say where the study goes: --output FOLDER"
+        )
     return Path(output or f"studies/{settings.collection}")

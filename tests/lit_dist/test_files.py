@@ -1,12 +1,13 @@
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from disk import largest_file
 from lit_dist.errors import InputError
-from lit_dist.files import PARTIAL, replacing
+from lit_dist.files import PARTIAL, kind_of, open_file, replacing
 
 
 @pytest.fixture
@@ -154,3 +155,18 @@ def test_a_folder_that_cannot_be_synced_is_no_untouched_file(path: Path, monkeyp
     except InputError as error:
         message = str(error)
     assert ("untouched" in message) == (path.read_bytes() == b"old")
+
+
+def test_only_a_file_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    os.mkfifo("pipe")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket")
+    for name, kind in {"pipe": "a pipe", "socket": "a socket", "/dev/zero": "a device", ".": "a folder"}.items():
+        assert kind_of(name) == kind
+        with pytest.raises(InputError, match=f"{name} is {kind}, not a file"):
+            open_file(Path(name))
+    Path("link").symlink_to(path)
+    with open_file(Path("link")) as file:
+        assert file.read() == b"old"
+    assert kind_of("link") is kind_of("nowhere") is kind_of("no\0path") is None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from lit_dist import ImageClassifier, InputError, SafetensorsCheckpointIO
@@ -14,6 +14,7 @@ from lit_dist.lightning_internals import (
     check_early_stopping_after_validation,
     end_auto_requeue,
     given_hyperparameters,
+    named_checkpoint,
     set_root,
     take_up_only_what_is_named,
     train_source,
@@ -44,6 +45,15 @@ def test_a_trainer_is_given_another_folder(tmp_path: Path) -> None:
     made = trainer(logger=False)
     set_root(made, tmp_path / "other")
     assert made.default_root_dir == made.log_dir == str(tmp_path / "other")
+
+
+def test_a_named_checkpoint_is_found_if_there_is_one() -> None:
+    keeper = ModelCheckpoint(dirpath="kept", save_last=True)
+    made = trainer(keeper)
+    assert [named_checkpoint(made, word) for word in ("best", "last", "hpc")] == [None, None, None]
+    made.fit(SmallModule(), loader(0, 2), loader(0, 2, shuffle=False))
+    assert Path(str(named_checkpoint(made, "last"))).name == "last.ckpt"
+    assert named_checkpoint(trainer(ModelCheckpoint(dirpath="kept", save_last=True)), "last") is not None
 
 
 def test_early_stopping_asks_this_attribute_when_to_look() -> None:

@@ -73,7 +73,7 @@ def test_a_configuration_of_a_study_does_as_well(classes: Path, monkeypatch: pyt
     ("more", "message"),
     [
         (["--images=0"], "images=0 is not a positive number"),
-        (["--config=nowhere.yaml"], "nowhere.yaml cannot be read as a configuration"),
+        (["--config=nowhere.yaml"], "there is no nowhere.yaml"),
         (["--data.root=nowhere"], "there is no folder nowhere"),
     ],
 )

@@ -37,6 +37,12 @@ def test_the_settings_are_those_of_fit() -> None:
     assert settings["trainer"]["callbacks"][0]["init_args"]["optimizer_state"] == "reset"
 
 
+@pytest.mark.parametrize("names", ["a,a", "a,", "../x,b", "a b,c", "server,b", "x" * 65])
+def test_sites_that_can_have_no_startup_kit_are_refused(names: str) -> None:
+    with pytest.raises(InputError, match="a site of a federation cannot be called"):
+        main(["--kit", ".", "--sites", names, "--config", RUN])
+
+
 @pytest.mark.parametrize(
     "name", ["ckpt_path", "checkpoint.keep", "checkpoint.every_n_steps", "trainer.default_root_dir"]
 )
