@@ -15,7 +15,7 @@ from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.federation.answers import check_member, check_validated, refused
 from lit_dist.federation.member import ENSEMBLE, SPLITS
 from lit_dist.federation.parcel import Tree
-from lit_dist.federation.roster import Roster
+from lit_dist.federation.roster import Roster, Weights
 from lit_dist.federation.server import pooled
 from lit_dist.run_folder import CHECKPOINTS, checkpoint_path, run_folder
 from lit_dist.terminal_table import print_table
@@ -89,7 +89,7 @@ class Ensembling:
             for split in SPLITS:
                 sites = self.roster.sites
                 found = {site: _found(site, answer, model, split, sites) for site, answer in answers.items()}
-                rows += _rows(model, hashes.get(model, ""), split, found)
+                rows += _rows(model, hashes.get(model, ""), split, found, self.roster.weights)
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
         table.to_csv(folder / TABLE, index=False)
         self._log(table)
@@ -118,7 +118,9 @@ def _found(site: str, answer: Tree, model: str, split: str, sites: list[str]) ->
         raise refused(site, f"it does not say what {model} is worth") from None
 
 
-def _rows(model: str, sha256: str, split: str, found: dict[str, tuple[int, dict[str, float]]]) -> list[dict[str, Any]]:
+def _rows(
+    model: str, sha256: str, split: str, found: dict[str, tuple[int, dict[str, float]]], weights: Weights
+) -> list[dict[str, Any]]:
     begin = f"{split}_"
     same = {"model": model, "sha256": sha256, "split": split}
     rows: list[dict[str, Any]] = [
@@ -127,7 +129,7 @@ def _rows(model: str, sha256: str, split: str, found: dict[str, tuple[int, dict[
         for site, (images, metrics) in found.items()
     ]
     # Rounded to the last bit as Lightning logs them.
-    means = {name: torch.tensor(value).item() for name, value in pooled(found).items() if "/" not in name}
+    means = {name: torch.tensor(value).item() for name, value in pooled(found, weights).items() if "/" not in name}
     together = {name.removeprefix(begin): value for name, value in means.items()}
     return [*rows, {**same, "site": ALL, "images": sum(images for images, _ in found.values()), **together}]
 

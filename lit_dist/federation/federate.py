@@ -74,6 +74,13 @@ def main(args: list[str]) -> None:
         help="what happens where a site gives no answer: go on with the visit when it is back (retry), or leave the"
         " visit out, with a line in the ledger and a warning (skip)",
     )
+    parser.add_argument(
+        "--weights",
+        choices=("images", "equal"),
+        default="images",
+        help="what a site counts in values of all sites together, such as val_loss: its number of images, or as much as"
+        " any other",
+    )
     parser.add_argument("--timeout", type=_seconds, default=DAY, help="seconds to wait for a site's answer (one day)")
     parser.add_argument("--retries", type=_count, default=3, help="how often to go on after a process has died (3)")
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
@@ -295,7 +302,8 @@ def _make(
         there = _there(session, sites, given_up, options, attempt > 0, check)
         job = folder / f"job_{attempt}"
         server = {"resume": options.resume, "command": command}
-        write_job(job, settings, sites, there, {**server, "absent": options.absent, "timeout": options.timeout})
+        server |= {name: getattr(options, name) for name in ("absent", "weights", "timeout")}
+        write_job(job, settings, sites, there, server)
         report = make_job(session, job, check)
         attempt, tries = attempt + 1, tries + 1
         if not report.get("again"):

@@ -28,7 +28,7 @@ from lit_dist.federation.parties import FederatedRun, make_site
 from lit_dist.federation.party import Party
 from lit_dist.federation.policy import of_site, read_run
 from lit_dist.federation.refusal import refusal
-from lit_dist.federation.roster import Absent, Roster
+from lit_dist.federation.roster import Absent, Roster, Weights
 from lit_dist.federation.site_settings import ServerSettings, Settings, SiteSettings
 
 REPORT = "lit_dist.json"
@@ -47,6 +47,7 @@ class FlareController(Controller):
         resume: Whether to go on with the newest run.
         command: The id of the command that has submitted the job, see ``FederatedRun``.
         absent: What happens where a site does not answer, see ``Roster``.
+        weights: What a site counts in values of all sites together, see ``Roster``.
         timeout: For how many seconds to wait for an answer; a visit may take hours.
     """
 
@@ -57,6 +58,7 @@ class FlareController(Controller):
         resume: bool = False,
         command: str = "",
         absent: Absent = "retry",
+        weights: Weights = "images",
         timeout: int = 86400,
     ) -> None:
         super().__init__(task_check_period=0.05)
@@ -65,6 +67,7 @@ class FlareController(Controller):
         self.resume = resume
         self.command = command
         self.absent = absent
+        self.weights = weights
         self.timeout = timeout
         self.asked: list[dict[str, Any]] = []  # what, whom, how long and how much, for the report
 
@@ -83,7 +86,7 @@ class FlareController(Controller):
             own = ServerSettings.read(Path(workspace.get_site_config_dir()) / "server.yaml")
             root = Path(own.runs or Path(workspace.get_root_dir()) / "runs")
             settings = read_run(self.settings)
-            roster = Roster(self, self.sites, self.absent)
+            roster = Roster(self, self.sites, self.absent, self.weights)
             run = FederatedRun(settings, roster, root, self.resume, self.command, own.classes)
             made = json.dumps({"run": str(run.make()), "said": run.server.summary(), "asked": self.asked})
         except Exception as error:

@@ -16,6 +16,7 @@ from lit_dist.federation.values import said
 from lit_dist.files import replacing
 
 Absent = Literal["retry", "skip"]
+Weights = Literal["images", "equal"]
 
 GREETINGS = "sites.json"
 _SMALL = 2**20  # bytes of an answer without weights
@@ -31,6 +32,7 @@ class Roster:
         sites: The names of the sites, in the order of the run.
         absent: What happens where a site does not answer: ``"retry"`` ends the run, to be gone on with when the site is
             there again; ``"skip"`` goes on without it. It is then asked again when a visit there is due.
+        weights: What a site counts in values of all sites together: its ``"images"``, or ``"equal"``.
 
     Attributes:
         missing: The sites that did not answer when they were asked last.
@@ -38,10 +40,13 @@ class Roster:
         settings: The SHA-256 of the settings on which the sites agree.
     """
 
-    def __init__(self, engine: Engine, sites: Sequence[str], absent: Absent = "retry") -> None:
+    def __init__(
+        self, engine: Engine, sites: Sequence[str], absent: Absent = "retry", weights: Weights = "images"
+    ) -> None:
         self.engine = engine
         self.sites = list(sites)
         self.absent = absent
+        self.weights = weights
         self.missing: list[str] = []
         self.greetings: dict[str, Tree] = {}
         self.settings = ""

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,7 +23,7 @@ from lit_dist.federation.leg import Elsewhere, Pause, run_leg
 from lit_dist.federation.matrix import connect
 from lit_dist.federation.parcel import SCALE, Tree, join, split
 from lit_dist.federation.rehearsal import rehearse
-from lit_dist.federation.roster import Roster
+from lit_dist.federation.roster import Roster, Weights
 from lit_dist.federation.site import find_transfer, whole
 from lit_dist.federation.trained import Asked, check_trained, due_visit
 from lit_dist.ledger import Entry, Ledger, iter_entries
@@ -31,6 +32,7 @@ from lit_dist.monitored import refuse_unpooled
 from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 
 _LEFT_OUT = "left_out"
+_WEIGHTS = "pooled_by"
 
 
 class Server:
@@ -77,6 +79,9 @@ class Server:
         try:
             state = read_checkpoint(checkpoint) if checkpoint else None
             self._left_out = state.pop(_LEFT_OUT, {}) if state else {}
+            weights = state.pop(_WEIGHTS, "images") if state else self.roster.weights
+            if weights != self.roster.weights:
+                raise InputError(f"the run was begun with --weights {weights}: go on with the same")
             self._scale = _scale_of(state or {})
             pause = run_leg(self.trainer, self.module, data, state)
             while pause is not None:
@@ -180,7 +185,7 @@ class Server:
     @property
     def of_sites(self) -> Tree:
         """What a checkpoint has to have of the sites, besides the run's state."""
-        return {**self._scale, _LEFT_OUT: self._left_out}
+        return {**self._scale, _LEFT_OUT: self._left_out, _WEIGHTS: self.roster.weights}
 
     def validate(self) -> Tree:
         """What the weights are worth on the sites' images: each site's values, and those of all of them."""
@@ -199,10 +204,41 @@ class Server:
                 f"after epoch {self.trainer.current_epoch + 1} the validation lacks the images of"
                 f" {', '.join(self.roster.missing)}; 'all sites' are {', '.join(answers)}"
             )
-        return pooled({site: (answer["images"], answer["metrics"]) for site, answer in answers.items()})
+        found = {site: (answer["images"], answer["metrics"]) for site, answer in answers.items()}
+        for message in strange(found):
+            rank_zero_warn(message)
+        return pooled(found, self.roster.weights)
 
 
-def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+def strange(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> list[str]:
+    """What of a validation is far from that of the other sites, as sentences.
+
+    With four sites or more: a loss of more than three times, or less than a third of, the median of the others'; and
+    more than ten times as many images.
+
+    Args:
+        values: The number of images and the metrics of each site.
+
+    Example:
+        >>> strange({site: (10, {"val_loss": 9.0 if site == "d" else 1.0}) for site in "abcd"})
+        ["the val_loss of site 'd' is 9, and the median of the others' 1: look at its images, or at what it says"]
+    """
+    told = []
+    numbers = {site: {"val_loss": metrics.get("val_loss"), "images": size} for site, (size, metrics) in values.items()}
+    for name, most, least in (("val_loss", 3.0, 1 / 3), ("images", 10.0, 0.0)):
+        known = {site: float(each[name]) for site, each in numbers.items() if each[name]}  # type: ignore[arg-type]
+        for site, value in known.items() if len(known) > 3 else ():
+            usual = median(other for who, other in known.items() if who != site)
+            if not least * usual <= value <= most * usual:
+                what = "number of images" if name == "images" else name
+                told.append(
+                    f"the {what} of site {site!r} is {value:.4g}, and the median of the others' {usual:.4g}: look at"
+                    " its images, or at what it says"
+                )
+    return told
+
+
+def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]], weights: Weights = "images") -> dict[str, float]:
     """The metrics of a validation on every site.
 
     Those of all sites together are the means weighted by size, where that is what they are; an area under a curve, say,
@@ -210,6 +246,7 @@ def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> dict[str, f
 
     Args:
         values: The number of images and the metrics of each site.
+        weights: What a site counts: its ``"images"``, or ``"equal"``.
 
     Example:
         >>> pooled({"a": (1, {"val_loss": 1.0, "val_loss/a": 1.0}), "b": (3, {"val_loss": 2.0, "val_loss/b": 2.0})})
@@ -221,7 +258,8 @@ def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> dict[str, f
     for name in with_images[0][1] if with_images else ():
         everywhere = all(name in metrics for _, metrics in with_images)
         if "/" not in name and everywhere and name.partition("_")[2] not in not_means:
-            result[name] = pool([metrics[name] for _, metrics in with_images], [size for size, _ in with_images])
+            sizes = [size if weights == "images" else 1 for size, _ in with_images]
+            result[name] = pool([metrics[name] for _, metrics in with_images], sizes)
     return result
 
 

@@ -1,0 +1,40 @@
+"""What a site counts in values of all sites together, and what is said where one is far from the others."""
+
+from pathlib import Path
+
+import pytest
+
+from lit_dist import InputError
+from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.federation.roster import Roster
+from lit_dist.federation.server import Server, pooled, strange
+from lit_dist.run_folder import newest_checkpoint
+from small_federation import SITES, engine, module, server, trainer
+
+FOUND = {"a": (1, {"val_loss": 1.0}), "b": (3, {"val_loss": 2.0})}
+
+
+def make() -> CyclicalWeightTransfer:
+    return CyclicalWeightTransfer(every_n_steps=1)
+
+
+def test_each_site_counts_its_images_or_as_much_as_any_other() -> None:
+    assert pooled(FOUND)["val_loss"] == 1.75
+    assert pooled(FOUND, "equal")["val_loss"] == 1.5
+
+
+def test_a_site_that_is_far_from_the_others_is_named_and_an_ordinary_run_is_quiet() -> None:
+    ordinary = {site: (10 * (n + 1), {"val_loss": 0.5 + 0.1 * n}) for n, site in enumerate("abcd")}
+    assert strange(ordinary) == []
+    [loss] = strange({**ordinary, "d": (40, {"val_loss": 0.001})})
+    [size] = strange({**ordinary, "d": (10**6, {"val_loss": 0.8})})
+    assert "the val_loss of site 'd' is 0.001, and the median of the others' 0.6" in loss
+    assert "the number of images of site 'd' is 1e+06, and the median of the others' 20" in size
+
+
+def test_a_run_is_resumed_with_the_weights_that_it_began_with() -> None:
+    parties = engine(make, max_epochs=1)
+    roster = Roster(parties, SITES, weights="equal")
+    Server(roster, trainer(Path("server"), make(), max_epochs=1), module()).run()
+    with pytest.raises(InputError, match="was begun with --weights equal"):
+        server(parties, make, max_epochs=1).run(newest_checkpoint("server"))
