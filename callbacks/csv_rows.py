@@ -1,9 +1,14 @@
 """The rows of a run's ``metrics.csv``, over an interruption. Lightning's CSVLogger begins the file anew."""
 
 import csv
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_dist.errors import InputError
 
 _NAME = "metrics.csv"
 _ASIDE = "metrics.before.csv"
@@ -38,6 +43,32 @@ class RowCount:
         return self._lines
 
 
+def check_rows(folder: Path, rows: int) -> None:
+    """See that the rows that were there when the checkpoint was written can be put back. A file that is gone is said.
+
+    Args:
+        folder: The logger's folder.
+        rows: Their number.
+
+    Raises:
+        InputError: If the file is damaged; it is untouched.
+    """
+    path = _newest(folder)
+    if not path.exists():
+        if rows:
+            rank_zero_warn(
+                f"{path} is missing, so the {rows} rows that the run had are lost, unless you put back a copy"
+                " before the run is resumed"
+            )
+        return
+    try:
+        found = sum(1 for _ in _read(path, rows))
+    except (OSError, ValueError, csv.Error) as error:
+        raise damaged(path, str(error)) from None
+    if found < rows:
+        raise damaged(path, f"it has {found} rows, and had {rows} when the checkpoint was written")
+
+
 def set_aside(folder: Path) -> None:
     """Put a run's rows out of the way of the logger that goes on with it."""
     path, aside = folder / _NAME, folder / _ASIDE
@@ -55,10 +86,35 @@ def put_back(logger: CSVLogger, rows: int) -> None:
     aside = Path(logger.log_dir) / _ASIDE
     if not aside.exists():
         return
-    with aside.open(newline="", encoding="utf-8") as file:
-        kept = list(csv.DictReader(file))[:rows]
-    for row in kept:
-        step = int(row.pop("step"))
-        logger.log_metrics({name: value for name, value in row.items() if value}, step)  # type: ignore[misc]
+    for step, row in list(_read(aside, rows)):
+        logger.log_metrics(row, step)  # type: ignore[arg-type]
     logger.save()
     aside.unlink()
+
+
+def _newest(folder: Path) -> Path:
+    aside = folder / _ASIDE
+    return aside if aside.exists() else folder / _NAME
+
+
+def _read(path: Path, rows: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """The first rows of a file: the step and the values of each, as text."""
+    with path.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file, strict=True)
+        if "step" not in (table.fieldnames or ()):
+            raise ValueError("its first line does not name the columns, of which one is 'step'")
+        for row in islice(table, rows):
+            if None in row or None in row.values():
+                raise ValueError(f"line {table.line_num} has another number of values than there are columns")
+            step = int(row.pop("step"))
+            values = {name: value for name, value in row.items() if value}
+            for value in values.values():
+                float(value)
+            yield step, values
+
+
+def damaged(path: Path, why: str) -> InputError:
+    """The message for a file whose rows cannot be put back."""
+    return InputError(
+        f"{path} is damaged: {why}. Put back a copy, or move it away, and the run goes on without the rows it had"
+    )

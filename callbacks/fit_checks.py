@@ -12,11 +12,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.child_processes import most_processes
 from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
-from lit_dist.lightning_internals import check_early_stopping_after_validation
+from lit_dist.lightning_internals import check_early_stopping_after_validation, train_source
+from lit_dist.one_lightning import check_package
 from lit_dist.site_loader import SiteLoader
+from lit_dist.state_tree import encode
 
 
 def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_steps: bool) -> None:
@@ -38,6 +41,37 @@ def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_
         )
     if by_steps and any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
         raise InputError("every_n_steps needs one accumulate_grad_batches for the whole run; use every_n_epochs")
+
+
+def check_fit(trainer: Trainer) -> None:
+    """Refuse what comes from the package ``pytorch_lightning``.
+
+    Raises:
+        InputError: If there is such a part.
+    """
+    parts = [trainer, trainer.lightning_module, *trainer.callbacks, *trainer.loggers]  # type: ignore[attr-defined]
+    check_package([*parts, trainer.datamodule, train_source(trainer)])  # type: ignore[attr-defined]
+
+
+def check_hyperparameters(trainer: Trainer) -> None:
+    """Refuse hyperparameters that no checkpoint can hold, before the first checkpoint does.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if not isinstance(trainer.strategy.checkpoint_io, SafetensorsCheckpointIO):
+        return
+    for owner in (trainer.lightning_module, trainer.datamodule):  # type: ignore[attr-defined]
+        if owner is not None:
+            for name, value in owner.hparams.items():
+                try:
+                    encode({name: value})
+                except InputError as error:
+                    why = str(error).partition("; leave")[0]
+                    raise InputError(
+                        f"{type(owner).__name__} has a hyperparameter {name!r} that no checkpoint could hold: {why}."
+                        f" Leave it out, by save_hyperparameters(ignore=[{name!r}])"
+                    ) from None
 
 
 def check_one(callbacks: Sequence[object], transfer: type[Callback]) -> None:

@@ -21,6 +21,8 @@ class PredictionWriter(BasePredictionWriter):
     writes a file of its own.
     """
 
+    takes_part = False
+
     def __init__(self) -> None:
         super().__init__(write_interval="epoch")
 

@@ -11,14 +11,16 @@ from typing_extensions import override
 
 from lit_dist.callbacks.csv_rows import RowCount
 from lit_dist.callbacks.ending import progress
-from lit_dist.callbacks.fit_checks import check_optimizers
+from lit_dist.callbacks.fit_checks import check_fit, check_hyperparameters, check_optimizers
 from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
 from lit_dist.lightning_internals import go_on, make_resumable, taken_up_by_itself
+from lit_dist.one_lightning import warn_of_other_package
 from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints, run_folder
+from lit_dist.run_lock import FitLock
 
 
 class RunCheckpoint(Checkpoint):
@@ -37,12 +39,13 @@ class RunCheckpoint(Checkpoint):
         keep: How many to keep.
 
     Raises:
-        InputError: If an argument is not positive, the plugin is missing, or a checkpoint cannot be written; the last
-            one is then untouched.
+        InputError: If an argument is not positive, the plugin is missing, another process trains in the run's folder,
+            or a checkpoint cannot be written; the last one is then untouched.
         SIGTERMException: After the last checkpoint, when the process was told to end.
     """
 
     def __init__(self, every_n_steps: int | None = None, keep: int = 2) -> None:
+        warn_of_other_package()
         if min(every_n_steps or 1, keep) < 1 or every_n_steps == 0:
             raise InputError(f"every_n_steps={every_n_steps} and keep={keep} count from 1")
         self.every_n_steps = every_n_steps
@@ -54,14 +57,18 @@ class RunCheckpoint(Checkpoint):
         self._closed = False
         self._termination = Termination()
         self._seeds = RunSeeds()
+        self._lock = FitLock()
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_fit(trainer)
         if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, SafetensorsCheckpointIO):
             raise InputError(
                 "RunCheckpoint needs checkpoints without pickle: Trainer(plugins=[SafetensorsCheckpointIO()])"
             )
         if stage == "fit":
+            self._lock.take(trainer)
+            check_hyperparameters(trainer)
             # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to single precision.
             trainer.precision_plugin.convert_module(pl_module)
             self._termination.take_over(trainer)
@@ -149,11 +156,13 @@ class RunCheckpoint(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._termination.stop()
         self._seeds.close()
+        self._lock.give_back()
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._termination.stop()
         self._seeds.close()
+        self._lock.give_back()
 
     # -- saving ----------------------------------------------------------------------------------------------------
 

@@ -13,11 +13,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
+from lit_dist.callbacks.csv_rows import damaged
+from lit_dist.callbacks.fit_checks import check_fit
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
@@ -51,6 +53,8 @@ class SiteEvaluation(Callback):
         InputError: If there is no transfer callback before it, or the loaders are not a dict by site.
     """
 
+    takes_part = False
+
     def __init__(
         self,
         every: Moment = "cycle",
@@ -81,6 +85,7 @@ class SiteEvaluation(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_fit(trainer)
         if stage == "fit" and self.every != "off":
             self._transfer = self._find_transfer(trainer)
 
@@ -205,8 +210,17 @@ class SiteEvaluation(Callback):
 
     def _keep_rows(self, path: Path) -> None:
         """Of a run that is gone on with, keep the rows that were there when the checkpoint was written."""
-        if path.exists():
-            rows = _read(path)[: self._rows]
+        if not path.exists():
+            if self._rows:
+                rank_zero_warn(f"{path} is missing, so the {self._rows} rows that the run had are lost")
+            self._rows = 0
+        else:
+            try:
+                rows = _read(path)[: self._rows]
+            except (ValueError, csv.Error) as error:
+                raise damaged(path, str(error)) from None
+            if len(rows) < self._rows:
+                raise damaged(path, f"it has {len(rows)} rows, and had {self._rows} when the checkpoint was written")
             if not rows:
                 path.unlink()
                 return

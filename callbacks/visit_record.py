@@ -2,19 +2,20 @@
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 
 from lit_dist.baton import fingerprint
-from lit_dist.callbacks.run_settings import settings_sha256, versions
+from lit_dist.callbacks.run_settings import RULE, versions
 from lit_dist.callbacks.visit_metrics import VisitMetrics
 from lit_dist.itinerary import Visit
 from lit_dist.ledger import FIRST, Entry, Ledger, Outcome
-from lit_dist.run_folder import LEDGER, run_folder
+from lit_dist.run_folder import CHECKPOINTS, LEDGER, run_folder
 
 
 class VisitRecord:
@@ -35,6 +36,7 @@ class VisitRecord:
         self.metrics = VisitMetrics()
         self.settings = ""
         self._run = ""
+        self._rule = RULE  # by which the settings are hashed
         self._head: str | None = None
         self._ledger: Ledger | None = None
         self._waiting: Entry | None = None
@@ -48,18 +50,23 @@ class VisitRecord:
         self._seconds = 0.0
         self._resumed_at = 0.0
 
-    def open_ledger(self, trainer: Trainer, settings: Mapping[str, Any]) -> None:
-        """Find the run's folder, and give a new run its id. To be called by every process."""
+    def open_ledger(self, trainer: Trainer, settings: Callable[[int], str]) -> None:
+        """Find the run's folder, and give a new run its id. To be called by every process.
+
+        Args:
+            trainer: The trainer.
+            settings: Gives the SHA-256 of the settings by a rule.
+        """
         self._run = self._run or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         path = folder / LEDGER if folder and trainer.is_global_zero else None
         if self._ledger is not None and self._ledger.path == path and self._head is not None:
             self._ledger.go_on(self._head)
         else:
-            self._ledger = Ledger(path, self._head) if path else None
+            self._ledger = Ledger(path, self._head, self._run if _goes_on_in(path, trainer) else None) if path else None
         if self._ledger is not None:
             self._head = self._ledger.head
-        self.settings = settings_sha256(trainer, settings)
+        self.settings = settings(self._rule)
         self._resumed_at = time.monotonic()
 
     def begin(self, trainer: Trainer, visit: Visit) -> None:
@@ -152,6 +159,7 @@ class VisitRecord:
         """The account as plain values, for a checkpoint."""
         return {
             "run": self._run,
+            "rule": self._rule,
             "visit": (self.visit.number, self.visit.cycle, self.visit.site) if self.visit else None,
             "ended": self.ended,
             "head": self._head if self._head is not None else FIRST,
@@ -167,6 +175,7 @@ class VisitRecord:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the account of a checkpoint."""
         self._run = state["run"]
+        self._rule = state.get("rule", 1)
         self.visit = Visit(*state["visit"]) if state["visit"] else None
         self.ended = state["ended"]
         self.kept = True
@@ -178,6 +187,12 @@ class VisitRecord:
         self._sha256_in = state["sha256_in"]
         self._sha256_out = state["sha256_out"]
         self._seconds = state["seconds"]
+
+
+def _goes_on_in(path: Path, trainer: Trainer) -> bool:
+    """Whether a fit goes on from a checkpoint of the run whose ledger this is."""
+    folder = path.parent / CHECKPOINTS
+    return trainer.ckpt_path is not None and Path(trainer.ckpt_path).parent.resolve() == folder.resolve()
 
 
 def _weights(trainer: Trainer) -> tuple[str, int]:

@@ -15,12 +15,15 @@ from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import OnDivergence
 from lit_dist.callbacks.fit_checks import (
     check_callbacks,
+    check_fit,
+    check_hyperparameters,
     check_interval,
     check_optimizers,
     check_trainer,
     set_validation,
 )
 from lit_dist.callbacks.optimizer_states import OptimizerState
+from lit_dist.callbacks.run_settings import callback_settings, settings_sha256
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.site_source import SiteSource
 from lit_dist.callbacks.visit_course import VisitCourse
@@ -28,6 +31,8 @@ from lit_dist.epoch_plan import EpochPlan, Stretch
 from lit_dist.errors import InputError
 from lit_dist.itinerary import Itinerary, Visit
 from lit_dist.lightning_internals import go_on, make_resumable
+from lit_dist.one_lightning import warn_of_other_package
+from lit_dist.run_lock import FitLock
 from lit_dist.seeding import pass_seed, run_seed, seed_torch, step_seed
 from lit_dist.site_loader import SiteLoader
 
@@ -60,7 +65,8 @@ class WeightTransfer(Callback, ABC):
 
     Raises:
         InputError: If both intervals are given or neither, or one is not positive; when the fit starts, if the
-            training data is not one loader a site, or another transfer callback is there; in a visit that diverges.
+            training data is not one loader a site, another transfer callback is there, or another process trains in the
+            run's folder; in a visit that diverges.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class WeightTransfer(Callback, ABC):
         on_divergence: OnDivergence = "stop",
         baton_dir: str | None = None,
     ) -> None:
+        warn_of_other_package()
         if (every_n_epochs is None) == (every_n_steps is None):
             raise InputError("give every_n_epochs or every_n_steps, and only one of them")
         if (every_n_epochs or every_n_steps or 0) < 1:
@@ -94,6 +101,10 @@ class WeightTransfer(Callback, ABC):
         self._restored = False  # a checkpoint's state, for the fit that is to begin
         self._source: SiteSource | None = None
         self._bar: Shadow | None = None
+        self._lock = FitLock()
+        self._others: list[Any] | None = None  # the settings of the other callbacks, as they were before the run
+
+    takes_part = False  # its settings are hashed by themselves
 
     @abstractmethod
     def itinerary(self, sites: Sequence[str]) -> Itinerary:
@@ -123,6 +134,14 @@ class WeightTransfer(Callback, ABC):
     def settings_sha256(self) -> str:
         """The SHA-256 of the settings that decide what a visit does, once training has begun."""
         return self._course.record.settings
+
+    def settings_by(self, rule: int) -> str:
+        """The same as an older release has hashed them.
+
+        Args:
+            rule: The way of hashing, see ``lit_dist.callbacks.run_settings``.
+        """
+        return settings_sha256(self._trainer, self.settings(), self._others, rule)
 
     def make_plan(self, itinerary: Itinerary) -> EpochPlan:
         """Which visits the trainer's epochs are made of; a heuristic whose visits vary in length overrides it.
@@ -158,8 +177,13 @@ class WeightTransfer(Callback, ABC):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        check_fit(trainer)
         check_trainer(trainer)
         check_callbacks(trainer.callbacks, WeightTransfer, self.every_n_steps is not None)  # type: ignore[attr-defined]
+        self._lock.take(trainer)  # before a checkpoint is read
+        check_hyperparameters(trainer)
+        if self._others is None or trainer.ckpt_path is None:  # in the course of a run they may change
+            self._others = callback_settings(trainer)
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._planning = True
@@ -202,7 +226,7 @@ class WeightTransfer(Callback, ABC):
         if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._course.batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
         self._course.record.metrics.allowed = self.recorded
-        self._course.record.open_ledger(trainer, self.settings())
+        self._course.record.open_ledger(trainer, self.settings_by)
         self._course.go_on(trainer)
         for logger in trainer.loggers:
             logger.log_hyperparams({"sites": dict(enumerate(self.sites))})
@@ -334,6 +358,7 @@ class WeightTransfer(Callback, ABC):
         if self._bar is not None:
             self._bar.lift()
             self._bar = None
+        self._lock.give_back()
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from lit_dist.datamodules.splits import (
 )
 from lit_dist.errors import InputError
 from lit_dist.monitored import check_monitors
+from lit_dist.one_lightning import warn_of_other_package
 from lit_dist.run_folder import run_folder
 from lit_dist.seeding import run_seed
 from lit_dist.site_loader import SiteLoader
@@ -111,6 +112,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         allow_one_class: bool = False,
     ) -> None:
         super().__init__()
+        warn_of_other_package()
         _check(sites, centralized, only_site, val_fraction, test_fraction)
         _check_numbers(split_seed, batch_size, num_workers, mean, std)
         self.site_names = [f"site-{n}" for n in range(1, sites + 1)] if isinstance(sites, int) else list(sites)

@@ -1,6 +1,7 @@
 """SafetensorsCheckpointIO: a Trainer's checkpoints as safetensors and JSON instead of pickles."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
     def __init__(self, finite: bool = True) -> None:
         self.finite = finite
+        if (fabric := sys.modules.get("lightning_fabric.plugins")) is not None:
+            fabric.CheckpointIO.register(type(self))  # pytorch_lightning's, of the same interface
 
     @override
     def save_checkpoint(

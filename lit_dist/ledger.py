@@ -125,6 +125,10 @@ def _fits(value: object, kind: Any) -> bool:
     return get_origin(kind) not in (list, dict) and isinstance(value, kind) and not isinstance(value, bool)
 
 
+class OtherWeightsError(InputError, RuntimeError):
+    """A visit that was repeated ended with other weights than its line says."""
+
+
 class Ledger:
     """A file of entries that only grows.
 
@@ -134,19 +138,21 @@ class Ledger:
     Args:
         path: The file; it and its folder are made at the first entry.
         head: The hash of the line after which to go on; None goes on after the last one.
+        run: The id of the run that goes on in its own folder: then the file must be a whole chain with the line to go
+            on after, and the lines after that must be the run's.
 
     Attributes:
         head: The hash of the line that the next entry follows.
 
     Raises:
-        InputError: If the file has lines, but not the one to go on after.
+        InputError: If the file is no ledger, or not the one to go on with. It is then untouched.
     """
 
-    def __init__(self, path: Path, head: str | None = None) -> None:
+    def __init__(self, path: Path, head: str | None = None, run: str | None = None) -> None:
         self.path = path
         self.head = FIRST
         self._ahead: list[Entry] = []  # the lines after the head
-        self._read(head)
+        self._read(head, run)
 
     def go_on(self, head: str) -> None:
         """Go on after a line, as if the file were opened anew. If that line is the last, no other is read.
@@ -169,21 +175,35 @@ class Ledger:
         except (OSError, ValueError):
             return None
 
-    def _read(self, head: str | None) -> None:
+    def _read(self, head: str | None, run: str | None = None) -> None:
         path = self.path
         self._ahead = []
         found = head in (None, FIRST)
         last = FIRST
-        for entry in self._whole_entries():
+        end, torn = self._whole_lines()
+        for entry in iter_entries(path, end) if end else ():
+            if run is not None and entry.previous != last:
+                raise InputError(
+                    f"{path} is broken at visit {entry.visit} (lit-dist verify {path.parent} says how). Put back a copy"
+                    " of this run's ledger, or begin a new run in another folder"
+                )
             last = entry.sha256
             if found and head is not None:
                 self._ahead.append(entry)
             found = found or last == head
-        if last != FIRST and not found:
+        if not found and (last != FIRST or run is not None):
+            what = "lacks" if last != FIRST else f"{'is empty' if path.exists() else 'is missing'}, and lacks"
             raise InputError(
-                f"{path} lacks the line that the checkpoint goes on after; it was changed or cut. Give the ledger of"
-                " the same run, or go on in another folder"
+                f"{path} {what} the line that the checkpoint goes on after; it was changed or cut. Put back a copy of"
+                " this run's ledger, or begin a new run in another folder"
             )
+        if run is not None and (others := [entry for entry in self._ahead if entry.run != run]):
+            raise InputError(
+                f"{path} has visits of another run ({others[0].run}) after the line that the checkpoint goes on after."
+                " Put back a copy of this run's ledger, or begin a new run in another folder"
+            )
+        if torn:
+            os.truncate(path, end)
         self.head = last if head is None else head
 
     def add(self, entry: Entry) -> None:
@@ -191,7 +211,7 @@ class Ledger:
 
         Raises:
             InputError: If the file cannot be written, or the line is too long to be read again.
-            RuntimeError: If the visit on record ended with other weights, or another visit is on record.
+            OtherWeightsError: If the visit on record ended with other weights, or another visit is on record.
         """
         while self._ahead:
             recorded = self._ahead.pop(0)
@@ -199,7 +219,7 @@ class Ledger:
             if recorded.same_visit(entry):
                 return
             if recorded.outcome == "trained":
-                raise RuntimeError(
+                raise OtherWeightsError(
                     f"visit {entry.visit} at {entry.site!r} was repeated and ended with the weights"
                     f" {entry.sha256_out[:12]}, but {self.path} has {recorded.sha256_out[:12]} for visit"
                     f" {recorded.visit} at {recorded.site!r}: settings, data or programs have changed since then"
@@ -223,18 +243,31 @@ class Ledger:
         except OSError as error:
             raise not_written(self.path, error) from None
 
-    def _whole_entries(self) -> Iterator[Entry]:
+    def _whole_lines(self) -> tuple[int, bool]:
+        """Where they end; and whether another follows, in whose writing the process was killed, or the power cut."""
         if not self.path.exists():
-            return iter(())
-        with open_file(self.path) as file:
-            end = sum(len(line) for line in file if line.endswith(b"\n"))
-        if end < self.path.stat().st_size:  # a line that was being written when the process was killed
-            os.truncate(self.path, end)
-        return iter_entries(self.path)
+            return 0, False
+        try:
+            with open_file(self.path) as file:
+                end = sum(len(line) for line in file if line.endswith(b"\n"))
+                file.seek(end)
+                begun = file.read(len(_BEGINNING))
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        if not end and not _BEGINNING.startswith(begun.rstrip(b"\0")):  # zeros are what a power cut leaves
+            raise InputError(f"{self.path} is not a ledger; move it away, or take another folder")
+        return end, bool(begun)
 
 
-def iter_entries(path: Path) -> Iterator[Entry]:
+_BEGINNING = b'{"run": "'
+
+
+def iter_entries(path: Path, end: int | None = None) -> Iterator[Entry]:
     """Read a ledger line by line, each checked by itself; only one is in memory at a time.
+
+    Args:
+        path: The file.
+        end: The byte to end before; by default the file's end.
 
     Raises:
         InputError: If the file cannot be read, or a line is not an entry.
@@ -242,7 +275,7 @@ def iter_entries(path: Path) -> Iterator[Entry]:
     try:
         with open_file(path) as file:
             for number in count(1):
-                line = file.readline(LONGEST)
+                line = file.readline(LONGEST) if end is None or file.tell() < end else b""
                 if not line:
                     return
                 try:
@@ -250,7 +283,11 @@ def iter_entries(path: Path) -> Iterator[Entry]:
                 except ValueError as error:
                     raise InputError(f"{path}, line {number}: {error}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read as a ledger: {error}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read as a ledger: {error}")
 
 
 def read_entries(path: Path) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
 # Imported so that a configuration can name their classes without their modules.
@@ -28,7 +29,8 @@ from lit_dist.errors import InputError
 from lit_dist.lightning_internals import end_auto_requeue, named_checkpoint, take_up_only_what_is_named
 from lit_dist.mistakes import mistake, root_of
 from lit_dist.plain_errors import PlainErrors
-from lit_dist.resumption import Resumption
+from lit_dist.resumption import Resumption, claim_version
+from lit_dist.run_lock import hold_new, remove_if_empty
 from lit_dist.seeding import check_seed
 from lit_dist.yaml_text import guard_parsers
 
@@ -50,6 +52,10 @@ class SiteCLI(LightningCLI):
 
     resumption: Resumption | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with ExitStack() as self._held:  # all that the command does happens in here
+            super().__init__(*args, **kwargs)
+
     @override
     def setup_parser(
         self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
@@ -65,23 +71,33 @@ class SiteCLI(LightningCLI):
 
     @override
     def instantiate_classes(self) -> None:
-        given, name = self.config, str(self.subcommand)
-        check_kinds(given.get(name) or given)
-        if given.get(name) and given[name].get("resume"):
-            if name != "fit":
-                raise InputError(f"--resume goes on with a fit; {name} takes --ckpt_path")
-            self.config = given.clone()
-            self.resumption = Resumption(self.config[name])
-            given[name].resume = False
-            if self.resumption.run is not None:
-                self.save_config_callback = None
-        self._given = given
+        self._given = self.config
+        check_kinds(self.config.get(str(self.subcommand)) or self.config)
+        if self.subcommand:
+            self.config = self.config.clone()
+            self._find_folder(str(self.subcommand))
         try:
             super().instantiate_classes()
         except ValueError as error:  # what constructors raise of their arguments; the parser wraps it
             if mistake(error) is not None:
                 raise
             raise InputError(_first_line(root_of(error))) from error
+
+    def _find_folder(self, command: str) -> None:
+        """Go on in the folder of the run that is to be resumed, or take one that no other run has."""
+        settings = self.config[command]
+        if settings.get("resume"):
+            if command != "fit":
+                raise InputError(f"--resume goes on with a fit; {command} takes --ckpt_path")
+            self._given[command].resume = False
+            self.resumption = Resumption(settings)
+            self.resumption.begin(self._held)
+            if self.resumption.run is not None:
+                self.save_config_callback = None
+                return
+        folder = claim_version(settings) if rank_zero_only.rank == 0 else None  # type: ignore[attr-defined]
+        if folder is not None:
+            self._held.callback(remove_if_empty, folder)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -126,14 +142,15 @@ class SiteCLI(LightningCLI):
             read_checkpoint(path, with_tensors=False)
 
     def before_fit(self) -> None:
-        """Look at what training would fail of later, and go on where the run was interrupted."""
+        """Look at what training would fail of later, hold the run's folder, and go on where the run was interrupted."""
         check_trainer(self.trainer)
         if self.config[str(self.subcommand)].ckpt_path != "last":  # which a fit begins without, too
             self._check_named_checkpoint()
         if self.resumption is not None and self.resumption.run is not None:
             parser: Any = self._parser(self.subcommand)
-            self.resumption.check_settings(parser.dump(self.config[str(self.subcommand)], skip_none=False))
-            self.resumption.restore_logs(self.trainer)
+            self.resumption.restore(self.trainer, parser.dump(self.config[str(self.subcommand)], skip_none=False))
+        elif self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            hold_new(self.trainer, self._held)
 
     def after_fit(self) -> None:
         """Say why a fit ended early, where the best model is, and how to test it."""

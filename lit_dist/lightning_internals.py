@@ -99,6 +99,11 @@ def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:
     return checkpoint
 
 
+def synchronises_batch_norm(trainer: Trainer) -> bool:
+    """Whether batch norm counts the batches of all processes. Lightning keeps it in the strategy only."""
+    return getattr(trainer.strategy, "_layer_sync", None) is not None
+
+
 def set_root(trainer: Trainer, folder: Path) -> None:
     """Give a trainer another folder for its files. Lightning takes it in the constructor only."""
     trainer._default_root_dir = str(folder)  # type: ignore[attr-defined]

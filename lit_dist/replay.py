@@ -1,6 +1,8 @@
 """Trains one visit of a run again, from the baton that came in, and compares the weights that come out."""
 
 import tempfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,12 @@ from typing_extensions import override
 from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.callbacks.baton_writer import baton_path, local_path
 from lit_dist.callbacks.optimizer_states import put_state
-from lit_dist.callbacks.run_settings import versions
+from lit_dist.callbacks.run_settings import RULE, versions
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.errors import InputError
 from lit_dist.ledger import Entry, iter_entries
 from lit_dist.lightning_cli import PARTS, build
-from lit_dist.run_folder import LEDGER, SETTINGS
-from lit_dist.yaml_text import read_yaml
+from lit_dist.run_folder import LEDGER, SETTINGS, read_settings
 
 
 def replay(run: str | Path, visit: int) -> str:
@@ -51,7 +52,8 @@ def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     config = run / SETTINGS
     if not config.is_file():
         raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
-    settings = _settings(config)
+    found = read_settings(config, ("model", "data", "trainer"))
+    settings = {name: value for name, value in found.items() if name in PARTS}
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
     settings["trainer"] |= {"logger": logger, "default_root_dir": str(folder), "enable_progress_bar": False}
     command = build(settings)
@@ -66,15 +68,12 @@ def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     trainer.callbacks.append(_OneVisit(recorded.visit, transfers[0], state))
     trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
-    return next(entry for entry in iter_entries(folder / LEDGER) if entry.visit == recorded.visit)
-
-
-def _settings(config: Path) -> dict[str, Any]:
-    settings = read_yaml(config)
-    needed = ("model", "data", "trainer")
-    if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in needed):
-        raise InputError(f"{config} is not what lit-dist fit leaves; it needs {', '.join(needed)}")
-    return {name: value for name, value in settings.items() if name in PARTS}
+    again = next(entry for entry in iter_entries(folder / LEDGER) if entry.visit == recorded.visit)
+    older: list[str] = []
+    for rule in range(1, RULE):
+        with suppress(TypeError, ValueError):  # what that rule could not hash
+            older.append(transfers[0].settings_by(rule))
+    return replace(again, settings=recorded.settings) if recorded.settings in older else again
 
 
 def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path, list[dict[int, Any]] | None]:
@@ -97,6 +96,8 @@ def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path
 
 class _OneVisit(Callback):
     """Ends a fit when a visit has ended."""
+
+    takes_part = False
 
     def __init__(self, visit: int, transfer: WeightTransfer, state: list[dict[int, Any]] | None) -> None:
         self.visit = visit

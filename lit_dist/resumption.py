@@ -1,20 +1,23 @@
 """How ``lit-dist fit --resume`` goes on with a run: which one, from where, and what must be as it was."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lit_dist.baton import read_checkpoint
-from lit_dist.callbacks.csv_rows import put_back, set_aside
+from lit_dist.callbacks.csv_rows import check_rows, put_back, set_aside
 from lit_dist.errors import InputError
 from lit_dist.files import replacing
-from lit_dist.run_folder import SETTINGS, checkpoints_of, newest_checkpoint
-from lit_dist.yaml_text import read_yaml
+from lit_dist.ledger import Ledger
+from lit_dist.run_folder import LEDGER, SETTINGS, checkpoints_of, newest_checkpoint, read_settings, visit_record
+from lit_dist.run_lock import held as hold_run
 
 MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
@@ -30,47 +33,90 @@ class Resumption:
     """A run that is to be gone on with.
 
     Args:
-        settings: The settings of ``fit``, as the command line parsed them. Where there is a run to go on with, they
-            are changed: the loggers go on in its folder, and its newest whole checkpoint is loaded.
+        settings: The settings of ``fit``, as the command line parsed them.
 
     Attributes:
         run: The run's folder; None if there is nothing to go on with.
 
     Raises:
-        InputError: If the settings do not say where runs are, or a checkpoint is damaged and there is no older one.
+        InputError: If the settings do not say where runs are.
     """
 
     def __init__(self, settings: Any) -> None:
         self.run: Path | None = _newest_run(settings)
-        self.checkpoint = newest_checkpoint(self.run) if self.run else None
-        if self.run is None or self.checkpoint is None:
-            rank_zero_info(f"There is no checkpoint to go on from in {self.run or 'any run'}; this is a new run.")
-            self.run = None
-            return
-        self._logs = read_checkpoint(self.checkpoint, with_tensors=False)["logs"]
-        settings.ckpt_path = str(self.checkpoint)
+        self._settings = settings
+        self._logs: dict[str, Any] = {}
+
+    def begin(self, stack: ExitStack, patience: float = 0.0) -> None:
+        """Hold the run's folder, and change the settings so that they go on with the run.
+
+        The loggers go on in its folder, and its newest whole checkpoint is loaded.
+
+        Args:
+            stack: What lets go of the folder at the end.
+            patience: How long to wait for another process to let go of it, in seconds.
+
+        Raises:
+            BusyError: If another process works on the run.
+            InputError: If a checkpoint is damaged and there is no older one, or the ledger is not the run's.
+        """
+        with ExitStack() as held:
+            checkpoint = None
+            if self.run is not None and checkpoints_of(self.run):
+                if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # a run's processes are one writer
+                    held.enter_context(hold_run(self.run, patience))
+                checkpoint = newest_checkpoint(self.run)
+            if self.run is None or checkpoint is None:
+                rank_zero_info(f"There is no checkpoint to go on from in {self.run or 'any run'}; this is a new run.")
+                self.run = None
+                return
+            self._load(self.run, checkpoint)
+            stack.push(held.pop_all())
+
+    def _load(self, run: Path, checkpoint: Path) -> None:
+        content = read_checkpoint(checkpoint, with_tensors=False)
+        record = visit_record(content)
+        if record is not None:
+            Ledger(run / LEDGER, record["head"], record["run"])  # which says what is wrong with it
+        self._logs = content["logs"]
+        self._settings.ckpt_path = str(checkpoint)
         wandb = iter(self._logs["wandb"])
-        for kind, arguments in _loggers(settings):
+        for kind, arguments in _loggers(self._settings):
             if kind == "WandbLogger":
                 arguments.id, arguments.resume = next(wandb, None), "allow"
             elif "version" in arguments:
-                version = self.run.name.removeprefix("version_")
+                version = run.name.removeprefix("version_")
                 arguments.version = int(version) if version.isdigit() else version
 
-    def check_settings(self, text: str) -> None:
-        """Compare the settings with those that the run has had.
+    def restore(self, trainer: Trainer, text: str) -> None:
+        """See that the settings are the run's, and give the loggers that write CSV files the rows that it had.
 
         Args:
+            trainer: The trainer that goes on with it.
             text: The settings as YAML, as they are saved with a run.
 
         Raises:
-            InputError: If one differs that must not.
+            InputError: If a setting differs that must not, or a file of the run is damaged; nothing was changed then.
         """
+        if not trainer.is_global_zero:
+            return
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+        rows = list(zip(loggers, self._logs["rows"], strict=False))
+        for logger, number in rows:
+            check_rows(Path(logger.log_dir), number)
+        self._check_settings(text)
+        for logger, number in rows:
+            set_aside(Path(logger.log_dir))
+            put_back(logger, number)
+
+    def _check_settings(self, text: str) -> None:
         assert self.run is not None
         path = self.run / SETTINGS
-        if not path.exists():
-            return
-        before, now = dict(_flat(read_yaml(path))), dict(_flat(yaml.safe_load(text)))
+        if path.exists():
+            before, now = dict(_flat(read_settings(path))), dict(_flat(yaml.safe_load(text)))
+        else:
+            rank_zero_warn(f"{path} is missing, so nobody can tell whether these settings are those that the run had")
+            before = now = {}
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name) and not MAY_DIFFER & set(name.split(".")):
                 raise InputError(
@@ -80,14 +126,26 @@ class Resumption:
         with replacing(path) as file:
             file.write(text.encode())
 
-    def restore_logs(self, trainer: Trainer) -> None:
-        """Give the loggers that write CSV files the rows that the run had when the checkpoint was written."""
-        if not trainer.is_global_zero:
-            return
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
-        for logger, rows in zip(loggers, self._logs["rows"], strict=False):
-            set_aside(Path(logger.log_dir))
-            put_back(logger, rows)
+
+def claim_version(settings: Any) -> Path | None:
+    """Give a new run a folder that no other run has, which may begin at the same moment.
+
+    Args:
+        settings: The settings of ``fit``; those of the logger are changed.
+
+    Returns:
+        The folder, which is empty; None if the logger was told which to take, or has none.
+    """
+    for kind, arguments in _loggers(settings):
+        if kind not in WITH_FOLDERS or arguments.get("version") is not None:
+            continue
+        runs = Path(arguments.get("save_dir") or ".") / (arguments.get("name", "lightning_logs") or "")
+        for number in count(max((_number(run) for run in _numbered(runs)), default=-1) + 1):
+            with suppress(FileExistsError):
+                (runs / f"version_{number}").mkdir(parents=True)
+                arguments.version = number
+                return runs / f"version_{number}"
+    return None
 
 
 def _loggers(settings: Any) -> Iterator[tuple[str, Any]]:
@@ -107,14 +165,16 @@ def _newest_run(settings: Any) -> Path | None:
         if arguments.version is not None:
             named = arguments.version if isinstance(arguments.version, str) else f"version_{arguments.version}"
             return runs / named
-        numbers = [path.name.removeprefix("version_") for path in runs.glob("version_*")]
-        numbered = (runs / f"version_{number}" for number in numbers if number.isdigit())
         # The folder of a test or a prediction has a number, too, but nothing to go on from.
-        return max((run for run in numbered if checkpoints_of(run)), key=_number, default=None)
+        return max((run for run in _numbered(runs) if checkpoints_of(run)), key=_number, default=None)
     raise InputError(
         "--resume finds a run by the folder of its logger: give one, for example --trainer.logger CSVLogger"
         " --trainer.logger.save_dir runs"
     )
+
+
+def _numbered(runs: Path) -> list[Path]:
+    return [run for run in runs.glob("version_*") if run.name.removeprefix("version_").isdigit()]
 
 
 def _number(run: Path) -> int:

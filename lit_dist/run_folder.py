@@ -1,11 +1,13 @@
 """What a run's folder holds, and the newest state of the run in it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lit_dist.baton import read_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.files import PARTIAL
+from lit_dist.yaml_text import read_yaml
 
 if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
     from lightning.pytorch import Trainer
@@ -23,6 +25,29 @@ def run_folder(trainer: "Trainer") -> Path:
 def checkpoint_path(run: Path, step: int) -> Path:
     """The file of the state after an optimizer step."""
     return run / CHECKPOINTS / f"step_{step:08d}.ckpt"
+
+
+def read_settings(path: Path, needed: Sequence[str] = ("model", "trainer")) -> dict[str, Any]:
+    """Read the settings that a run has left.
+
+    Args:
+        path: The run's ``config.yaml``.
+        needed: The groups of settings without which it is none.
+
+    Raises:
+        InputError: If the file is not what a run leaves.
+    """
+    settings, why = None, f"it needs {', '.join(needed)}"
+    try:
+        settings = read_yaml(path)
+    except (InputError, OSError) as error:
+        why = " ".join(str(error).split())
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in needed):
+        raise InputError(
+            f"{path} is not the configuration that lit-dist fit leaves ({why}). Put back a copy, or write it anew with"
+            f" the settings that the run has had: lit-dist fit ... --print_config > {path}"
+        )
+    return settings
 
 
 def newest_checkpoint(run: str | Path) -> Path | None:
@@ -64,3 +89,9 @@ def delete_old_checkpoints(run: Path, keep: int) -> None:
 def checkpoints_of(run: Path) -> list[Path]:
     """The checkpoints that ``RunCheckpoint`` left in a run's folder, whole or not, the newest first."""
     return sorted((run / CHECKPOINTS).glob("step_*.ckpt"), reverse=True)
+
+
+def visit_record(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint says of the visits; None if the run has no transfer callback."""
+    states = checkpoint["callbacks"].values()
+    return next((state["record"] for state in states if isinstance(state, Mapping) and "record" in state), None)

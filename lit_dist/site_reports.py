@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_dist.metrics import POOLED, RegressionReport, SiteReport, pool, print_reports, shown
+from lit_dist.one_lightning import warn_of_other_package
 
 
 class SiteReports:
@@ -76,6 +77,10 @@ class SiteReported(pl.LightningModule, ABC):
     """A module of images that is validated and tested by ``SiteReports``, which it makes as ``reports``."""
 
     reports: SiteReports
+
+    def __init__(self) -> None:
+        super().__init__()
+        warn_of_other_package()
 
     @abstractmethod
     def reported(self, images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.ledger import FIRST, Entry, iter_entries
 from lit_dist.plain_errors import PlainErrors
-from lit_dist.run_folder import LEDGER, newest_checkpoint
+from lit_dist.run_folder import LEDGER, newest_checkpoint, visit_record
 
 
 class _Parser(PlainErrors, ArgumentParser):
@@ -64,6 +64,8 @@ def verify(run: str | Path) -> str:
         seen = audit(iter_entries(path) if path.is_file() else [], state.head if state else None)
     except AuditError as error:
         raise InputError(f"{path}, {error}") from None
+    if not seen.visits and (state is None or state.head != FIRST):
+        raise InputError(f"{path} has no line: it was emptied, or the run ended within its first visit")
     said = [f"{path}: {seen.visits} visits of {seen.runs} run(s); the chain is whole."]
     if seen.left_out:
         said.append(f"Visits that were left out: {', '.join(seen.left_out)}.")
@@ -94,7 +96,7 @@ def _last_state(run: Path) -> _State | None:
     content = read_checkpoint(path)
     try:
         weights: dict[str, Any] | None = dict(content["state_dict"])
-        record = next((state["record"] for state in content["callbacks"].values() if "record" in state), None)
+        record = visit_record(content)
         if record is None:
             return None
         if not record["ended"] or "averaging_state" in content:

@@ -80,6 +80,8 @@ class _Pausing(Callback):
     which is brought past the place where Lightning would pass the whole fit over.
     """
 
+    takes_part = False
+
     def __init__(self, at_site: bool, state: Mapping[str, Any] | None) -> None:
         self.at_site = at_site
         self.state = state

@@ -36,6 +36,8 @@ class Limiter(Callback):
         leg: What is trained now.
     """
 
+    takes_part = False
+
     def __init__(self, limits: Limits, site: str, transfer: WeightTransfer | None, counts: Counts) -> None:
         self.limits = limits
         self.site = site

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from jsonargparse import dict_to_namespace, namespace_to_dict
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar, Timer
 from lightning.pytorch.loggers import WandbLogger
@@ -30,8 +29,9 @@ from lit_dist.federation.site import SiteParty, travels
 from lit_dist.federation.site_settings import Settings, SiteSettings
 from lit_dist.files import replacing
 from lit_dist.lightning_cli import own_parts
-from lit_dist.resumption import Resumption
+from lit_dist.resumption import Resumption, claim_version
 from lit_dist.run_folder import SETTINGS, run_folder
+from lit_dist.run_lock import hold_new, remove_if_empty
 
 OF_RUN = (LearningRateMonitor, ProgressBar, PredictionWriter, SiteEvaluation)
 """Callbacks that do nothing at a site."""
@@ -147,14 +147,26 @@ class FederatedRun:
                 raise InputError(f"trainer.{name} is not for a federation, where no run says it: leave it out")
         self.given = run
         self.command_id = command
+        with ExitStack() as held:
+            self._make_parts(run, roster, root, resume, classes, held)
+            self._held = held.pop_all()
+
+    def _make_parts(
+        self, run: Settings, roster: Roster, root: Path, resume: bool, classes: Sequence[str], held: ExitStack
+    ) -> None:
         trainer = {
             **run["trainer"],
             "logger": _rooted(run["trainer"].get("logger"), root),
             "default_root_dir": str(root),
         }
         settings = dict_to_namespace({"trainer": trainer})
-        resume = resume or _was_begun_by(command, settings)
+        resume = resume or _was_begun_by(self.command_id, settings)
         self.resumption = Resumption(settings) if resume else None
+        if self.resumption is not None:
+            self.resumption.begin(held, _PATIENCE)  # of the job before, the process may still be ending
+        self._goes_on = self.resumption is not None and self.resumption.run is not None
+        if not self._goes_on and (claimed := claim_version(settings)) is not None:
+            held.callback(remove_if_empty, claimed)
         checkpoint = settings.get("ckpt_path")
         self.checkpoint = Path(checkpoint) if checkpoint else None
         with _said("the run's settings"):
@@ -183,19 +195,14 @@ class FederatedRun:
         """
         trainer = self.trainer
         folder = run_folder(trainer)
-        going_on = self.resumption is not None and self.resumption.run is not None
-        if not going_on:
-            loggers: list[Any] = trainer.loggers
-            for logger in loggers:
-                _ = logger.experiment  # a CSVLogger warns of a folder that has files already
-        with _held(folder):
-            (folder / _COMMAND).write_text(self.command_id)
-            if self.resumption is not None and going_on:
-                self.resumption.check_settings(yaml.safe_dump(self.given))
-                self.resumption.restore_logs(trainer)
+        with self._held as held:
+            if self._goes_on and self.resumption is not None:
+                self.resumption.restore(trainer, yaml.safe_dump(self.given))
             else:
+                hold_new(trainer, held, _PATIENCE)
                 with replacing(folder / SETTINGS) as file:
                     file.write(yaml.safe_dump(self.given, sort_keys=False).encode())
+            (folder / _COMMAND).write_text(self.command_id)
             self.server.run(self.checkpoint)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -204,26 +211,11 @@ class FederatedRun:
 
 
 def _was_begun_by(command: str, settings: Any) -> bool:
-    with suppress(InputError):  # there is none, or none could be found again
+    with suppress(InputError, UnicodeDecodeError):  # there is none, or none could be found again
         newest = Resumption(settings.clone()).run if command else None
         mark = newest / _COMMAND if newest else None
         return mark is not None and mark.exists() and mark.read_text() == command
     return False
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no other server works on the run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=_PATIENCE)  # of the job before, the process may still be ending
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another server works on the run in {folder}: wait for its end, or abort its job") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _rooted(given: Any, root: Path) -> Any:

@@ -147,6 +147,8 @@ class Party(ABC):
 class _Count(Callback):
     """Counts the images of an evaluation."""
 
+    takes_part = False
+
     images = 0
 
     @override

@@ -313,6 +313,8 @@ class _Sites(Callback):
     when its last visit was followed by a validation or by the end.
     """
 
+    takes_part = False
+
     def __init__(self, server: Server) -> None:
         self.server = server
         self._shadows: list[Shadow] = []

@@ -169,6 +169,8 @@ class AtStart(Callback):
 
     state: Tree
 
+    takes_part = False
+
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.state = dump_checkpoint(trainer)

@@ -2,12 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import torch
 import yaml
@@ -22,6 +20,7 @@ from lit_dist.lightning_cli import build
 from lit_dist.lightning_cli import run as command
 from lit_dist.metrics import judge, log_of
 from lit_dist.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
+from lit_dist.run_lock import held
 from lit_dist.study.plan import Run, read_run, run_path
 
 RESULT = "result.json"
@@ -31,28 +30,9 @@ _ONE_PROCESS = {"devices": 1}
 """Of the trainer, which would take every GPU that it sees."""
 
 
-class Busy(InputError):
-    """Another process has the run."""
-
-
 def result_path(study: Path, name: str) -> Path:
     """The file that a finished run leaves."""
     return run_path(study, name) / RESULT
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold a run, so that no other process does it too; gives False if another one has it."""
-    lock = filelock.FileLock(folder / "lock", blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def execute(study: Path, name: str) -> bool:
@@ -70,9 +50,7 @@ def execute(study: Path, name: str) -> bool:
     """
     folder = run_path(study, name)
     run = read_run(folder)
-    with locked(folder) as mine:
-        if not mine:
-            raise Busy(f"{folder} is being worked on by another process")
+    with held(folder):
         if (folder / RESULT).exists():
             return False
         start = time.monotonic()

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from lit_dist.child_processes import end_with_the_parent, prepared
 from lit_dist.errors import InputError
-from lit_dist.study.execute import Busy, execute, locked, result_path
+from lit_dist.run_lock import BusyError, held
+from lit_dist.study.execute import execute, result_path
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
 
@@ -92,10 +93,12 @@ class Workers:
         if not all(self._settled(member) for member in run.members):
             return
         folder = run_path(self.study, name)
-        with locked(folder) as free:
-            if not free:
-                self._say_who_has(name)
-                return
+        try:
+            with held(folder):
+                pass
+        except BusyError:
+            self._say_who_has(name)
+            return
         slot = min(set(range(self.jobs)) - {child.slot for child in self._children.values()})
         process = self._processes.Process(target=_child, args=(self.study, name, self.jobs, self._gpu(slot)), name=name)
         process.start()
@@ -187,7 +190,7 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
     try:
         if not execute(study, name):
             sys.exit(_ELSEWHERE)
-    except Busy:
+    except BusyError:
         sys.exit(_ELSEWHERE)
     except InputError as error:
         print(f"lit-dist: {error}", file=sys.stderr, flush=True)

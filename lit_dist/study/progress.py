@@ -20,6 +20,8 @@ class RunProgress(Callback):
         seconds: The least time between two writes.
     """
 
+    takes_part = False
+
     def __init__(self, folder: str, facts: dict[str, Any], seconds: float = 1.0) -> None:
         self.path = Path(folder) / FILE
         self.facts = facts

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,22 @@ import lightning.pytorch as pl
 import pytest
 import safetensors.torch
 import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelSummary
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_dist import ImageClassifier, SiteLoader
-from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist import (
+    ImageClassifier,
+    InputError,
+    SafetensorsCheckpointIO,
+    SiteLoader,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from lit_dist.baton import write_checkpoint
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.run_settings import versions
-from small import SmallModule, ledger, loaders, trainer
+from small import SmallData, SmallModule, ledger, loaders, trainer
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 
@@ -46,13 +56,36 @@ class Other(Configured):
     pass
 
 
+class Proximal(Callback):
+    """Keeps its argument under its name, as most do; or under another."""
+
+    def __init__(self, mu: float, other_name: bool = False) -> None:
+        self.other_name = other_name
+        if other_name:
+            self.strength = mu
+        else:
+            self.mu = mu
+
+
+class Watching(Callback):
+    takes_part = False
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+
 def settings(
-    module: pl.LightningModule | None = None, data: Any = None, run_seed: int = 0, transfer: Any = None, **options: Any
+    module: pl.LightningModule | None = None,
+    data: Any = None,
+    run_seed: int = 0,
+    transfer: Any = None,
+    others: Sequence[Callback] = (),
+    **options: Any,
 ) -> str:
     """The hash that a fit writes."""
     pl.seed_everything(run_seed, verbose=False)
     callback = CyclicalWeightTransfer(**{"every_n_epochs": 1, **(transfer or {})})
-    fitting = trainer(callback, **{"max_epochs": 1, "limit_val_batches": 0, **options})
+    fitting = trainer(callback, *others, **{"max_epochs": 1, "limit_val_batches": 0, **options})
     sites = data or loaders()
     fitting.fit(module or Configured(), SiteLoader(sites), sites["a"])
     [path] = Path().rglob("ledger.jsonl")
@@ -73,6 +106,7 @@ SAME: dict[str, Any] = {
     "where the seed comes from": lambda: {"transfer": {"seed": 0}, "run_seed": 5},
     "a logger": lambda: {"logger": CSVLogger("logs")},
     "the number of images": lambda: {"data": loaders((3, 5, 1))},
+    "callbacks that only watch": lambda: {"others": [EarlyStopping("train_loss"), Watching("here"), ModelSummary(0)]},
     "the size of batches and workers": lambda: {"data": loaders(num_workers=1)},
 }
 
@@ -105,6 +139,18 @@ DIFFERENT: dict[str, Any] = {
     "clipping": lambda: {"gradient_clip_val": 0.5},
     "another clipping": lambda: {"gradient_clip_val": 1.0},
     "how it is clipped": lambda: {"gradient_clip_val": 0.5, "gradient_clip_algorithm": "value"},
+    "a callback": lambda: {"others": [Proximal(0.0)]},
+    "its argument": lambda: {"others": [Proximal(5.0)]},
+    "an argument that it keeps by another name": lambda: {"others": [Proximal(5.0, other_name=True)]},
+    "the value of that": lambda: {"others": [Proximal(6.0, other_name=True)]},
+    "a callback of Lightning's": lambda: {"others": [EMAWeightAveraging(decay=0.9)]},
+    "its decay": lambda: {"others": [EMAWeightAveraging(decay=0.99)]},
+    "the value of a tensor": lambda: {"module": Configured(hparams={"weight": torch.tensor([1.0, 2.0])})},
+    "another value": lambda: {"module": Configured(hparams={"weight": torch.tensor([1.0, 3.0])})},
+    "keys that are no text": lambda: {"module": Configured(hparams={"weight": {0: 1.0, "other": 2.0}})},
+    "an argument of the schedule": lambda: {"module": Configured(schedule={"gamma": 0.1})},
+    "the length of the schedule's steps": lambda: {"module": Configured(scheduler="StepLR", schedule={"step_size": 2})},
+    "how many batches count": lambda: {"limit_train_batches": 1},
     "the precision": lambda: {"precision": "bf16-mixed"},
 }
 
@@ -117,6 +163,38 @@ def test_the_hash_depends_on(what: str) -> None:
 def test_no_two_of_these_settings_have_one_hash() -> None:
     hashes = [settings(**changed()) for changed in DIFFERENT.values()]
     assert len({*hashes, settings()}) == len(DIFFERENT) + 1
+
+
+def test_what_an_ordinary_run_has_is_hashed_as_older_releases_did() -> None:
+    callback = CyclicalWeightTransfer(every_n_epochs=1)
+    trainer(callback, ModelSummary(0), max_epochs=1).fit(SmallModule(), SmallData())
+    assert callback.settings_sha256 == callback.settings_by(1)
+
+
+def test_a_run_goes_on_by_the_rule_with_which_it_has_begun() -> None:
+    callback = CyclicalWeightTransfer(every_n_epochs=1)
+    trainer(callback, Proximal(5.0), RunCheckpoint(), max_epochs=1).fit(SmallModule(), SmallData())
+    old, new = callback.settings_by(1), callback.settings_sha256
+    assert old != new
+    path = newest_checkpoint(Path())
+    assert path is not None
+    checkpoint = read_checkpoint(path)
+    del checkpoint["callbacks"][callback.state_key]["record"]["rule"]  # as older releases left it
+    write_checkpoint(checkpoint, path)
+    resumed = trainer(CyclicalWeightTransfer(every_n_epochs=1), Proximal(5.0), RunCheckpoint(), max_epochs=2)
+    resumed.fit(SmallModule(), SmallData(), ckpt_path=path)
+    assert [line["settings"] for line in ledger()] == [new, old]
+
+
+@pytest.mark.parametrize("value", [Proximal(1.0), SmallModule, object(), {"a": [object()]}, {"self": ...}])
+@pytest.mark.parametrize("callback", [RunCheckpoint, lambda: CyclicalWeightTransfer(every_n_epochs=1)])
+def test_a_hyperparameter_that_no_checkpoint_can_hold_is_refused_before_training(value: Any, callback: Any) -> None:
+    if value == {"self": ...}:
+        value["self"] = value
+    fitting = trainer(callback(), plugins=[SafetensorsCheckpointIO()])
+    with pytest.raises(InputError, match=r"Configured has a hyperparameter 'thing' .*\(ignore=\['thing'\]\)"):
+        fitting.fit(Configured(hparams={"thing": value}), SmallData())
+    assert fitting.global_step == 0
 
 
 def images() -> dict[str, DataLoader[Any]]:

@@ -1,19 +1,25 @@
 """``lit-dist fit --resume``."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import wandb_reader
 import yaml
+from jsonargparse import dict_to_namespace
 
 import program
 from lit_dist import newest_checkpoint
 from lit_dist.baton import fingerprint, read_checkpoint
 from lit_dist.cli import main
+from lit_dist.ledger import Entry
+from lit_dist.resumption import claim_version
+from lit_dist.run_lock import held
 from lit_dist.verify import verify
 
 FIT = [
@@ -107,6 +113,130 @@ def test_what_cannot_be_is_said(words: list[str], message: str, capsys: pytest.C
     with pytest.raises(SystemExit):
         main(words)
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def two_visits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two visits."""
+    folder = tmp_path_factory.mktemp("two_visits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main([*FIT, "--trainer.callbacks+=SiteEvaluation", "--trainer.max_epochs=2"])
+    return folder
+
+
+def files() -> dict[Path, bytes]:
+    return {
+        path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and not path.name.startswith("lock")
+    }
+
+
+def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """See that a command ends with one sentence, and changes nothing."""
+    before = files()
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert message in said.replace("\n", " ")
+    assert said.count("\n") <= 2
+    assert files() == before
+
+
+LONGER = [*FIT, "--trainer.callbacks+=SiteEvaluation", "--trainer.max_epochs=4", "--resume"]
+DAMAGED: list[tuple[str, bytes | None, str]] = [
+    ("ledger.jsonl", None, "ledger.jsonl is missing, and lacks the line that the checkpoint goes on after"),
+    ("ledger.jsonl", b"", "ledger.jsonl is empty, and lacks the line that the checkpoint goes on after"),
+    ("ledger.jsonl", b"\0" * 500, "ledger.jsonl is empty, and lacks the line that the checkpoint goes on after"),
+    ("ledger.jsonl", b"time,event\n", "ledger.jsonl, line 1: "),
+    ("ledger.jsonl", b"\x89PNG without an end", "ledger.jsonl is not a ledger; move it away"),
+    ("config.yaml", b"", "config.yaml is not the configuration that lit-dist fit leaves (it needs model, trainer)"),
+    ("config.yaml", b"[1, 2]", "config.yaml is not the configuration that lit-dist fit leaves"),
+    ("config.yaml", b"a: [1", "config.yaml is not the configuration that lit-dist fit leaves ("),
+    ("config.yaml", b"\xff\0", "config.yaml is not the configuration that lit-dist fit leaves ("),
+    ("metrics.csv", b"", "metrics.csv is damaged: its first line does not name the columns"),
+    ("metrics.csv", b"time,event\n1,2\n", "metrics.csv is damaged: its first line does not name the columns"),
+    ("metrics.csv", b"\xff\0", "metrics.csv is damaged: 'utf-8'"),
+    ("metrics.csv", b"step,loss\n1,2,3\n", "metrics.csv is damaged: line 2 has another number of values"),
+    ("metrics.csv", b"step,loss\n1,2\n", "metrics.csv is damaged: it has 1 rows, and had"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), DAMAGED)
+def test_a_damaged_record_is_said_and_left_as_it_is(
+    name: str, content: bytes | None, message: str, two_visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    (RUN / name).unlink()
+    if content is not None:
+        (RUN / name).write_bytes(content)
+    refused(LONGER, message, capsys)
+
+
+def test_a_ledger_that_is_not_this_runs_is_refused(two_visits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    path = RUN / "ledger.jsonl"
+    first, second = path.read_text().splitlines(keepends=True)
+    path.write_text(first)
+    refused(LONGER, "ledger.jsonl lacks the line that the checkpoint goes on after", capsys)
+    path.write_text(second)
+    refused(LONGER, "ledger.jsonl is broken at visit 1 (lit-dist verify", capsys)
+    other = replace(Entry.parse(second[:-1]), previous=Entry.parse(second[:-1]).sha256, run="another")
+    path.write_text(first + second + other.line + "\n")
+    refused(LONGER, "ledger.jsonl has visits of another run (another)", capsys)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"\xff\0", "'utf-8'"), (b"", "it has 0 rows, and had 2 when")])
+def test_a_damaged_matrix_is_said_and_left_as_it_is(
+    content: bytes, message: str, two_visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    (RUN / "site_matrix.csv").write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(LONGER)
+    assert f"site_matrix.csv is damaged: {message}" in capsys.readouterr().err
+    assert (RUN / "site_matrix.csv").read_bytes() == content
+
+
+def test_rows_that_are_gone_are_said_and_the_run_goes_on(two_visits: Path) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    for name in ("metrics.csv", "config.yaml", "site_matrix.csv"):
+        (RUN / name).unlink()
+    with (RUN / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"run": "')  # which the power cut
+    with pytest.warns(UserWarning, match="is missing, so") as warned:
+        main(LONGER)
+    for name in ("metrics.csv", "config.yaml", "site_matrix.csv"):
+        assert sum(f"{name} is missing, so" in str(warning.message) for warning in warned) == 1
+    assert len((RUN / "metrics.csv").read_text().splitlines()) > 2
+    assert (RUN / "config.yaml").exists()
+    verify(RUN)
+
+
+@pytest.mark.parametrize("words", [LONGER, [*FIT, "--trainer.logger.version=0"]])
+def test_a_run_that_another_process_holds_is_left_alone(
+    words: list[str], two_visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    with held(RUN):
+        refused(words, f"version_0 is held by process {os.getpid()} on ", capsys)
+
+
+def test_two_runs_that_begin_at_once_have_folders_of_their_own() -> None:
+    settings = dict_to_namespace(
+        {"trainer": {"logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs"}}}}
+    )
+    taken = [claim_version(settings.clone()) for _ in range(3)]
+    assert taken == [Path(f"runs/lightning_logs/version_{number}") for number in range(3)]
+    assert all(folder.is_dir() for folder in taken if folder is not None)
+    settings.trainer.logger.init_args.version = 0
+    assert claim_version(settings) is None
+
+
+def test_a_command_that_fails_leaves_no_folder() -> None:
+    with pytest.raises(SystemExit):
+        main([*FIT, "--trainer.max_epochs=2", "--data.batch_size=-1"])
+    assert not list(Path("runs").rglob("version_*"))
 
 
 def test_a_run_without_loggers_is_found_in_its_folder() -> None:

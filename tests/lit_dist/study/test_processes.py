@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_dist.study.execute import locked, result_path
+from lit_dist.run_lock import held
+from lit_dist.study.execute import result_path
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.processes import Workers
 
@@ -21,6 +22,6 @@ def test_a_run_that_another_process_has_is_said_to_be_waited_for_once(
             result_path(tmp_path, "theirs").write_text(json.dumps({}))
 
     monkeypatch.setattr("lit_dist.study.processes.time.sleep", look)
-    with locked(run_path(tmp_path, "theirs")):
+    with held(run_path(tmp_path, "theirs")):
         assert Workers(tmp_path, [run], 1).work() == {}
     assert capsys.readouterr().out.count("Another process has theirs; it is waited for.") == 1
