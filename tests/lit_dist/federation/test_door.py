@@ -170,7 +170,7 @@ KEYS = [
     *("logger", "logger+", "plugins", "strategy", "profiler", "devices", "num_nodes", "default_root_dir", "config"),
     *("backbone_kwargs", "weights", "model", "trainer", "seed_everything", "only_site", "data.init_args.only_site"),
     *("limit_train_batches", "max_epochs", "precision", "dirpath", "filename", "baton_dir", "monitor", "$schema"),
-    *("accelerator", "enable_progress_bar", "log_every_n_steps", "dropout", "betas", "step_size", "order", "compiled"),
+    *("accelerator", "enable_progress_bar", "log_every_n_steps", "dropout", "betas", "step_size", "order"),
 ]
 NUMBERS = st.none() | st.booleans() | st.integers() | st.floats()
 SCALARS = st.sampled_from(TEXTS) | st.sampled_from(PATHS) | NUMBERS | st.text(max_size=5)
@@ -237,7 +237,8 @@ def attacked(attacks: list[tuple[Any, str, Any]]) -> dict[str, Any]:
         for place, key, value in attacks:
             at: Any = run
             for part in place:
-                at = at[part] if isinstance(at, list) or (isinstance(at, dict) and part in at) else None
+                within = range(len(at)) if isinstance(at, list) else at if isinstance(at, dict) else ()
+                at = at[part] if part in within else None
             if isinstance(at, dict):
                 at[key] = value
 
