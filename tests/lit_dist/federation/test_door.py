@@ -207,7 +207,6 @@ TAKEN: dict[Any, list[str]] = {
         "lr_scheduler",
         "weights",
         "class_weights",
-        "compiled",
     ],
     ("model", "init_args", "optimizer", "init_args"): ["lr", "betas", "eps", "foreach", "fused", "maximize"],
     ("model", "init_args", "lr_scheduler", "init_args"): ["step_size", "gamma", "last_epoch"],
