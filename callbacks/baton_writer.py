@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from lit_dist.baton import write_checkpoint
+from lit_dist.baton import TRAINED, write_checkpoint
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.itinerary import Visit
 from lit_dist.lightning_internals import dump_checkpoint
@@ -31,6 +31,7 @@ def baton_of(checkpoint: Mapping[str, Any], trainer: Trainer, key: str, carried:
     states = checkpoint["optimizer_states"]
     return {
         **{name: checkpoint[name] for name in names if name in checkpoint},
+        "state_dict": checkpoint.get(TRAINED, checkpoint["state_dict"]),
         "callbacks": {key: {**checkpoint["callbacks"][key], "optimizer_states": {}}},
         "optimizer_states": states if carried else [{**state, "state": {}} for state in states],
     }

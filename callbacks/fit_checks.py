@@ -7,7 +7,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    Callback,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -39,8 +44,26 @@ def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_
             "StochasticWeightAveraging puts other weights into the model between two visits, so no hand-off could"
             " be proved; use EMAWeightAveraging, which keeps its average apart"
         )
+    _check_averages(callbacks, transfer)
     if by_steps and any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
         raise InputError("every_n_steps needs one accumulate_grad_batches for the whole run; use every_n_epochs")
+
+
+def _check_averages(callbacks: Sequence[Callback], transfer: type[Callback]) -> None:
+    kinds = [(number, callback) for number, callback in enumerate(callbacks) if isinstance(callback, transfer)]
+    for number, callback in enumerate(callbacks):
+        if not isinstance(callback, WeightAveraging):
+            continue
+        name, (place, own) = type(callback).__name__, kinds[0]
+        if number < place:
+            raise InputError(f"put {type(own).__name__} before {name} in the callbacks: it hashes the trained weights")
+        if getattr(own, "on_divergence", None) == "skip":
+            raise InputError(f"{name} would keep what diverged in its average; leave it or on_divergence='skip' out")
+        if getattr(own, "hand_over", None) == "best":
+            raise InputError(
+                f"{type(own).__name__} would hand the best trained weights over, but {name} validates their average;"
+                f" set hand_over='last', or leave {name} out"
+            )
 
 
 def check_fit(trainer: Trainer) -> None:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
+from lit_dist.callbacks.averaged_weights import AveragedWeights
 from lit_dist.callbacks.csv_rows import RowCount
 from lit_dist.callbacks.ending import progress
 from lit_dist.callbacks.fit_checks import check_fit, check_hyperparameters, check_optimizers
@@ -58,6 +59,8 @@ class RunCheckpoint(Checkpoint):
         self._termination = Termination()
         self._seeds = RunSeeds()
         self._lock = FitLock()
+        self._averaged: AveragedWeights | None = None
+        self._began = False
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -71,6 +74,7 @@ class RunCheckpoint(Checkpoint):
             check_hyperparameters(trainer)
             # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to single precision.
             trainer.precision_plugin.convert_module(pl_module)
+            self._averaged, self._began = AveragedWeights(trainer), False
             self._termination.take_over(trainer)
             self._seeds.setup(trainer, steered=_transfer(trainer) is not None)
 
@@ -91,6 +95,7 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._late = self._closed = False
+        self._began = True
         self._termination.listen()
         go_on(trainer)
         self._seeds.begin(trainer, trainer.ckpt_path is not None)
@@ -150,19 +155,26 @@ class RunCheckpoint(Checkpoint):
         self._stopped = trainer.should_stop and not _out_of_time(trainer)
         if not self._closed:
             self._save(trainer)
+        if self._averaged is not None:
+            self._averaged.end(trainer)
         self._termination.stop()  # not in teardown: Lightning has given the signal back before that
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._termination.stop()
-        self._seeds.close()
-        self._lock.give_back()
+        self._close()
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit" and self._averaged is not None and not self._began:
+            self._averaged.end_at_once(trainer)
+        self._close()
+
+    def _close(self) -> None:
         self._termination.stop()
         self._seeds.close()
         self._lock.give_back()
+        if self._averaged is not None:
+            self._averaged.close()
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -191,6 +203,8 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # Here, since only now it is sure that a checkpoint is written; ours is the last of the callbacks.
+        if self._averaged is not None:
+            self._averaged.put_apart(checkpoint)
         make_resumable(checkpoint, trainer)
         checkpoint["logs"] = self.logs(trainer)
 

@@ -14,6 +14,12 @@ from lit_dist.errors import InputError
 from lit_dist.held_signals import held_signals
 from lit_dist.threads import in_threads
 
+TRAINED = "current_model_state"
+"""Where a checkpoint of a run with an average has the trained weights; its ``state_dict`` has the average."""
+
+APART = "trained_weights_apart"
+"""Marks a checkpoint in which they stand there whenever it was written, also in a validation and at the end."""
+
 
 def fingerprint(state: Mapping[str, Any]) -> tuple[str, int]:
     """Hash weights and buffers, so that two parties can tell whether they hold the same ones.

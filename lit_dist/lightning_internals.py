@@ -4,14 +4,14 @@
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -65,6 +65,35 @@ def taken_up_by_itself(trainer: Trainer) -> str | None:
     return (
         path if path and SLURMEnvironment.detect() and path == trainer._checkpoint_connector._hpc_resume_path else None
     )
+
+
+def at_swap(average: WeightAveraging, then: Callable[[], None]) -> dict[str, Callable[[LightningModule], None]]:
+    """Replacements for methods of an average, with which no trained weights are lost and each swap is known of.
+
+    At the end of a fit Lightning puts the average over the trained weights, before the last checkpoint is written; a
+    fit that is made longer could not be resumed from it. It has no hook for the two.
+
+    Args:
+        average: The callback.
+        then: Called whenever the trained weights and the average have changed places.
+
+    Returns:
+        The replacements by the methods' names.
+    """
+    swap = average._swap_models
+
+    def swapped(module: LightningModule) -> None:
+        swap(module)
+        then()
+
+    return {"_swap_models": swapped, "_copy_average_to_current": swapped}
+
+
+def average_back(average: WeightAveraging, module: LightningModule) -> None:
+    """Put the weights of a module into its average."""
+    inner = average._average_model
+    assert inner is not None
+    inner.module.load_state_dict(module.state_dict())
 
 
 def check_early_stopping_after_validation(trainer: Trainer) -> None:

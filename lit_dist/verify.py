@@ -7,7 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from lit_dist.audit import AuditError, audit
-from lit_dist.baton import fingerprint, read_checkpoint
+from lit_dist.baton import APART, TRAINED, fingerprint, read_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.ledger import FIRST, Entry, iter_entries
 from lit_dist.plain_errors import PlainErrors
@@ -95,11 +95,12 @@ def _last_state(run: Path) -> _State | None:
         return None
     content = read_checkpoint(path)
     try:
-        weights: dict[str, Any] | None = dict(content["state_dict"])
+        apart = content.get(APART)  # not in a run of an earlier release with an average
+        weights: dict[str, Any] | None = dict(content[TRAINED if apart else "state_dict"])
         record = visit_record(content)
         if record is None:
             return None
-        if not record["ended"] or "averaging_state" in content:
+        if not record["ended"] or ("averaging_state" in content and not apart):
             weights = None
         return _State(path, record["head"], Entry(**record["waiting"]) if record["waiting"] else None, weights)
     except (AttributeError, KeyError, TypeError, ValueError):

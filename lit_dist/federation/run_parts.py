@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
+from lit_dist.errors import InputError
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.policy import OF_RUN, without_own
 from lit_dist.federation.site_settings import Settings
 from lit_dist.federation.typed_settings import Make, TypedSettings
 from lit_dist.lightning_cli import as_list
-from lit_dist.lightning_internals import given_hyperparameters
+from lit_dist.lightning_internals import end_auto_requeue, given_hyperparameters, take_up_only_what_is_named
 
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
@@ -49,6 +50,11 @@ class RunParts:
         for number, each in enumerate(as_list(given.get("callbacks"))):
             where = f"trainer.callbacks[{number}]"
             kind, _ = typed.instance(each, Callback, where)
+            if issubclass(kind, WeightAveraging | StochasticWeightAveraging):
+                raise InputError(
+                    f"{where} is {kind.__name__}, whose average no site would hand on; leave it out of a federation, or"
+                    " train in a simulation"
+                )
             if not issubclass(kind, without):
                 self._callbacks.append(typed.instance(place(each), Callback, where)[1])
         self._trainer = typed.arguments(without_own(given), Trainer, "trainer")
@@ -78,4 +84,7 @@ class RunParts:
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(SafetensorsCheckpointIO())
         arguments = {**given, **_QUIET, **own, "default_root_dir": str(root)}
-        return Trainer(**arguments, callbacks=callbacks, plugins=plugins)
+        made = Trainer(**arguments, callbacks=callbacks, plugins=plugins)
+        take_up_only_what_is_named(made)
+        end_auto_requeue(made)
+        return made

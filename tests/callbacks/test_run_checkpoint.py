@@ -27,7 +27,7 @@ from lit_dist.callbacks.termination import Termination
 from lit_dist.ledger import read_entries
 from lit_dist.lightning_internals import train_source
 from lit_dist.verify import verify
-from small import SmallData, SmallModule, fit, inputs, loader, trainer
+from small import SmallData, SmallModule, Tell, fit, inputs, loader, trainer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Checkpoint directory .* exists and is not empty",
@@ -379,18 +379,6 @@ def test_rows_outlast_a_kill_while_they_are_put_back(tmp_path: Path) -> None:
 
 
 # -- ends --------------------------------------------------------------------------------------------------------------
-
-
-class Tell(Callback):
-    """Sends a signal to the process in some hook."""
-
-    def __init__(self, hook: str, step: int, signal: int = signal.SIGTERM) -> None:
-        self.step, self.signal = step, signal
-        setattr(self, hook, self.tell)
-
-    def tell(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step and not trainer.sanity_checking:
-            os.kill(os.getpid(), self.signal)
 
 
 @pytest.mark.parametrize("step", [3, 4, 10, 14])

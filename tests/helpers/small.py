@@ -1,6 +1,8 @@
 """A small module and small sites, for tests that look at the mechanics of training."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,18 @@ class SmallData(pl.LightningDataModule):
 
     def val_dataloader(self) -> Any:
         return loader(0, 2, shuffle=False)
+
+
+class Tell(Callback):
+    """Sends a signal to the process in some hook."""
+
+    def __init__(self, hook: str, step: int, signal: int = signal.SIGTERM) -> None:
+        self.step, self.signal = step, signal
+        setattr(self, hook, self.tell)
+
+    def tell(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and not trainer.sanity_checking:
+            os.kill(os.getpid(), self.signal)
 
 
 def trainer(*callbacks: Callback, **kwargs: Any) -> pl.Trainer:

@@ -1,0 +1,71 @@
+"""AveragedWeights: tells the weights that are trained from their average, which Lightning puts in their place."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+
+from lit_dist.baton import APART, TRAINED
+from lit_dist.callbacks.shadow import Shadow
+from lit_dist.errors import InputError
+from lit_dist.lightning_internals import at_swap, average_back
+
+
+class AveragedWeights:
+    """Sees to it that a checkpoint of a fit with ``WeightAveraging`` has the trained weights and the average apart.
+
+    While it validates, and when it has ended, the module has the average. A checkpoint that Lightning writes then has
+    the two in each other's place, or no trained weights at all.
+
+    Args:
+        trainer: The trainer of the fit.
+
+    Raises:
+        InputError: If there are two averages, or one that cannot be resumed.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        averages = [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
+        if len(averages) > 1:
+            raise InputError("two averages of the weights would take each other's place; keep one WeightAveraging")
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+            raise InputError(
+                "a fit with StochasticWeightAveraging cannot be resumed as if it had not been interrupted; use"
+                " EMAWeightAveraging or WeightAveraging, or leave RunCheckpoint out (enable_checkpointing: false)"
+            )
+        self._average = averages[0] if averages else None
+        self._in_place = False
+        self._shadows: list[Shadow] = []
+        if self._average is not None:
+            methods = at_swap(self._average, self._swapped)
+            self._shadows = [Shadow(self._average, name, method) for name, method in methods.items()]
+
+    def _swapped(self) -> None:
+        self._in_place = not self._in_place
+
+    def put_apart(self, checkpoint: dict[str, Any]) -> None:
+        """Change what is to be written so that the trained weights are where the callback looks for them."""
+        if self._average is None or TRAINED not in checkpoint:
+            return
+        if self._in_place:
+            checkpoint["state_dict"], checkpoint[TRAINED] = checkpoint[TRAINED], checkpoint["state_dict"]
+        checkpoint[APART] = True
+
+    def end(self, trainer: Trainer) -> None:
+        """Leave the average in the module and in the callback, as Lightning does at the end of a fit."""
+        if self._average is not None and self._in_place:
+            average_back(self._average, trainer.lightning_module)
+            self._in_place = False
+
+    def end_at_once(self, trainer: Trainer) -> None:
+        """Put the average into the module where a fit had nothing left to do: Lightning leaves the trained weights."""
+        if self._average is not None:
+            self._average.on_train_end(trainer, trainer.lightning_module)
+            self.end(trainer)
+
+    def close(self) -> None:
+        """Leave the callback as it was."""
+        for shadow in self._shadows:
+            shadow.lift()
+        self._shadows = []
