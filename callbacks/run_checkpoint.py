@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
+from lit_dist.baton import fingerprint
 from lit_dist.callbacks.averaged_weights import AveragedWeights
 from lit_dist.callbacks.csv_rows import RowCount
 from lit_dist.callbacks.ending import progress
@@ -20,7 +21,7 @@ from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
 from lit_dist.lightning_internals import go_on, make_resumable, taken_up_by_itself
 from lit_dist.one_lightning import warn_of_other_package
-from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints, run_folder
+from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints, foreign_checkpoint, run_folder
 from lit_dist.run_lock import FitLock
 
 
@@ -99,6 +100,10 @@ class RunCheckpoint(Checkpoint):
         self._termination.listen()
         go_on(trainer)
         self._seeds.begin(trainer, trainer.ckpt_path is not None)
+        foreign = foreign_checkpoint(trainer)
+        if foreign is not None:
+            sha256, _ = fingerprint(pl_module.state_dict())
+            rank_zero_info(f"A new run begins with the state of {foreign}, whose weights have the SHA-256 {sha256}.")
         if trainer.global_step == 0:
             self._saved, self._stopped = (0, 0), False
         if self._stopped:  # the run had ended by itself, by early stopping for example

@@ -15,7 +15,7 @@ from lit_dist.callbacks.run_settings import RULE, versions
 from lit_dist.callbacks.visit_metrics import VisitMetrics
 from lit_dist.itinerary import Visit
 from lit_dist.ledger import FIRST, Entry, Ledger, Outcome
-from lit_dist.run_folder import CHECKPOINTS, LEDGER, run_folder
+from lit_dist.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
 
 
 class VisitRecord:
@@ -37,6 +37,7 @@ class VisitRecord:
         self.settings = ""
         self._run = ""
         self._rule = RULE  # by which the settings are hashed
+        self._origin = ""  # the checkpoint of another run that it began with
         self._head: str | None = None
         self._ledger: Ledger | None = None
         self._waiting: Entry | None = None
@@ -53,10 +54,16 @@ class VisitRecord:
     def open_ledger(self, trainer: Trainer, settings: Callable[[int], str]) -> None:
         """Find the run's folder, and give a new run its id. To be called by every process.
 
+        A run that begins with the state of another one is a new one, whose lines say with which.
+
         Args:
             trainer: The trainer.
             settings: Gives the SHA-256 of the settings by a rule.
         """
+        foreign = foreign_checkpoint(trainer)
+        if foreign is not None:
+            self._origin = f"{foreign.name} {_weights(trainer)[0]}"
+            self._run, self._head, self._waiting, self._rule = "", None, None, RULE
         self._run = self._run or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         path = folder / LEDGER if folder and trainer.is_global_zero else None
@@ -134,6 +141,7 @@ class VisitRecord:
             settings=self.settings,
             versions=versions(),
             metrics=self.metrics.of_training(trainer),
+            origin=self._origin,
         )
         self.kept = False
 
@@ -160,6 +168,7 @@ class VisitRecord:
         return {
             "run": self._run,
             "rule": self._rule,
+            "origin": self._origin,
             "visit": (self.visit.number, self.visit.cycle, self.visit.site) if self.visit else None,
             "ended": self.ended,
             "head": self._head if self._head is not None else FIRST,
@@ -176,6 +185,7 @@ class VisitRecord:
         """Go on with the account of a checkpoint."""
         self._run = state["run"]
         self._rule = state.get("rule", 1)
+        self._origin = state.get("origin", "")  # which an earlier release did not keep
         self.visit = Visit(*state["visit"]) if state["visit"] else None
         self.ended = state["ended"]
         self.kept = True

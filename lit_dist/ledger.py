@@ -48,6 +48,8 @@ class Entry:
         settings: The SHA-256 of the settings that decide what a visit does.
         versions: The versions of the programs, and the number of threads.
         metrics: What the module logged in the visit, and in the validation after it, if there was one.
+        origin: The checkpoint of another run that this one began with: its name, and the fingerprint of its weights;
+            empty for a run that began by itself, whose lines do not have it.
         previous: The hash of the line before.
     """
 
@@ -67,10 +69,12 @@ class Entry:
     settings: str
     versions: dict[str, str]
     metrics: dict[str, float | None] = field(default_factory=dict)
+    origin: str = ""
     previous: str = FIRST
 
     def _body(self) -> str:
-        return json.dumps(asdict(self), allow_nan=False)[:-1]
+        values = {name: value for name, value in asdict(self).items() if name != "origin" or value}
+        return json.dumps(values, allow_nan=False)[:-1]
 
     @property
     def sha256(self) -> str:
@@ -94,6 +98,7 @@ class Entry:
             values = json.loads(line)
             del values["sha256"]
             entry = cls(**values)
+            values.setdefault("origin", "")
             if not all(_fits(values[name], kind) for name, kind in _TYPES.items()):
                 raise ValueError("a value is of the wrong type")
             if entry.outcome not in get_args(Outcome):

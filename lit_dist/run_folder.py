@@ -22,6 +22,12 @@ def run_folder(trainer: "Trainer") -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
+def foreign_checkpoint(trainer: "Trainer") -> Path | None:
+    """The checkpoint that a fit was begun with, if it is no state of its own run: it lies outside the run's folder."""
+    path = Path(trainer.ckpt_path or "").resolve()
+    return path if path.is_file() and run_folder(trainer).resolve() not in path.parents else None
+
+
 def checkpoint_path(run: Path, step: int) -> Path:
     """The file of the state after an optimizer step."""
     return run / CHECKPOINTS / f"step_{step:08d}.ckpt"

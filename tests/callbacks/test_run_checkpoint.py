@@ -532,6 +532,26 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path, monkeypatch: pytest.M
     assert fingerprint(resumed.state_dict()) == fingerprint(long.state_dict())
 
 
+@pytest.mark.parametrize(("step", "first"), [(10, 2), (14, 3)], ids=["between two visits", "within a visit"])
+def test_the_state_of_another_run_is_a_new_beginning_which_the_ledger_names(
+    step: int, first: int, tmp_path: Path
+) -> None:
+    whole = run(tmp_path / "other", "epochs", RunCheckpoint(every_n_steps=2, keep=99))
+    path = tmp_path / "other" / "checkpoints" / f"step_{step:08d}.ckpt"
+    new = run(tmp_path / "new", "epochs", RunCheckpoint(every_n_steps=2, keep=99), path=path)
+    assert fingerprint(new.state_dict()) == fingerprint(whole.state_dict())
+    others, lines = (read_entries(tmp_path / name / "ledger.jsonl") for name in ("other", "new"))
+    origin = f"{path.name} {fingerprint(read_checkpoint(path)['state_dict'])[0]}"
+    assert [(line.visit, line.origin) for line in lines] == [(visit, origin) for visit in range(first, 6)]
+    assert lines[0].run != others[0].run
+    assert {line.origin for line in others} == {""}
+    assert '"origin"' not in (tmp_path / "other" / "ledger.jsonl").read_text()
+    assert "the chain is whole" in verify(tmp_path / "new")
+    late = sorted((tmp_path / "new" / "checkpoints").glob("*"))[-3]
+    run(tmp_path / "new", "epochs", RunCheckpoint(), path=late)
+    assert read_entries(tmp_path / "new" / "ledger.jsonl") == lines, "resumed, it is the same run"
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     run(tmp_path, "epochs", RunCheckpoint())
