@@ -150,6 +150,7 @@ def pixels(data: FundusDataModule) -> np.ndarray:
     return np.stack([images[slot] for slot in slots])
 
 
+@pytest.mark.filterwarnings("ignore:1 images have copies of another label")
 def test_a_changed_setting_or_image_never_meets_an_old_entry(root: Path) -> None:
     before = pixels(make(root))
     assert (pixels(make(root, radius=24)) != before).any()
