@@ -208,6 +208,9 @@ def _of_shape(message: str) -> str | None:
         return None
     value = _VALUE.findall(message)
     given = _shortened(value[-1]) if value else "what was given"
+    why = re.search(r"^.*[Ii]mport.*(?:denied|denylist|not allowed|disallowed|blocked).*$", message, re.MULTILINE)
+    if why:
+        return f"{key[1]}: {why[0].strip(' -')}"
     return f"{key[1]} is {given}, which names no {base[1]}: give its class_path and its init_args"
 
 
