@@ -1,10 +1,16 @@
 """What a class's constructor takes, as its annotations say it."""
 
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+
+
+class Unresolved:
+    """Stands for an annotation that cannot be evaluated: it takes no value."""
+
 
 _UNTYPED = (inspect.Parameter.empty, object, Any)
 
@@ -14,7 +20,7 @@ class Parameter:
     """A parameter of a constructor.
 
     Attributes:
-        annotation: Its type; ``Any`` if it has none that could be resolved.
+        annotation: Its type; ``Any`` if it has none, and ``Unresolved`` if it has one that cannot be evaluated.
         default: Its default; ``inspect.Parameter.empty`` if it must be given.
     """
 
@@ -55,7 +61,17 @@ def _hints(init: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(init)
     except Exception:  # a name that only a type checker imports, or any expression that cannot be evaluated
-        return {}
+        return {name: _hint(init, annotation) for name, annotation in inspect.get_annotations(init).items()}
+
+
+def _hint(init: Callable[..., Any], annotation: Any) -> Any:
+    """One annotation alone, so that a name that cannot be found costs no other parameter its type."""
+    alone = types.FunctionType((lambda: None).__code__, getattr(init, "__globals__", {}))
+    alone.__annotations__ = {"this": annotation}
+    try:
+        return get_type_hints(alone)["this"]
+    except Exception:
+        return Unresolved
 
 
 def alternatives(annotation: Any) -> Iterator[Any]:

@@ -87,7 +87,7 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
     check_places(model, "model", "the site")
     named = RunParts({**run, "model": model}, ClassList(own.classes), without, partial(inside, folder=folder))
     with _said("the run's settings"):
-        module = named.module()
+        module = named.module(own.max_parameters)
     with _said("this site's site.yaml"):
         data, hardware = own_parts(own.data, {"devices": 1, **own.trainer})
     # A fit alone is found again by its folder, which a logger would choose.
@@ -103,17 +103,25 @@ def _said(whose: str) -> Iterator[None]:
     """Say whose settings an error comes from."""
     try:
         yield
+    except Refusal:
+        raise
     except (Exception, SystemExit) as error:
         # The parser ends the process, as on a command line; and it wraps what a class's constructor raises.
         cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
         raise InputError(f"{whose} cannot be used: {cause}") from cause
 
 
-def _without_weights(model: Settings) -> Settings:
-    """The weights to begin with come from the server."""
-    arguments = model.get("init_args")
-    given = isinstance(arguments, dict) and isinstance(arguments.get("weights"), str)
-    return {**model, "init_args": {**arguments, "weights": None}} if given else model  # type: ignore[dict-item]
+def _without_weights(model: Any) -> Any:
+    """The weights to begin with come from the server, also those of a model within a model."""
+    if isinstance(model, list):
+        return [_without_weights(each) for each in model]
+    if not isinstance(model, dict):
+        return model
+    found = {name: _without_weights(value) for name, value in model.items()}
+    arguments = found.get("init_args")
+    if isinstance(arguments, dict) and isinstance(arguments.get("weights"), str):
+        found["init_args"] = {**arguments, "weights": None}
+    return found
 
 
 class FederatedRun:

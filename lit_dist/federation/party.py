@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 from lit_dist.callbacks.run_settings import versions
@@ -19,6 +20,17 @@ from lit_dist.federation.parcel import Parcel, Tree, pack, unpack
 from lit_dist.federation.questions import check_names, check_size, named
 from lit_dist.federation.refusal import Refusal, refusal
 from lit_dist.site_loader import SiteLoader
+
+# Of a run's settings, or of a question: asked again, the site would fail again.
+_MISTAKES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MisconfigurationException,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,12 @@ class Party(ABC):
         check_size(question, content, sum(tensor.nbytes for tensor in self.module.parameters()))
         tree = named(unpack)(content)
         del content  # as large as the weights
-        return self.questions[question](tree)
+        try:
+            return self.questions[question](tree)
+        except InputError:
+            raise
+        except _MISTAKES as error:
+            raise InputError(f"{type(error).__name__}: {error}") from error
 
     def greet(self, content: Tree) -> Tree:
         """How many images and batches there are here, and the versions of the programs."""

@@ -12,11 +12,11 @@ from lit_dist.federation.site_settings import Settings, SiteSettings
 from lit_dist.federation.typed_settings import check_plain, shown
 
 OF_RUN = (
-    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "overfit_batches"),
+    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "overfit_batches"),
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
     *("val_check_interval", "check_val_every_n_epoch", "log_every_n_steps", "reload_dataloaders_every_n_epochs"),
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision", "sync_batchnorm"),
-    *("deterministic", "benchmark", "inference_mode", "use_distributed_sampler", "detect_anomaly", "barebones"),
+    *("deterministic", "benchmark", "inference_mode", "use_distributed_sampler", "detect_anomaly"),
 )
 """The settings of the trainer, beside its callbacks, that a run decides: those of what a visit does."""
 
@@ -38,7 +38,9 @@ FOLDERS = ("save_dir", "dir", "dirpath")
 """The settings of loggers and callbacks that name a folder, at the server."""
 
 _LONGEST = 2**20  # letters of a run's settings as JSON
-_FILE_NAME = re.compile(r"(?:\{[\w/]+(?::0?\d?(?:\.\d)?[a-z]?)?\}|[\w ,=./+-])*")
+# Of metrics in braces the names stand in the file's name, too; and {step:c} could be a slash.
+_FILE_NAME = re.compile(r"(?:\{\w[\w/]{0,63}(?::0?\d?(?:\.\d)?[dfeg]?)?\}|[\w ,=.+-]){0,200}")
+_MOST_CALLBACKS, _MOST_CHECKPOINTS = 32, 5
 
 
 def read_run(text: Any) -> Settings:
@@ -74,6 +76,9 @@ def check_run(run: Any) -> None:
         raise Refusal(f"model.init_args is {shown(run['model']['init_args'])}; it must be settings by name")
     for name in run.keys() - {*parts}:
         raise Refusal(f"the run has the setting {shown(name)}; a run has {', '.join(parts)}")
+    for name in ("fast_dev_run", "barebones"):
+        if run["trainer"].get(name):
+            raise Refusal(f"the run has trainer.{name}, which a federation does not make; leave it out")
     seed = run.get("seed_everything", 0)
     if seed is not False and not (type(seed) is int and 0 <= seed < 2**32):
         raise Refusal(f"seed_everything is {shown(seed)}; it must be a whole number from 0 to 2**32 - 1")
@@ -97,12 +102,31 @@ def check_policy(run: Settings, own: SiteSettings) -> None:
             raise Refusal(f"the run has trainer.{name}={shown(value)}, which is each site's own, in its site.yaml")
     if type(trainer.get("accelerator", "auto")) is not str:
         raise Refusal("the run has an accelerator, which is each site's own, in its site.yaml")
-    backbone = (run["model"].get("init_args") or {}).get("backbone")
+    arguments = run["model"].get("init_args") or {}
+    if type(arguments) is dict and arguments.get("compiled"):
+        raise Refusal("the run has compiled: true, which would start compilers at the site; leave it out")
+    _check_callbacks(trainer.get("callbacks"))
+    backbone = arguments.get("backbone") if type(arguments) is dict else None
     if own.backbones is not None and backbone not in own.backbones:
         raise Refusal(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {shown(backbone)}")
     epochs = trainer.get("max_epochs")
     if own.max_epochs is not None and not (type(epochs) is int and 1 <= epochs <= own.max_epochs):
         raise Refusal(f"its site.yaml allows {own.max_epochs} epochs, and the run has {shown(epochs)}")
+
+
+def _check_callbacks(given: Any) -> None:
+    """Hold what a run's callbacks may leave on the site's disk."""
+    callbacks = [each for each in (given if type(given) is list else [given]) if type(each) is dict]
+    if len(callbacks) > _MOST_CALLBACKS:
+        raise Refusal(f"the run has {len(callbacks)} callbacks; a site takes {_MOST_CALLBACKS}")
+    checkpoints = [each for each in callbacks if str(each.get("class_path")).endswith("ModelCheckpoint")]
+    if len(checkpoints) > 1:
+        raise Refusal(f"the run has {len(checkpoints)} ModelCheckpoint callbacks; a site takes one")
+    for each in checkpoints:
+        arguments = each.get("init_args")
+        kept = arguments.get("save_top_k", 1) if type(arguments) is dict else 1
+        if type(kept) is not int or not 0 <= kept <= _MOST_CHECKPOINTS:
+            raise Refusal(f"save_top_k is {shown(kept)}; a site keeps from 0 to {_MOST_CHECKPOINTS} of a run")
 
 
 def of_site(trainer: Settings) -> Settings:
@@ -131,8 +155,6 @@ def inside(callback: Mapping[str, Any], folder: Path, whose: str = "the site") -
     for name, value in given.items():
         if name not in _PLACES:
             check_places(value, name, whose)
-    if type(given.get("filename")) is str and not _FILE_NAME.fullmatch(given["filename"]):
-        raise Refusal(f"filename is {shown(given['filename'])}; it must be letters and digits, and metrics in braces")
     own = {name: place and str(folder / place) for name, place in _PLACES.items() if given.get(name)}
     return {**callback, "init_args": {**given, **own}} if own else dict(callback)
 
@@ -141,15 +163,25 @@ def check_places(tree: Any, name: str, whose: str) -> None:
     """Refuse texts that name a place of a machine.
 
     Args:
-        tree: A setting.
+        tree: A setting, and those in it.
         name: Its name.
         whose: Whose machine it is.
 
     Raises:
-        Refusal: If there is one.
+        Refusal: If there is one, or a file's name that could become one.
     """
-    for each in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        check_places(each, name, whose)
+    if isinstance(tree, dict):
+        inner = tree.get("init_args") if "class_path" in tree else None
+        for key in (*FOLDERS, *_PLACES) if isinstance(inner, dict) else ():
+            if isinstance(inner.get(key), str):
+                raise Refusal(f"the run names a place of {whose}'s machine ({key}, within {name}); leave it out")
+        for key, value in tree.items():
+            check_places(value, str(key), whose)
+    elif isinstance(tree, list):
+        for each in tree:
+            check_places(each, name, whose)
+    if name == "filename" and isinstance(tree, str) and not _FILE_NAME.fullmatch(tree):
+        raise Refusal(f"filename is {shown(tree)}; it must be letters and digits, and metrics in braces")
     if isinstance(tree, str) and is_place(tree):
         raise Refusal(f"the run names a place of {whose}'s machine ({name}: {shown(tree)}); leave it out")
 

@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lit_dist.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.errors import InputError
 from lit_dist.federation.class_list import ClassList
+from lit_dist.federation.network_size import make_limited
 from lit_dist.federation.policy import OF_RUN, without_own
 from lit_dist.federation.site_settings import Settings
 from lit_dist.federation.typed_settings import Make, TypedSettings
@@ -59,8 +60,18 @@ class RunParts:
                 self._callbacks.append(typed.instance(place(each), Callback, where)[1])
         self._trainer = typed.arguments(without_own(given), Trainer, "trainer")
 
-    def module(self) -> LightningModule:
-        """Seed all generators, and make the module; its hyperparameters are the settings, as in a fit from YAML."""
+    def module(self, most: int | None = None) -> LightningModule:
+        """Seed all generators, and make the module; its hyperparameters are the settings, as in a fit from YAML.
+
+        Args:
+            most: The greatest number of weights that it may have; None sets no limit.
+
+        Raises:
+            Refusal: If it has more.
+        """
+        return self._seeded_module() if most is None else make_limited(self._seeded_module, most)
+
+    def _seeded_module(self) -> LightningModule:
         seed = self._run.get("seed_everything", 0)
         if seed is not False:
             seed_everything(seed, workers=True)

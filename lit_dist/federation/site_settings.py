@@ -34,6 +34,7 @@ class SiteSettings:
         max_visits_in_all: The greatest number of visits of all runs together; None sets no limit.
         max_validations_in_all: The greatest number of weights, of all runs together, that are judged by images of this
             site; None sets no limit.
+        max_parameters: The greatest number of weights, buffers among them, that a run's network may have.
         min_images: The least number of training images with which the site takes part.
         metrics: The metrics that may leave the site; None lets all.
         folder: Where the site keeps what stays between two visits; None takes a folder of the engine's.
@@ -48,6 +49,7 @@ class SiteSettings:
     max_epochs_in_all: int | None = None
     max_visits_in_all: int | None = None
     max_validations_in_all: int | None = None
+    max_parameters: int = 10**9
     min_images: int = 1
     metrics: Sequence[str] | None = None
     folder: str | None = None
@@ -146,6 +148,7 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_epochs": (_is_count, "a whole number from 1"),
     "max_visits": (_is_count, "a whole number from 1"),
     **{f"max_{what}_in_all": (_is_count, "a whole number from 1") for what in ("epochs", "visits", "validations")},
+    "max_parameters": (_is_count, "a whole number from 1"),
     "min_images": (_is_count, "a whole number from 1"),
     "metrics": (lambda value: value == ALL or _is_list(value), _METRICS),
     "folder": (_is(str), "a folder's path"),

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.refusal import Refusal
-from lit_dist.signatures import alternatives, made, parameters
+from lit_dist.signatures import Unresolved, alternatives, made, parameters
 
 Make = Callable[[], Any]
 """Makes what a setting names."""
@@ -123,6 +123,8 @@ class TypedSettings:
             if name in taken and _is_default(value, taken[name].default):
                 continue
             annotation = taken[name].annotation if name in taken else Any
+            if annotation is Unresolved:
+                raise Refusal(f"{join(where, name)}: its type cannot be looked up, so that it has its default only")
             found[name] = self.value(value, annotation, join(where, name))
         return found
 

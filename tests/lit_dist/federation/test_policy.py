@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 
 from lit_dist import InputError
-from lit_dist.federation.parties import FederatedRun, make_site
-from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.class_list import ClassList
+from lit_dist.federation.parcel import pack, unpack
+from lit_dist.federation.parties import FederatedRun, _without_weights, make_site
+from lit_dist.federation.policy import check_places
+from lit_dist.federation.refusal import UNSAID, Refusal
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site_settings import SiteSettings
+from lit_dist.federation.typed_settings import TypedSettings
 from small_federation import SITES, InProcess
 
 RUN: dict[str, Any] = {
@@ -146,3 +150,69 @@ def test_an_order_that_is_wrong_is_said_before_a_site_is_asked() -> None:
     wrong = run({**TRANSFER, "init_args": {**TRANSFER["init_args"], "order": ["site-1", "mgh"]}})
     with pytest.raises(InputError, match="the order names the site 'mgh', which is none of site-1, site-2, site-3"):
         FederatedRun(wrong, Roster(InProcess({}), SITES), Path("server"), resume=False)
+
+
+@pytest.mark.parametrize("filename", ["{step:c}tmp{step:c}x", "{/tmp/x}", "{step}/x", "{nope:s}", "a" * 1500])
+def test_a_files_name_cannot_become_a_place(filename: str) -> None:
+    best = {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_loss", "filename": filename}}
+    with pytest.raises(Refusal, match="filename"):
+        site(run(best))
+    with pytest.raises(InputError, match="filename"):
+        FederatedRun(run(TRANSFER, best), Roster(InProcess({}), SITES), Path("runs").absolute(), resume=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"compiled": True}}, "compilers"),
+        ({"model": {"backbone_kwargs": {"width": 10**7}}}, "max_parameters: 1000000000"),
+        ({"model": {"backbone": "vit_b_16", "backbone_kwargs": {"num_layers": 10**9}}}, "max_parameters|layers"),
+        ({"model": {"backbone": "slim_resnet18", "num_classes": 2**40}}, "max_parameters"),
+        ({"model": {"optimizer": {"class_path": "torch.optim.LBFGS"}}}, "none of the classes"),
+        ({"trainer": {"fast_dev_run": 1}}, "fast_dev_run"),
+        ({"trainer": {"barebones": True}}, "barebones"),
+        ({"trainer": {"callbacks": [{"class_path": "ModelCheckpoint"}] * 2}}, "ModelCheckpoint callbacks"),
+        ({"trainer": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"save_top_k": -1}}]}}, "top_k"),
+        ({"trainer": {"callbacks": [TRANSFER] * 40}}, "40 callbacks"),
+    ],
+)
+def test_what_would_exhaust_a_site_or_change_its_own_is_refused(change: dict[str, Any], said: str) -> None:
+    settings = run(TRANSFER, **change.get("trainer", {}))
+    settings["model"]["init_args"] |= change.get("model", {})
+    with pytest.raises(Refusal, match=said):
+        site(settings)
+
+
+def test_a_site_says_how_large_a_network_may_be() -> None:
+    with pytest.raises(Refusal, match="max_parameters: 1000,"):
+        site(run(TRANSFER), max_parameters=1000)
+    site(run(TRANSFER), max_parameters=10**6)
+
+
+def test_a_model_within_a_model_reads_no_file_and_a_callback_within_one_names_no_folder() -> None:
+    weights = {**RUN["model"]["init_args"], "weights": "site.yaml"}
+    outer = {"class_path": "mylab.Outer", "init_args": {"part": {**RUN["model"], "init_args": weights}}}
+    assert _without_weights(outer)["init_args"]["part"]["init_args"]["weights"] is None
+    inner = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "elsewhere"}}
+    with pytest.raises(Refusal, match="dirpath, within callback"):
+        check_places({"part": None, "callback": inner}, "init_args", "the site")
+
+
+def test_a_name_that_cannot_be_looked_up_costs_no_other_parameter_its_type() -> None:
+    class Odd:
+        def __init__(self, count: int = 1, other: "Nowhere | None" = None) -> None:  # type: ignore[name-defined] # noqa: F821
+            pass
+
+    typed = TypedSettings(ClassList())
+    assert typed.arguments({"count": 3, "other": None}, Odd, "odd").keys() == {"count"}
+    for wrong, said in (({"count": "os.system"}, "must be int"), ({"other": "os.system"}, "cannot be looked up")):
+        with pytest.raises(Refusal, match=said):
+            typed.arguments(wrong, Odd, "odd")
+
+
+@pytest.mark.parametrize("optimizer", [{"lr": -1.0}, {"lr": 0.1, "differentiable": True, "fused": True}])
+def test_a_mistake_that_a_library_finds_ends_the_run_instead_of_asking_again(optimizer: dict[str, Any]) -> None:
+    settings = run(TRANSFER)
+    settings["model"]["init_args"]["optimizer"] = {"class_path": "torch.optim.Adam", "init_args": optimizer}
+    answer = unpack(site(settings).answer("settings", pack({"batches": {"site-1": 2, "site-2": 2}})))
+    assert answer == {"refused": UNSAID}
