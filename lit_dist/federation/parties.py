@@ -103,12 +103,11 @@ def _said(whose: str) -> Iterator[None]:
     """Say whose settings an error comes from."""
     try:
         yield
-    except Refusal:
-        raise
     except (Exception, SystemExit) as error:
         # The parser ends the process, as on a command line; and it wraps what a class's constructor raises.
         cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
-        raise InputError(f"{whose} cannot be used: {cause}") from cause
+        kind = Refusal if isinstance(cause, Refusal) else InputError
+        raise kind(f"{whose} cannot be used: {cause}") from cause
 
 
 def _without_weights(model: Any) -> Any:

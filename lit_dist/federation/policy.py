@@ -180,10 +180,10 @@ def check_places(tree: Any, name: str, whose: str) -> None:
     elif isinstance(tree, list):
         for each in tree:
             check_places(each, name, whose)
-    if name == "filename" and isinstance(tree, str) and not _FILE_NAME.fullmatch(tree):
-        raise Refusal(f"filename is {shown(tree)}; it must be letters and digits, and metrics in braces")
     if isinstance(tree, str) and is_place(tree):
         raise Refusal(f"the run names a place of {whose}'s machine ({name}: {shown(tree)}); leave it out")
+    if name == "filename" and isinstance(tree, str) and not _FILE_NAME.fullmatch(tree):
+        raise Refusal(f"filename is {shown(tree)}; it must be letters and digits, and metrics in braces")
 
 
 def is_place(text: str) -> bool:
