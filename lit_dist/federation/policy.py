@@ -172,8 +172,8 @@ def check_places(tree: Any, name: str, whose: str) -> None:
     """
     if isinstance(tree, dict):
         inner = tree.get("init_args") if "class_path" in tree else None
-        for key in (*FOLDERS, *_PLACES) if isinstance(inner, dict) else ():
-            if isinstance(inner.get(key), str):
+        for key in (*FOLDERS, *_PLACES):
+            if isinstance(inner, dict) and isinstance(inner.get(key), str):
                 raise Refusal(f"the run names a place of {whose}'s machine ({key}, within {name}); leave it out")
         for key, value in tree.items():
             check_places(value, str(key), whose)
