@@ -40,6 +40,7 @@ _REASON = re.compile(
     r"|Expected a dot import path string: (?P<path>.*)"
     r"|module '[\w.]+' has no attribute '(?P<attribute>\w+)'"
     r"|No module named '(?P<module>[^']+)'"
+    r"|Importing '(?P<denied>[^']+)' is not allowed"
     r"|Import path (?P<foreign>\S+) does not correspond to a subclass of (?P<base>\w+)"
     r"|Expected an? (?!path but|<class 'NoneType'>)(?P<type>.+?)(?=\. Got value|$)",
     re.MULTILINE,
@@ -151,8 +152,8 @@ def _part_of(name: str, parser: Any) -> str:
 def _of_value(message: str) -> str | None:
     """What is wrong with the value of a setting: the first reason of those that the parser lists."""
     reasons = [*_REASON.finditer(message)]
-    named = [each for each in reasons if each["path"] or each["attribute"] or each["module"] or each["foreign"]]
-    reason = next(iter(reasons), None)
+    named = [each for each in reasons if any(each[of] for of in ("path", "attribute", "module", "foreign"))]
+    reason = next((each for each in reasons if each["denied"]), next(iter(reasons), None))
     if reason and reason["type"] == "<class 'list'>":  # of one thing or a list of them
         reason = next(iter(named), reason)
     if reason is None:
@@ -174,6 +175,8 @@ def _of_value(message: str) -> str | None:
         if not name:
             return f"{setting} is empty; name a class"
         return f"{setting}: there is no class {name}{nearest(name.rpartition('.')[2], _classes())}"
+    if reason["denied"]:
+        return f"{setting}: {reason['denied']} is nothing that a run is made of; name a class of the wanted kind"
     if reason["foreign"]:
         return f"{setting}: {reason['foreign']} is no {reason['base']}"
     return _of_type(setting, message[reason.start() :])
@@ -208,9 +211,6 @@ def _of_shape(message: str) -> str | None:
         return None
     value = _VALUE.findall(message)
     given = _shortened(value[-1]) if value else "what was given"
-    why = re.search(r"^.*[Ii]mport.*(?:denied|denylist|not allowed|disallowed|blocked).*$", message, re.MULTILINE)
-    if why:
-        return f"{key[1]}: {why[0].strip(' -')}"
     return f"{key[1]} is {given}, which names no {base[1]}: give its class_path and its init_args"
 
 

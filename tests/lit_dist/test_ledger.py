@@ -338,7 +338,7 @@ def test_reading_refuses_a_torn_line_a_folder_and_nothing(path: Path) -> None:
     with pytest.raises(InputError, match=r"ledger\.jsonl, line 1: it is cut short"):
         read_entries(path)
     for wrong in (path.parent, path.parent / "none.jsonl"):
-        with pytest.raises(InputError, match="cannot be read as a ledger|is a folder, not a file"):
+        with pytest.raises(InputError, match=r"cannot be read as a ledger|is a folder, not a file"):
             read_entries(wrong)
 
 

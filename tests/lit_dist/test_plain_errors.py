@@ -21,6 +21,7 @@ FIT = ["fit", "--config", "own.yaml", "--data.size=32", "--data.patients=24", "-
         ("--model.optimizer.lrr=3", "no setting model.optimizer.lrr of Adam; did you mean lr?"),
         ("--data=PhantomDataModul", "data: there is no class PhantomDataModul; did you mean PhantomDataModule?"),
         ("--model.optimizer=torch.optim.Adamm", "there is no class torch.optim.Adamm; did you mean Adam or"),
+        ("--model.optimizer=os.system", "model.optimizer: os.system is nothing that a run is made of; name a class"),
         ("--trainer.callbacks=CyclicalWeigthTransfer", "did you mean CyclicalWeightTransfer?"),
         ("--trainer.precision=bf16-mixd", "trainer.precision is bf16-mixd, which is not one of"),
         ("--model.lr_scheduler_interval=epoc", "not one of epoch, step; did you mean epoch?"),
