@@ -9,10 +9,10 @@ from typing import Annotated, Any, ForwardRef, NewType, TypeVar, Union, get_args
 
 
 class Unresolved:
-    """Stands for an annotation that cannot be evaluated: it takes no value."""
+    """Stands for an annotation that cannot be evaluated."""
 
 
-_UNTYPED = (inspect.Parameter.empty, object, Any)
+_UNTYPED = (inspect.Parameter.empty, object, Any, Unresolved)
 
 
 @dataclass(frozen=True, slots=True)
