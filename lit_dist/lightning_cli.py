@@ -95,7 +95,8 @@ class SiteCLI(LightningCLI):
             if self.resumption.run is not None:
                 self.save_config_callback = None
                 return
-        folder = claim_version(settings) if rank_zero_only.rank == 0 else None  # type: ignore[attr-defined]
+        writes = rank_zero_only.rank == 0 and not settings.trainer.fast_dev_run  # type: ignore[attr-defined]
+        folder = claim_version(settings) if writes else None
         if folder is not None:
             self._held.callback(remove_if_empty, folder)
 

@@ -55,7 +55,7 @@ def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsy
     assert "site-4" in shown
     assert "majority" in shown
     run = run_folder()
-    names = {"checkpoints", "config.yaml", "hparams.yaml", "ledger.jsonl", "metrics.csv", "splits.csv"}
+    names = {"checkpoints", "config.yaml", "hparams.yaml", "ledger.jsonl", "lock", "metrics.csv", "splits.csv"}
     assert {path.name for path in run.iterdir()} == names
     lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
     assert [line["site"] for line in lines] == ["site-1", "site-2", "site-3", "site-4"]
