@@ -249,7 +249,14 @@ class Drawing(Traced):
         return loss
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
-        self.log("val_loss", self.network(batch[0] / 10).pow(2).mean() + torch.rand(()) + random.random())
+        loss = self.network(batch[0] / 10).pow(2).mean() + torch.rand(()) + random.random()
+        self.log("val_loss", loss)
+        self.losses = [*(self.losses if batch_idx else []), loss.item()]
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if not self.trainer.sanity_checking:
+            self.trace.append(("losses", *self.losses))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
