@@ -117,12 +117,13 @@ def check_trainer(trainer: Trainer) -> None:
     Raises:
         InputError: If there is one.
     """
-    check_numbers({name: getattr(trainer, name, None) for name in (*_COUNTS, "gradient_clip_val")})
+    check_numbers({name: getattr(trainer, name, None) for name in (*_COUNTS, *_LENGTHS, "gradient_clip_val")})
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most_processes():
         raise InputError(f"trainer.devices={trainer.num_devices} asks for more processes than this machine can run")
 
 
 _COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
+_LENGTHS = ("max_epochs", "max_steps", "limit_train_batches")
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
@@ -138,6 +139,9 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if isinstance(value, int | float) and not value > 0:
             raise InputError(f"trainer.{name}={value} is not a positive number")
+    for name in _LENGTHS:
+        if settings.get(name) == 0:
+            raise InputError(f"trainer.{name}=0 trains nothing: give a greater number, or leave it out")
     clip = settings.get("gradient_clip_val")
     if isinstance(clip, int | float) and not 0 <= clip < math.inf:
         raise InputError(f"trainer.gradient_clip_val={clip} is not a finite number from 0")

@@ -135,16 +135,8 @@ class ImageClassifier(SiteReported):
         classes = getattr(data, "num_classes", self.num_classes)
         if classes != self.num_classes:
             raise InputError(f"the data has {classes} classes, the model {self.num_classes}: set num_classes={classes}")
-        self._check_monitors()
-
-    def _check_monitors(self) -> None:
         for callback in [*self.trainer.checkpoint_callbacks, *self.trainer.early_stopping_callbacks]:
-            monitor = getattr(callback, "monitor", None) or ""
-            prefix, _, metric = monitor.partition("/")[0].partition("_")
-            if prefix in ("val", "test") and (prefix == "test" or metric not in METRICS):
-                known = ", ".join(f"val_{name}" for name in METRICS)
-                raise InputError(f"{type(callback).__name__} monitors {monitor!r}, which a fit does not log; it logs"
-                                 f" {known}, and each of them as val_<metric>/<site>")  # fmt: skip
+            _check_logged(callback, getattr(callback, "monitor", None) or "")
 
     @override
     def on_train_start(self) -> None:
@@ -190,13 +182,24 @@ class ImageClassifier(SiteReported):
         optimizer = self.optimizer(self.parameters())
         if self.lr_scheduler is None:
             return optimizer
+        schedule = self.lr_scheduler(optimizer)
+        monitor = getattr(schedule, "monitor", "val_loss")  # for schedules that wait for a plateau
+        _check_logged(schedule, monitor)
         scheduler: dict[str, Any] = {
-            "scheduler": self.lr_scheduler(optimizer),
+            "scheduler": schedule,
             "interval": self.lr_scheduler_interval,
             "frequency": self.lr_scheduler_frequency,
-            "monitor": "val_loss",  # for schedules that wait for a plateau
+            "monitor": monitor,
         }
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+
+def _check_logged(who: object, monitor: str) -> None:
+    prefix, _, metric = monitor.partition("/")[0].partition("_")
+    if prefix in ("val", "test") and (prefix == "test" or metric not in METRICS):
+        known = ", ".join(f"val_{name}" for name in METRICS)
+        raise InputError(f"{type(who).__name__} monitors {monitor!r}, which a fit does not log; it logs"
+                         f" {known}, and each of them as val_<metric>/<site>")  # fmt: skip
 
 
 def _images_of_single_batches(loader: object) -> int:

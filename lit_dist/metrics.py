@@ -15,6 +15,15 @@ from lit_dist.terminal_table import print_table
 METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc", "majority_rate")
 """The names of the values, in the order of importance."""
 
+BETTER = {
+    "loss": "min",
+    "accuracy": "max",
+    "balanced_accuracy": "max",
+    "auroc": "max",
+    "mean_absolute_error": "min",
+}
+"""Whether a value improves by falling or by rising; the majority rate does neither."""
+
 POOLED = ("loss", "accuracy", "mean_absolute_error")
 """The values of all sites together that follow from those of each site and the numbers of their images."""
 

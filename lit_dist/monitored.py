@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.errors import InputError
-from lit_dist.metrics import METRICS, POOLED
+from lit_dist.metrics import BETTER, METRICS, POOLED
 
 Labels = Mapping[str, Sequence[int]]
 
@@ -22,16 +22,37 @@ def monitors(trainer: Trainer, sites: Sequence[str] = ()) -> list[tuple[str, str
     Returns:
         The class that looks at a metric, and the metric's name.
     """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    found = [(type(each).__name__, getattr(each, "monitor", None)) for each in callbacks]
-    configs = trainer.lr_scheduler_configs if trainer.strategy.lr_scheduler_configs else []
-    found += [(type(each.scheduler).__name__, each.monitor) for each in configs if each.reduce_on_plateau]
-    named = [(who, name) for who, name in found if isinstance(name, str)]
     return [
-        (who, name.replace("{site}", site))
-        for who, name in named
+        (type(who).__name__, name.replace("{site}", site))
+        for who, name in _watchers(trainer)
         for site in (sites if "{site}" in name and sites else [""])
     ]
+
+
+def _watchers(trainer: Trainer) -> list[tuple[Any, str]]:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [(each, getattr(each, "monitor", None)) for each in callbacks]
+    configs = trainer.lr_scheduler_configs if trainer.strategy.lr_scheduler_configs else []
+    found += [(each.scheduler, each.monitor) for each in configs if each.reduce_on_plateau]
+    return [(who, name) for who, name in found if isinstance(name, str)]
+
+
+def check_mode(who: str, monitor: str, mode: object) -> None:
+    """Refuse to take the worst value of a known metric for the best.
+
+    Args:
+        who: What looks at the metric.
+        monitor: The metric's name, such as ``val_loss`` or ``val_auroc/SITE``.
+        mode: ``"min"`` or ``"max"``; anything else is not looked at.
+
+    Raises:
+        InputError: If the metric improves the other way.
+    """
+    better = BETTER.get(monitor.partition("/")[0].removeprefix("val_"))
+    if monitor.startswith("val_") and better and mode in ("min", "max") and mode != better:
+        raise InputError(
+            f"{who} monitors {monitor!r} with mode={mode}, which takes the worst value for the best: set mode={better}"
+        )
 
 
 def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str]) -> None:
@@ -43,8 +64,12 @@ def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str])
         class_names: The names of the labels from 0.
 
     Raises:
-        InputError: If a metric that something monitors is of no image, or an AUROC of images of one class.
+        InputError: If a metric that something monitors is of no image, or an AUROC of images of one class; or if
+            a mode takes the worst value for the best.
     """
+    for watcher, name in _watchers(trainer):
+        check_mode(type(watcher).__name__, name, getattr(watcher, "mode", None))
+    _check_interval(trainer)
     none = trainer.limit_val_batches == 0
     for who, name in monitors(trainer, list(labels)):
         metric, _, site = name.partition("/")
@@ -72,6 +97,17 @@ def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str])
         elif len(of) < 2:
             rank_zero_warn(f"{who} monitors {name!r}, but {where} has one validation image")
     _check_evaluations(trainer, labels)
+
+
+def _check_interval(trainer: Trainer) -> None:
+    """Warn where no validation takes place, so that nothing is found best and nothing stops early."""
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs or 0
+    who = sorted({f"{who} monitors {name!r}" for who, name in monitors(trainer) if name.startswith("val_")})
+    if who and 0 < epochs < (every or 0):
+        rank_zero_warn(
+            f"{', '.join(who)}, but nothing is validated: check_val_every_n_epoch={every} is more than"
+            f" max_epochs={epochs}"
+        )
 
 
 def _check_evaluations(trainer: Trainer, labels: Labels) -> None:

@@ -21,6 +21,7 @@ from lit_dist.child_processes import most_processes
 from lit_dist.class_kinds import check_kinds
 from lit_dist.errors import InputError
 from lit_dist.lightning_cli import SiteParser
+from lit_dist.monitored import check_mode
 from lit_dist.seeding import check_seed
 
 Heuristic = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
@@ -83,6 +84,7 @@ class Settings:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name}={values} must name at least one, and none twice")
+        check_mode("the study", self.monitor, self.mode)
         for seed in self.seeds:
             check_seed(seed, "seeds")
         if self.jobs > most_processes():

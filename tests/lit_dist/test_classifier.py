@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
@@ -106,6 +107,17 @@ def test_optimizer_and_schedule_are_the_given_ones() -> None:
     schedule = configured["lr_scheduler"]
     assert (schedule["interval"], schedule["frequency"], schedule["monitor"]) == ("step", 4, "val_loss")
     assert isinstance(ImageClassifier("resnet18").configure_optimizers(), torch.optim.Adam)
+
+
+def test_a_plateau_is_found_by_the_metric_that_the_schedule_names() -> None:
+    for monitor in ("val_auroc/a", "train_loss", "val_lss"):
+        model = ImageClassifier("resnet18", lr_scheduler=lambda of, name=monitor: ReduceLROnPlateau(of, name))
+        if monitor == "val_lss":
+            with pytest.raises(InputError, match="ReduceLROnPlateau monitors 'val_lss', which a fit does not log"):
+                model.configure_optimizers()
+        else:
+            configured: Any = model.configure_optimizers()
+            assert configured["lr_scheduler"]["monitor"] == monitor
 
 
 def test_a_checkpoint_gives_the_model_back_without_unpickling_code(model: ImageClassifier, tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def _own() -> None:
         (["--seed_everything=4294967296"], "is not a number from 0 to 4294967295"),
         (["--seed_everything=false"], "a run without a seed"),
         (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0 is not a positive number"),
+        (["--trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
+        (["--trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 trains nothing"),
         (["--trainer.val_check_interval=0"], "trainer.val_check_interval=0 is not a positive number"),
         (["--trainer.val_check_interval=100"], "`val_check_interval` (100) must be less than"),
         (["--trainer.gradient_clip_val=.nan"], "gradient_clip_val=nan is not a finite number"),

@@ -23,13 +23,19 @@ def check(callback: Callback, labels: dict[str, list[int]] = LABELS, **settings:
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
-        (EarlyStopping("val_auroc/b"), "EarlyStopping monitors 'val_auroc/b', .* the 2 validation images of site 'b'"),
         (
-            ModelCheckpoint(monitor="val_auroc/b"),
+            EarlyStopping("val_auroc/b", mode="max"),
+            "EarlyStopping monitors 'val_auroc/b', .* the 2 validation images of site 'b'",
+        ),
+        (
+            ModelCheckpoint(monitor="val_auroc/b", mode="max"),
             "ModelCheckpoint monitors .* are all of the class 'well'. Monitor val",
         ),
-        (SingleWeightTransfer("val_auroc/{site}"), "SingleWeightTransfer monitors 'val_auroc/b', which is not defined"),
-        (EarlyStopping("val_auroc/d"), "all of the class 'ill'"),
+        (
+            SingleWeightTransfer("val_auroc/{site}", mode="max"),
+            "SingleWeightTransfer monitors 'val_auroc/b', which is not defined",
+        ),
+        (EarlyStopping("val_auroc/d", mode="max"), "all of the class 'ill'"),
         (EarlyStopping("val_loss/c"), "'val_loss/c', which takes validation images of site 'c', but there are none"),
     ],
 )
@@ -41,7 +47,7 @@ def test_a_metric_that_means_nothing_is_refused_by_name_and_site(callback: Callb
 def test_of_all_sites() -> None:
     one = {"a": [0, 0], "b": [0]}
     with pytest.raises(InputError, match="the 3 validation images of all sites are all of the class 'well'"):
-        check(EarlyStopping("val_auroc"), one)
+        check(EarlyStopping("val_auroc", mode="max"), one)
     with pytest.raises(InputError, match="of all sites, but there are none: raise"):
         check(EarlyStopping("val_loss"), {"a": [], "b": []})
     with pytest.raises(InputError, match="limit_val_batches=0"):
@@ -53,7 +59,7 @@ def test_of_all_sites() -> None:
 @pytest.mark.parametrize(
     ("name", "labels", "message"),
     [
-        ("val_accuracy", {"a": [1, 1]}, "always guesses it is taken for the best one"),
+        ("val_majority_rate", {"a": [1, 1]}, "always guesses it is taken for the best one"),
         ("val_loss/b", LABELS, "are all of the class 'well'"),
         ("val_loss/d", LABELS, "the 1 validation images of site 'd'"),
     ],
@@ -72,8 +78,32 @@ def test_an_evaluation_of_sites_without_an_auroc_is_warned_of() -> None:
 
 
 def test_what_means_something_is_left_alone() -> None:
-    for name in ("val_auroc", "val_auroc/a", "val_loss", "train_loss", "val_auroc/nobody"):
+    for name in ("val_auroc", "val_auroc/a", "val_majority_rate", "train_accuracy", "val_auroc/nobody", "val_my_own"):
+        check(EarlyStopping(name, mode="max"))
+    for name in ("val_loss", "val_mean_absolute_error", "train_loss", "val_majority_rate", "val_my_own"):
         check(EarlyStopping(name))
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (ModelCheckpoint(monitor="val_accuracy"), "ModelCheckpoint monitors 'val_accuracy' with mode=min.* mode=max"),
+        (EarlyStopping("val_balanced_accuracy/a"), "EarlyStopping monitors .* set mode=max"),
+        (SingleWeightTransfer("val_auroc/{site}"), "SingleWeightTransfer monitors .* set mode=max"),
+        (ModelCheckpoint(monitor="val_loss", mode="max"), "set mode=min"),
+        (EarlyStopping("val_mean_absolute_error", mode="max"), "set mode=min"),
+    ],
+)
+def test_the_worst_is_not_taken_for_the_best(callback: Callback, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(callback)
+
+
+def test_a_fit_that_is_never_validated_finds_no_best_model() -> None:
+    with pytest.warns(UserWarning, match="monitors 'val_loss', but nothing is validated: check_val_every_n_epoch=4 is"):
+        check(EarlyStopping("val_loss"), check_val_every_n_epoch=4, max_epochs=3)
+    check(EarlyStopping("val_loss"), check_val_every_n_epoch=3, max_epochs=3)
+    check(EarlyStopping("train_loss"), check_val_every_n_epoch=4, max_epochs=3)
 
 
 def test_a_federation_has_no_auroc_of_all_sites() -> None:
@@ -87,7 +117,7 @@ class Plateau(ImageClassifier):
         import torch
 
         optimizer = torch.optim.Adam(self.parameters())
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_auroc/site-1"}}
 
 
@@ -104,7 +134,10 @@ def one_class(data: PhantomDataModule) -> PhantomDataModule:
 def test_a_fit_does_not_begin(who: str) -> None:
     data = one_class(PhantomDataModule(sites=2, patients=20, size=32, batch_size=8))
     module = (Plateau if who == "schedule" else ImageClassifier)("squeezenet1_1")
-    callbacks = [CyclicalWeightTransfer(1), *([EarlyStopping("val_auroc/site-1")] if who == "callback" else [])]
+    callbacks = [
+        CyclicalWeightTransfer(1),
+        *([EarlyStopping("val_auroc/site-1", mode="max")] if who == "callback" else []),
+    ]
     fitted = trainer(*callbacks, max_epochs=2)
     with pytest.raises(InputError, match=r"(ReduceLROnPlateau|EarlyStopping) monitors 'val_auroc/site-1'"):
         fitted.fit(module, data)
