@@ -73,10 +73,10 @@ def _drawn(title: str, sections: Sequence[tuple[str, list[Tile]]]) -> Image.Imag
     height = 2 * _LINE + sum(_LINE + _GAP + count * (tile_height + _GAP) for count in rows) + _GAP
     sheet = Image.new("RGB", (COLUMNS * (_SIDE + _GAP) + _GAP, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, _GAP), title, _INK, ImageFont.load_default(15))
+    draw.text((_GAP, _GAP), _one_line(title), _INK, ImageFont.load_default(15))
     y = 2 * _LINE
     for (heading, tiles), count in zip(sections, rows, strict=True):
-        draw.text((_GAP, y), heading, _INK, ImageFont.load_default(13))
+        draw.text((_GAP, y), _one_line(heading), _INK, ImageFont.load_default(13))
         y += _LINE + _GAP
         for number, tile in enumerate(tiles):
             row, column = divmod(number, COLUMNS)
@@ -85,8 +85,12 @@ def _drawn(title: str, sections: Sequence[tuple[str, list[Tile]]]) -> Image.Imag
     return sheet
 
 
+def _one_line(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
 def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, place: tuple[int, int]) -> None:
-    pixels, name = tile
+    pixels, name = tile[0], _one_line(tile[1])
     font = ImageFont.load_default(10)
     picture = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     sheet.paste(picture, place)

@@ -55,8 +55,19 @@ def refuse_outside(names: "pd.Series[str]", folder: Path, origin: str) -> None:
         )
 
 
-def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
-    """The names of the image files in a folder, of the folders in it, and of what other programs left, each sorted.
+_PICTURES = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".dcm", ".dicom", ".gif"),
+    *(".webp", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".heif", ".tga", ".psd", ".dng", ".cr2", ".nef", ".arw"),
+)
+"""The suffixes of images, read or not."""
+
+
+def image_entries(
+    folder: str, root: Path, suffixes: tuple[str, ...]
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """What a folder holds, each sorted by name.
+
+    They are the image files, the folders, what other programs left, and images of kinds that are not read.
 
     Links to folders are not followed, so that a circle of them is no trap. A link that leads nowhere counts as a file.
 
@@ -72,6 +83,7 @@ def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[l
     files: list[str] = []
     folders: list[str] = []
     foreign: list[str] = []
+    unread: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -83,11 +95,13 @@ def image_entries(folder: str, root: Path, suffixes: tuple[str, ...]) -> tuple[l
                         continue
                     files.append(entry.name)
                     _check(entry, root)
+                elif entry.name.lower().endswith(_PICTURES) and not is_foreign_file(entry.name) and entry.is_file():
+                    unread.append(entry.name)
                 if not entry.name.isascii():
-                    _check_name(entry.name, folder)
+                    check_name(entry.name, folder)
     except OSError as error:
         raise unreadable(folder, error) from None
-    return sorted(files), sorted(folders), sorted(foreign)
+    return sorted(files), sorted(folders), sorted(foreign), sorted(unread)
 
 
 def unreadable(folder: Path | str, error: OSError) -> InputError:
@@ -97,7 +111,12 @@ def unreadable(folder: Path | str, error: OSError) -> InputError:
     return InputError(f"the folder {folder} cannot be read: {error.strerror or error}")
 
 
-def _check_name(name: str, folder: str) -> None:
+def check_name(name: str, folder: Path | str) -> None:
+    """Refuse a name that is not UTF-8.
+
+    Raises:
+        InputError: If it is none.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:

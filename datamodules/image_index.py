@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lit_dist.datamodules.data_root import check_inside, image_entries, unreadable
 from lit_dist.errors import InputError
@@ -56,12 +56,14 @@ class _Folder:
         files: The names of the image files.
         folders: The names of the folders in it.
         foreign: The names of what other programs left in it.
+        unread: The names of images of kinds that are not read.
     """
 
     stamp: list[int]
     files: list[str]
     folders: list[str]
     foreign: list[str]
+    unread: list[str]
 
 
 class ImageIndex:
@@ -78,6 +80,7 @@ class ImageIndex:
 
     Attributes:
         foreign: The names of what was passed over, and how many have each.
+        unread: The suffixes of images that are not read, and how many have each.
     """
 
     def __init__(self, root: Path, suffixes: tuple[str, ...], cache_dir: Path | None = None) -> None:
@@ -90,6 +93,7 @@ class ImageIndex:
         self._folders = self._read()
         self._changed = False
         self.foreign: Counter[str] = Counter()
+        self.unread: Counter[str] = Counter()
 
     def files(self, folder: str = "") -> list[str]:
         """The image files in a folder and those below, relative to the root; each folder's in the order of their names.
@@ -99,8 +103,14 @@ class ImageIndex:
         """
         found = self.files_or_none(folder)
         if not found:
-            raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)})")
+            unread = f", but {self._unread()}, which are not read" if self.unread else ""
+            raise InputError(f"{self.root / folder} holds no images ({', '.join(self.suffixes)}){unread}")
         return found
+
+    def holds_images(self, folder: str) -> bool:
+        """Whether a folder, or one below it, holds an image."""
+        entry = self._entry(folder)
+        return bool(entry.files) or any(self.holds_images(f"{folder}/{name}") for name in entry.folders)
 
     def own_files(self, folder: str = "") -> list[str]:
         """The names of the image files in a folder itself, without those below."""
@@ -121,6 +131,10 @@ class ImageIndex:
 
     def report(self) -> None:
         """Say what was passed over."""
+        if self.unread:
+            rank_zero_warn(
+                f"Below {self.root} are {self._unread()}, which are not read: convert them, or move them away"
+            )
         if self.foreign:
             folders = {name: count for name, count in self.foreign.items() if not name.lower().endswith(self.suffixes)}
             files = self.foreign.total() - sum(folders.values())
@@ -128,6 +142,9 @@ class ImageIndex:
             told += [f"{len(folders) - _SHOWN} other names of folders"] if len(folders) > _SHOWN else []
             told += [f"{files} hidden files or thumbnails"] if files else []
             rank_zero_info(f"Passed over below {self.root}, as what other programs leave: {', '.join(told)}")
+
+    def _unread(self) -> str:
+        return ", ".join(f"{count} images {suffix}" for suffix, count in sorted(self.unread.items()))
 
     def save(self) -> None:
         """Keep the index, if there is something new in it. Where nothing can be written, folders are read each time."""
@@ -149,6 +166,7 @@ class ImageIndex:
     def _collect(self, folder: str, found: list[str]) -> None:
         entry = self._entry(folder)
         self.foreign.update(entry.foreign)
+        self.unread.update(os.path.splitext(name)[1].lower() for name in entry.unread)
         prefix = f"{folder}/" if folder else ""
         found += [prefix + name for name in entry.files]
         for name in entry.folders:

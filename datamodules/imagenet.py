@@ -150,6 +150,13 @@ class ImageNetDataModule(CachedDataModule):
         if self.train and os.path.isdir(test) and any(os.path.isdir(test / name) for name in outer):
             what = "val" if os.path.isdir(self.root / "val") else f"a part of {self.train}"
             rank_zero_warn(f"{test} is not used: the test set is {what}; name the folder val to test on it")
+        others = [name for name in index.own_folders() if name not in ("train", "val", "test")] if self.train else []
+        unused = [name for name in others if index.holds_images(name)]
+        if unused:
+            rank_zero_warn(
+                f"{self.root} has images in {shown_names(unused)} that are not used: images are read from train, and"
+                " those to test on from val"
+            )
 
     # -- the table ---------------------------------------------------------------------------------------------------
 

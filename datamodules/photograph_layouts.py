@@ -13,7 +13,7 @@ from typing import Literal
 
 import pandas as pd
 
-from lit_dist.datamodules.data_root import check_inside, refuse_outside, unreadable
+from lit_dist.datamodules.data_root import check_inside, check_name, refuse_outside, unreadable
 from lit_dist.datamodules.image_index import ImageIndex
 from lit_dist.datamodules.imagenet_devkit import TRUTH, find_devkit, image_name, image_number, read_devkit
 from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
@@ -40,6 +40,7 @@ def class_folders(folder: Path) -> list[str]:
     except OSError as error:
         raise unreadable(folder, error) from None
     for entry in found:
+        check_name(entry.name, folder)
         if entry.is_symlink():
             check_inside(Path(entry.path), folder, f"the link {entry.path}")
     if len(found) < 2:

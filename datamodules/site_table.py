@@ -93,7 +93,9 @@ def print_sites(
     """
     summary = summarise(table, list(sites)[:most], class_names, left_out)
     title = "Sites (classes and majority rate: of the training images)"
-    print_table(title, list(summary.columns), [list(map(str, row)) for row in summary.itertuples(index=False)])
+    print_table(
+        title, list(summary.columns), [list(map(str, row)) for row in summary.itertuples(index=False, name=None)]
+    )
     if len(sites) > most:
         print(f"... and {len(sites) - most} more sites")
     reasons: Counter[str] = Counter()

@@ -72,9 +72,9 @@ def prepare(data: InstitutionDataModule, output: Path, images: int = COLUMNS) ->
 
 
 def _file_name(site: str, number: int) -> str:
-    """A site's name, with its number where it has signs that a file's name should not have."""
+    """A site's name, with its number where it has signs that a file's name should not have, or would hide the file."""
     name = re.sub(r"[^\w.-]", "_", site)
-    return name if name == site else f"{number}_{name}"
+    return name if name == site and not name.startswith(".") else f"{number}_{name}"
 
 
 def _parser(args: list[str]) -> jsonargparse.ArgumentParser:

@@ -62,3 +62,10 @@ def test_a_class_without_images_and_many_classes_are_no_trouble(kind: type[Insti
     data = kind(sites=1, patients=20, size=32, allow_one_class=True)  # type: ignore[call-arg]
     data.setup("prepare")
     assert draw_sheet(data, "site-1").height < 4000
+
+
+def test_a_name_of_two_lines_is_drawn_in_one() -> None:
+    data = phantoms()
+    data.class_names = ("well\nand good", "ill")
+    data.table["image"] = "a\nb\tc"
+    assert draw_sheet(data, "site-1").size == draw_sheet(phantoms(), "site-1").size

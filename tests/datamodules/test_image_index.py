@@ -124,3 +124,18 @@ def test_a_name_that_is_not_utf_8_is_refused(root: Path) -> None:
         pass
     with pytest.raises(InputError, match=r"a: the name 'caf\\udce9\.png' is not UTF-8; rename it"):
         listed(root)
+
+
+def test_images_of_kinds_that_are_not_read_are_counted(root: Path) -> None:
+    for name in ("b/3.webp", "b/4.WEBP", "a/deep/5.gif", "a/._6.gif"):
+        (root / name).touch()
+    for _ in range(2):  # read, and from the listing that is kept
+        index = ImageIndex(root, (".png",), root.parent / "cache")
+        assert index.files() == ALL
+        with pytest.warns(UserWarning, match=r"are 1 images \.gif, 2 images \.webp, which are not read"):
+            index.report()
+        index.save()
+    for file in (root / "b").glob("*.[pP]*"):
+        file.unlink()
+    with pytest.raises(InputError, match=r"holds no images \(\.png\), but 2 images \.webp, which are not read"):
+        ImageIndex(root, (".png",)).files("b")

@@ -145,7 +145,7 @@ def test_grey_and_cmyk_images_become_rgb(tiny: Path) -> None:
 
 def test_links_within_the_root_are_followed_and_loops_of_folders_are_not(tiny: Path) -> None:
     before = make(tiny).table
-    moved = tiny / "elsewhere" / "cat_0.JPEG"
+    moved = tiny / ".elsewhere" / "cat_0.JPEG"
     moved.parent.mkdir()
     shutil.move(tiny / "train/cat/images/cat_0.JPEG", moved)
     (tiny / "train/cat/images/cat_0.JPEG").symlink_to(moved)

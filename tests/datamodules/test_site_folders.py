@@ -95,3 +95,23 @@ def test_a_test_folder_that_is_not_read_is_said(tmp_path: Path) -> None:
     shutil.copytree(root / "val", root / "test")
     with pytest.warns(UserWarning, match=r"test is not used: the test set is val"):
         _ = make(root, sites=2).table
+
+
+def test_images_beside_the_folders_that_are_read_are_said(tmp_path: Path) -> None:
+    root = write(tmp_path / "plain", "plain")
+    shutil.move(root, tmp_path / "tree/train")
+    (tmp_path / "tree/notes").mkdir()
+    _ = make(tmp_path / "tree").table
+    shutil.copytree(tmp_path / "tree/train", tmp_path / "tree/Testing")
+    with pytest.warns(UserWarning, match=r"tree has images in Testing that are not used: .* to test on from val"):
+        _ = make(tmp_path / "tree").table
+
+
+def test_a_class_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    root = write(tmp_path / "plain", "plain")
+    try:
+        (root / "s\udcffk").mkdir()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    with pytest.raises(InputError, match="is not UTF-8; rename it"):
+        make(root)

@@ -38,3 +38,8 @@ def test_what_is_left_out_stands_beside_each_site_with_the_reasons(capsys: pytes
     assert summarise(both, ["a", "b"], ["well", "ill"], left_out)["left out"].tolist() == [4, 2]
     print_sites(both, ["a", "b"], ["well", "ill"], left_out=left_out)
     assert "Left out: 5 images of grade 1; 1 images missing" in capsys.readouterr().out
+
+
+def test_classes_may_differ_in_how_an_accent_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    print_sites(table([0, 1]), ["a"], ("caf\u00e9", "cafe\u0301"))
+    assert "caf\u00e9" in capsys.readouterr().out
