@@ -1,7 +1,7 @@
 """The rows of a run's ``metrics.csv``, over an interruption. Lightning's CSVLogger begins the file anew."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -42,13 +42,19 @@ class RowCount:
             self._end = file.tell()
         return self._lines
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, as far as ``saved`` has last seen them."""
+        return next(csv.reader([self._header.decode(errors="replace")]), [])
 
-def check_rows(folder: Path, rows: int) -> None:
+
+def check_rows(folder: Path, rows: int, columns: Sequence[str] = ()) -> None:
     """See that the rows that were there when the checkpoint was written can be put back. A file that is gone is said.
 
     Args:
         folder: The logger's folder.
         rows: Their number.
+        columns: The columns that the file had, which it may have more of since.
 
     Raises:
         InputError: If the file is damaged; it is untouched.
@@ -62,7 +68,7 @@ def check_rows(folder: Path, rows: int) -> None:
             )
         return
     try:
-        found = sum(1 for _ in _read(path, rows))
+        found = sum(1 for _ in _read(path, rows, columns))
     except (OSError, ValueError, csv.Error) as error:
         raise damaged(path, str(error)) from None
     if found < rows:
@@ -97,12 +103,19 @@ def _newest(folder: Path) -> Path:
     return aside if aside.exists() else folder / _NAME
 
 
-def _read(path: Path, rows: int) -> Iterator[tuple[int, dict[str, str]]]:
+def _read(path: Path, rows: int, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
     """The first rows of a file: the step and the values of each, as text."""
     with path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file, strict=True)
         if "step" not in (table.fieldnames or ()):
             raise ValueError("its first line does not name the columns, of which one is 'step'")
+        names = table.fieldnames or ()
+        wrong = [name for name in names if names.count(name) > 1 or "\ufeff" in name]
+        if wrong:
+            raise ValueError(f"its first line names the column {wrong[0]!r} twice, or after a byte order mark")
+        missing = [name for name in columns if name not in names]
+        if missing and rows:
+            raise ValueError(f"its first line lacks the column {missing[0]!r}")
         for row in islice(table, rows):
             if None in row or None in row.values():
                 raise ValueError(f"line {table.line_num} has another number of values than there are columns")

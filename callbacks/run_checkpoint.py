@@ -214,17 +214,19 @@ class RunCheckpoint(Checkpoint):
         checkpoint["logs"] = self.logs(trainer)
 
     def logs(self, trainer: Trainer) -> dict[str, Any]:
-        """How far the loggers have got, for a checkpoint: the rows of CSV files, and the ids of W&B."""
+        """How far the loggers have got, for a checkpoint: the rows and columns of CSV files, and the ids of W&B."""
+        csv = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
         return {
-            "rows": [self._count_rows(logger) for logger in trainer.loggers if isinstance(logger, CSVLogger)],
+            "rows": [self._count_rows(logger).saved() for logger in csv],
+            "columns": [self._count_rows(logger).columns for logger in csv],
             "wandb": [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)],
         }
 
-    def _count_rows(self, logger: CSVLogger) -> int:
+    def _count_rows(self, logger: CSVLogger) -> RowCount:
         count = self._rows.get(logger.log_dir)
         if count is None or count.logger is not logger:  # a leg of a federation goes on counting
             count = self._rows[logger.log_dir] = RowCount(logger)
-        return count.saved()
+        return count
 
     @override
     def state_dict(self) -> dict[str, Any]:

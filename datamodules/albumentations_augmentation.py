@@ -82,6 +82,8 @@ def _build(transforms: Sequence[tuple[str, dict[str, Any]]]) -> Any:
         kind = getattr(albumentations, name, None)
         if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
             raise InputError(f"transforms: albumentations has no transform {name!r}")
+        if issubclass(kind, albumentations.Lambda) and isinstance(settings.get("image"), str):
+            raise InputError(f"transforms: {name} takes functions, which settings cannot name; take another transform")
         try:
             built.append(kind(**settings))
         except (TypeError, ValueError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -116,6 +117,9 @@ class ImageClassifier(SiteReported):
 
     @override
     def setup(self, stage: str) -> None:
+        if any(isinstance(each, LearningRateFinder) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise InputError("LearningRateFinder looks for a hyperparameter lr, which the model does not have: leave it"
+                             " out, and give the rate to the optimizer")  # fmt: skip
         # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to single precision.
         self.trainer.precision_plugin.convert_module(self)
 
@@ -185,6 +189,11 @@ class ImageClassifier(SiteReported):
         schedule = self.lr_scheduler(optimizer)
         monitor = getattr(schedule, "monitor", "val_loss")  # for schedules that wait for a plateau
         _check_logged(schedule, monitor)
+        try:
+            schedule.state_dict()
+        except AttributeError as error:
+            raise InputError(f"no checkpoint could hold the state of {type(schedule).__name__}: {error}; give it"
+                             " functions written in Python") from None  # fmt: skip
         scheduler: dict[str, Any] = {
             "scheduler": schedule,
             "interval": self.lr_scheduler_interval,

@@ -102,8 +102,9 @@ class Resumption:
             return
         loggers = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
         rows = list(zip(loggers, self._logs["rows"], strict=False))
-        for logger, number in rows:
-            check_rows(Path(logger.log_dir), number)
+        columns = self._logs.get("columns", [[] for _ in rows])  # an older checkpoint does not name them
+        for (logger, number), names in zip(rows, columns, strict=False):
+            check_rows(Path(logger.log_dir), number, names)
         self._check_settings(text)
         for logger, number in rows:
             set_aside(Path(logger.log_dir))
@@ -139,13 +140,22 @@ def claim_version(settings: Any) -> Path | None:
     for kind, arguments in _loggers(settings):
         if kind not in WITH_FOLDERS or arguments.get("version") is not None:
             continue
+        if (every := arguments.get("flush_logs_every_n_steps", 1)) < 1:
+            raise InputError(f"{kind} has flush_logs_every_n_steps={every}, which counts from 1")
         runs = Path(arguments.get("save_dir") or ".") / (arguments.get("name", "lightning_logs") or "")
         for number in count(max((_number(run) for run in _numbered(runs)), default=-1) + 1):
             with suppress(FileExistsError):
-                (runs / f"version_{number}").mkdir(parents=True)
+                _make(runs / f"version_{number}")
                 arguments.version = number
                 return runs / f"version_{number}"
     return None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except ValueError as error:  # a zero byte in its name
+        raise InputError(f"the logger's folder {str(folder)!r} cannot be made: {error}") from None
 
 
 def _loggers(settings: Any) -> Iterator[tuple[str, Any]]:

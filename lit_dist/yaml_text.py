@@ -1,5 +1,6 @@
 """Settings as YAML: read from files only, within bounds, and never a thing that holds itself."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,14 @@ def check_yaml(text: str) -> None:
     """Look through YAML before anything is made of it.
 
     Raises:
-        YAMLError: If it is none, holds itself, is nested too deeply, or has too many values.
+        YAMLError: If it is none, holds itself, names a key twice, is nested too deeply, or has too many values.
     """
     count = repeated = 0
     sizes: dict[str, int] = {}  # of what each anchor stands for
+    keys: list[_Keys | None] = []  # of each open mapping; None for a list
     begun: list[tuple[str | None, int]] = []  # what is open: its anchor, and the count before it
     for event in yaml.parse(text, Loader=_LOADER):
+        _check_key(event, keys)
         if isinstance(event, yaml.AliasEvent):
             name = str(event.anchor)
             if any(name == anchor for anchor, _ in begun):
@@ -67,6 +70,28 @@ def check_yaml(text: str) -> None:
             raise yaml.YAMLError(f"{_place(event)}settings are nested more than {DEEPEST} deep")
         if repeated > MOST_REPEATED or count > MOST:
             raise yaml.YAMLError("its values, with all that its aliases (*) repeat, are too many for settings")
+
+
+@dataclass
+class _Keys:
+    """The keys of a mapping so far, and whether the next node is one."""
+
+    names: set[str] = field(default_factory=set)
+    next: bool = True
+
+
+def _check_key(event: yaml.Event, keys: list[_Keys | None]) -> None:
+    mapping = keys[-1] if keys else None
+    if mapping is not None and isinstance(event, yaml.NodeEvent):
+        if mapping.next and isinstance(event, yaml.ScalarEvent) and event.value != "<<":
+            if event.value in mapping.names:
+                raise yaml.YAMLError(f"{_place(event)}the key {event.value[:60]!r} stands twice; keep one of them")
+            mapping.names.add(event.value)
+        mapping.next = not mapping.next
+    if isinstance(event, yaml.CollectionStartEvent):
+        keys.append(_Keys() if isinstance(event, yaml.MappingStartEvent) else None)
+    elif isinstance(event, yaml.CollectionEndEvent):
+        keys.pop()
 
 
 def _place(event: yaml.Event) -> str:

@@ -48,3 +48,8 @@ def test_it_can_be_sent_to_a_worker_after_its_first_use() -> None:
 def test_what_cannot_be_done_is_refused(transforms: list[Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Albumentations(transforms)(IMAGES, SEEDS)
+
+
+def test_a_function_cannot_be_named() -> None:
+    with pytest.raises(InputError, match="Lambda takes functions, which settings cannot name"):
+        Albumentations([{"Lambda": {"image": "os.system"}}])(IMAGES, SEEDS)

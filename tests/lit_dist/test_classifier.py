@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -118,6 +119,14 @@ def test_a_plateau_is_found_by_the_metric_that_the_schedule_names() -> None:
         else:
             configured: Any = model.configure_optimizers()
             assert configured["lr_scheduler"]["monitor"] == monitor
+
+
+def test_what_no_checkpoint_could_hold_or_the_model_lacks_is_refused(model: ImageClassifier, tmp_path: Path) -> None:
+    rooted = ImageClassifier("resnet18", lr_scheduler=lambda of: torch.optim.lr_scheduler.LambdaLR(of, math.sqrt))
+    with pytest.raises(InputError, match=r"no checkpoint could hold the state of LambdaLR: .*written in Python"):
+        rooted.configure_optimizers()
+    with pytest.raises(InputError, match="LearningRateFinder looks for a hyperparameter lr"):
+        make_trainer(tmp_path, LearningRateFinder()).fit(model, site(0, 4), site(1, 4))
 
 
 def test_a_checkpoint_gives_the_model_back_without_unpickling_code(model: ImageClassifier, tmp_path: Path) -> None:

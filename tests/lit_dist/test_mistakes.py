@@ -26,6 +26,7 @@ OWN = {
     },
 }
 FIT = ["fit", "--config", "own.yaml"]
+CSV = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=runs"]
 ADAM = ["--model.optimizer=torch.optim.Adam"]
 SGD = ["--model.optimizer=torch.optim.SGD"]
 STEPS = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=1"]
@@ -64,6 +65,11 @@ def _own() -> None:
         (["--seed_everything=4294967296"], "is not a number from 0 to 4294967295"),
         (["--seed_everything=false"], "a run without a seed"),
         (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0 is not a positive number"),
+        ([*CSV, "--trainer.logger.name=a\0b"], "the logger's folder 'runs/a"),
+        (
+            [*CSV, "--trainer.logger.flush_logs_every_n_steps=0"],
+            "CSVLogger has flush_logs_every_n_steps=0, which",
+        ),
         (["--trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
         (["--trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 trains nothing"),
         (["--trainer.val_check_interval=0"], "trainer.val_check_interval=0 is not a positive number"),
@@ -74,7 +80,7 @@ def _own() -> None:
         (["--trainer.strategy=dpp"], "the trainer cannot be made: You selected an invalid strategy name"),
         (["--trainer.callbacks+=CyclicalWeightTransfer", "--trainer.callbacks.every_n_epochs=1"], "two transfer"),
         (["--trainer.callbacks+=RunCheckpoint"], "more than one stateful callback of type `RunCheckpoint`"),
-        (["--trainer.logger.save_dir=file"], "file/lightning_logs: Not a directory"),
+        (["--trainer.logger.save_dir=file"], "Not a directory"),
         (["--trainer.logger.save_dir=/dev/null"], "that is a device"),
         (["--trainer.logger.save_dir=" + "x" * 300], "File name too long"),
         (["--trainer.logger.save_dir=" + "x/" * 3000], "nested too deeply"),

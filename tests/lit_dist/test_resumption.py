@@ -157,8 +157,9 @@ DAMAGED: list[tuple[str, bytes | None, str]] = [
     ("metrics.csv", b"", "metrics.csv is damaged: its first line does not name the columns"),
     ("metrics.csv", b"time,event\n1,2\n", "metrics.csv is damaged: its first line does not name the columns"),
     ("metrics.csv", b"\xff\0", "metrics.csv is damaged: 'utf-8'"),
-    ("metrics.csv", b"step,loss\n1,2,3\n", "metrics.csv is damaged: line 2 has another number of values"),
-    ("metrics.csv", b"step,loss\n1,2\n", "metrics.csv is damaged: it has 1 rows, and had"),
+    ("metrics.csv", b"step,loss,loss\n1,2,3\n", "metrics.csv is damaged: its first line names the column 'loss' twice"),
+    ("metrics.csv", b"\xef\xbb\xbfepoch,step\n1,2\n", "names the column '\\ufeffepoch' twice, or after a byte order"),
+    ("metrics.csv", b"epoch,step\n1,2\n", "metrics.csv is damaged: its first line lacks the column '"),
 ]
 
 

@@ -17,6 +17,8 @@ COMMANDS = pytest.mark.parametrize(
 )
 WRONG = {
     "itself": ("data: &x\n  init_args: *x\n", "line 2: *x stands within itself"),
+    "twice": ("data: 1\nmodel: {a: [b, b], c: b}\n\ndata: 2\n", "line 4: the key 'data' stands twice"),
+    "twice within": ("model:\n  - {lr: 1, b: {lr: 2},\n     lr: 3}\n", "line 3: the key 'lr' stands twice"),
     "in a list": ("a: &x [*x]\n", "stands within itself"),
     "by a merge": ("a: &x\n  <<: *x\n", "stands within itself"),
     "bomb": (BOMB, "are too many for settings"),
