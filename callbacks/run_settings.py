@@ -1,10 +1,12 @@
 """The settings that decide what a visit does, and the versions of the programs that do it."""
 
+import contextlib
 import hashlib
 import inspect
 import json
 import platform
 from collections.abc import Iterator, Mapping
+from dis import get_instructions
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from lit_dist.errors import InputError
 from lit_dist.lightning_internals import synchronises_batch_norm
 from lit_dist.plain_values import attributes, plain_json
 
@@ -84,53 +87,116 @@ def settings_sha256(
             "trainer": _unusual(trainer),
         }
         found = {name: value for name, value in others.items() if any(value)}
-        text = plain_json({**settings, **({"rule": rule, "more": found} if found else {})})
+        text = plain_json({**settings, **({"rule": rule, "more": found} if found else {})}, _trained(trainer))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def callback_settings(trainer: Trainer) -> list[Any]:
-    """What the callbacks are that take part in training: the class and the arguments of each.
+    """What the callbacks are that take part in training: the class and the settings of each.
 
-    A callback takes part unless it is known to only watch, or says so by ``takes_part = False``. To be called before
-    training, which changes what callbacks hold.
+    A callback takes part unless it is one of Lightning's that only watch, or says so by ``takes_part = False``. Its
+    settings are its constructor's arguments and all else that it holds under a name without an underscore, its class's
+    own values included. Where it does not keep its arguments under their names (or those with an underscore before
+    them), or takes ``*args`` or ``**kwargs``, all that it holds counts. To be called before training, which changes
+    what callbacks hold; what a fit has changed, up to ``note_end``, counts in a later one as it was before it.
     """
+    trained = _trained(trainer)
+    return [[_name(each), plain_json(_given(each, trained))] for each in _taking_part(trainer)]
+
+
+def note_end(trainer: Trainer) -> None:
+    """Note what training has left in the callbacks, so that a later fit can tell it from changed settings."""
+    trained = _trained(trainer)
+    for each in _taking_part(trainer):
+        with contextlib.suppress(TypeError, InputError):  # it cannot be a key; it cannot be hashed
+            if seen := _SEEN.get(each):
+                held = _settings_of(each)
+                left = {name: plain_json(held[name], trained) if name in seen[0] else "" for name in held}
+                _SEEN[each] = (seen[0], left)
+
+
+def _taking_part(trainer: Trainer) -> list[Callback]:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return [
-        [_name(each), _given(each)]
-        for each in callbacks
-        if getattr(each, "takes_part", True) and not _watches(type(each))
-    ]
+    return [each for each in callbacks if getattr(each, "takes_part", True) and not _watches(type(each))]
+
+
+def _trained(trainer: Trainer) -> frozenset[int]:
+    module = trainer.lightning_module
+    return frozenset(id(each) for tensors in (module.parameters(), module.buffers()) for each in tensors)
 
 
 def _watches(kind: type) -> bool:
-    of_lightning = (each for each in kind.__mro__ if each.__module__.startswith(("lightning.", "pytorch_lightning.")))
-    return any(each.__name__ in WATCHERS for each in of_lightning)
+    """Whether it is defined by Lightning or here, as one that watches; what users make of these may do anything."""
+    ours = kind.__module__.startswith(("lightning.", "pytorch_lightning.", "lit_dist."))
+    return ours and _is_watcher(kind)
 
 
-_FIRST: WeakKeyDictionary[Callback, str] = WeakKeyDictionary()  # what callbacks held when they were first looked at
+def _is_watcher(kind: type) -> bool:
+    return any(each.__name__ in WATCHERS for each in _of_lightning(kind))
 
 
-def _given(callback: Callback) -> str:
-    """A callback's arguments, where it keeps them under their names; else all that it held before it was first used."""
-    names = set(_parameters(type(callback)))
-    held = attributes(callback)
-    found = {name: held.get(name, held.get(f"_{name}")) for name in names if held.keys() & {name, f"_{name}"}}
-    if found.keys() == names:
-        return plain_json(found)
+def _of_lightning(kind: type) -> list[type]:
+    return [each for each in kind.__mro__ if each.__module__.startswith(("lightning.", "pytorch_lightning."))]
+
+
+_SEEN: WeakKeyDictionary[Callback, tuple[dict[str, str], dict[str, str]]] = WeakKeyDictionary()
+"""What callbacks were given before a fit, and what it has left in them."""
+
+
+def _given(callback: Callback, trained: frozenset[int]) -> dict[str, str]:
+    """A callback's settings as JSON, each as it was before the fit that has changed it."""
+    held = {name: plain_json(value, trained) for name, value in _settings_of(callback).items()}
     try:
-        return _FIRST.setdefault(callback, plain_json(held))
+        before, left = _SEEN.get(callback, ({}, {}))
     except TypeError:  # it cannot be a key
-        return plain_json(held)
+        return held
+    given = {name: before[name] if name in before and text == left.get(name) else text for name, text in held.items()}
+    given = {name: text for name, text in given.items() if name in before or name not in left}
+    _SEEN[callback] = (given, left)
+    return given
+
+
+def _settings_of(callback: Callback) -> dict[str, Any]:
+    kind = type(callback)
+    held = attributes(callback)
+    watcher = _is_watcher(kind)
+    of_lightning = _kept_by_lightning(kind)
+    names = set(_parameters(kind)) - (of_lightning if watcher else set())
+    found = {name: held.get(name, held.get(f"_{name}")) for name in names if held.keys() & {name, f"_{name}"}}
+    whole = found.keys() != names or _is_open(kind)
+    if whole and not watcher and found.keys() != names:
+        return held
+    own = {name: value for name, value in held.items() if name not in of_lightning}
+    return {**{name: value for name, value in own.items() if whole or not name.startswith("_")}, **found}
+
+
+def _kept_by_lightning(kind: type) -> set[str]:
+    """The attributes that Lightning's classes among those of a callback set themselves."""
+    functions = (each for base in _of_lightning(kind) for each in vars(base).values() if inspect.isfunction(each))
+    return {str(step.argval) for each in functions for step in get_instructions(each) if step.opname == "STORE_ATTR"}
+
+
+def _is_open(kind: type) -> bool:
+    """Whether a constructor that is not Lightning's takes more than named arguments."""
+    own = [each for each in kind.__mro__ if each not in _of_lightning(kind) and "__init__" in vars(each)]
+    kinds = {each.kind for base in own if base is not object for each in _signature(base)}
+    return bool(kinds & _MORE)
+
+
+_MORE = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
+def _signature(kind: type) -> list[inspect.Parameter]:
+    return list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
 
 
 def _parameters(kind: type) -> Iterator[str]:
     """The names of a class's arguments; of its base classes', too, if it passes them on by ``**kwargs``."""
     for each in kind.__mro__:
         if "__init__" in vars(each) and each is not object:
-            parameters = list(inspect.signature(each.__init__).parameters.values())[1:]  # type: ignore[misc]
-            kinds = {parameter.kind for parameter in parameters}
-            yield from (each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))
-            if not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+            parameters = _signature(each)
+            yield from (each.name for each in parameters if each.kind not in _MORE)
+            if not {parameter.kind for parameter in parameters} & _MORE:
                 return
 
 

@@ -23,7 +23,7 @@ from lit_dist.callbacks.fit_checks import (
     set_validation,
 )
 from lit_dist.callbacks.optimizer_states import OptimizerState
-from lit_dist.callbacks.run_settings import callback_settings, settings_sha256
+from lit_dist.callbacks.run_settings import callback_settings, note_end, settings_sha256
 from lit_dist.callbacks.shadow import Shadow
 from lit_dist.callbacks.site_source import SiteSource
 from lit_dist.callbacks.visit_course import VisitCourse
@@ -182,8 +182,7 @@ class WeightTransfer(Callback, ABC):
         check_callbacks(trainer.callbacks, WeightTransfer, self.every_n_steps is not None)  # type: ignore[attr-defined]
         self._lock.take(trainer)  # before a checkpoint is read
         check_hyperparameters(trainer)
-        if self._others is None or trainer.ckpt_path is None:  # in the course of a run they may change
-            self._others = callback_settings(trainer)
+        self._others = callback_settings(trainer)
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._planning = True
@@ -355,6 +354,7 @@ class WeightTransfer(Callback, ABC):
             self._source.close()
             self._source = None
             self._trainer.check_val_every_n_epoch = self._check_val_every_n_epoch
+            note_end(self._trainer)
         if self._bar is not None:
             self._bar.lift()
             self._bar = None

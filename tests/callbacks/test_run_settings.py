@@ -13,7 +13,14 @@ import lightning.pytorch as pl
 import pytest
 import safetensors.torch
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelSummary
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    ModelSummary,
+    Timer,
+)
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -27,7 +34,7 @@ from lit_dist import (
 )
 from lit_dist.baton import write_checkpoint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
-from lit_dist.callbacks.run_settings import versions
+from lit_dist.callbacks.run_settings import callback_settings, versions
 from small import SmallData, SmallModule, ledger, loaders, trainer
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -72,6 +79,75 @@ class Watching(Callback):
 
     def __init__(self, where: str) -> None:
         self.where = where
+
+
+class Open(Callback):
+    rate = 0.1
+
+    def __init__(self, every: int = 1, *more: float, **options: Any) -> None:
+        self.every, self._more, self._options = every, more, options
+
+
+class Later(Callback):
+    rate = 0.1
+
+    def __init__(self, every: int = 1) -> None:
+        self.every, self.strength = every, 0.1
+        self.count = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.seen = self.count
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.count += 1
+
+
+class Saving(ModelCheckpoint):
+    def __init__(self, rate: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.rate = rate
+
+
+def later(strength: float) -> Later:
+    callback = Later()
+    callback.strength = strength
+    return callback
+
+
+OWN: dict[str, Any] = {
+    "*args": lambda v: Open(1, v),
+    "**kwargs": lambda v: Open(rate=v),
+    "an attribute that is no argument": later,
+    "a class attribute": lambda v: type("Sub", (Later,), {"rate": v})(),
+    "a watcher of one's own": Saving,
+    "a timer of one's own": lambda v: type("Sub", (Timer,), {"rate": v})(),
+}
+
+
+@pytest.mark.parametrize("make", OWN.values(), ids=OWN)
+def test_a_callback_counts_with_all_its_settings(make: Any) -> None:
+    fitting = [trainer(make(value)) for value in (0.1, 0.1, 0.2)]
+    for each in fitting:
+        each.strategy.connect(SmallModule())
+    one, same, other = map(callback_settings, fitting)
+    assert one
+    assert one == same != other
+
+
+@pytest.mark.parametrize("make", [lambda: later(0.1), lambda: Proximal(0.1)])
+def test_between_two_fits_a_changed_setting_counts_and_what_training_has_changed_does_not(make: Any) -> None:
+    callback = make()
+    first, again = settings(others=[callback]), settings(others=[callback])
+    setattr(callback, "mu" if isinstance(callback, Proximal) else "strength", 0.2)
+    changed = settings(others=[callback])
+    assert first == again != changed == settings(others=[callback])
+
+
+def test_where_a_watcher_of_ones_own_writes_does_not_count() -> None:
+    fitting = [trainer(Saving(0.1, dirpath=place)) for place in "ab"]
+    for each in fitting:
+        each.strategy.connect(SmallModule())
+    assert callback_settings(fitting[0]) == callback_settings(fitting[1])
 
 
 def settings(

@@ -5,9 +5,12 @@ import enum
 import functools
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 import types
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,84 @@ class Thing:
 
     def __init__(self, a: Any, b: Any = None) -> None:
         self.a, self.b = a, b
+
+
+class Listed(list[int]):
+    def __init__(self, a: float) -> None:
+        super().__init__([1])
+        self.a = a
+
+
+class Loss(torch.nn.Module):
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+
+def filled(value: float, buffer: bool = False) -> torch.nn.Module:
+    module = torch.nn.Module()
+    if buffer:
+        module.register_buffer("weight", torch.full((2,), value))
+    else:
+        module.weight = torch.nn.Parameter(torch.full((2,), value))
+    return torch.nn.Sequential(module)
+
+
+def nested(value: float, depth: int = 8) -> Thing:
+    return Thing(nested(value, depth - 1) if depth else value)
+
+
+def optimizer(lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(filled(1.0).parameters(), lr=lr)
+
+
+def inherited(value: float) -> Any:
+    return type("Inherited", (Thing,), {"rate": value})(1)
+
+
+MADE: dict[str, Any] = {
+    "an attribute of a module": Loss,
+    "one within modules": lambda v: torch.nn.ModuleList([torch.nn.Dropout(v)]),
+    "a module's parameter": filled,
+    "a module's buffer": lambda v: filled(v, buffer=True),
+    "a weighted loss": lambda v: torch.nn.CrossEntropyLoss(weight=torch.tensor([v, 1.0])),
+    "a class attribute": inherited,
+    "deep objects": nested,
+    "a lambda's tuple": lambda v: (lambda e: e in (1, 2)) if v == 0.1 else (lambda e: e in (3, 4)),
+    "a lambda's set": lambda v: (lambda e: e in {1, 2}) if v == 0.1 else (lambda e: e in {3, 4}),
+    "a lambda in a lambda": lambda v: (lambda: (lambda: 1)()) if v == 0.1 else (lambda: (lambda: 2)()),
+    "a distribution": lambda v: torch.distributions.Normal(0.0, v),
+    "a generator": lambda v: torch.Generator().manual_seed(int(10 * v)),
+    "NumPy's generator": lambda v: np.random.default_rng(int(10 * v)),
+    "Python's generator": lambda v: random.Random(v),
+    "an optimizer": optimizer,
+    "a schedule": lambda v: torch.optim.lr_scheduler.ExponentialLR(optimizer(1.0), v),
+    "a pattern": lambda v: re.compile(str(v)),
+    "an iterator": lambda v: iter([v]),
+    "a list's attribute": Listed,
+    "a factory": lambda v: defaultdict(lambda: v),
+    "a cached function": lambda v: functools.cache(lambda: v),
+}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_what_is_made_of_other_values_is_told_apart_and_of_equal_ones_is_not(make: Any) -> None:
+    assert plain_json(make(0.1)) == plain_json(make(0.1)) != plain_json(make(0.2))
+    assert " at 0x" not in plain_json(make(0.1))
+
+
+def test_of_what_is_trained_only_the_shape_counts() -> None:
+    one, other = filled(1.0), filled(2.0)
+    trained = frozenset(map(id, [*one.parameters(), *other.parameters()]))
+    assert plain_json(one, trained) == plain_json(other, trained)
+
+
+def test_too_many_objects_are_refused() -> None:
+    held: Any = Thing(1)
+    for _ in range(20):
+        held = Thing(held, held)
+    with pytest.raises(InputError, match="more than 100000 objects"):
+        plain_json(held)
 
 
 PAIRS: list[tuple[Any, Any]] = [
