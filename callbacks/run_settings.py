@@ -161,11 +161,13 @@ def _settings_of(callback: Callback) -> dict[str, Any]:
     held = attributes(callback)
     watcher = _is_watcher(kind)
     of_lightning = _kept_by_lightning(kind)
-    names = set(_parameters(kind)) - (of_lightning if watcher else set())
+    parameters = [each for each in _parameters(kind) if not (watcher and each.name in of_lightning)]
+    names = {each.name for each in parameters}
     found = {name: held.get(name, held.get(f"_{name}")) for name in names if held.keys() & {name, f"_{name}"}}
-    whole = found.keys() != names or _is_open(kind)
-    if whole and not watcher and found.keys() != names:
+    complete = {each.name for each in parameters if each.kind not in _MORE} <= found.keys()
+    if not complete and not watcher:
         return held
+    whole = not complete or _is_open(kind)
     own = {name: value for name, value in held.items() if name not in of_lightning}
     return {**{name: value for name, value in own.items() if whole or not name.startswith("_")}, **found}
 
@@ -190,12 +192,12 @@ def _signature(kind: type) -> list[inspect.Parameter]:
     return list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
 
 
-def _parameters(kind: type) -> Iterator[str]:
-    """The names of a class's arguments; of its base classes', too, if it passes them on by ``**kwargs``."""
+def _parameters(kind: type) -> Iterator[inspect.Parameter]:
+    """A class's arguments; those of its base classes, too, if it passes them on by ``**kwargs``."""
     for each in kind.__mro__:
         if "__init__" in vars(each) and each is not object:
             parameters = _signature(each)
-            yield from (each.name for each in parameters if each.kind not in _MORE)
+            yield from parameters
             if not {parameter.kind for parameter in parameters} & _MORE:
                 return
 

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     ModelSummary,
     Timer,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
@@ -119,6 +120,7 @@ OWN: dict[str, Any] = {
     "**kwargs": lambda v: Open(rate=v),
     "an attribute that is no argument": later,
     "a class attribute": lambda v: type("Sub", (Later,), {"rate": v})(),
+    "Lightning's **kwargs": lambda v: WeightAveraging(avg_fn=lambda average, new, number: v * average),
     "a watcher of one's own": Saving,
     "a timer of one's own": lambda v: type("Sub", (Timer,), {"rate": v})(),
 }
