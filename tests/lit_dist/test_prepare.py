@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from lit_dist import cli
+from lit_dist.prepare import _file_name
 from real_data import real_folder
 
 
@@ -132,3 +133,7 @@ def test_each_image_that_is_left_out_is_listed(
         run(monkeypatch, classes, "--data.on_error=skip")
     said = capsys.readouterr().out
     assert [f"cats/{number}.png: it is not an image" in said for number in range(7)] == [True] * 7
+
+
+def test_a_site_may_be_called_like_a_folder() -> None:
+    assert [_file_name(site, 2) for site in ("mgh", "..", ".", "../x")] == ["mgh", "2_..", "2_.", "2_.._x"]
