@@ -16,20 +16,18 @@ def _environment() -> Iterator[None]:
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning itself calls it by an old name
+        torch.set_num_threads(1)  # the machine may be busy; and the number of threads changes the last bits
         yield
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Each test has its own folder, cache and seed, and one thread, since the machine may be busy."""
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test has its own folder, cache and seed, and one thread."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of a test before, whose service ends with that test's runs
     monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -134,17 +134,51 @@ class Counts:
                 )
             return json.loads(json.dumps(_NOTHING))  # type: ignore[no-any-return]
         try:
-            counts = json.loads(self.path.read_text())
-            if counts.keys() != _NOTHING.keys() or counts["format"] != 1 or type(counts["validations"]) is not int:
-                raise ValueError
-            for run in counts["runs"].values():
-                _visits(run), _epochs(run)
+            counts = json.loads(self.path.read_text(), object_pairs_hook=_without_doubles)
+            _check_form(counts)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise Refusal(f"its {COUNTS} is damaged or cannot be read; put back a whole copy") from None
         return counts  # type: ignore[no-any-return]
 
 
 _NOTHING: dict[str, Any] = {"format": 1, "runs": {}, "validations": 0, "remembered": []}
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
+def _check_form(counts: Any) -> None:
+    """Raise an error of any kind where counts are not such as this program writes."""
+    if counts.keys() != _NOTHING.keys() or type(counts["format"]) is not int or counts["format"] != 1:
+        raise ValueError
+    if not _is_count(counts["validations"]) or not all(type(each) is str for each in _list(counts["remembered"])):
+        raise ValueError
+    for run in counts["runs"].values():
+        order = [*run["legs"]]
+        if type(run["by_steps"]) is not bool:
+            raise ValueError
+        for place, (sha256, leg) in enumerate(run["legs"].items()):
+            trained = [[*map(_is_count, _list(each))] == [True, True] for each in _list(leg["trained"])]
+            follows, out = leg["follows"], leg["out"]
+            if not trained or not all(trained) or not (follows is None or follows in order[:place]):
+                raise ValueError(sha256)
+            if out is not None:
+                weights, *numbers, over = _list(out)
+                if type(weights) is not str or type(over) is not bool or [*map(_is_count, numbers)] != [True] * 3:
+                    raise ValueError(sha256)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise TypeError
+    return value
 
 
 def _followed(leg: Leg, legs: Mapping[str, Any]) -> str | None:

@@ -94,25 +94,28 @@ class Limiter(Callback):
             self._charged = (visit, epoch)
 
 
-def leg_of(content: Tree, key: str, by_steps: bool) -> Leg:
+def leg_of(content: Tree, key: str, by_steps: bool, settings: str) -> Leg:
     """What a site is asked to train.
 
     Args:
         content: The question.
         key: The transfer callback's key.
         by_steps: Whether an epoch may have several visits.
+        settings: The SHA-256 of the settings that decide what the site makes of it.
     """
     baton = content["baton"]
     account = baton["callbacks"][key]
     record = {name: value for name, value in account["record"].items() if name not in _CHANGING}
     loop = baton["loops"]["fit_loop"]
-    names = ("state_dict", "epoch_loop.batch_progress", "epoch_loop.scheduler_progress", "epoch_loop.state_dict")
+    # Without epoch_loop.state_dict, the loggers' count of steps, to which Lightning adds with each restart.
+    names = ("state_dict", "epoch_loop.batch_progress", "epoch_loop.scheduler_progress")
     plain = {
         **{name: value for name, value in content.items() if name != "baton"},
         **{name: value for name, value in baton.items() if name not in ("callbacks", "loops")},
         "account": {**account, "record": record},
         "loop": {name: loop[name] for name in names},
         "place": place_of(baton),
+        "settings": settings,
     }
     text, tensors = state_tree.encode(plain)
     sha256 = hashlib.sha256(f"{text}{fingerprint(tensors)[0]}".encode()).hexdigest()

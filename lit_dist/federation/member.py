@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,22 +66,27 @@ class MemberParty(Party):
     def settings(self, content: Tree) -> Tree:
         """The SHA-256 of the settings that decide what the fit does."""
         check_names(content, set())
+        return {"settings": self._settings()}
+
+    def _settings(self) -> str:
         parts = self.make("")
         asking = _Asking()
         parts.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
         with contextlib.suppress(AwayError):
             parts.trainer.fit(parts.module, datamodule=parts.data)
-        return {"settings": asking.sha256}
+        return asking.sha256
 
     def fit(self, content: Tree) -> Tree:
         """Train alone from the server's weights, or go on with it; the best model is given, if one was looked for."""
         check_names(content, {"run", "state_dict"})
         run = run_id(content["run"])
+        settings = self._settings()
         parts = self.make(run)
         weights = check_sent_weights(content["state_dict"], parts.module.state_dict(), "the server's weights")
         parts.module.load_state_dict(weights)
         limiter = Limiter(self.limits, self.name, None, self._counts)
-        limiter.begin(Leg(run, fingerprint(weights)[0], fingerprint(weights)[0], (0, 0, 0)))
+        sent = fingerprint(weights)[0]
+        limiter.begin(Leg(run, hashlib.sha256(f"{sent}{settings}".encode()).hexdigest(), sent, (0, 0, 0)))
         parts.trainer.callbacks.insert(0, limiter)  # type: ignore[attr-defined]
         state = newest_checkpoint(run_folder(parts.trainer))
         with warnings.catch_warnings():

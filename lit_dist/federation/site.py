@@ -88,6 +88,7 @@ class SiteParty(Party):
         finally:
             self.trainer.callbacks.remove(asking)  # type: ignore[attr-defined]
         self._own, _ = split(asking.state, self.trainer, self.transfer)
+        self._settings = self.transfer.settings_sha256
 
     def train(self, content: Tree) -> Tree:
         """Go on with the run from a baton, until it needs what is not here."""
@@ -99,7 +100,7 @@ class SiteParty(Party):
         baton = check_train(content, self.name, own, self._own, self.transfer, optimizers)
         key = self.transfer.state_key
         folder = self._folder / run_id(baton["callbacks"][key]["record"]["run"])
-        leg = leg_of({**content, "baton": baton}, key, bool(self.transfer.every_n_steps))
+        leg = leg_of({**content, "baton": baton}, key, bool(self.transfer.every_n_steps), self._settings)
         self._limiter.begin(leg)
         set_root(self.trainer, folder)  # the leg's ledger is the run's, too
         stays = Stays(folder, self.name, self.transfer)

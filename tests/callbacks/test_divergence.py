@@ -101,8 +101,9 @@ def test_a_run_resumed_in_a_skipped_visit_equals_the_unbroken_one(tmp_path: Path
             fitting.fit(module, SmallData(), ckpt_path=path, weights_only=True)
         return fingerprint(module.state_dict())[0]
 
-    unbroken = run(ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1))
-    assert {run(path=tmp_path / f"step={step}.ckpt") for step in (5, 6, 7, 8, 9, 10, 11)} == {unbroken}
+    states = tmp_path / "states"
+    unbroken = run(ModelCheckpoint(states, filename="{step}", every_n_train_steps=1, save_top_k=-1))
+    assert {run(path=states / f"step={step}.ckpt") for step in (5, 6, 7, 8, 9, 10, 11)} == {unbroken}
 
 
 def test_weights_that_the_last_step_spoils_are_not_handed_on() -> None:

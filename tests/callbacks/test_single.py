@@ -135,6 +135,6 @@ def test_impossible_settings_are_refused(arguments: dict[str, Any]) -> None:
 
 
 def test_the_best_model_of_the_run_can_be_kept(tmp_path: Path) -> None:
-    best = ModelCheckpoint(tmp_path, monitor="val_loss")
+    best = ModelCheckpoint(tmp_path / "best", monitor="val_loss")
     fit(SingleWeightTransfer(patience=2), best, max_epochs=ATTEMPTS)
     assert Path(best.best_model_path).exists()

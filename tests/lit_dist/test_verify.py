@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -65,10 +64,7 @@ class Runs:
         all_callbacks = [{"class_path": "CyclicalWeightTransfer", "init_args": settings}, *callbacks]
         Path("transfer.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": all_callbacks}}))
         logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=runs", f"--trainer.logger.name={name}"]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         main([*FIT, *logger, f"--trainer.max_epochs={epochs}"])
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
