@@ -34,7 +34,7 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     "fundus: a column missing": ("fundus", edit("level", "grade"), "has no column 'level'; it has image, grade"),
     "fundus: a column twice": ("fundus", edit("image,level", "image,level,level"), r"two columns 'level'"),
     "fundus: spaces between": ("fundus", lambda path: edit(",", " ", 99)(path), "has no column 'image'"),
-    "fundus: a folder": ("fundus", folder, "cannot be read as a comma-separated"),
+    "fundus: a folder": ("fundus", folder, "is a folder, not a file"),
     "fundus: an open quote": ("fundus", edit("4_left", '"4_left'), "cannot be read as a comma-separated|row 10"),
     # one row
     "fundus: a row twice": ("fundus", append("0_left,0\n"), "row 34 repeats '0_left' of row 2"),
