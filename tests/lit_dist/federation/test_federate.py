@@ -71,7 +71,7 @@ def test_a_site_whose_job_dies_again_and_again_is_left_out_by_policy(
         monkeypatch.setattr(f"{flare}_client.connected", lambda *_: ["site-1", "site-2"])
     monkeypatch.setattr(f"{flare}.write_job", lambda job, settings, sites, there, server: jobs.append(there))
     monkeypatch.setattr(f"{flare}_client.make_job", lambda *_: reports.pop(0) if reports else {"run": "made"})
-    options = argparse.Namespace(absent="skip", retries=1, resume=False, timeout=1, local=True)
+    options = argparse.Namespace(absent="skip", retries=1, resume=False, timeout=1, local=True, weights="images")
     report = _make(None, Path(), {"trainer": {"logger": False}}, ["site-1", "site-2"], options, lambda: None)
     assert jobs == given_to
     assert ("run" in report) == (len(given_to) == 3)
