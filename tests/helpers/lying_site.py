@@ -4,7 +4,7 @@ import copy
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from lit_dist.baton import fingerprint
 from lit_dist.callbacks import RunCheckpoint, WeightTransfer
 from lit_dist.errors import InputError
 from lit_dist.federation.parcel import Parcel, pack, unpack
+from lit_dist.ledger import Entry
 from lit_dist.run_folder import newest_checkpoint
 from small_federation import InProcess, engine, federated, server
 
@@ -62,7 +63,22 @@ class Replay(InProcess):
 
     def ask(self, question: str, content: Parcel, sites: Any) -> dict[str, Parcel]:
         given = {site: self.honest.answers[key_of(question, site, content)] for site in sites}
+        if question == "train":
+            given = {site: _chained(answer, content) for site, answer in given.items()}
         return {site: self.change(question, site, answer) for site, answer in given.items()}
+
+
+def _chained(answer: Parcel, content: Parcel) -> Parcel:
+    """An answer whose lines follow the ledger's last: that of a visit may tell of other metrics or times."""
+    tree = unpack(answer)
+    [before] = unpack(content)["baton"]["callbacks"].values()
+    head = before["record"]["head"]
+    for number, line in enumerate(tree["entries"]):
+        entry = replace(Entry.parse(line), previous=head)
+        tree["entries"][number], head = entry.line, entry.sha256
+    [after] = tree["baton"]["callbacks"].values()
+    after["record"]["head"] = head
+    return pack(tree)
 
 
 def key_of(question: str, site: str, content: Parcel) -> Key:
