@@ -154,8 +154,9 @@ def test_a_batch_of_images_alone_is_predicted() -> None:
 @pytest.mark.parametrize("stage", ["val", "test"])
 @pytest.mark.parametrize(("output", "outputs"), [("classes", 2), ("classes", 5), ("binary", 1)])
 def test_values_of_classes_by_site_and_pooled(
-    output: Output, outputs: int, stage: str, capsys: pytest.CaptureFixture[str]
+    output: Output, outputs: int, stage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # of the terminal, in which no heading is wrapped
     labels = torch.arange(16) % max(outputs, 2)
     models, loaders, run = members(outputs), sites(labels), trainer()
     (run.validate if stage == "val" else run.test)(SiteEnsemble(models, output=output), loaders, verbose=False)
