@@ -75,7 +75,7 @@ class Resumption:
 
     def _load(self, run: Path, checkpoint: Path) -> None:
         content = read_checkpoint(checkpoint, with_tensors=False)
-        record = visit_record(content)
+        record = visit_record(content) if "callbacks" in content else None  # of an ensemble there are none
         if record is not None:
             Ledger(run / LEDGER, record["head"], record["run"])  # which says what is wrong with it
         self._logs = content["logs"]

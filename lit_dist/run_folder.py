@@ -99,5 +99,5 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 def visit_record(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a checkpoint says of the visits; None if the run has no transfer callback."""
-    states = checkpoint.get("callbacks", {}).values()  # of an ensemble there are none
+    states = checkpoint["callbacks"].values()
     return next((state["record"] for state in states if isinstance(state, Mapping) and "record" in state), None)

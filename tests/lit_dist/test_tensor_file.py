@@ -361,7 +361,7 @@ def test_a_file_cut_short_is_refused(path: Path, length: int) -> None:
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none cannot be read: No such file"):
         read(tmp_path / "none")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="is a folder, not a file"):
         read(tmp_path)
 
 
