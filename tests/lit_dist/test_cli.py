@@ -139,6 +139,7 @@ FITS = [path for path in CONFIGS if path.stem.partition("_")[0] not in COMMANDS]
     [path if path.parent.name == "phantom" else pytest.param(path, marks=pytest.mark.slow) for path in FITS],
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
+@pytest.mark.filterwarnings("ignore:.*validation images of .* are all of the class")  # so few of drawn mammograms are
 def test_each_configuration_runs(path: Path) -> None:
     main(["fit", "--config", str(path), *SLIM, *small_data(path.parent.name), "--trainer.max_epochs=4"])
     run = run_folder(f"{path.parent.name}/{path.stem}")
