@@ -35,6 +35,12 @@ def progress(trainer: Trainer) -> str:
     return f"after {trainer.current_epoch}{of} epochs and {trainer.global_step} steps"
 
 
+def out_of_time(trainer: Trainer) -> bool:
+    """Whether the time of one of a trainer's timers is up."""
+    timers = [each for each in trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
+    return any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers)
+
+
 def _reason(trainer: Trainer) -> str | None:
     if 0 <= trainer.max_steps <= trainer.global_step:
         return None
@@ -45,7 +51,7 @@ def _reason(trainer: Trainer) -> str | None:
         if message:
             return f"{type(stopping).__name__}: {message.removesuffix(' Signaling Trainer to stop.')}"
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    if any(isinstance(each, Timer) and (left := each.time_remaining()) is not None and left <= 0 for each in callbacks):
+    if out_of_time(trainer):
         return "its time is up (max_time)"
     if any(isinstance(each, SingleWeightTransfer) and each.finished for each in callbacks):
         return "single weight transfer has been at every site"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -12,7 +12,7 @@ from typing_extensions import override
 from lit_dist.baton import fingerprint
 from lit_dist.callbacks.averaged_weights import AveragedWeights
 from lit_dist.callbacks.csv_rows import RowCount
-from lit_dist.callbacks.ending import progress
+from lit_dist.callbacks.ending import out_of_time, progress
 from lit_dist.callbacks.fit_checks import check_fit, check_hyperparameters, check_optimizers
 from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
@@ -127,7 +127,7 @@ class RunCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._seeds.after_step(trainer, batch_idx)
-        if trainer.should_stop and not self._closed and _out_of_time(trainer):
+        if trainer.should_stop and not self._closed and out_of_time(trainer):
             # Lightning would end the epoch here, as if it were whole.
             trainer.should_stop, self._late = False, True
 
@@ -157,7 +157,7 @@ class RunCheckpoint(Checkpoint):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stopped = trainer.should_stop and not _out_of_time(trainer)
+        self._stopped = trainer.should_stop and not out_of_time(trainer)
         if not self._closed:
             self._save(trainer)
         if self._averaged is not None:
@@ -253,8 +253,3 @@ class RunCheckpoint(Checkpoint):
 def _transfer(trainer: Trainer) -> WeightTransfer | None:
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((callback for callback in callbacks if isinstance(callback, WeightTransfer)), None)
-
-
-def _out_of_time(trainer: Trainer) -> bool:
-    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-    return any((timer.time_remaining() or 1) <= 0 for timer in timers)

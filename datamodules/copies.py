@@ -4,8 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from lit_dist.datamodules.image_index import ImageFile
 from lit_dist.datamodules.splits import CONTENT
 from lit_dist.errors import InputError
+from lit_dist.threads import in_threads
 
 OnDuplicate = Literal["group", "drop", "raise", "keep"]
 
 _BLOCK = 4096  # bytes in the middle of two files that are compared, before all of them are
-_AT_ONCE = 256  # files that a thread takes
 _SHOWN = 3
 
 
@@ -42,10 +41,10 @@ def content_numbers(
         return np.unique(slots, return_inverse=True)[1].astype(np.int64)
     numbers = np.arange(len(files))
     alike = _repeated([_size(file) for file in files], numbers)
-    alike = _repeated(_in_threads(_middle, [files[place] for place in alike]), alike)
+    alike = _repeated(in_threads(_middle, [files[place] for place in alike]), alike)
     known = stored() if (slots[alike] >= 0).any() else {}
     unknown = [place for place in alike.tolist() if int(slots[place]) not in known]
-    hashes = dict(zip(unknown, _in_threads(_hash, [files[place] for place in unknown]), strict=True))
+    hashes = dict(zip(unknown, in_threads(_hash, [files[place] for place in unknown]), strict=True))
     first: dict[bytes, int] = {}
     for place in alike.tolist():
         content = hashes[place] if place in hashes else known[int(slots[place])]
@@ -54,19 +53,10 @@ def content_numbers(
     return numbers
 
 
-_Key = TypeVar("_Key")
-
-
 def _repeated(keys: Sequence[Hashable], places: NDArray[np.int64]) -> NDArray[np.int64]:
     """The places whose key, which is not None, others have too."""
     counts = Counter(keys)
     return places[[key is not None and counts[key] > 1 for key in keys]] if len(keys) else places
-
-
-def _in_threads(function: Callable[[ImageFile], _Key], files: Sequence[ImageFile]) -> list[_Key]:
-    parts = [files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [key for keys in pool.map(lambda part: list(map(function, part)), parts) for key in keys]
 
 
 def _size(file: ImageFile) -> int | None:

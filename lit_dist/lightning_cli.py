@@ -27,7 +27,7 @@ from lit_dist.classifier import ImageClassifier
 from lit_dist.cli import OTHER_COMMANDS
 from lit_dist.errors import InputError
 from lit_dist.lightning_internals import end_auto_requeue, named_checkpoint, take_up_only_what_is_named
-from lit_dist.mistakes import mistake, root_of
+from lit_dist.mistakes import first_line, mistake, root_of
 from lit_dist.plain_errors import PlainErrors
 from lit_dist.resumption import Resumption, claim_version
 from lit_dist.run_lock import hold_new, remove_if_empty
@@ -81,7 +81,7 @@ class SiteCLI(LightningCLI):
         except ValueError as error:  # what constructors raise of their arguments; the parser wraps it
             if mistake(error) is not None:
                 raise
-            raise InputError(_first_line(root_of(error))) from error
+            raise InputError(first_line(root_of(error))) from error
 
     def _find_folder(self, command: str) -> None:
         """Go on in the folder of the run that is to be resumed, or take one that no other run has."""
@@ -115,7 +115,7 @@ class SiteCLI(LightningCLI):
         try:
             made = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, ImportError, RuntimeError) as error:  # hardware or loggers that are not there
-            raise InputError(f"the trainer cannot be made: {_first_line(error)}") from error
+            raise InputError(f"the trainer cannot be made: {first_line(error)}") from error
         take_up_only_what_is_named(made)
         if self.subcommand != "fit" or not writes:  # else RunCheckpoint listens for it
             end_auto_requeue(made)
@@ -190,10 +190,6 @@ class SiteCLI(LightningCLI):
                 f"{self.subcommand} has no --ckpt_path, so the model has its first weights, random weights that nothing"
                 " has trained"
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def as_list(setting: Any) -> list[Any]:

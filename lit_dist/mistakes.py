@@ -34,6 +34,11 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return str(error).strip().partition("\n")[0]
+
+
 def _sentence(error: BaseException) -> str | None:
     kind, text = type(error), str(error)
     if isinstance(error, InputError):
@@ -62,7 +67,7 @@ def _sentence(error: BaseException) -> str | None:
         return " ".join(text.split())  # it has looked at what it was given, and says what is wrong
     if isinstance(error, ValueError | TypeError | ArithmeticError | RuntimeError):
         maker = _optimizer(error.__traceback__)
-        return f"{maker} does not take its settings: {_first_line(text)}" if maker else None
+        return f"{maker} does not take its settings: {first_line(error)}" if maker else None
     return None
 
 
@@ -93,7 +98,3 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[object, str, str]
         if "self" in frame.f_locals:
             yield frame.f_locals["self"], frame.f_code.co_name, str(frame.f_globals.get("__name__"))
         traceback = traceback.tb_next
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
