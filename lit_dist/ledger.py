@@ -3,9 +3,11 @@
 The lines form a chain: each has the hash of the one before, and a hash of its own. ``lit_dist.audit`` checks it.
 """
 
+import codecs
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lit_dist.errors import InputError
-from lit_dist.files import not_written, open_file
+from lit_dist.files import not_written, open_file, refuse_special
 
 Outcome = Literal["trained", "cut short", "diverged", "skipped", "absent"]
 
@@ -96,17 +98,19 @@ class Entry:
         """
         try:
             values = json.loads(line)
-            del values["sha256"]
-            entry = cls(**values)
-            values.setdefault("origin", "")
-            if not all(_fits(values[name], kind) for name, kind in _TYPES.items()):
-                raise ValueError("a value is of the wrong type")
-            if entry.outcome not in get_args(Outcome):
-                raise ValueError(f"there is no outcome {entry.outcome!r}")
-            if line != entry.line:  # which ends with the hash
-                raise ValueError("it was changed: its hash is another")
-        except (TypeError, AttributeError, KeyError, RecursionError) as error:
-            raise ValueError(f"it is no ledger entry ({error})") from None
+        except (ValueError, RecursionError):  # also an integer of too many digits
+            raise ValueError("it is no JSON that a run writes") from None
+        if not isinstance(values, dict) or values.keys() | {"origin"} != _TYPES.keys() | {"sha256"}:
+            raise ValueError("it is no ledger entry: its names are not those of one")
+        wrong = [name for name, kind in _TYPES.items() if not _fits(values.get(name, ""), kind)]
+        if wrong:
+            raise ValueError(f"its {wrong[0]!r} is of the wrong type, or no number that a run writes")
+        del values["sha256"]
+        entry = cls(**values)
+        if entry.outcome not in get_args(Outcome):
+            raise ValueError(f"there is no outcome {entry.outcome[:50]!r}")
+        if line != entry.line:  # which ends with the hash
+            raise ValueError("it was changed: its hash is another")
         return entry
 
     def same_visit(self, other: "Entry") -> bool:
@@ -116,6 +120,7 @@ class Entry:
 
 _FACTS = ("run", "visit", "cycle", "site", "outcome", "images", "steps", "sha256_in", "sha256_out")
 _TYPES: dict[str, Any] = {**get_type_hints(Entry), "outcome": str}  # its values are looked at by themselves
+_LARGEST = sys.float_info.max
 
 
 def _sha256(text: str) -> str:
@@ -127,6 +132,8 @@ def _fits(value: object, kind: Any) -> bool:
     if isinstance(value, list | dict):
         values = value if isinstance(value, list) else value.values()
         return get_origin(kind) is type(value) and all(_fits(item, get_args(kind)[-1]) for item in values)
+    if isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:  # nor is NaN
+        return False
     return get_origin(kind) not in (list, dict) and isinstance(value, kind) and not isinstance(value, bool)
 
 
@@ -173,7 +180,7 @@ class Ledger:
     def _last_line(self) -> str | None:
         """The hash of the last line, if it is a whole one."""
         try:
-            with self.path.open("rb") as file:
+            with open_file(self.path) as file:
                 file.seek(max(file.seek(0, os.SEEK_END) - LONGEST, 0))
                 *_, line, end = file.read().rsplit(b"\n", 2)
             return None if end else _entry(line + b"\n").sha256
@@ -204,7 +211,7 @@ class Ledger:
             )
         if run is not None and (others := [entry for entry in self._ahead if entry.run != run]):
             raise InputError(
-                f"{path} has visits of another run ({others[0].run}) after the line that the checkpoint goes on after."
+                f"{path} has visits of another run ({others[0].run!r}) after the line that the checkpoint goes on after."
                 " Put back a copy of this run's ledger, or begin a new run in another folder"
             )
         if torn:
@@ -241,6 +248,7 @@ class Ledger:
             )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_special(self.path)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
@@ -286,13 +294,14 @@ def iter_entries(path: Path, end: int | None = None) -> Iterator[Entry]:
                 try:
                     yield _entry(line)
                 except ValueError as error:
-                    raise InputError(f"{path}, line {number}: {error}") from None
+                    raise InputError(f"{path}, line {number}: {error}. Put back a copy of this run's ledger") from None
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be read as a ledger: {error}")
+    advice = "; let this user read and write it" if isinstance(error, PermissionError) else ""
+    return InputError(f"{path} cannot be read as a ledger: {error.strerror or error}{advice}")
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -304,7 +313,16 @@ def read_entries(path: Path) -> list[Entry]:
     return list(iter_entries(path))
 
 
+_CUT = "it is cut short (where an interruption has done that, --resume mends it)"
+
+
 def _entry(line: bytes) -> Entry:
     if not line.endswith(b"\n"):
-        raise ValueError("it is cut short" if len(line) < LONGEST else f"it is longer than {LONGEST} bytes")
-    return Entry.parse(line[:-1].decode("utf-8"))
+        raise ValueError(_CUT if len(line) < LONGEST else f"it is longer than {LONGEST} bytes")
+    if line.startswith(codecs.BOM_UTF8):
+        raise ValueError("it begins with a byte order mark, which some editors write")
+    try:
+        text = line[:-1].decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is no UTF-8 text") from None
+    return Entry.parse(text)

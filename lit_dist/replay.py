@@ -50,7 +50,7 @@ def replay(run: str | Path, visit: int) -> str:
 
 def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     config = run / SETTINGS
-    if not config.is_file():
+    if not config.exists():
         raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
     found = read_settings(config, ("model", "data", "trainer"))
     settings = {name: value for name, value in found.items() if name in PARTS}

@@ -11,7 +11,7 @@ from lit_dist.baton import APART, TRAINED, fingerprint, read_checkpoint
 from lit_dist.errors import InputError
 from lit_dist.ledger import FIRST, Entry, iter_entries
 from lit_dist.plain_errors import PlainErrors
-from lit_dist.run_folder import LEDGER, newest_checkpoint, visit_record
+from lit_dist.run_folder import LEDGER, checkpoints_of, visit_record
 
 
 class _Parser(PlainErrors, ArgumentParser):
@@ -58,10 +58,10 @@ def verify(run: str | Path) -> str:
     run = Path(run)
     path = run / LEDGER
     state = _last_state(run)
-    if not path.is_file() and (state is None or state.head != FIRST):  # else the first visit's line is to be written
+    if not path.exists() and (state is None or state.head != FIRST):  # else the first visit's line is to be written
         raise InputError(f"there is no ledger at {path}; give the folder of a run with a transfer callback")
     try:
-        seen = audit(iter_entries(path) if path.is_file() else [], state.head if state else None)
+        seen = audit(iter_entries(path) if path.exists() else [], state.head if state else None)
     except AuditError as error:
         raise InputError(f"{path}, {error}") from None
     if not seen.visits and (state is None or state.head != FIRST):
@@ -90,10 +90,13 @@ class _State:
 
 
 def _last_state(run: Path) -> _State | None:
-    path = newest_checkpoint(run)
+    path = next(iter(checkpoints_of(run)), None)
     if path is None:
         return None
-    content = read_checkpoint(path)
+    try:
+        content = read_checkpoint(path)
+    except InputError as error:
+        raise InputError(f"the newest checkpoint of {run} cannot be used, and --resume passes it over: {error}") from None
     try:
         apart = content.get(APART)  # not in a run of an earlier release with an average
         weights: dict[str, Any] | None = dict(content[TRAINED if apart else "state_dict"])

@@ -122,7 +122,7 @@ def test_the_same_values_written_in_another_way_are_refused(change: Callable[[st
 
 @pytest.mark.parametrize("line", ["", "{}", "[]", "[1]", "1", "null", '"run"', "not json", "{", '{"run": "x"}', "\0"])
 def test_what_is_no_entry_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match=r"it is no ledger entry|Expecting"):
+    with pytest.raises(ValueError, match=r"it is no ledger entry|it is no JSON that a run writes"):
         Entry.parse(line)
 
 
@@ -139,7 +139,7 @@ WRONG = {
 @pytest.mark.parametrize("name", BODY)
 def test_a_value_of_the_wrong_type_is_refused_though_the_hash_is_right(name: str, value: str | None) -> None:
     line = forged(json.dumps({**BODY, name: WRONG[name] if value else None}))
-    with pytest.raises(ValueError, match="a value is of the wrong type"):
+    with pytest.raises(ValueError, match=f"its '{name}' is of the wrong type"):
         Entry.parse(line)
 
 
@@ -163,7 +163,7 @@ def test_a_wrong_type_inside_of_a_value_is_refused_though_the_hash_is_right(name
 def test_what_is_not_finite_is_refused_though_the_hash_is_right(place: str, constant: str) -> None:
     body = json.dumps(BODY)
     assert place in body
-    with pytest.raises(ValueError, match="Out of range float values"):
+    with pytest.raises(ValueError, match="no number that a run writes"):
         Entry.parse(forged(body.replace(place, f"{place.partition(':')[0]}: {constant}")))
 
 
@@ -195,7 +195,7 @@ def test_a_key_too_many_is_refused(extra: dict[str, Any]) -> None:
 def test_a_nesting_bomb_is_refused(depth: int, brackets: str) -> None:
     bomb = brackets[:-1].removesuffix("0") * depth + "0" + brackets[-1] * depth
     for line in (bomb, forged(json.dumps(BODY).replace("[0.001, 1e-300]", bomb))):
-        with pytest.raises(ValueError, match="it is no ledger entry"):
+        with pytest.raises(ValueError, match=r"it is no JSON that a run writes|is of the wrong type"):
             Entry.parse(line)
 
 
@@ -207,8 +207,9 @@ def test_nesting_that_json_reads_but_cannot_write_is_refused() -> None:
 
 
 def test_a_number_too_long_to_read_is_refused() -> None:
-    with pytest.raises(ValueError, match="integer string conversion"):
-        Entry.parse(forged(json.dumps(BODY).replace("28", "9" * 5000)))
+    for digits in (400, 4300, 5000):
+        with pytest.raises(ValueError, match=r"no number that a run writes|no JSON that a run writes"):
+            Entry.parse(forged(json.dumps(BODY).replace("28", "9" * digits)))
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_a_ledger_that_is_not_this_runs_is_refused(two_visits: Path, capsys: pyt
     refused(LONGER, "ledger.jsonl is broken at visit 1 (lit-dist verify", capsys)
     other = replace(Entry.parse(second[:-1]), previous=Entry.parse(second[:-1]).sha256, run="another")
     path.write_text(first + second + other.line + "\n")
-    refused(LONGER, "ledger.jsonl has visits of another run (another)", capsys)
+    refused(LONGER, "ledger.jsonl has visits of another run ('another')", capsys)
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"\xff\0", "'utf-8'"), (b"", "it has 0 rows, and had 2 when")])
