@@ -30,6 +30,7 @@ from lit_dist.federation.policy import of_site, read_run
 from lit_dist.federation.refusal import refusal
 from lit_dist.federation.roster import Absent, Roster, Weights
 from lit_dist.federation.site_settings import ServerSettings, Settings, SiteSettings
+from lit_dist.federation.values import said
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"
@@ -109,7 +110,7 @@ class FlareController(Controller):
             if result.get_return_code() == ReturnCode.OK and _is_parcel(result.get(_CONTENT)):
                 answers[site] = result[_CONTENT]
             else:
-                problems[site] = str(result.get_return_code())
+                problems[site] = said(result.get_return_code(), 100)  # whatever the site has put there
             client_task.result = None  # FLARE would keep it in memory
 
         data = Shareable()

@@ -151,5 +151,5 @@ def _read(site: str, answer: Parcel, most: int) -> Tree:
     except InputError as error:
         raise refused(site, error) from None
     if "refused" in tree:
-        raise InputError(f"site {site!r} refuses: {said(tree['refused'])}")
+        raise InputError(f"site {site!r} refuses: {said(tree['refused']) or 'it gives no reason (look at its log)'}")
     return tree

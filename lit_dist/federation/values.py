@@ -35,16 +35,20 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
 
 
-def said(value: object) -> str:
-    r"""A text of another party, such that it can be printed: without control characters, and not too long.
+def said(value: object, most: int = _SAID) -> str:
+    r"""A text of another party as one line that can be printed: without control characters, and not too long.
+
+    Args:
+        value: The text; of anything else, what Python shows of it.
+        most: How many characters of it to print.
 
     Example:
-        >>> said("too few images\x1b[2J")
-        'too few images?[2J'
+        >>> said("too few\nimages\x1b[2J"), said(" \n")
+        ('too few images?[2J', '')
     """
     text = value if isinstance(value, str) else repr(value)
-    text = text[:_SAID] + ("..." if len(text) > _SAID else "")
-    return "".join(letter if letter.isprintable() else "\n" if letter == "\n" else "?" for letter in text)
+    text = " ".join(text[:most].split()) + ("..." if len(text) > most else "")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def same(found: Any, expected: Any, close: float = 0.0) -> bool:

@@ -12,6 +12,7 @@ from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.federation import parcel
 from lit_dist.federation.answers import check_validated, compare
+from lit_dist.federation.roster import _read
 from lit_dist.federation.server import _RemoteData
 from small_federation import engine, federated, server
 
@@ -39,6 +40,15 @@ def test_an_answer_that_is_too_long_is_not_even_read() -> None:
     parties.change = lambda question, site, own: [*own, b"0" * 2**25] if site == "site-3" else own
     with pytest.raises(InputError, match=r"site-3.*refused: it has \d+ bytes; \d+ are the most"):
         server(parties, make, max_epochs=1).run()
+
+
+@pytest.mark.parametrize("reason", ["", " ", "\n\t", "\x1b\n" * 10**5, None, [], {}])
+def test_a_refusal_is_one_line_with_some_reason(reason: Any) -> None:
+    with pytest.raises(InputError) as refused:
+        _read("site-3", parcel.pack({"refused": reason}), 2**24)
+    said = str(refused.value).removeprefix("site 'site-3' refuses: ")
+    assert said.strip()
+    assert said.isprintable()
 
 
 GREETINGS: list[Answer] = [

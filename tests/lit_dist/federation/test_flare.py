@@ -69,6 +69,28 @@ def test_a_refusal_is_not_tried_again_and_a_missing_answer_is(monkeypatch: pytes
     assert report_of(miss, monkeypatch) == {"error": "gone", "again": True, "silent": ["mgh"]}
 
 
+@pytest.mark.parametrize("code", ["\x1b[2J" + "x" * 10**6, "lost\nlit-dist: all is well", 7, ["x"] * 1000, "", None])
+def test_a_return_code_of_a_site_is_a_short_line_at_the_server(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = flare.FlareController("{}", ["mgh"])
+    client: Any = SimpleNamespace(name="mgh")
+    controller._context = context = SimpleNamespace(get_engine=lambda: SimpleNamespace(get_clients=lambda: [client]))
+    controller._abort = SimpleNamespace(triggered=False)
+    result = flare.Shareable()
+    result.set_return_code(code)
+
+    def answered(task: Any, *_: Any) -> None:
+        task.result_received_cb(SimpleNamespace(client=client, result=result), context)
+
+    logged: list[str] = []
+    monkeypatch.setattr(controller, "broadcast_and_wait", answered)
+    monkeypatch.setattr(controller, "log_warning", lambda _, text: logged.append(text))
+    with pytest.raises(NoAnswerError) as error:
+        controller.ask("greet", [b""], ["mgh"])
+    assert all(text.isprintable() and len(text) < 300 for text in (str(error.value), *logged))
+    assert "gave no answer to 'greet' (" in logged[0]
+    assert "()" not in logged[0]
+
+
 def test_a_temporary_folder_with_logs_stays_after_an_error_only(capsys: pytest.CaptureFixture[str]) -> None:
     folders: list[Path] = []
 
