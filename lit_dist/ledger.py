@@ -211,8 +211,8 @@ class Ledger:
             )
         if run is not None and (others := [entry for entry in self._ahead if entry.run != run]):
             raise InputError(
-                f"{path} has visits of another run ({others[0].run!r}) after the line that the checkpoint goes on after."
-                " Put back a copy of this run's ledger, or begin a new run in another folder"
+                f"{path} has visits of another run ({others[0].run!r}) after the line that the checkpoint goes on"
+                " after. Put back a copy of this run's ledger, or begin a new run in another folder"
             )
         if torn:
             os.truncate(path, end)

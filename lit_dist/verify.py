@@ -96,7 +96,9 @@ def _last_state(run: Path) -> _State | None:
     try:
         content = read_checkpoint(path)
     except InputError as error:
-        raise InputError(f"the newest checkpoint of {run} cannot be used, and --resume passes it over: {error}") from None
+        raise InputError(
+            f"the newest checkpoint of {run} cannot be used, and --resume passes it over: {error}"
+        ) from None
     try:
         apart = content.get(APART)  # not in a run of an earlier release with an average
         weights: dict[str, Any] | None = dict(content[TRAINED if apart else "state_dict"])
