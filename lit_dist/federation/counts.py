@@ -1,6 +1,7 @@
 """Counts: what a site has done for all runs, in a file of its own, so that limits hold whatever a server says."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -126,7 +127,7 @@ class Counts:
                     file.write(json.dumps(counts).encode())
 
     def _read(self, limits: Limits) -> dict[str, Any]:
-        if not self.path.exists():
+        if not os.path.lexists(self.path):  # a link to a place that is gone is no beginning
             if limits != Limits() and any(map(any, map(self.folder.glob, _TRACES))):
                 raise Refusal(
                     f"its {COUNTS} is gone, in which it counts what its site.yaml limits; put back a copy, or write"

@@ -1,11 +1,15 @@
 """Runs that pass a site's door, attacks on it, and a watch of what a process imports, starts, and writes."""
 
 import copy
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lit_dist.federation.site_settings import SiteSettings
 
@@ -34,6 +38,11 @@ RUN: dict[str, Any] = {
     },
 }
 
+ACTS = (
+    *("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "socket.bind"),
+    *("os.remove", "os.mkdir", "os.rename", "os.chmod", "os.symlink", "shutil.rmtree", "pickle.find_class"),
+)
+
 _watched: list[str] | None = None
 
 
@@ -46,7 +55,7 @@ def _note(event: str, given: tuple[Any, ...]) -> None:
             _watched.append(f"open {path} {mode}")
     elif event == "import":
         _watched.append(f"import {given[0]}")
-    elif event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.mkdir"):
+    elif event in ACTS:
         _watched.append(f"{event} {given}")
 
 
@@ -78,6 +87,12 @@ def own() -> SiteSettings:
     return SiteSettings(
         data={"class_path": "PhantomDataModule", "init_args": arguments}, trainer={"accelerator": "cpu"}
     )
+
+
+def of_process() -> tuple[Any, ...]:
+    """What of a process a run's settings leave as it is: its environment, but for seeds and cuBLAS, and where it is."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "CUBLAS_"))}
+    return environment, Path.cwd(), [*sys.path], torch.get_default_dtype(), signal.getsignal(signal.SIGTERM)
 
 
 def facts(party: Any) -> dict[str, Any]:

@@ -71,8 +71,24 @@ def test_a_new_run_gains_nothing_of_a_limit_for_all() -> None:
         counts.validate("weights 2", limits)
 
 
+NOTHING = '{"format": 1, "runs": {}, "validations": 0, "remembered": []}'
+TRAINED = (
+    '{"a": {"by_steps": false, "legs": {"b": {"follows": null, "trained": [[0, 0]], "out": ["w", 4, 0, 4, true]}}}}'
+)
+COUNTED = NOTHING.replace("{}", TRAINED)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": 1, "runs": {"a": 1}, "validations": 0, "remembered": []}']
+    "text",
+    [
+        *("", " ", "{", "[]", "{}", "null", f"\ufeff{NOTHING}", NOTHING * 2, NOTHING.replace('"', "'")),
+        *(NOTHING.replace(": 1", f": {value}") for value in ("1.0", "true", '"1"', "2")),
+        *(NOTHING.replace(": 0", f": {value}") for value in ("0.0", "1e3", "NaN", "-1", "null", '"0"', "9" * 5000)),
+        *(NOTHING.replace("[]", value) for value in ("null", "{}", "[1]", '[], "runs": {}', '[], "more": 1')),
+        *(NOTHING.replace("{}", value) for value in ("[]", '{"a": 1}', '{"a": {"by_steps": true, "legs": []}}')),
+        *(COUNTED.replace("[[0, 0]]", value) for value in ("[]", "[[0.0, 0]]", "[[0]]", "[[-1, 0]]", "[[true, 0]]")),
+        *(COUNTED.replace(*change) for change in [("null", '"b"'), ("true", "1"), ("4, 0, 4", "4, 0"), ("false", "0")]),
+    ],
 )
 def test_a_damaged_file_is_never_set_back(text: str) -> None:
     Path("site").mkdir()
@@ -80,6 +96,22 @@ def test_a_damaged_file_is_never_set_back(text: str) -> None:
     with pytest.raises(Refusal, match="is damaged"):
         Counts(Path("site")).charge(FIRST, 0, 0, Limits())
     assert Path("site", COUNTS).read_text() == text
+
+
+@pytest.mark.parametrize("text", [NOTHING, COUNTED])
+def test_a_whole_file_is_counted_on_from_however_it_is_laid_out(text: str) -> None:
+    Path("site").mkdir()
+    Path("site", COUNTS).write_text(json.dumps(json.loads(text), indent=2).replace("\n", "\r\n"))
+    Counts(Path("site")).charge(FIRST, 0, 0, Limits())
+    runs = json.loads(Path("site", COUNTS).read_text())["runs"]
+    assert {**json.loads(text)["runs"], FIRST.run: runs[FIRST.run]} == runs
+
+
+def test_a_link_to_a_file_that_is_gone_is_no_beginning() -> None:
+    Path("site").mkdir()
+    Path("site", COUNTS).symlink_to("not mounted")
+    with pytest.raises(Refusal, match="is damaged or cannot be read"):
+        Counts(Path("site")).charge(FIRST, 0, 0, TWO)
 
 
 def _charge(number: int) -> None:

@@ -1,17 +1,20 @@
 """A site's door: whatever a run's settings say, nothing is run, and what is the site's own stays so."""
 
+import json
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from door import CODE, COMMAND, MARK, changed, facts, own, watched
+from door import CODE, COMMAND, MARK, changed, facts, of_process, own, watched
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lit_dist import InputError
 from lit_dist.federation.parties import FederatedRun, make_site
+from lit_dist.federation.party import _MISTAKES
 from lit_dist.federation.policy import read_run
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Roster
@@ -173,8 +176,41 @@ KEYS = [
     *("accelerator", "enable_progress_bar", "log_every_n_steps", "dropout", "betas", "step_size", "order"),
 ]
 NUMBERS = st.none() | st.booleans() | st.integers() | st.floats()
-SCALARS = st.sampled_from(TEXTS) | st.sampled_from(PATHS) | NUMBERS | st.text(max_size=5)
-KEY = st.sampled_from(KEYS) | st.text(max_size=5)
+ODD = [
+    *(-0.0, 2**63, 10**400, float("nan"), 1e-320, "True", "no", "3", "0x1F", "1_000", "$HOME", "*", "x" * 5000),
+    *("b3Muc3lzdGVt", "b'os.system'", "gASVBQAAAAAAAABLAS4=", "data:text/yaml;base64,eDogMQ==", "file:///etc/passwd"),
+    *("\N{RIGHT-TO-LEFT OVERRIDE}x", "\N{GREEK SMALL LETTER MU}", "\N{FULLWIDTH FULL STOP}.x", "\ud800", "\u2028"),
+    *([["class_path", "os.system"]], [0] * 30_000, [[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]], {"a": {"a": {"a": 1}}}),
+    *(
+        {"init_args": {"command": COMMAND}},
+        {"class_path": COMMAND},
+        {"class_path": None},
+        {"class_path": ["os.system"]},
+    ),
+    {"class_path": "os.system", "init_args": [COMMAND]},
+]
+"""Kinds of values that settings may be mistaken for, or that are mistaken for settings."""
+
+ODD_KEYS = [
+    *(
+        "__init__",
+        "__call__",
+        "__reduce__",
+        "self",
+        "cls",
+        "kwargs",
+        "*",
+        "0",
+        "x" * 5000,
+        "cla\N{CYRILLIC SMALL LETTER ES}s",
+    ),
+    *("class_path ", "Class_Path", "init_args+", "[0]", "a-b", "a/b", "<<", "\N{LATIN SMALL LIGATURE FI}lename", "if"),
+]
+ODD_NAMES = [0, -1, 2**70, None, True, 1.5, ("a", "b"), b"lr"]
+"""Keys that only a program can give: in a job all are text."""
+
+SCALARS = st.sampled_from(TEXTS) | st.sampled_from(PATHS) | NUMBERS | st.text(max_size=5) | st.sampled_from(ODD)
+KEY = st.sampled_from(KEYS) | st.text(max_size=5) | st.sampled_from(ODD_KEYS) | st.sampled_from(ODD_NAMES)
 
 
 def _specs(inner: Any) -> Any:
@@ -244,15 +280,17 @@ def attacked(attacks: list[tuple[Any, str, Any]]) -> dict[str, Any]:
     return changed(change)
 
 
-def check(attacks: list[tuple[Any, str, Any]]) -> bool:
-    """Try an attack; whether the site took the run, changed only in what is the run's."""
-    run = attacked(attacks)
-    with watched() as noted:
-        try:
-            party = site(run)
-        except InputError:
-            party = None
+def check(attacks: list[tuple[Any, str, Any]], as_text: bool) -> bool:
+    """Try an attack, as a program or as a job gives it; whether the site took the run, changed only in what is its."""
+    run: Any = attacked(attacks)
+    run = json.dumps(run, skipkeys=True) if as_text else run
+    before, party = of_process(), None
+    with watched() as noted, suppress(InputError):
+        party = site(read_run(run) if as_text else run)
+        with suppress(*_MISTAKES):  # which a site that is asked to train words
+            party.module.configure_optimizers()
     assert noted == [], (noted, run)
+    assert of_process() == before, run
     assert not Path(MARK).exists()
     if party is not None:
         folder = Path("here") if hasattr(party, "transfer") else Path("here/alone")
@@ -270,10 +308,12 @@ def _imported() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_imported")
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
-@given(ATTACKS)
+@given(ATTACKS, st.booleans())
 @pytest.mark.filterwarnings("ignore")
-def test_no_settings_run_anything_at_a_site_or_change_what_is_its_own(attacks: list[tuple[Any, str, Any]]) -> None:
-    check(attacks)
+def test_no_settings_run_anything_at_a_site_or_change_what_is_its_own(
+    attacks: list[tuple[Any, str, Any]], as_text: bool
+) -> None:
+    check(attacks, as_text)
 
 
 def test_the_watch_sees_what_an_attack_would_do() -> None:

@@ -1,6 +1,7 @@
 """Each site trains alone, and every site judges all models and their ensemble, as ``lit-dist fit`` and ``test`` do."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,26 @@ def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> Non
     parties.change = change
     with pytest.raises(InputError, match=r"site 'site-2' is refused"):
         federate(settings, parties)
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning")
+def test_a_site_that_has_removed_its_part_of_a_run_trains_it_again_but_under_no_other_settings_or_weights() -> None:
+    def fit(shift: float = 0.0, **arguments: Any) -> Any:
+        settings = {**copy.deepcopy(SETTINGS), "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
+        settings["model"]["init_args"] |= arguments
+        own = SiteSettings(data=of_site("site-1"), max_visits=1, max_epochs=1)
+        member = make_site("site-1", settings, own, Path("site-1").absolute())
+        weights = member.module.state_dict()
+        weights["backbone.conv1.weight"] += shift
+        question = parcel.pack({"run": "0" * 32, "state_dict": weights})
+        answer = parcel.unpack(member.answer("fit", question))
+        return fingerprint(answer["state_dict"])[0] if "state_dict" in answer else answer["refused"]
+
+    trained = fit()
+    shutil.rmtree(Path("site-1", "alone", "0" * 32))
+    for others in ({"dropout": 0.5}, {"shift": 1e-3}):
+        assert "max_visits: 1, and the run would make 2" in fit(**others)
+    assert fit() == trained
 
 
 def test_a_site_may_have_a_logger_of_its_own_while_the_model_travels() -> None:
