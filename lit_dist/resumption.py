@@ -84,7 +84,7 @@ class Resumption:
         for kind, arguments in _loggers(self._settings):
             if kind == "WandbLogger":
                 arguments.id, arguments.resume = next(wandb, None), "allow"
-            elif "version" in arguments:
+            elif kind in WITH_FOLDERS or "version" in arguments:
                 version = run.name.removeprefix("version_")
                 arguments.version = int(version) if version.isdigit() else version
 
@@ -142,7 +142,7 @@ def claim_version(settings: Any) -> Path | None:
             continue
         if (every := arguments.get("flush_logs_every_n_steps", 1)) < 1:
             raise InputError(f"{kind} has flush_logs_every_n_steps={every}, which counts from 1")
-        runs = Path(arguments.get("save_dir") or ".") / (arguments.get("name", "lightning_logs") or "")
+        runs = _runs(arguments)
         for number in count(max((_number(run) for run in _numbered(runs)), default=-1) + 1):
             with suppress(FileExistsError):
                 _make(runs / f"version_{number}")
@@ -171,16 +171,20 @@ def _newest_run(settings: Any) -> Path | None:
     for kind, arguments in _loggers(settings):
         if kind not in WITH_FOLDERS:
             continue
-        runs = Path(arguments.save_dir) / (arguments.name or "")
-        if arguments.version is not None:
-            named = arguments.version if isinstance(arguments.version, str) else f"version_{arguments.version}"
-            return runs / named
+        runs, version = _runs(arguments), arguments.get("version")
+        if version is not None:
+            return runs / (version if isinstance(version, str) else f"version_{version}")
         # The folder of a test or a prediction has a number, too, but nothing to go on from.
         return max((run for run in _numbered(runs) if checkpoints_of(run)), key=_number, default=None)
     raise InputError(
         "--resume finds a run by the folder of its logger: give one, for example --trainer.logger CSVLogger"
         " --trainer.logger.save_dir runs"
     )
+
+
+def _runs(arguments: Any) -> Path:
+    """The folder of a logger's runs; a program may give fewer arguments than the command line's parser."""
+    return Path(arguments.get("save_dir") or ".") / (arguments.get("name", "lightning_logs") or "")
 
 
 def _numbered(runs: Path) -> list[Path]:

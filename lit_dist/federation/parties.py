@@ -229,9 +229,9 @@ def _rooted(given: Any, root: Path) -> Any:
     """The settings of loggers or callbacks, with their folders inside of one; other places are refused."""
     if isinstance(given, list):
         return [_rooted(each, root) for each in given]
-    if not isinstance(given, dict) or not isinstance(given.get("init_args"), dict):
+    arguments = (given.get("init_args") or {}) if isinstance(given, dict) else None
+    if not isinstance(arguments, dict):
         return given
-    arguments = given["init_args"]
     check_places(arguments, str(given.get("class_path")), "the server")
     folders = {name: os.path.join(root, arguments[name]) for name in FOLDERS if isinstance(arguments.get(name), str)}
     return {**given, "init_args": {**arguments, **folders}}

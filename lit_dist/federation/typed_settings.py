@@ -4,7 +4,6 @@ Nothing of the settings is parsed, imported or looked up by name; all is checked
 """
 
 import inspect
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from enum import Enum
 from functools import partial
@@ -60,7 +59,7 @@ def _check_scalar(value: Any, where: str) -> None:
         raise Refusal(f"{where} is a {type(value).__name__}; a run's settings are text, numbers, lists and settings")
     if type(value) is str and (len(value) > _LETTERS or not value.isprintable()):
         raise Refusal(f"{where} is a text of more than {_LETTERS} letters, or has some that cannot be printed")
-    if type(value) in (int, float) and not (math.isfinite(value) and abs(value) < _GREATEST):
+    if type(value) in (int, float) and not -_GREATEST < value < _GREATEST:  # NaN is neither
         raise Refusal(f"{where} is no finite number below 2**63")
 
 

@@ -56,6 +56,7 @@ def site(run: Any) -> Any:
         (lambda run: arguments(run)["optimizer"].update(class_path="StepLR"), "what is wanted there is Optimizer"),
         (lambda run: arguments(run)["optimizer"]["init_args"].update(lr="0.1"), "lr is '0.1'; it must be"),
         (lambda run: arguments(run)["optimizer"]["init_args"].update(lr=float("nan")), "lr is no finite number"),
+        (lambda run: arguments(run)["optimizer"]["init_args"].update(lr=10**400), "lr is no finite number"),
         (lambda run: arguments(run)["optimizer"]["init_args"].update(params=[]), "params: Adam has no such setting"),
         (lambda run: arguments(run)["backbone_kwargs"].update(norm_layer=SYSTEM), "what is wanted there is no class"),
         (lambda run: arguments(run)["backbone_kwargs"].update(width=[[8]]), r"width\[0\] is \[8\]; it must be"),
