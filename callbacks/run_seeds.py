@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.callbacks.site_source import SiteSource
 from lit_dist.epoch_plan import Stretch
-from lit_dist.seeding import derive, run_seed, seed_generators
+from lit_dist.seeding import derive, module_generators, run_seed, seed_generators
 from lit_dist.site_loader import SiteLoader
 
 
@@ -23,6 +23,7 @@ class RunSeeds:
 
     def __init__(self) -> None:
         self._seed = 0
+        self._generators: list[Any] = []  # that the module holds
         self._source: SiteSource | None = None
 
     def setup(self, trainer: Trainer, steered: bool) -> None:
@@ -39,6 +40,7 @@ class RunSeeds:
 
     def _connect(self, trainer: Trainer, loader: SiteLoader) -> None:
         loader.place = trainer.strategy.root_device, trainer.global_rank
+        loader.generators = module_generators(trainer.lightning_module)
         loader.follow(lambda site: Stretch(site, None, -1, trainer.current_epoch, self._seed))
 
     def replan(self) -> None:
@@ -48,6 +50,7 @@ class RunSeeds:
 
     def begin(self, trainer: Trainer, resumed: bool) -> None:
         """Seed the generators as they were where the run is resumed."""
+        self._generators = module_generators(trainer.lightning_module)
         if self._source is not None:
             self._source.settle()
             if resumed and self._source.loader is None:
@@ -70,7 +73,8 @@ class RunSeeds:
         self._seed_all(trainer, "before", trainer.current_epoch + 1)
 
     def _seed_all(self, trainer: Trainer, *place: int | str) -> None:
-        seed_generators(derive(self._seed, *place, trainer.global_rank), device=trainer.strategy.root_device)
+        seed = derive(self._seed, *place, trainer.global_rank)
+        seed_generators(seed, self._generators, trainer.strategy.root_device)
 
     def close(self) -> None:
         """Leave the source of the training data as it was."""

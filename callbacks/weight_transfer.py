@@ -33,7 +33,7 @@ from lit_dist.itinerary import Itinerary, Visit
 from lit_dist.lightning_internals import go_on, make_resumable
 from lit_dist.one_lightning import warn_of_other_package
 from lit_dist.run_lock import FitLock
-from lit_dist.seeding import pass_seed, run_seed, seed_torch, step_seed
+from lit_dist.seeding import module_generators, pass_seed, run_seed, seed_torch, step_seed
 from lit_dist.site_loader import SiteLoader
 
 
@@ -198,6 +198,7 @@ class WeightTransfer(Callback, ABC):
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             set_validation(self._trainer, self._plan, self.validation == "cycle")
         loader.place = self._trainer.strategy.root_device, self._trainer.global_rank
+        loader.generators = module_generators(self._trainer.lightning_module)
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
         if self._planning:
             loader.estimate = lambda: self._plan.mean_batches(

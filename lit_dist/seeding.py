@@ -169,6 +169,17 @@ def find_generators(holder: object, most: int = 10_000) -> list[Any]:
     return found
 
 
+def module_generators(module: torch.nn.Module) -> list[Any]:
+    """The generators that a module and its parts hold, but for those of the trainer that it is attached to.
+
+    Args:
+        module: The module.
+    """
+    elsewhere = {"_modules", "_trainer", "_fabric"}
+    parts = [{name: value for name, value in vars(part).items() if name not in elsewhere} for part in module.modules()]
+    return [generator for part in parts for generator in find_generators(part)]
+
+
 def seed_generators(seed: int, others: Sequence[Any] = (), device: torch.device | None = None) -> None:
     """Seed the global generators of torch, numpy and Python's ``random``.
 

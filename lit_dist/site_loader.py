@@ -60,6 +60,7 @@ class SiteLoader(CombinedLoader):
         self.plan: Callable[[], Sequence[Stretch]] = self._stay
         self.estimate: Callable[[], int] | None = None
         self.place = torch.device("cpu"), 0
+        self.generators: Sequence[Any] = ()  # that the module holds, seeded for each batch with the global ones
         self._active = self.sites[0]
         if active is not None:
             self.active = active
@@ -213,11 +214,10 @@ class SiteLoader(CombinedLoader):
 
     def _draw(self, stretch: Stretch) -> Any:
         batch = self._next(stretch)
-        if (
-            self._pass_seed is not None
-        ):  # for what happens to the batch before its step, such as a device's augmentation
+        if self._pass_seed is not None:  # for what happens to the batch now, such as a device's augmentation
             where, rank = self.place
-            seed_generators(batch_seed(self._pass_seed, "loaded", self._drawn_in_pass, rank), device=where)
+            seed = batch_seed(self._pass_seed, "loaded", self._drawn_in_pass, rank)
+            seed_generators(seed, self.generators, where)
         self._drawn_in_pass += 1
         return batch
 

@@ -240,16 +240,24 @@ class Lazy(Sampler[int]):
 class Drawing(Traced):
     """Draws wherever a module may, and asks for the number of steps before the fit begins."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing, self.network.noise = np.random.default_rng(0), torch.Generator()
+
     def on_after_batch_transfer(self, batch: list[torch.Tensor], dataloader_idx: int) -> list[torch.Tensor]:
         return [batch[0] + torch.rand(3) * torch.tensor([0, 0, 1])]
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        loss = super().training_step([batch[0] * torch.tensor([1, 1, np.random.beta(2, 2)])], batch_idx)
+        loss = super().training_step(
+            [batch[0] * torch.tensor([1, 1, np.random.beta(2, 2) + self.mixing.random()])], batch_idx
+        )
         self.trace.append(("step", loss.item()))
         return loss
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
-        loss = self.network(batch[0] / 10).pow(2).mean() + torch.rand(()) + random.random()
+        loss = (
+            self.network(batch[0] / 10).pow(2).mean() + torch.rand((), generator=self.network.noise) + random.random()
+        )
         self.log("val_loss", loss)
         self.losses = [*(self.losses if batch_idx else []), loss.item()]
 
