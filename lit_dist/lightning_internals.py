@@ -163,8 +163,10 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
             all_validations.update(validation)  # one that was gone on with counts as begun twice, and as ended once
             for count in (batch["total"], batch["current"]):
                 count["ready"] = count["started"]
+            _leave_for_restart_to_count(progress, trainer)
         elif trainer.training and batch["total"]["completed"] == batch["total"]["ready"]:
             all_validations.update(validation)  # the next batch was asked for
+            _leave_for_restart_to_count(progress, trainer)
         elif _validation_due(trainer) and (at_batch_end or not validated):
             _to_validation(progress)
         elif at_batch_end and batch["is_last_batch"]:
@@ -210,6 +212,19 @@ def _past_restart(trainer: Trainer) -> bool:
 def _validation_due(trainer: Trainer) -> bool:
     fetcher = trainer.fit_loop._data_fetcher
     return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def _leave_for_restart_to_count(progress: dict[str, Any], trainer: Trainer) -> None:
+    """After a batch that was validated after, Lightning counts a step for the loggers once more when it restarts."""
+    loop = trainer.fit_loop.epoch_loop
+    counts = loop.batch_progress.total, loop.batch_progress.current
+    fetched = counts[0].ready - counts[0].started
+    for count in counts:
+        count.ready -= fetched
+    if counts[1].ready and _validation_due(trainer):
+        progress["epoch_loop.state_dict"]["_batches_that_stepped"] = loop._batches_that_stepped - 1
+    for count in counts:
+        count.ready += fetched
 
 
 def _to_validation(progress: dict[str, Any]) -> None:

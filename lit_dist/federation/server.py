@@ -165,13 +165,13 @@ class Server:
             self.transfer.left_out = data.left_out = ()
 
     def _log(self, entries: Sequence[Entry], step: int) -> None:
-        """Say what the visits were, to the console and to the loggers."""
+        """Say what the visits were, to the console and to the loggers, which count steps from 0."""
         for entry in entries:
             rank_zero_info(f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} images")
             place = {"visit": entry.visit, "cycle": entry.cycle, "site": self.roster.sites.index(entry.site)}
             values = {name: float(value) for name, value in {**entry.metrics, **place}.items() if value is not None}
             for logger in self.trainer.loggers:
-                logger.log_metrics(values, step)
+                logger.log_metrics(values, step - 1)
 
     def _keep(self, state: Tree) -> None:
         folder = run_folder(self.trainer)

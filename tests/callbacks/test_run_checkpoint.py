@@ -46,7 +46,8 @@ class Traced(SmallModule):
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         loss = super().training_step(batch, batch_idx)
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        self.trace.append((self.visited[-1], self.rows[-1], rate, batch_idx))
+        logged_as = self.trainer.fit_loop.epoch_loop._batches_that_stepped  # the loggers' step
+        self.trace.append((self.visited[-1], self.rows[-1], rate, batch_idx, logged_as))
         return loss
 
     def on_validation_epoch_end(self) -> None:
