@@ -14,7 +14,7 @@ from lit_dist.datamodules.breast import Box
 from lit_dist.datamodules.cache import shown
 from lit_dist.datamodules.ddsm_case import Case, read_case, read_findings
 from lit_dist.datamodules.film_files import find_films
-from lit_dist.datamodules.films import Film
+from lit_dist.datamodules.films import WITHOUT_FINDING, Film
 from lit_dist.errors import InputError
 
 _NAME = re.compile(
@@ -148,7 +148,9 @@ def _findings(
             rows.append({**row, "image": image, "diagnosis": diagnosis, "film": part, "origin": origin})
     if not rows and not failures:
         raise InputError(f"{root} has no .OVERLAY beside its films, which says where findings are")
-    return pd.DataFrame(rows, columns=table.columns)
+    findings = pd.DataFrame(rows, columns=table.columns)
+    findings.attrs[WITHOUT_FINDING] = len(table) - len({row["film"].path for row in rows})
+    return findings
 
 
 def _outlined(row: Mapping[Hashable, Any], case: Case, overlay: Path, root: Path) -> list[tuple[str, Box]]:

@@ -16,6 +16,8 @@ from lit_dist.datamodules.photographs import FORMATS, MOST_PIXELS, wide_greys
 from lit_dist.files import open_file
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
+WITHOUT_FINDING = "without finding"
+"""In ``attrs`` of a table of findings: how many films have none that could be shown."""
 
 
 @dataclass(unsafe_hash=True)

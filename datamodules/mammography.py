@@ -16,7 +16,7 @@ from lit_dist.datamodules.cached import CachedDataModule
 from lit_dist.datamodules.cbis_ddsm import FILES, read_cbis_ddsm
 from lit_dist.datamodules.ddsm import read_ddsm
 from lit_dist.datamodules.film_table import read_film_table
-from lit_dist.datamodules.films import decode_film, split_content
+from lit_dist.datamodules.films import WITHOUT_FINDING, decode_film, split_content
 from lit_dist.datamodules.mini_mias import LISTS, read_mini_mias
 from lit_dist.errors import InputError
 from lit_dist.files import open_file
@@ -143,6 +143,8 @@ class MammographyDataModule(CachedDataModule):
     @override
     def read_images(self) -> pd.DataFrame:
         table = self._read()
+        if table.attrs.get(WITHOUT_FINDING):
+            self.left_out_of["", "without a finding that has a place (crop=true)"] += table.attrs[WITHOUT_FINDING]
         column = "density" if self.task == "density" else "diagnosis"
         if self.task == "density" and table["density"].isin(["F", "G"]).any():
             self.class_of, self.class_names = TISSUES

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lit_dist.datamodules.breast import square_around
 from lit_dist.datamodules.film_files import by_name, find_films
-from lit_dist.datamodules.films import Film
+from lit_dist.datamodules.films import WITHOUT_FINDING, Film
 from lit_dist.errors import InputError
 from lit_dist.files import read_text
 
@@ -74,6 +74,7 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
     Returns:
         One row an image: ``image, patient, side, view, diagnosis, density, film, origin``. A film with several
         findings has the worst one's diagnosis. A film that is not there has no ``film``.
+        ``attrs`` has ``WITHOUT_FINDING``.
 
     Raises:
         InputError: If the list cannot be read, or two files have one film's name.
@@ -82,8 +83,10 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
     table["origin"] = [f"{path}, line {row}" for row in table["row"]]
     listed = set(table["image"])
     files = by_name(file for file in find_films(images) if file.stem in listed)
+    without = 0
     if crop:
         table = table[table["x"].notna()].copy()
+        without = len(listed) - table["image"].nunique()
         places = zip(table["image"], table["x"], table["y"], table["radius"], strict=True)
         table["film"] = pd.Series([_around(files.get(name), *place) for name, *place in places], table.index, object)
         table["image"] += "_" + table.groupby("image").cumcount().astype(str)
@@ -92,7 +95,9 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
         table = table.sort_values("worst", kind="stable").drop_duplicates("image", keep="last").sort_values("image")
         table["film"] = table["image"].map({name: Film(str(path)) for name, path in files.items()}).astype(object)
     columns = ["image", "patient", "side", "view", "diagnosis", "density", "film", "origin"]
-    return table.assign(view="MLO")[columns].reset_index(drop=True)
+    result = table.assign(view="MLO")[columns].reset_index(drop=True)
+    result.attrs[WITHOUT_FINDING] = without
+    return result
 
 
 def _around(film: Path | None, x: float, y: float, radius: float) -> Film | None:

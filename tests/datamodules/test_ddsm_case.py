@@ -159,11 +159,13 @@ def test_crops_and_densities_through_the_datamodule(tmp_path: Path) -> None:
     assert (data.table["label"] == data.table["patient"].str[2:].astype(int) % 4).all()
     crops = MammographyDataModule(root, task="malignant_benign", crop=True, size=32, allow_one_class=True)
     assert crops.sites == ["A", "B", "C"]
+    shown = crops.table["image"].str.rpartition("_")[0].nunique()
+    assert crops.left_out_of["", "without a finding that has a place (crop=true)"] == 72 - shown
     crops.prepare_data()
     images, slots = crops.pixels(crops.table)
     assert len(slots) == 27
-    shown = np.array([images[slot] for slot in slots])
-    assert (shown.max(axis=(1, 2, 3)) > 200).all()
+    seen = np.array([images[slot] for slot in slots])
+    assert (seen.max(axis=(1, 2, 3)) > 200).all()
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

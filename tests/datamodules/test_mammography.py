@@ -132,6 +132,7 @@ def test_crops_are_other_images_than_films(root: Path, tmp_path: Path) -> None:
     whole, parts = make(root, task="malignant_benign"), make(root, task="malignant_benign", crop=True)
     assert parts.table["image"].tolist() == [f"{name}_0" for name in whole.table["image"]]
     assert not (pixels(whole) == pixels(parts)).all(axis=(1, 2, 3)).any()
+    assert parts.left_out_of["", "without a finding that has a place (crop=true)"] == 24
     cbis = make(write_cbis_ddsm(tmp_path / "cbis", crops=True), crop=True)
     assert len(pixels(cbis)) == 48
 

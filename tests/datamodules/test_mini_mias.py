@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from fake_mammograms import write_mini_mias
+from lit_dist.datamodules.films import WITHOUT_FINDING
 from lit_dist.datamodules.mini_mias import read_list, read_mini_mias
 from lit_dist.errors import InputError
 from real_data import real_folder
@@ -38,6 +39,7 @@ def test_real_findings_lie_where_they_were_seen() -> None:
     seen = pd.read_csv(folder / "roi224.csv")
     seen = seen[seen["radius"].notna()]
     assert len(crops) == len(seen) == 119
+    assert crops.attrs == {WITHOUT_FINDING: 207 + 4}  # the normal films, and those whose finding has no place
     centres = {((b[0] + b[2]) * 512, (b[1] + b[3]) * 512) for b in (film.box for film in crops["film"])}
     assert centres == set(zip(seen["x"].astype(float), seen["y_top"].astype(float), strict=True))
 
