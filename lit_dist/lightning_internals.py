@@ -217,7 +217,7 @@ def _validation_due(trainer: Trainer) -> bool:
 def _leave_for_restart_to_count(progress: dict[str, Any], trainer: Trainer) -> None:
     """After a batch that was validated after, Lightning counts a step for the loggers once more when it restarts."""
     loop = trainer.fit_loop.epoch_loop
-    counts = loop.batch_progress.total, loop.batch_progress.current
+    counts: Any = (loop.batch_progress.total, loop.batch_progress.current)
     fetched = counts[0].ready - counts[0].started
     for count in counts:
         count.ready -= fetched
