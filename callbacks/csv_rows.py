@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.errors import InputError
+from lit_dist.files import check_kind
 
 _NAME = "metrics.csv"
 _ASIDE = "metrics.before.csv"
@@ -32,6 +33,7 @@ class RowCount:
         path = Path(self.logger.log_dir) / _NAME
         if not path.exists():
             return 0
+        check_kind(path)
         with path.open("rb") as file:
             header = file.readline()
             # The logger writes the file anew when a column is new; one that is shorter was put back.
@@ -105,6 +107,7 @@ def _newest(folder: Path) -> Path:
 
 def _read(path: Path, rows: int, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
     """The first rows of a file: the step and the values of each, as text."""
+    check_kind(path)
     with path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file, strict=True)
         if "step" not in (table.fieldnames or ()):

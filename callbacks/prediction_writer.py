@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from lit_dist.files import check_kind, replacing
 from lit_dist.run_folder import run_folder
 
 
@@ -44,8 +45,9 @@ class PredictionWriter(BasePredictionWriter):
             for (site, loader), batches, indices in zip(loaders.items(), predictions, batch_indices, strict=True)
         ]
         path = run_folder(trainer) / _file_name(trainer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pd.concat(tables, ignore_index=True).to_csv(path, index=False)
+        check_kind(path)
+        with replacing(path) as file:
+            pd.concat(tables, ignore_index=True).to_csv(file, index=False)
         rank_zero_info(f"Predictions are in {path}")
 
 

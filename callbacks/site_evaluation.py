@@ -22,7 +22,7 @@ from lit_dist.callbacks.csv_rows import damaged
 from lit_dist.callbacks.fit_checks import check_fit
 from lit_dist.callbacks.weight_transfer import WeightTransfer
 from lit_dist.errors import InputError
-from lit_dist.files import replacing
+from lit_dist.files import check_kind, replacing
 from lit_dist.metrics import METRICS, judge, log_of
 from lit_dist.run_folder import run_folder
 
@@ -195,6 +195,7 @@ class SiteEvaluation(Callback):
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_kind(path)
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if file.tell() == 0:
@@ -274,5 +275,6 @@ def _numbers(rows: list[list[str]]) -> list[list[Any]]:
 
 
 def _read(path: Path) -> list[list[str]]:
+    check_kind(path)
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))[1:]

@@ -5,6 +5,7 @@ as ``splits.csv`` and can be read again, so that another run sees the same image
 """
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from lit_dist.datamodules.allot import allot
 from lit_dist.datamodules.label_table import read_table, refuse_repeats
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.errors import InputError
+from lit_dist.files import check_kind, replacing
 
 COLUMNS = ["image", "patient", "site", "split", "label"]
 SPLITS = ["train", "val", "test"]
@@ -167,12 +169,18 @@ def check_splits(table: pd.DataFrame, origin: str) -> None:
 
 
 def write_splits(table: pd.DataFrame, path: Path) -> None:
-    """Write the table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")  # what pandas writes, in a third of its time
+    """Write the table.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    check_kind(path)
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")  # what pandas writes, in a third of its time
         writer.writerow(COLUMNS)
         writer.writerows(zip(*(table[column].tolist() for column in COLUMNS), strict=True))
+        text.detach()  # the file is closed by who has opened it
 
 
 def read_splits(path: Path, table: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from lit_dist.errors import InputError
 PARTIAL = ".partial"
 """The ending of a file that is being written; one that was left over can be deleted."""
 
-
+_ELSE = "or choose another folder"
+_MOVE = f"move it away, {_ELSE}"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -72,6 +73,44 @@ def kind_of(path: Path | str) -> str | None:
         return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
     except (OSError, ValueError):  # nothing, or no path at all
         return None
+
+
+def check_file(path: Path) -> None:
+    """See that a file can be read and written, if it is there.
+
+    Raises:
+        InputError: If not.
+    """
+    check_kind(path)
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise InputError(f"{path} cannot be read and written by this user: change its permissions, {_ELSE}")
+
+
+def check_folder(folder: Path) -> None:
+    """See that files can be written into a folder, which may have to be made.
+
+    Raises:
+        InputError: If not.
+    """
+    here = folder.absolute()
+    while not os.path.lexists(here) and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        kind = kind_of(here) or ("a file" if here.exists() else "a link to nowhere")
+        raise InputError(f"{here} is {kind}, where a folder is needed: {_MOVE}")
+    if not os.access(here, os.R_OK | os.W_OK | os.X_OK):
+        raise InputError(f"this user cannot write into the folder {here}: change its permissions, {_ELSE}")
+
+
+def check_kind(path: Path) -> None:
+    """See that nothing else than a file has the name of one that is to be written.
+
+    Raises:
+        InputError: If a pipe, a socket, a device, a folder or a link to nowhere has it.
+    """
+    kind = kind_of(path) or ("a link to nowhere" if path.is_symlink() and not path.exists() else None)
+    if kind is not None:
+        raise InputError(f"{path} is {kind}, where a file is written: {_MOVE}")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lit_dist.errors import InputError
-from lit_dist.files import not_written, open_file, refuse_special
+from lit_dist.files import check_file, check_kind, not_written, open_file
 
 Outcome = Literal["trained", "cut short", "diverged", "skipped", "absent"]
 
@@ -161,6 +161,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, head: str | None = None, run: str | None = None) -> None:
+        check_file(path)
         self.path = path
         self.head = FIRST
         self._ahead: list[Entry] = []  # the lines after the head
@@ -248,7 +249,7 @@ class Ledger:
             )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            refuse_special(self.path)
+            check_kind(self.path)  # a pipe would be waited for without end
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()

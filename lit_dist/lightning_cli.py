@@ -30,6 +30,8 @@ from lit_dist.lightning_internals import end_auto_requeue, named_checkpoint, tak
 from lit_dist.mistakes import first_line, mistake, root_of
 from lit_dist.plain_errors import PlainErrors
 from lit_dist.resumption import Resumption, claim_version
+from lit_dist.run_files import check_run, check_trainer_folders
+from lit_dist.run_folder import run_folder
 from lit_dist.run_lock import hold_new, remove_if_empty
 from lit_dist.seeding import check_seed
 from lit_dist.yaml_text import guard_parsers
@@ -145,6 +147,8 @@ class SiteCLI(LightningCLI):
     def before_fit(self) -> None:
         """Look at what training would fail of later, hold the run's folder, and go on where the run was interrupted."""
         check_trainer(self.trainer)
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            check_trainer_folders(self.trainer)
         if self.config[str(self.subcommand)].ckpt_path != "last":  # which a fit begins without, too
             self._check_named_checkpoint()
         if self.resumption is not None and self.resumption.run is not None:
@@ -165,23 +169,25 @@ class SiteCLI(LightningCLI):
     def before_test(self) -> None:
         """Leave the table to the model."""
         self.config_init["test"]["verbose"] = False
-        self._warn_of_first_weights()
+        self._check_evaluation()
 
     def before_validate(self) -> None:
         """Leave the table to the model."""
         self.config_init["validate"]["verbose"] = False
-        self._warn_of_first_weights()
+        self._check_evaluation()
 
     def before_predict(self) -> None:
         """See that there is something to predict with."""
-        self._warn_of_first_weights()
+        self._check_evaluation()
 
     def _check_named_checkpoint(self) -> None:
         word = self.config[str(self.subcommand)].ckpt_path
         if word in ("best", "last", "hpc") and named_checkpoint(self.trainer, word) is None:
             raise InputError(f"--ckpt_path {word}: there is no such checkpoint here; give a checkpoint's file")
 
-    def _warn_of_first_weights(self) -> None:
+    def _check_evaluation(self) -> None:
+        if self.trainer.loggers or self.subcommand == "predict":
+            check_run(run_folder(self.trainer))
         self._check_named_checkpoint()
         settings = self.config[str(self.subcommand)]
         given = settings.ckpt_path or settings.model.init_args.get("weights")

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks.csv_rows import check_rows, put_back, set_aside
 from lit_dist.errors import InputError
-from lit_dist.files import replacing
+from lit_dist.files import check_folder, replacing
 from lit_dist.ledger import Ledger
 from lit_dist.run_folder import LEDGER, SETTINGS, checkpoints_of, newest_checkpoint, read_settings, visit_record
 from lit_dist.run_lock import held as hold_run
@@ -153,7 +153,10 @@ def claim_version(settings: Any) -> Path | None:
 
 def _make(folder: Path) -> None:
     try:
+        check_folder(folder.parent)
         folder.mkdir(parents=True)
+    except InputError:
+        raise
     except ValueError as error:  # a zero byte in its name
         raise InputError(f"the logger's folder {str(folder)!r} cannot be made: {error}") from None
 
@@ -175,7 +178,8 @@ def _newest_run(settings: Any) -> Path | None:
         if version is not None:
             return runs / (version if isinstance(version, str) else f"version_{version}")
         # The folder of a test or a prediction has a number, too, but nothing to go on from.
-        return max((run for run in _numbered(runs) if checkpoints_of(run)), key=_number, default=None)
+        newest_first = sorted(_numbered(runs), key=_number, reverse=True)
+        return next((run for run in newest_first if checkpoints_of(run)), None)
     raise InputError(
         "--resume finds a run by the folder of its logger: give one, for example --trainer.logger CSVLogger"
         " --trainer.logger.save_dir runs"

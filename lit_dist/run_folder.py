@@ -1,5 +1,6 @@
 """What a run's folder holds, and the newest state of the run in it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,14 @@ def delete_old_checkpoints(run: Path, keep: int) -> None:
 
 
 def checkpoints_of(run: Path) -> list[Path]:
-    """The checkpoints that ``RunCheckpoint`` left in a run's folder, whole or not, the newest first."""
+    """The checkpoints that ``RunCheckpoint`` left in a run's folder, whole or not, the newest first.
+
+    Raises:
+        InputError: If nobody can tell, since what is there is no folder, or none that may be read.
+    """
+    for folder in (run, run / CHECKPOINTS):
+        if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+            raise InputError(f"{folder} is no folder that this user can read: change its permissions, or move it away")
     return sorted((run / CHECKPOINTS).glob("step_*.ckpt"), reverse=True)
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from lit_dist.errors import InputError
 from lit_dist.files import not_written
+from lit_dist.run_files import check_run, check_trainer_folders
 from lit_dist.run_folder import run_folder
 
 if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
@@ -53,11 +54,12 @@ def hold(folder: Path, patience: float = 0.0, owner: object = None) -> None:
 
     Raises:
         BusyError: If somebody else holds it; nothing was changed.
-        InputError: If the lock cannot be written.
+        InputError: If the lock, or a file that a run leaves in its folder, cannot be written.
     """
     folder = folder.resolve()
     mine = _holds.get(folder)
     if mine is None:
+        check_run(folder)
         mine = _holds[folder] = _Hold(_acquire(folder, patience), owner)
     elif owner is None or mine.owner not in (None, owner):
         raise _busy(folder, _holder(folder))
@@ -131,6 +133,7 @@ class FitLock:
         refusal = ""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             try:
+                check_trainer_folders(trainer)
                 hold(folder, owner=trainer)
             except InputError as error:
                 refusal = str(error)

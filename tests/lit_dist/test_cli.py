@@ -19,6 +19,7 @@ from fake_photographs import write_photographs
 from lit_dist import ImageClassifier
 from lit_dist.baton import write_checkpoint
 from lit_dist.cli import main
+from lit_dist.run_files import FILES
 
 SMALL = ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 SLIM = ["--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}"]
@@ -57,6 +58,7 @@ def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsy
     run = run_folder()
     names = {"checkpoints", "config.yaml", "hparams.yaml", "ledger.jsonl", "lock", "metrics.csv", "splits.csv"}
     assert {path.name for path in run.iterdir()} == names
+    assert names - {"checkpoints"} <= set(FILES)  # which are looked at before a run begins
     lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
     assert [line["site"] for line in lines] == ["site-1", "site-2", "site-3", "site-4"]
     assert all(line["images"] == 28 for line in lines)
