@@ -7,6 +7,7 @@ from types import TracebackType
 from lit_dist.errors import InputError
 
 _WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)|terminated abruptly")
+_PACKAGE = re.compile(r"Requirement '([\w.-]+)[^']*' not met|Neither `(tensorboard)`")
 _MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate", re.IGNORECASE)
 _OF_A_WORKER = re.compile(r"Caught \w+ in DataLoader worker process.*\n(?:\S*\.)?(\w+): (.*)\Z", re.DOTALL)
 _LESS = "take a smaller batch_size, fewer num_workers, smaller images or a smaller network"
@@ -49,6 +50,9 @@ def _sentence(error: BaseException) -> str | None:
         return text
     if kind.__module__.startswith("wandb.") and kind.__name__ == "UsageError":
         return f"W&B: {text} (or set WANDB_MODE=offline to keep the run on this machine)"
+    if isinstance(error, ImportError) and (found := _PACKAGE.search(text)):
+        name = found[1] or found[2]
+        return f"the package {name} is not installed: pip install {name}, or leave out what needs it"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if "Expected more than 1 value per channel when training" in text:

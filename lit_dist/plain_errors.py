@@ -35,6 +35,8 @@ _PARTS = {
     "model.optimizer": "torch.optim.Adam",
 }
 """Classes whose settings are likely meant where a part's name was left out."""
+_MEANT = {"seed_everything": "seeds"}
+"""Settings of one command, by those of another that are as likely meant."""
 _REASON = re.compile(
     r"Option '(?P<option>[^']+)' is not accepted"
     r"|Expected a dot import path string: (?P<path>.*)"
@@ -78,7 +80,7 @@ def plain(message: str, parser: Any) -> str:
         message: What the parser says.
         parser: The parser, whose options are suggested.
     """
-    text = _of_words(message, parser) or _of_value(message)
+    text = _of_words(message, parser) or _of_value(message, parser)
     if text is None:
         text = "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
@@ -116,7 +118,7 @@ def _of_words(message: str, parser: Any) -> str | None:
         if not word.startswith("-"):
             return f"the word {word!r} belongs to no option of this command"
         name = word.lstrip("-")
-        return f"there is no option {word}{nearest(name, _options(parser), '--')}"
+        return f"there is no option {word}{nearest(_MEANT.get(name, name), _options(parser), '--')}"
     if found := re.match(r"Subcommand '\w+' does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
         name = found[1] or found[2]
         return f"there is no setting {name!r}{nearest(name, _options(parser)) or _part_of(name, parser)}"
@@ -136,7 +138,8 @@ def _options(parser: Any) -> Iterator[str]:
     """The names of all options of a parser and its subcommands, and of the settings that are often meant."""
     for action in parser._actions:
         for option in action.option_strings:
-            yield option.lstrip("-")
+            if not option.endswith("+"):  # which adds to a list that has an option of its own
+                yield option.lstrip("-")
         if isinstance(action.choices, dict):  # the parsers of subcommands
             for sub in action.choices.values():
                 yield from _options(sub)
@@ -149,7 +152,7 @@ def _part_of(name: str, parser: Any) -> str:
     return nearest(first, {option.partition(".")[0] for option in _options(parser)})
 
 
-def _of_value(message: str) -> str | None:
+def _of_value(message: str, parser: Any) -> str | None:
     """What is wrong with the value of a setting: the first reason of those that the parser lists."""
     reasons = [*_REASON.finditer(message)]
     named = [each for each in reasons if any(each[of] for of in ("path", "attribute", "module", "foreign"))]
@@ -160,6 +163,8 @@ def _of_value(message: str) -> str | None:
         return _of_shape(message)
     before, after = message[: reason.start()], message[reason.end() :]
     setting = ".".join(re.findall(r'Parser key "([^"]+)"', before))
+    if (option := reason["option"]) and not setting:
+        return f"there is no setting {option!r}{nearest(_MEANT.get(option, option), _options(parser))}"
     if option := reason["option"]:
         line = after.partition("\n")[0]
         owner = re.search(r"class_path='([^']+)'", line) or [*re.finditer(r"class_path '([^']+)'", before), None][0]

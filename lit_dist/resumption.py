@@ -114,7 +114,7 @@ class Resumption:
         assert self.run is not None
         path = self.run / SETTINGS
         if path.exists():
-            before, now = dict(_flat(read_settings(path))), dict(_flat(yaml.safe_load(text)))
+            before, now = dict(flat(read_settings(path))), dict(flat(yaml.safe_load(text)))
         else:
             rank_zero_warn(f"{path} is missing, so nobody can tell whether these settings are those that the run had")
             before = now = {}
@@ -199,10 +199,10 @@ def _number(run: Path) -> int:
     return int(run.name.removeprefix("version_"))
 
 
-def _flat(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested settings by their dotted names."""
     if isinstance(tree, dict | list):
         for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from _flat(value, f"{name}.{key}" if name else str(key))
+            yield from flat(value, f"{name}.{key}" if name else str(key))
     else:
         yield name, tree

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -13,6 +14,7 @@ from lit_dist.errors import InputError
 from lit_dist.files import replacing
 from lit_dist.lightning_cli import SiteParser
 from lit_dist.metrics import shown as as_shown
+from lit_dist.study.continued import TABLES, check_files, check_same
 from lit_dist.study.plan import Run, make_plan, words_of
 from lit_dist.study.settings import (
     SETTINGS,
@@ -40,11 +42,7 @@ def main(args: list[str]) -> None:
     settings = parsed(parser, given)
     study = study_folder(given.output, settings.study)
     runs = make_plan(settings)
-    for run in runs:
-        run.write(study)
-    with replacing(study / SETTINGS) as file:
-        own = {name: value for name, value in plain_settings(given).items() if name not in ("output", "print_commands")}
-        file.write(yaml.safe_dump({**own, "trainer": settings.trainer}, sort_keys=False).encode())
+    _write_plan(study, runs, {**plain_settings(given), "trainer": settings.trainer})
     if given.print_commands:
         for run in runs:
             print(shlex.join(["lit-dist", *words_of(study, run.name)]))
@@ -55,6 +53,18 @@ def main(args: list[str]) -> None:
         _write_up(study, runs, settings)
     if failed:
         raise InputError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries again")
+
+
+def _write_plan(study: Path, runs: Sequence[Run], given: dict[str, Any]) -> None:
+    own = {name: value for name, value in given.items() if name not in ("output", "print_commands")}
+    check_files(study, runs)
+    study.mkdir(parents=True, exist_ok=True)
+    with FileLock(study / "lock"):  # another command may begin at the same moment
+        check_same(study, own)
+        for run in runs:
+            run.write(study)
+        with replacing(study / SETTINGS) as file:
+            file.write(yaml.safe_dump(own, sort_keys=False).encode())
 
 
 def _one(args: list[str]) -> None:
@@ -98,8 +108,8 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     if results.empty:
         return
     summary, pairs = summarise(results), compare_pairs(study, results)
-    tables = {"results": results, "sites": by_site(study, results), "summary": summary, "pairs": pairs}
-    for name, table in tables.items():
+    tables = (results, by_site(study, results), summary, pairs)
+    for name, table in zip(TABLES, tables, strict=True):
         with replacing(study / f"{name}.csv") as file:
             table.to_csv(file, index=False)
     report = write_report(study, runs, settings, results, summary, pairs)

@@ -14,7 +14,7 @@ from lit_dist.lightning_cli import as_list
 from lit_dist.study.settings import StudySettings, make_data
 
 PLAN = "plan.json"
-_NO_MATTER = ("num_workers", "persistent_workers", "pin_memory", "enable_progress_bar")
+NO_MATTER = ("num_workers", "persistent_workers", "pin_memory", "enable_progress_bar")
 """Settings that change nothing about a result."""
 
 
@@ -240,5 +240,5 @@ def _name(heuristic: str, seed: int, settings: dict[str, Any], **named: Any) -> 
 
 def _that_matters(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {name: _that_matters(value) for name, value in tree.items() if name not in _NO_MATTER}
+        return {name: _that_matters(value) for name, value in tree.items() if name not in NO_MATTER}
     return [_that_matters(value) for value in tree] if isinstance(tree, list) else tree

@@ -18,12 +18,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from lit_dist.child_processes import end_with_the_parent, prepared
 from lit_dist.errors import InputError
+from lit_dist.run_files import check_run
 from lit_dist.run_lock import BusyError, held
-from lit_dist.study.execute import execute, result_path
+from lit_dist.study.continued import LOG
+from lit_dist.study.execute import FIT, execute, result_path
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
 
-LOG = "log.txt"
 _ELSEWHERE = 75  # the exit status for a run that another process has, or has just finished
 _TICK = 0.2  # seconds between two looks at the processes
 
@@ -95,9 +96,12 @@ class Workers:
         folder = run_path(self.study, name)
         try:
             with held(folder):
-                pass
+                check_run(folder / FIT)
         except BusyError:
             self._say_who_has(name)
+            return
+        except InputError as error:
+            self._fail(name, str(error))
             return
         slot = min(set(range(self.jobs)) - {child.slot for child in self._children.values()})
         process = self._processes.Process(target=_child, args=(self.study, name, self.jobs, self._gpu(slot)), name=name)

@@ -187,15 +187,18 @@ def test_a_finished_study_is_only_written_up_again(study: Path, capsys: pytest.C
     assert "done in" not in capsys.readouterr().out
 
 
-def test_a_changed_setting_makes_new_runs_beside_the_old_ones(study: Path) -> None:
-    before = stamps(study)
-    config = written(Path("changed.yaml"), heuristics=["central"], passes=4, every_n_epochs=[1])
+def test_more_options_make_new_runs_beside_the_old_ones(study: Path) -> None:
+    before, rows = stamps(study), len(results(study))
+    refused = compare(study / "study.yaml", output=study, heuristics="[central]")
+    assert "heuristics lacks 'single'" in refused.stderr
+    assert (stamps(study), len(results(study))) == (before, rows)
+    every = yaml.safe_load((study / "study.yaml").read_text())["heuristics"]
+    config = written(Path("more.yaml"), heuristics=every, seeds=[0, 1, 2])
     assert compare(config, output=study).returncode == 0
     after = stamps(study)
-    assert len(after) == len(before) + 1
+    assert len(after) == 3 * len(before) // 2
     assert {name: after[name] for name in before} == before
-    [row] = results(study).to_dict("records")
-    assert row["steps"] == 32
+    assert len(results(study)) == 3 * rows // 2
 
 
 def test_a_failed_run_is_reported_and_the_rest_goes_on(study: Path, tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Whether a command goes on with the study that is in its folder, or would put another one in its place."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_dist.errors import InputError
+from lit_dist.files import check_file, check_folder, check_kind
+from lit_dist.resumption import flat
+from lit_dist.study.execute import FIT_SETTINGS, RESULT
+from lit_dist.study.plan import NO_MATTER, PLAN, Run, run_path
+from lit_dist.study.progress import FILE
+from lit_dist.study.settings import SETTINGS
+from lit_dist.yaml_text import read_yaml
+
+TABLES = ("results", "sites", "summary", "pairs")
+LOG = "log.txt"
+_OF_STUDY = (SETTINGS, "lock", "report.html", *(f"{name}.csv" for name in TABLES))
+_MAY_GROW = ("heuristics", "every_n_epochs", "orders", "optimizer_states", "seeds")
+_MAY_DIFFER = {"jobs", "wandb", *NO_MATTER}
+
+
+def check_files(study: Path, runs: Sequence[Run]) -> None:
+    """See that a study can write its plan, its tables and its report.
+
+    Raises:
+        InputError: If one of them, or its folder, cannot be written.
+    """
+    for folder in (study, study / "runs", study / "figures"):
+        check_folder(folder)
+    for name in _OF_STUDY:
+        check_file(study / name)
+    for path in (study / "figures").glob("*"):
+        check_kind(path)
+    for run in runs:
+        check_folder(run_path(study, run.name))
+        for name in (PLAN, RESULT, FIT_SETTINGS, LOG, FILE):
+            check_file(run_path(study, run.name) / name)
+
+
+def check_same(study: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse other settings than those of the study in a folder; there may be more seeds, heuristics or options.
+
+    Args:
+        study: The folder.
+        settings: Those of the command.
+
+    Raises:
+        InputError: If one differs.
+    """
+    path = study / SETTINGS
+    if not path.exists():
+        return
+    before, now = read_yaml(path), yaml.safe_load(yaml.safe_dump(settings))
+    if not isinstance(before, dict):
+        raise InputError(f"{path} has no settings of a study: put back a copy, or give another --output")
+    for name in _MAY_GROW:
+        old, new = before.pop(name, []), now.pop(name)
+        missing = [value for value in old if value not in new] if isinstance(old, list) else []
+        if missing:
+            raise InputError(
+                f"{name} lacks {missing[0]!r}, which the study in {study} has: name it, too, or give another --output"
+            )
+    old, new = dict(flat(before)), dict(flat(now))
+    for name in sorted(old.keys() | new.keys()):
+        differs = old.get(name) != new.get(name) and not _MAY_DIFFER & set(name.split("."))
+        if differs and name.partition(".")[0] in before:  # else a setting that a newer release has
+            raise InputError(
+                f"{name} is {new.get(name)!r}, but it was {old.get(name)!r} in the study in {study}: take its settings"
+                f" (--config {path}), or give another --output"
+            )
