@@ -75,7 +75,7 @@ def test_within_a_process_a_run_has_one_writer_too() -> None:
 
 def test_a_folder_that_cannot_be_locked_is_an_error_that_says_so() -> None:
     FOLDER.write_text("no folder")
-    with pytest.raises(InputError, match="run/lock could not be written"):
+    with pytest.raises(InputError, match="run is a file, where a folder is needed"):
         hold(FOLDER)
 
 
