@@ -91,6 +91,9 @@ class Ensembling:
                 found = {site: _found(site, answer, model, split, sites) for site, answer in answers.items()}
                 rows += _rows(model, hashes.get(model, ""), split, found, self.roster.weights)
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+        for site in answers:
+            if len(table[table["site"] == site][["split", "images"]].drop_duplicates()) > len(SPLITS):
+                raise refused(site, "its number of val or test images is not the same for all models")
         table.to_csv(folder / TABLE, index=False)
         self._log(table)
         _show(table)

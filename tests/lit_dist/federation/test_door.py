@@ -60,6 +60,13 @@ def site(run: Any) -> Any:
         (lambda run: arguments(run)["optimizer"]["init_args"].update(params=[]), "params: Adam has no such setting"),
         (lambda run: arguments(run)["backbone_kwargs"].update(norm_layer=SYSTEM), "what is wanted there is no class"),
         (lambda run: arguments(run)["backbone_kwargs"].update(width=[[8]]), r"width\[0\] is \[8\]; it must be"),
+        (
+            lambda run: arguments(run)["backbone_kwargs"].update(width=json.loads("[" * 20 + "]" * 20)),
+            "nested 16 times",
+        ),
+        (lambda run: arguments(run).update(class_weights=[1.0] * 30_000), "or have 20000 values"),
+        (lambda run: arguments(run).update(backbone="x" * 5000), "a text of more than 4096 letters"),
+        (lambda run: arguments(run).update(backbone="x\u202e"), "some that cannot be printed"),
         (lambda run: arguments(run).update(class_weights=["1"]), r"class_weights\[0\] is '1'; it must be float"),
         (lambda run: arguments(run).update(backbone="../../x"), "names a place of the site's machine"),
         (lambda run: run.update(seed_everything="0"), "seed_everything is '0'; it must be a whole number"),

@@ -159,30 +159,74 @@ def test_no_image_name_or_path_crosses_the_wire_and_each_site_reads_its_own_test
     }
 
 
-@pytest.mark.parametrize("how", ["NaN", "shape", "nothing", "metrics"])
-def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> None:
-    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
+def first(answer: Any, dims: int = 4) -> Any:
+    return next(tensor for tensor in answer["state_dict"].values() if tensor.ndim == dims)
+
+
+def swap(answer: Any, change: Any) -> None:
+    name = "backbone.conv1.weight"
+    answer["state_dict"][name] = change(answer["state_dict"][name])
+
+
+LIES: list[tuple[str, Any, str]] = [
+    ("greet", lambda a: a.update(images=0), "what images it has"),
+    ("greet", lambda a: a["versions"].update(torch="9"), "would not train alike"),
+    ("settings", lambda a: a.update(settings="0" * 64), "would not train alike"),
+    ("fit", lambda a: first(a).view(-1)[:1].fill_(torch.nan), "NaN or infinite"),
+    ("fit", lambda a: first(a, 1).fill_(torch.inf), "NaN or infinite"),
+    ("fit", lambda a: swap(a, lambda tensor: tensor[None]), "another shape or dtype"),
+    ("fit", lambda a: swap(a, lambda tensor: tensor.double()), "another shape or dtype"),
+    ("fit", lambda a: swap(a, lambda tensor: "text"), "it lacks: backbone.conv1"),
+    ("fit", lambda a: a["state_dict"].pop("backbone.conv1.weight"), "other tensors"),
+    ("fit", lambda a: a["state_dict"].update(more=torch.ones(1)), "other tensors"),
+    ("fit", lambda a: a["state_dict"]["backbone.bn1.running_var"].fill_(-1), "no count or variance"),
+    ("fit", lambda a: a["state_dict"]["backbone.bn1.num_batches_tracked"].fill_(-1), "no count or variance"),
+    ("fit", lambda a: a.update(state_dict="none"), "refused"),
+    ("fit", lambda a: a.update(entries=["{}"]), "other things than a model"),
+    ("fit", lambda a: a.update(hyper_parameters={}), "other things than a model"),
+    ("judge", lambda a: a.pop("site-3"), "what site-3 is worth"),
+    ("judge", lambda a: a["ensemble"].pop("test"), "what ensemble is worth"),
+    ("judge", lambda a: a["site-1"]["val"].update(metrics=[]), "no number of images and metrics"),
+    ("judge", lambda a: a["site-1"]["val"].update(more=1), "no number of images and metrics"),
+    ("judge", lambda a: a["site-1"]["val"].update(images=-1), "no number of images and metrics"),
+    ("judge", lambda a: a["site-1"]["val"].update(images=10**6), "number of val or test images is not the same"),
+    ("judge", lambda a: a["site-1"]["val"]["metrics"].update({"val_loss/site-3": 0.0}), "not this site's"),
+    ("judge", lambda a: a["site-1"]["val"]["metrics"].update(val_loss=float("nan")), "is NaN"),
+    ("judge", lambda a: a["site-1"]["val"]["metrics"].update(val_loss=1e308), "1e\\+308"),
+    ("judge", lambda a: a["site-1"]["val"]["metrics"].update({"val_\x1b[2J": 0.0}), "cannot be printed"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
+def test_lies_of_a_member_are_refused_by_its_name_and_honest_ones_resume() -> None:
+    settings = copy.deepcopy({**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}})
     parties = sites(settings)
+    answers: dict[tuple[str, str], parcel.Parcel] = {}
+    parties.change = lambda question, site, answer: answers.setdefault((question, site), answer)
+    honest = (federate(settings, parties) / "cross_site.csv").read_text()
+    replay: Any = type("Replay", (InProcess,), {"answer": lambda self, question, content: []})({})
+    replay.parties = dict.fromkeys(SITES, replay)
 
-    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
-        if site != "site-2" or question != ("judge" if how == "metrics" else "fit"):
-            return answer
-        tree = parcel.unpack(answer)
-        if how == "metrics":
-            tree["site-1"]["val"]["metrics"]["val_loss/site-3"] = 0.0
-        else:
-            name = next(name for name, tensor in tree["state_dict"].items() if tensor.ndim == 4)
-            if how == "NaN":
-                tree["state_dict"][name].view(-1)[0] = torch.nan
-            if how == "shape":
-                tree["state_dict"][name] = torch.zeros(3)
-            if how == "nothing":
-                tree["state_dict"] = "none"
-        return parcel.pack(tree)
+    def told(question: str, lie: Any) -> None:
+        def change(asked: str, site: str, _: parcel.Parcel) -> parcel.Parcel:
+            tree = parcel.unpack(answers[asked, site])
+            if (asked, site) == (question, "site-2"):
+                lie(tree)
+            return parcel.pack(tree)
 
-    parties.change = change
-    with pytest.raises(InputError, match=r"site 'site-2' is refused"):
-        federate(settings, parties)
+        replay.change = change
+
+    told("", None)
+    shutil.rmtree("server")
+    federate(settings, replay)
+    for question, lie, message in LIES:
+        told(question, lie)
+        with pytest.raises(InputError, match=f"(?s)(?=.*site-2).*({message})"):
+            federate(settings, replay, resume=True)
+    told("judge", lambda answer: answer.update(more=answer["site-1"]))  # nobody has asked for it
+    for _ in range(2):
+        assert (federate(settings, replay, resume=True) / "cross_site.csv").read_text() == honest
+        told("", None)
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning")

@@ -217,6 +217,23 @@ def test_a_name_that_cannot_be_looked_up_costs_no_other_parameter_its_type() -> 
             typed.arguments(wrong, Odd, "odd")
 
 
+@pytest.mark.parametrize("name", ["torch.optim.Nothing", "os.system", "nowhere.Net", "Net", ""])
+def test_a_site_that_adds_what_is_no_class_is_told(name: str) -> None:
+    with pytest.raises(InputError, match="which is no class that can be imported"):
+        ClassList([name])
+
+
+def test_a_class_that_takes_any_name_takes_words_only() -> None:
+    class Open:
+        def __init__(self, **others: Any) -> None:
+            pass
+
+    for name in ("__class__", "_private", "a b", "0"):
+        with pytest.raises(Refusal, match="no such setting"):
+            TypedSettings(ClassList()).arguments({name: 1}, Open, "open")
+    assert TypedSettings(ClassList()).arguments({"name": 1}, Open, "open").keys() == {"name"}
+
+
 @pytest.mark.parametrize("optimizer", [{"lr": -1.0}, {"betas": [0.9, 3.0]}])
 def test_a_mistake_that_a_library_finds_ends_the_run_instead_of_asking_again(optimizer: dict[str, Any]) -> None:
     settings = run(TRANSFER)
