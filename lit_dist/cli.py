@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
@@ -86,6 +87,20 @@ def _check_files(words: list[str]) -> None:
                 Path(name).read_text(encoding="utf-8")
             except UnicodeDecodeError:
                 raise InputError(f"{name} is no text, so it cannot be a configuration") from None
+            _check_settings(Path(name))
+
+
+def _check_settings(path: Path) -> None:
+    """Refuse pipes, sockets and devices among the settings of a file: a parser would wait for some without end."""
+    from lit_dist.yaml_text import read_yaml, texts  # not every command needs it
+
+    tree = None
+    with suppress(InputError):  # the parser says what is wrong with it
+        tree = read_yaml(path)
+    for text in texts(tree):
+        for place in (text, os.path.join(path.parent, text)):
+            if kind_of(place) not in (None, "a folder") and not place.startswith(_OPEN):
+                raise InputError(f"{path} names {place}, which is {kind_of(place)}: give a file or a folder")
 
 
 def _shipped(word: str) -> str:

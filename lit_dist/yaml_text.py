@@ -1,5 +1,6 @@
 """Settings as YAML: read from files only, within bounds, and never a thing that holds itself."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,15 @@ def _check_key(event: yaml.Event, keys: list[_Keys | None]) -> None:
 
 def _place(event: yaml.Event) -> str:
     return f"line {event.start_mark.line + 1}: " if event.start_mark is not None else ""
+
+
+def texts(tree: Any) -> Iterator[str]:
+    """The texts among settings."""
+    if isinstance(tree, dict | list):
+        for each in tree.values() if isinstance(tree, dict) else tree:
+            yield from texts(each)
+    elif isinstance(tree, str):
+        yield tree
 
 
 def guard_parsers() -> None:

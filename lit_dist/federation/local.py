@@ -15,6 +15,7 @@ import psutil
 import yaml
 
 from lit_dist.errors import InputError
+from lit_dist.files import check_file, check_folder
 
 ADMIN = "admin@lit.dist"
 _OURS = "lit_dist.federation.flare"
@@ -41,7 +42,11 @@ class LocalSystem:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
+        check_folder(self.folder)
+        for name in ("server", *self.sites):
+            check_file(self.log(name))
         if not self.kits.exists():
+            check_file(self.folder / "project.yml")
             self._provision()
         self._write_settings()
         for name in ("server", *self.sites):
@@ -121,8 +126,13 @@ class LocalSystem:
                     f"the FLARE system in {self.folder} was made for other sites, and has no startup kit of {name!r};"
                     " give another --folder, or delete that one"
                 )
-            (local / "site.yaml").write_text(yaml.safe_dump(settings))
-        (self.kits / "server" / "local" / "server.yaml").write_text(yaml.safe_dump(dict(self.server)))
+            _write(local / "site.yaml", settings)
+        _write(self.kits / "server" / "local" / "server.yaml", self.server)
+
+
+def _write(path: Path, settings: Mapping[str, Any]) -> None:
+    check_file(path)
+    path.write_text(yaml.safe_dump(dict(settings)))
 
 
 def _project(sites: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from lit_dist.federation.run_parts import RunParts
 from lit_dist.federation.server import Server
 from lit_dist.federation.site import SiteParty, travels
 from lit_dist.federation.site_settings import Settings, SiteSettings
-from lit_dist.files import replacing
+from lit_dist.files import read_text, replacing
 from lit_dist.lightning_cli import own_parts
 from lit_dist.resumption import Resumption, claim_version
 from lit_dist.run_folder import SETTINGS, run_folder
@@ -221,7 +221,7 @@ def _was_begun_by(command: str, settings: Any) -> bool:
     with suppress(InputError, UnicodeDecodeError):  # there is none, or none could be found again
         newest = Resumption(settings.clone()).run if command else None
         mark = newest / _COMMAND if newest else None
-        return mark is not None and mark.exists() and mark.read_text() == command
+        return mark is not None and mark.exists() and read_text(mark) == command
     return False
 
 

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from one_sentence import refused
 
 from lit_dist import InputError
+from lit_dist.federation.local import LocalSystem
 from lit_dist.ledger import Ledger
 from lit_dist.run_files import FILES, check_run, check_trainer_folders
 from lit_dist.run_folder import checkpoints_of
@@ -115,6 +117,31 @@ def test_who_trains_by_python_is_told_too() -> None:
     OBSTACLES["a link to nowhere"](Path("ledger.jsonl"))
     with pytest.raises(InputError, match=r"ledger\.jsonl is a link to nowhere"):
         Ledger(Path("ledger.jsonl"))
+
+
+@pytest.mark.parametrize("setting", [["model"], ["data"], ["trainer", "callbacks"], ["ckpt_path"]])
+@pytest.mark.parametrize("folder", [".", "settings"])
+def test_no_command_waits_for_a_pipe_that_settings_name(
+    folder: str, setting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(folder).mkdir(exist_ok=True)
+    OBSTACLES["a pipe"](Path(folder) / "pipe.yaml")
+    value: Any = "pipe.yaml"
+    for name in reversed(setting):
+        value = {name: value}
+    path = Path(folder) / "run.yaml"
+    path.write_text(yaml.safe_dump(value))
+    assert "pipe.yaml, which is a pipe" in refused(["fit", "--config", str(path)], capsys)
+
+
+def test_a_federation_on_this_machine_looks_at_its_folder_first() -> None:
+    system = LocalSystem(Path(), {"mgh": {}})
+    for name in ("server.log", "mgh.log", "project.yml"):
+        OBSTACLES["a pipe"](Path(name))
+        with pytest.raises(InputError, match=f"{name} is a pipe"), system:
+            pass
+        assert os.listdir() == [name]
+        os.unlink(name)
 
 
 @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
