@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from lit_dist.federation.refusal import Refusal
-from lit_dist.files import read_text, replacing
+from lit_dist.files import open_file, replacing
 
 COUNTS = "limits.json"
 _TRACES = ("stays/*/*.stay", "alone/*/checkpoints/*")  # of what has been trained
@@ -135,7 +135,9 @@ class Counts:
                 )
             return json.loads(json.dumps(_NOTHING))  # type: ignore[no-any-return]
         try:
-            counts = json.loads(read_text(self.path), object_pairs_hook=_without_doubles)
+            with open_file(self.path) as file:
+                text = file.read().decode()
+            counts = json.loads(text, object_pairs_hook=_without_doubles)
             _check_form(counts)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise Refusal(f"its {COUNTS} is damaged or cannot be read; put back a whole copy") from None
