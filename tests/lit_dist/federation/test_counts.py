@@ -71,6 +71,14 @@ def test_a_new_run_gains_nothing_of_a_limit_for_all() -> None:
         counts.validate("weights 2", limits)
 
 
+def test_the_file_remembers_the_last_validations_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_dist.federation.counts._REMEMBERED", 2)
+    for number in range(5):
+        Counts(Path("site")).validate(str(number), Limits())
+    counts = json.loads(Path("site", COUNTS).read_text())
+    assert (counts["validations"], counts["remembered"]) == (5, ["3", "4"])
+
+
 NOTHING = '{"format": 1, "runs": {}, "validations": 0, "remembered": []}'
 TRAINED = (
     '{"a": {"by_steps": false, "legs": {"b": {"follows": null, "trained": [[0, 0]], "out": ["w", 4, 0, 4, true]}}}}'

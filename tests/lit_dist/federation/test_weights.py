@@ -6,6 +6,8 @@ import pytest
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.federation.ensembling import _rows
+from lit_dist.federation.parcel import Parcel, pack, unpack
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.server import Server, pooled, strange
 from lit_dist.run_folder import newest_checkpoint
@@ -30,6 +32,21 @@ def test_a_site_that_is_far_from_the_others_is_named_and_an_ordinary_run_is_quie
     [size] = strange({**ordinary, "d": (10**6, {"val_loss": 0.8})})
     assert "the val_loss of site 'd' is 0.001, and the median of the others' 0.6" in loss
     assert "the number of images of site 'd' is 1e+06, and the median of the others' 20" in size
+
+
+def test_a_site_that_says_it_has_more_images_gains_nothing_where_weights_are_equal() -> None:
+    def change(question: str, site: str, answer: Parcel) -> Parcel:
+        more = {"images": 1000} if (question, site) == ("validate", "site-1") else {}
+        return pack({**unpack(answer), **more})
+
+    parties = engine(make, max_epochs=1)
+    parties.change = change
+    run = Server(Roster(parties, SITES, weights="equal"), trainer(Path("server"), make(), max_epochs=1), module())
+    run.run()
+    found = run.trainer.callback_metrics
+    assert found["val_loss"].item() == pytest.approx(sum(found[f"val_loss/{site}"].item() for site in SITES) / 3)
+    rows = _rows("model", "", "val", FOUND, "equal")
+    assert rows[-1]["loss"] == 1.5
 
 
 def test_a_run_is_resumed_with_the_weights_that_it_began_with() -> None:
