@@ -80,7 +80,7 @@ def _own() -> None:
         (["--trainer.strategy=dpp"], "the trainer cannot be made: You selected an invalid strategy name"),
         (["--trainer.callbacks+=CyclicalWeightTransfer", "--trainer.callbacks.every_n_epochs=1"], "two transfer"),
         (["--trainer.callbacks+=RunCheckpoint"], "more than one stateful callback of type `RunCheckpoint`"),
-        (["--trainer.logger.save_dir=file"], "Not a directory"),
+        (["--trainer.logger.save_dir=file"], "file is a file, where a folder is needed"),
         (["--trainer.logger.save_dir=/dev/null"], "that is a device"),
         (["--trainer.logger.save_dir=" + "x" * 300], "File name too long"),
         (["--trainer.logger.save_dir=" + "x/" * 3000], "File name too long"),
