@@ -160,6 +160,9 @@ def test_replays_of_a_visit_are_refused_also_after_an_interruption_and_a_restart
     server(parties, make, max_epochs=4).run(newest_checkpoint("server"))
     assert len(federated()) == 4
     question = next(unpack(each) for each in parties.content if "visit" in unpack(each))
+    others = engine(make, max_epochs=4, gradient_clip_val=0.5).parties["site-1"]
+    others._limiter.limits = Limits(visits=2)
+    assert "max_visits" in unpack(others.answer("train", pack(question)))["refused"]  # the same baton, other settings
     for run in (None, "0" * 32):
         assert "max_visits" in replayed(limited(visits=2, visits_in_all=2), question, run)
     Path("site-1", COUNTS).unlink()

@@ -118,8 +118,19 @@ def test_a_site_adds_classes_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("text", ["[" * 10**5, "{", "[]", '{"model": {}}', 7, '"' + "x" * 2**21 + '"'])
 def test_what_is_no_run_is_refused(text: Any) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(Refusal) as caught:
         read_run(text)
+    assert len(str(caught.value)) < 300
+
+
+def test_settings_are_no_longer_than_anybody_needs() -> None:
+    text = json.dumps(changed(lambda run: None))
+    read_run(text)
+    with pytest.raises(Refusal, match="no text of at most 1048576 letters"):
+        read_run(text + " " * 2**20)
+    with pytest.raises(Refusal) as caught:
+        site(changed(lambda run: arguments(run).update(optimizer="x" * 4000)))
+    assert len(str(caught.value)) < 300
 
 
 def served(run: dict[str, Any]) -> FederatedRun:

@@ -223,6 +223,23 @@ def test_a_site_that_adds_what_is_no_class_is_told(name: str) -> None:
         ClassList([name])
 
 
+def test_a_site_says_which_backbones_it_trains() -> None:
+    with pytest.raises(Refusal, match="allows the backbones resnet34, not 'slim_resnet18'"):
+        site(run(TRANSFER), backbones=["resnet34"])
+    site(run(TRANSFER), backbones=["resnet34", "slim_resnet18"])
+
+
+def test_a_callback_that_averages_weights_is_refused_though_a_site_lists_it() -> None:
+    name = "lightning.pytorch.callbacks.StochasticWeightAveraging"
+    with pytest.raises(InputError, match="whose average no site would hand on"):
+        site(run(TRANSFER, {"class_path": name, "init_args": {"swa_lrs": 0.1}}), classes=[name])
+
+
+def test_a_run_that_is_longer_than_any_is_refused_when_it_begins() -> None:
+    answer = unpack(site(run(TRANSFER, max_epochs=10**6 + 1)).answer("settings", pack({"batches": {"site-1": 4}})))
+    assert "1000001 epochs; 1000000 are the most" in answer["refused"]
+
+
 def test_a_class_that_takes_any_name_takes_words_only() -> None:
     class Open:
         def __init__(self, **others: Any) -> None:
