@@ -22,8 +22,8 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch.nn.functional import cross_entropy
 
 import harness
-from lit_dist.baton import fingerprint
-from lit_dist.checkpoint_io import SafetensorsCheckpointIO
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 
 Checkpoint = dict[str, Any]
 

@@ -20,13 +20,13 @@ from typing import Any
 
 import harness
 from harness import Facts, Watch, Way
-from lit_dist.federation.federate import parse
-from lit_dist.federation.flare import write_job
-from lit_dist.federation.flare_client import connect, make_job
-from lit_dist.federation.local import ADMIN, LocalSystem
-from lit_dist.ledger import Entry, read_entries
-from lit_dist.lightning_cli import build
-from lit_dist.run_folder import LEDGER
+from lit_dist.checkpoints.run_folder import LEDGER
+from lit_dist.cli.federate import parse
+from lit_dist.federation.flare.engine import write_job
+from lit_dist.federation.flare.local import ADMIN, LocalSystem
+from lit_dist.federation.flare.session import connect, make_job
+from lit_dist.provenance.ledger import Entry, read_entries
+from lit_dist.runs.lightning_cli import build
 
 SITES = ["site-1", "site-2"]
 FLARE = harness.ROOT / "benchmarks" / "programs" / "flare_cyclic.py"

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lit_dist.datamodules import breast
-from lit_dist.datamodules.films import decode_film
+from lit_dist.datamodules.mammography import breast
+from lit_dist.datamodules.mammography.films import decode_film
 
 ROUNDING = 12**-0.5
 """The standard deviation of what rounding to whole greys adds."""

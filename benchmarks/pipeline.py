@@ -34,8 +34,8 @@ from torchvision.datasets import ImageFolder
 
 import harness
 from lit_dist.datamodules import Augmentation, FundusDataModule, ImageNetDataModule, MammographyDataModule
-from lit_dist.datamodules.cached import CachedDataModule
-from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from lit_dist.datamodules.images.cached import CachedDataModule
+from lit_dist.datamodules.images.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 BATCH = 32
 

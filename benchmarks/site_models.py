@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy
 
 import harness
 from harness import Facts, Way
-from lit_dist.backbone import build_backbone
-from lit_dist.ensemble import SiteEnsemble
+from lit_dist.models.backbones import build_backbone
+from lit_dist.models.ensemble import SiteEnsemble
 
 SITES, STEPS, BATCH, SIZE, RATE = 4, 12, 32, 64, 0.01
 NETWORKS = ["slim_resnet18", "resnet18"]

@@ -18,7 +18,9 @@ _FIRST_STEP = ["--config", "configs/phantom/cyclical.yaml", "--trainer.fast_dev_
 
 def command(*words: str) -> str:
     """A script that does what ``lit-dist`` does with these words."""
-    return f"from lit_dist.cli import main\ntry:\n    main({json.dumps(words)})\nexcept SystemExit:\n    pass{_EMPTY}"
+    return (
+        f"from lit_dist.cli.main import main\ntry:\n    main({json.dumps(words)})\nexcept SystemExit:\n    pass{_EMPTY}"
+    )
 
 
 SCRIPTS = {

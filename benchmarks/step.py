@@ -24,8 +24,8 @@ from typing_extensions import override
 import harness
 from harness import Facts, Way
 from lit_dist import ImageClassifier, SiteLoader
-from lit_dist.backbone import build_backbone
 from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.models.backbones import build_backbone
 
 Loader = DataLoader[tuple[torch.Tensor, ...]]
 EPOCHS = 4

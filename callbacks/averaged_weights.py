@@ -5,10 +5,10 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 
-from lit_dist.baton import APART, TRAINED
-from lit_dist.callbacks.shadow import Shadow
-from lit_dist.errors import InputError
-from lit_dist.lightning_internals import at_swap, average_back
+from lit_dist.checkpoints.baton import APART, TRAINED
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.lightning_internals import at_swap, average_back
+from lit_dist.utils.method_patch import MethodPatch
 
 
 class AveragedWeights:
@@ -36,10 +36,10 @@ class AveragedWeights:
             )
         self._average = averages[0] if averages else None
         self._in_place = False
-        self._shadows: list[Shadow] = []
+        self._shadows: list[MethodPatch] = []
         if self._average is not None:
             methods = at_swap(self._average, self._swapped)
-            self._shadows = [Shadow(self._average, name, method) for name, method in methods.items()]
+            self._shadows = [MethodPatch(self._average, name, method) for name, method in methods.items()]
 
     def _swapped(self) -> None:
         self._in_place = not self._in_place

@@ -6,11 +6,11 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from lit_dist.baton import TRAINED, write_checkpoint
 from lit_dist.callbacks.optimizer_states import OptimizerState
-from lit_dist.itinerary import Visit
-from lit_dist.lightning_internals import dump_checkpoint
-from lit_dist.run_folder import run_folder
+from lit_dist.checkpoints.baton import TRAINED, write_checkpoint
+from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.utils.lightning_internals import dump_checkpoint
+from lit_dist.visits.itinerary import Visit
 
 _TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
 

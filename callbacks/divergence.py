@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_dist.baton import not_finite
 from lit_dist.callbacks.optimizer_states import put_state
-from lit_dist.callbacks.shadow import Shadow
-from lit_dist.errors import InputError
-from lit_dist.itinerary import Visit
+from lit_dist.checkpoints.baton import not_finite
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.visits.itinerary import Visit
 
 OnDivergence = Literal["stop", "skip"]
 
@@ -36,7 +36,7 @@ class Divergence:
         self.skipping = False
         self._came_in: dict[str, Any] | None = None
         self._flag: torch.Tensor | None = None
-        self._idle: Shadow | None = None
+        self._idle: MethodPatch | None = None
 
     def begin(self, trainer: Trainer) -> None:
         """Begin a visit."""
@@ -84,7 +84,7 @@ class Divergence:
     def idle(self, trainer: Trainer) -> None:
         """Let the steps pass without training: Lightning changes no weights where a training step gives None."""
         self.skipping = True
-        self._idle = Shadow(trainer.lightning_module, "training_step", lambda *_, **__: None)
+        self._idle = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
 
     def end(self) -> None:
         """End the visit."""

@@ -7,9 +7,9 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
-from lit_dist.callbacks.single import SingleWeightTransfer
-from lit_dist.ledger import iter_entries
-from lit_dist.run_folder import LEDGER, run_folder
+from lit_dist.callbacks.heuristics.single_weight_transfer import SingleWeightTransfer
+from lit_dist.checkpoints.run_folder import LEDGER, run_folder
+from lit_dist.provenance.ledger import iter_entries
 
 
 def ending(trainer: Trainer) -> list[str]:

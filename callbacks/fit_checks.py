@@ -17,14 +17,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_dist.checkpoint_io import SafetensorsCheckpointIO
-from lit_dist.child_processes import most_processes
-from lit_dist.epoch_plan import EpochPlan, Stretch
-from lit_dist.errors import InputError
-from lit_dist.lightning_internals import check_early_stopping_after_validation, train_source
-from lit_dist.one_lightning import check_package
-from lit_dist.site_loader import SiteLoader
-from lit_dist.state_tree import encode
+from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
+from lit_dist.checkpoints.state_tree import encode
+from lit_dist.utils.child_processes import most_processes
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.lightning_internals import check_early_stopping_after_validation, train_source
+from lit_dist.utils.one_lightning import check_package
+from lit_dist.visits.epoch_plan import EpochPlan, Stretch
+from lit_dist.visits.site_loader import SiteLoader
 
 
 def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_steps: bool) -> None:

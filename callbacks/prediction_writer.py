@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lit_dist.files import check_kind, replacing
-from lit_dist.run_folder import run_folder
+from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.utils.atomic_write import check_kind, replacing
 
 
 class PredictionWriter(BasePredictionWriter):

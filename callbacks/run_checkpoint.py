@@ -9,20 +9,20 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks.averaged_weights import AveragedWeights
-from lit_dist.callbacks.csv_rows import RowCount
 from lit_dist.callbacks.ending import out_of_time, progress
 from lit_dist.callbacks.fit_checks import check_fit, check_hyperparameters, check_optimizers
+from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
-from lit_dist.callbacks.weight_transfer import WeightTransfer
-from lit_dist.checkpoint_io import SafetensorsCheckpointIO
-from lit_dist.errors import InputError
-from lit_dist.lightning_internals import go_on, make_resumable, taken_up_by_itself
-from lit_dist.one_lightning import warn_of_other_package
-from lit_dist.run_folder import checkpoint_path, delete_old_checkpoints, foreign_checkpoint, run_folder
-from lit_dist.run_lock import FitLock
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
+from lit_dist.checkpoints.csv_rows import RowCount
+from lit_dist.checkpoints.run_folder import checkpoint_path, delete_old_checkpoints, foreign_checkpoint, run_folder
+from lit_dist.checkpoints.run_lock import FitLock
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.lightning_internals import go_on, make_resumable, taken_up_by_itself
+from lit_dist.utils.one_lightning import warn_of_other_package
 
 
 class RunCheckpoint(Checkpoint):

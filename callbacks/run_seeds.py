@@ -7,10 +7,10 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_dist.callbacks.site_source import SiteSource
-from lit_dist.epoch_plan import Stretch
-from lit_dist.seeding import derive, module_generators, run_seed, seed_generators
-from lit_dist.site_loader import SiteLoader
+from lit_dist.visits.epoch_plan import Stretch
+from lit_dist.visits.seeding import derive, module_generators, run_seed, seed_generators
+from lit_dist.visits.site_loader import SiteLoader
+from lit_dist.visits.site_source import SiteSource
 
 
 class RunSeeds:

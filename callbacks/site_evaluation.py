@@ -18,13 +18,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
-from lit_dist.callbacks.csv_rows import damaged
 from lit_dist.callbacks.fit_checks import check_fit
-from lit_dist.callbacks.weight_transfer import WeightTransfer
-from lit_dist.errors import InputError
-from lit_dist.files import check_kind, replacing
-from lit_dist.metrics import METRICS, judge, log_of
-from lit_dist.run_folder import run_folder
+from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
+from lit_dist.checkpoints.csv_rows import damaged
+from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.models.metrics import METRICS, judge, log_of
+from lit_dist.utils.atomic_write import check_kind, replacing
+from lit_dist.utils.errors import InputError
 
 Moment = Literal["off", "visit", "cycle"]
 
@@ -47,7 +47,7 @@ class SiteEvaluation(Callback):
     Args:
         every: ``"visit"``, ``"cycle"`` or ``"off"``.
         split: Whether to evaluate on the validation or the test images.
-        metric: One of ``lit_dist.metrics.METRICS`` in which more is better.
+        metric: One of ``lit_dist.models.metrics.METRICS`` in which more is better.
 
     Raises:
         InputError: If there is no transfer callback before it, or the loaders are not a dict by site.

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lit_dist.lightning_internals import end_auto_requeue
+from lit_dist.utils.lightning_internals import end_auto_requeue
 
 
 class Termination:

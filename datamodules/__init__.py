@@ -1,12 +1,12 @@
 """The collections as Lightning datamodules, one a file."""
 
-from lit_dist.datamodules.albumentations_augmentation import Albumentations
-from lit_dist.datamodules.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.device_augmentation import DeviceAugmentation
+from lit_dist.datamodules.folders import ImageNetDataModule
 from lit_dist.datamodules.fundus import FundusDataModule
-from lit_dist.datamodules.imagenet import ImageNetDataModule
-from lit_dist.datamodules.mammography import MammographyDataModule
+from lit_dist.datamodules.images.albumentations_augmentation import Albumentations
+from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
+from lit_dist.datamodules.images.device_augmentation import DeviceAugmentation
+from lit_dist.datamodules.mammography.datamodule import MammographyDataModule
 from lit_dist.datamodules.partition import (
     CountPartition,
     DirichletPartition,

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lit_dist.child_processes import most_processes
-from lit_dist.datamodules.augmentation import Augmenter
+from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.datamodules.collector import collector_paused
-from lit_dist.datamodules.copies import check_copies
-from lit_dist.datamodules.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
+from lit_dist.datamodules.images.augmentation import Augmenter
+from lit_dist.datamodules.images.copies import check_copies
+from lit_dist.datamodules.images.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
+from lit_dist.datamodules.images.site_images import Pixels, SiteImages, as_batch, augmented, one_thread
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
-from lit_dist.datamodules.site_images import Pixels, SiteImages, as_batch, augmented, one_thread
 from lit_dist.datamodules.site_table import print_sites, shown_names
 from lit_dist.datamodules.splits import (
     CONTENT,
@@ -37,13 +37,13 @@ from lit_dist.datamodules.splits import (
     read_splits,
     write_splits,
 )
-from lit_dist.errors import InputError
-from lit_dist.monitored import check_monitors
-from lit_dist.one_lightning import warn_of_other_package
-from lit_dist.run_folder import run_folder
-from lit_dist.seeding import run_seed
-from lit_dist.site_loader import SiteLoader
-from lit_dist.site_names import check_site_names
+from lit_dist.models.monitored import check_monitors
+from lit_dist.utils.child_processes import most_processes
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.one_lightning import warn_of_other_package
+from lit_dist.visits.seeding import run_seed
+from lit_dist.visits.site_loader import SiteLoader
+from lit_dist.visits.site_names import check_site_names
 
 MOST_SITES = 100_000
 
@@ -311,7 +311,7 @@ class InstitutionDataModule(LightningDataModule, ABC):
         return [self.only_site] if self.only_site else self.sites
 
     def check_monitors(self, trainer: Trainer) -> None:
-        """Refuse that a fit is steered by a metric that means nothing, see ``lit_dist.monitored``.
+        """Refuse that a fit is steered by a metric that means nothing, see ``lit_dist.models.monitored``.
 
         A site of a federation is not asked: it does not know the others' images.
 

@@ -12,15 +12,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules import graham
-from lit_dist.datamodules.augmentation import Augmentation, Augmenter
-from lit_dist.datamodules.cached import CachedDataModule
-from lit_dist.datamodules.data_root import check_inside, refuse_outside
-from lit_dist.datamodules.image_index import ImageFile, ImageIndex
+from lit_dist.datamodules.images import graham
+from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
+from lit_dist.datamodules.images.cached import CachedDataModule
+from lit_dist.datamodules.images.data_root import check_inside, refuse_outside
+from lit_dist.datamodules.images.decoding import SUFFIXES, decode
+from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
+from lit_dist.datamodules.images.named_files import NamedFiles, find_all
 from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
-from lit_dist.datamodules.named_files import NamedFiles, find_all
-from lit_dist.datamodules.photographs import SUFFIXES, decode
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 _SUFFIX = re.compile(r"\.[A-Za-z]+$")
 
@@ -45,8 +45,8 @@ class FundusDataModule(CachedDataModule):
           images/ or train/                 10_left.jpeg, 10_right.jpeg, ..., also in folders below
 
     An image's patient is what stands before ``_left`` or ``_right`` in its name, or a column of the table; failing
-    both, each image is a patient. Photographs are prepared by ``lit_dist.datamodules.graham`` once, and kept in a
-    cache.
+    both, each image is a patient. Photographs are prepared by ``lit_dist.datamodules.images.graham`` once, and kept in
+    a cache.
 
     The data: Kaggle, "Diabetic Retinopathy Detection" (2015), photographs by EyePACS, under the competition's rules
     (research, no redistribution); https://www.kaggle.com/c/diabetic-retinopathy-detection. APTOS 2019 is read with

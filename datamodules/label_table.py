@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_dist.errors import InputError
-from lit_dist.files import refuse_special
+from lit_dist.utils.atomic_write import refuse_special
+from lit_dist.utils.errors import InputError
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_dist.datamodules.allot import allot
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 Labels = NDArray[np.int64]
 

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist import tensor_file
-from lit_dist.datamodules import phantom_images
-from lit_dist.datamodules.augmentation import Augmentation, Augmenter
+from lit_dist.checkpoints import tensor_file
 from lit_dist.datamodules.base import InstitutionDataModule
-from lit_dist.datamodules.cache import default_cache
-from lit_dist.datamodules.phantom_images import CameraLook, draw_phantom
-from lit_dist.datamodules.site_images import Pixels
-from lit_dist.errors import InputError
-from lit_dist.seeding import derive
+from lit_dist.datamodules.images import phantom_images
+from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
+from lit_dist.datamodules.images.cache import default_cache
+from lit_dist.datamodules.images.phantom_images import CameraLook, draw_phantom
+from lit_dist.datamodules.images.site_images import Pixels
+from lit_dist.utils.errors import InputError
+from lit_dist.visits.seeding import derive
 
 GRADE_SHARES = {0: 0.5, 2: 0.3, 3: 0.11, 4: 0.09}
 """The share of each grade. Grade 1 is left out, as it is from the paper's task."""

@@ -7,7 +7,7 @@ import torch
 import torch.distributed
 from torch.utils.data import DistributedSampler
 
-from lit_dist.seeding import pass_seed, sample_seeds
+from lit_dist.visits.seeding import pass_seed, sample_seeds
 
 
 class Draw(NamedTuple):

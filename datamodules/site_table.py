@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lit_dist.datamodules.splits import SPLITS
-from lit_dist.terminal_table import print_table
+from lit_dist.utils.terminal_table import print_table
 
 MOST_CLASSES = 6
 """How many classes have a column each."""

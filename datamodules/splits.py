@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from lit_dist.datamodules.allot import allot
 from lit_dist.datamodules.label_table import read_table, refuse_repeats
 from lit_dist.datamodules.partition import EqualPartition, Partition
-from lit_dist.errors import InputError
-from lit_dist.files import check_kind, replacing
+from lit_dist.utils.atomic_write import check_kind, replacing
+from lit_dist.utils.errors import InputError
 
 COLUMNS = ["image", "patient", "site", "split", "label"]
 SPLITS = ["train", "val", "test"]

@@ -11,7 +11,7 @@ import lightning as L
 from lit_dist import ImageClassifier, Itinerary
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.seeding import derive, run_seed
+from lit_dist.visits.seeding import derive, run_seed
 
 
 class RandomWalk(Itinerary):

@@ -11,10 +11,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from lit_dist import ImageClassifier
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.seeding import pass_seed, sample_seeds, step_seed
+from lit_dist.visits.seeding import pass_seed, sample_seeds, step_seed
 
 SEED = 0
 CYCLES = 2

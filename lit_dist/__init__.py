@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lit_dist.baton import read_checkpoint
-    from lit_dist.checkpoint_io import SafetensorsCheckpointIO
-    from lit_dist.classifier import ImageClassifier
-    from lit_dist.ensemble import SiteEnsemble
-    from lit_dist.errors import InputError
-    from lit_dist.itinerary import Itinerary, Visit
-    from lit_dist.ledger import Ledger
-    from lit_dist.run_folder import newest_checkpoint
-    from lit_dist.site_loader import SiteLoader
+    from lit_dist.checkpoints.baton import read_checkpoint
+    from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
+    from lit_dist.checkpoints.run_folder import newest_checkpoint
+    from lit_dist.models.classifier import ImageClassifier
+    from lit_dist.models.ensemble import SiteEnsemble
+    from lit_dist.provenance.ledger import Ledger
+    from lit_dist.utils.errors import InputError
+    from lit_dist.visits.itinerary import Itinerary, Visit
+    from lit_dist.visits.site_loader import SiteLoader
 
 __all__ = [
     "ImageClassifier",
@@ -28,16 +28,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ImageClassifier": "classifier",
-    "InputError": "errors",
-    "Itinerary": "itinerary",
-    "Ledger": "ledger",
-    "SafetensorsCheckpointIO": "checkpoint_io",
-    "SiteEnsemble": "ensemble",
-    "SiteLoader": "site_loader",
-    "Visit": "itinerary",
-    "newest_checkpoint": "run_folder",
-    "read_checkpoint": "baton",
+    "ImageClassifier": "models.classifier",
+    "InputError": "utils.errors",
+    "Itinerary": "visits.itinerary",
+    "Ledger": "provenance.ledger",
+    "SafetensorsCheckpointIO": "checkpoints.checkpoint_io",
+    "SiteEnsemble": "models.ensemble",
+    "SiteLoader": "visits.site_loader",
+    "Visit": "visits.itinerary",
+    "newest_checkpoint": "checkpoints.run_folder",
+    "read_checkpoint": "checkpoints.baton",
 }
 
 

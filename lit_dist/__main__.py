@@ -1,6 +1,6 @@
 """Lets ``python -m lit_dist`` be ``lit-dist``."""
 
-from lit_dist.cli import main
+from lit_dist.cli.main import main
 
 if __name__ == "__main__":
     main()

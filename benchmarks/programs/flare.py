@@ -22,7 +22,7 @@ if __name__ == "__main__":
         torch.save(make_model().state_dict(), weights)
         sites = [f"site-{site}" for site in range(SITES)]
         recipe = CyclicRecipe(
-            model={"class_path": "lit_dist.slim_resnet.slim_resnet18", "args": {"num_classes": CLASSES}},
+            model={"class_path": "lit_dist.models.slim_resnet.slim_resnet18", "args": {"num_classes": CLASSES}},
             initial_ckpt=str(weights),
             num_rounds=CYCLES,
             min_clients=SITES,

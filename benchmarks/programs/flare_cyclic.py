@@ -12,7 +12,7 @@ from nvflare.app_opt.pt.recipes.cyclic import CyclicRecipe
 from nvflare.client.config import ExchangeFormat
 from nvflare.recipe import PocEnv
 
-from lit_dist.backbone import build_backbone
+from lit_dist.models.backbones import build_backbone
 
 SITES = ["site-1", "site-2"]
 
@@ -26,7 +26,7 @@ if __name__ == "__main__":
         environment = PocEnv(clients=SITES)
         recipe = CyclicRecipe(
             model={
-                "class_path": "lit_dist.backbone.build_backbone",
+                "class_path": "lit_dist.models.backbones.build_backbone",
                 "args": {"name": backbone, "num_classes": 2, **own},
             },
             initial_ckpt=str(weights),

@@ -8,7 +8,7 @@ import nvflare.client as flare
 import torch
 from torch.nn.functional import cross_entropy
 
-from lit_dist.backbone import build_backbone
+from lit_dist.models.backbones import build_backbone
 
 if __name__ == "__main__":
     backbone, size, folder, batch = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_dist.slim_resnet import slim_resnet18
+from lit_dist.models.slim_resnet import slim_resnet18
 
 SITES = 4
 CYCLES = 3

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 _CALLBACKS = (
     *("DeviceStatsMonitor", "EarlyStopping", "GradientAccumulationScheduler", "LearningRateMonitor", "ModelCheckpoint"),

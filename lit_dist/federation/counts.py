@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from lit_dist.federation.refusal import Refusal
-from lit_dist.files import open_file, replacing
+from lit_dist.utils.atomic_write import open_file, replacing
 
 COUNTS = "limits.json"
 _TRACES = ("stays/*/*.stay", "alone/*/checkpoints/*")  # of what has been trained

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from lit_dist.errors import InputError
-from lit_dist.federation.parcel import Parcel
+from lit_dist.federation.wire import Parcel
+from lit_dist.utils.errors import InputError
 
 
 class NoAnswerError(InputError):

@@ -7,12 +7,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from lit_dist import state_tree
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks import WeightTransfer
+from lit_dist.checkpoints import state_tree
+from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.counts import Counts, Leg, Limits
-from lit_dist.federation.parcel import Tree
 from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.wire import Tree
 
 __all__ = ["Limiter", "Limits", "leg_of", "place_of"]
 

@@ -2,8 +2,8 @@
 
 import logging
 
-from lit_dist.errors import InputError
-from lit_dist.federation.parcel import Parcel, pack
+from lit_dist.federation.wire import Parcel, pack
+from lit_dist.utils.errors import InputError
 
 UNSAID = "the site's data or settings could not be used; its own log says why"
 """What leaves a site of an error that is no ``Refusal``: its text may have paths in it, or names of patients' files."""

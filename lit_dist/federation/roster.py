@@ -7,13 +7,13 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_dist.callbacks.run_settings import versions
-from lit_dist.errors import InputError
-from lit_dist.federation.answers import check_greeting, check_settings, compare, refused
 from lit_dist.federation.engine import Engine, NoAnswerError
-from lit_dist.federation.parcel import Parcel, Tree, pack, size, unpack
-from lit_dist.federation.values import said
-from lit_dist.files import replacing
+from lit_dist.federation.plain_bounds import said
+from lit_dist.federation.validate_answer import check_greeting, check_settings, compare, refused
+from lit_dist.federation.wire import Parcel, Tree, pack, size, unpack
+from lit_dist.provenance.run_settings import versions
+from lit_dist.utils.atomic_write import replacing
+from lit_dist.utils.errors import InputError
 
 Absent = Literal["retry", "skip"]
 Weights = Literal["images", "equal"]

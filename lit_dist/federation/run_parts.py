@@ -8,15 +8,15 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from lit_dist.checkpoint_io import SafetensorsCheckpointIO
-from lit_dist.errors import InputError
+from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.network_size import make_limited
 from lit_dist.federation.policy import OF_RUN, without_own
 from lit_dist.federation.site_settings import Settings
 from lit_dist.federation.typed_settings import Make, TypedSettings
-from lit_dist.lightning_cli import as_list
-from lit_dist.lightning_internals import end_auto_requeue, given_hyperparameters, take_up_only_what_is_named
+from lit_dist.runs.lightning_cli import as_list
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.lightning_internals import end_auto_requeue, given_hyperparameters, take_up_only_what_is_named
 
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 

@@ -13,23 +13,23 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from lit_dist.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.callbacks import RunCheckpoint
 from lit_dist.callbacks.ending import ending
-from lit_dist.callbacks.shadow import Shadow
-from lit_dist.errors import InputError
-from lit_dist.federation.answers import check_validated
-from lit_dist.federation.leg import Elsewhere, Pause, run_leg
-from lit_dist.federation.matrix import connect
-from lit_dist.federation.parcel import SCALE, Tree, join, split
-from lit_dist.federation.rehearsal import rehearse
+from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
+from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
+from lit_dist.federation.dry_run import dry_run
+from lit_dist.federation.partial_fit import Elsewhere, Pause, partial_fit
+from lit_dist.federation.remote_evaluation import connect
 from lit_dist.federation.roster import Roster, Weights
-from lit_dist.federation.site import find_transfer, whole
-from lit_dist.federation.trained import Asked, check_trained, due_visit
-from lit_dist.ledger import Entry, Ledger, iter_entries
-from lit_dist.metrics import METRICS, POOLED, pool
-from lit_dist.monitored import refuse_unpooled
-from lit_dist.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
+from lit_dist.federation.transfer_client import find_transfer, whole
+from lit_dist.federation.validate_answer import check_validated
+from lit_dist.federation.validate_update import Asked, check_trained, due_visit
+from lit_dist.federation.wire import SCALE, Tree, join, split
+from lit_dist.models.metrics import METRICS, POOLED, pool
+from lit_dist.models.monitored import refuse_unpooled
+from lit_dist.provenance.ledger import Entry, Ledger, iter_entries
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.method_patch import MethodPatch
 
 _LEFT_OUT = "left_out"
 _WEIGHTS = "pooled_by"
@@ -83,7 +83,7 @@ class Server:
             if weights != self.roster.weights:
                 raise InputError(f"the run was begun with --weights {weights}: go on with the same")
             self._scale = _scale_of(state or {})
-            pause = run_leg(self.trainer, self.module, data, state)
+            pause = partial_fit(self.trainer, self.module, data, state)
             while pause is not None:
                 if not self._kept:
                     self._keep(pause.state)
@@ -128,12 +128,12 @@ class Server:
         state = join(following, pause.state, self.transfer)
         self._keep(state)  # before a validation, which may fail
         self._kept = True
-        return run_leg(self.trainer, self.module, data, state)
+        return partial_fit(self.trainer, self.module, data, state)
 
     def _asked(self, site: str, pause: Pause, baton: Tree, due: int, data: "_RemoteData") -> Asked:
         data.left_out = (site,)
         try:
-            rehearsal = rehearse(self.trainer, self.module, data, self.transfer, pause.state)
+            rehearsal = dry_run(self.trainer, self.module, data, self.transfer, pause.state)
         finally:
             data.left_out = ()
         optimizers = list(self.trainer.optimizers)
@@ -160,7 +160,7 @@ class Server:
                 # What is drawn again of the site's batches is nothing, each time.
                 warnings.filterwarnings("ignore", message="The fit goes on in the middle of an epoch")
                 warnings.filterwarnings("ignore", message="`training_step` returned `None`")
-                return run_leg(self.trainer, self.module, data, pause.state)
+                return partial_fit(self.trainer, self.module, data, pause.state)
         finally:
             self.transfer.left_out = data.left_out = ()
 
@@ -317,7 +317,7 @@ class _Sites(Callback):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._shadows: list[Shadow] = []
+        self._shadows: list[MethodPatch] = []
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -327,8 +327,8 @@ class _Sites(Callback):
             + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "/" not in name)
         )
         self._shadows = [
-            Shadow(pl_module, "validation_step", lambda *_, **__: pl_module.log_dict(found, batch_size=1)),
-            Shadow(pl_module, "on_validation_epoch_end", lambda: None),
+            MethodPatch(pl_module, "validation_step", lambda *_, **__: pl_module.log_dict(found, batch_size=1)),
+            MethodPatch(pl_module, "on_validation_epoch_end", lambda: None),
         ]
 
     @override

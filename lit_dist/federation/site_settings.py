@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lit_dist.errors import InputError
-from lit_dist.yaml_text import read_yaml
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.yaml_text import read_yaml
 
 Settings = dict[str, Any]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.refusal import Refusal
-from lit_dist.signatures import Unresolved, alternatives, made, parameters
+from lit_dist.utils.signatures import Unresolved, alternatives, made, parameters
 
 Make = Callable[[], Any]
 """Makes what a setting names."""

@@ -6,14 +6,14 @@ from typing import Any
 
 import yaml
 
-from lit_dist.errors import InputError
-from lit_dist.files import check_file, check_folder, check_kind
-from lit_dist.resumption import flat
+from lit_dist.runs.resume import flat
 from lit_dist.study.execute import FIT_SETTINGS, RESULT
 from lit_dist.study.plan import NO_MATTER, PLAN, Run, run_path
 from lit_dist.study.progress import FILE
 from lit_dist.study.settings import SETTINGS
-from lit_dist.yaml_text import read_yaml
+from lit_dist.utils.atomic_write import check_file, check_folder, check_kind
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.yaml_text import read_yaml
 
 TABLES = ("results", "sites", "summary", "pairs")
 LOG = "log.txt"

@@ -11,17 +11,17 @@ import torch
 import yaml
 from lightning.pytorch.loggers import WandbLogger
 
-from lit_dist.baton import read_checkpoint
 from lit_dist.callbacks.ending import ending
-from lit_dist.errors import InputError
-from lit_dist.files import replacing
-from lit_dist.ledger import iter_entries
-from lit_dist.lightning_cli import build
-from lit_dist.lightning_cli import run as command
-from lit_dist.metrics import judge, log_of
-from lit_dist.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
-from lit_dist.run_lock import held
+from lit_dist.checkpoints.baton import read_checkpoint
+from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
+from lit_dist.checkpoints.run_lock import held
+from lit_dist.models.metrics import judge, log_of
+from lit_dist.provenance.ledger import iter_entries
+from lit_dist.runs.lightning_cli import build
+from lit_dist.runs.lightning_cli import run as command
 from lit_dist.study.plan import Run, read_run, run_path
+from lit_dist.utils.atomic_write import replacing
+from lit_dist.utils.errors import InputError
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
@@ -154,7 +154,7 @@ def _judge(path: Path) -> dict[str, Any]:
 
 
 def judged(predictions: pd.DataFrame) -> dict[str, Any]:
-    """The number of rows of ``predictions.csv``, and the values of ``lit_dist.metrics`` for them."""
+    """The number of rows of ``predictions.csv``, and the values of ``lit_dist.models.metrics`` for them."""
     labels = torch.tensor(predictions["label"].to_numpy())
     values = judge(log_of(torch.tensor(probabilities_of(predictions))), labels)
     return {"n": len(predictions), **{name: float(value) for name, value in values.items()}}

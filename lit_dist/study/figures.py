@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lit_dist.callbacks.site_evaluation import MATRIX
-from lit_dist.files import replacing
-from lit_dist.ledger import iter_entries
-from lit_dist.run_folder import LEDGER
+from lit_dist.checkpoints.run_folder import LEDGER
+from lit_dist.provenance.ledger import iter_entries
 from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, read_predictions
 from lit_dist.study.plan import run_path
 from lit_dist.study.results import label_of
 from lit_dist.study.summary import groups
+from lit_dist.utils.atomic_write import replacing
 
 # Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_dist.errors import InputError
-from lit_dist.files import replacing
-from lit_dist.lightning_cli import as_list
+from lit_dist.runs.lightning_cli import as_list
 from lit_dist.study.settings import StudySettings, make_data
+from lit_dist.utils.atomic_write import replacing
+from lit_dist.utils.errors import InputError
 
 PLAN = "plan.json"
 NO_MATTER = ("num_workers", "persistent_workers", "pin_memory", "enable_progress_bar")

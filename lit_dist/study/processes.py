@@ -16,14 +16,14 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from lit_dist.child_processes import end_with_the_parent, prepared
-from lit_dist.errors import InputError
-from lit_dist.run_files import check_run
-from lit_dist.run_lock import BusyError, held
+from lit_dist.checkpoints.run_files import check_run
+from lit_dist.checkpoints.run_lock import BusyError, held
 from lit_dist.study.continued import LOG
 from lit_dist.study.execute import FIT, execute, result_path
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
+from lit_dist.utils.child_processes import end_with_the_parent, prepared
+from lit_dist.utils.errors import InputError
 
 _ELSEWHERE = 75  # the exit status for a run that another process has, or has just finished
 _TICK = 0.2  # seconds between two looks at the processes

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lit_dist.callbacks.run_settings import versions
-from lit_dist.files import replacing
-from lit_dist.metrics import shown
+from lit_dist.models.metrics import shown
+from lit_dist.provenance.run_settings import versions
 from lit_dist.study.figures import FIGURES, Tables, as_svg, write_figures
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.study.summary import what_it_does_not_say
+from lit_dist.utils.atomic_write import replacing
 
 REPORT = "report.html"
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_dist.errors import InputError
 from lit_dist.study.execute import FIT, PREDICTIONS, judged, probabilities_of, read_predictions, result_path
 from lit_dist.study.plan import Run, run_path
+from lit_dist.utils.errors import InputError
 
 COLUMNS = [
     *("run", "collection", "heuristic", "site", "every_n_epochs", "order", "optimizer_state", "seed", "split", "n"),

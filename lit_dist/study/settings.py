@@ -12,17 +12,17 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 # Imported so that a study can name their classes without their modules.
 import lit_dist.callbacks
-import lit_dist.classifier
-import lit_dist.datamodules  # noqa: F401
+import lit_dist.datamodules
+import lit_dist.models.classifier  # noqa: F401
 from lit_dist.callbacks.fit_checks import check_numbers
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.site_evaluation import Moment
-from lit_dist.child_processes import most_processes
-from lit_dist.class_kinds import check_kinds
-from lit_dist.errors import InputError
-from lit_dist.lightning_cli import SiteParser
-from lit_dist.monitored import check_mode
-from lit_dist.seeding import check_seed
+from lit_dist.models.monitored import check_mode
+from lit_dist.runs.class_kinds import check_kinds
+from lit_dist.runs.lightning_cli import SiteParser
+from lit_dist.utils.child_processes import most_processes
+from lit_dist.utils.errors import InputError
+from lit_dist.visits.seeding import check_seed
 
 Heuristic = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
 HEURISTICS: tuple[Heuristic, ...] = get_args(Heuristic)

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lit_dist.errors import InputError
 from lit_dist.study.results import WHICH, Predictions, label_of, predictions
+from lit_dist.utils.errors import InputError
 
 METRICS = ["accuracy", "balanced_accuracy", "auroc", "loss"]
 

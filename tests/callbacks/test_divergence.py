@@ -11,11 +11,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
 from lit_dist import InputError, SafetensorsCheckpointIO, read_checkpoint
-from lit_dist.audit import audit
-from lit_dist.baton import fingerprint, not_finite
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.divergence import Divergence
-from lit_dist.ledger import read_entries
+from lit_dist.checkpoints.baton import fingerprint, not_finite
+from lit_dist.provenance.audit import audit
+from lit_dist.provenance.ledger import read_entries
 from small import SmallData, SmallModule, fit, ledger, trainer
 
 SKIPPED = pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`:UserWarning")

@@ -18,9 +18,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
-from lit_dist import InputError, newest_checkpoint, seeding, tensor_file
-from lit_dist.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, weight_transfer
+from lit_dist import InputError, newest_checkpoint
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
+from lit_dist.callbacks.heuristics import weight_transfer
+from lit_dist.checkpoints import tensor_file
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.visits import seeding
 from small import SmallData, SmallModule, fit, inputs, ledger, loader, trainer
 
 INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
@@ -98,9 +101,11 @@ def test_law_1_broken_by_a_seed_from_elsewhere_is_noticed(broken: str, monkeypat
 
 
 def test_law_1_broken_by_a_loader_that_is_not_seeded_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_dist.site_loader.pass_seed", lambda *_: seeding.derive(len(torch.get_rng_state()), "x"))
+    monkeypatch.setattr(
+        "lit_dist.visits.site_loader.pass_seed", lambda *_: seeding.derive(len(torch.get_rng_state()), "x")
+    )
     same = [final(max_epochs=3), final(max_epochs=3)]
-    monkeypatch.setattr("lit_dist.site_loader.seed_generators", lambda *_, **__: None)
+    monkeypatch.setattr("lit_dist.visits.site_loader.seed_generators", lambda *_, **__: None)
     assert same[0] == same[1]
     assert final(Noise(), max_epochs=3) != final(max_epochs=3)
 
@@ -312,7 +317,7 @@ def test_interrupted_equals_unbroken(transfer: dict[str, int]) -> None:
 def test_law_5_broken_by_lightnings_own_restart_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = final(transfer={"every_n_epochs": 1})
     Path("ledger.jsonl").unlink()
-    for module in ("weight_transfer", "run_checkpoint"):
+    for module in ("heuristics.weight_transfer", "run_checkpoint"):
         monkeypatch.setattr(f"lit_dist.callbacks.{module}.make_resumable", lambda *_: None)
         monkeypatch.setattr(f"lit_dist.callbacks.{module}.go_on", lambda *_: None)
     with pytest.raises((RuntimeError, AssertionError), match=r"was repeated and ended with the weights|they differ"):

@@ -20,13 +20,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lit_dist import InputError, SafetensorsCheckpointIO, newest_checkpoint, read_checkpoint
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
-from lit_dist.callbacks.csv_rows import put_back, set_aside
 from lit_dist.callbacks.termination import Termination
-from lit_dist.ledger import read_entries
-from lit_dist.lightning_internals import train_source
-from lit_dist.verify import verify
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.csv_rows import put_back, set_aside
+from lit_dist.cli.verify import verify
+from lit_dist.provenance.ledger import read_entries
+from lit_dist.utils.lightning_internals import train_source
 from small import SmallData, SmallModule, Tell, fit, inputs, loader, trainer
 
 pytestmark = pytest.mark.filterwarnings(

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_dist import ImageClassifier, InputError
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks import (
     CyclicalWeightTransfer,
     RunCheckpoint,
@@ -31,8 +30,9 @@ from lit_dist.callbacks import (
     WeightTransfer,
     site_evaluation,
 )
+from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.site_loader import SiteLoader
+from lit_dist.visits.site_loader import SiteLoader
 from small import ledger, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

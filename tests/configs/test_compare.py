@@ -11,8 +11,8 @@ import pytest
 from fake_fundus import write_fundus
 from fake_mammograms import write_mini_mias
 from fake_photographs import write_photographs
+from lit_dist.cli.compare import main
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
-from lit_dist.study.compare import main
 from lit_dist.study.settings import StudySettings, make_data, parsed, study_folder, study_parser
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from damaged import COLLECTIONS, Damage, append, cut, edit, png, put
-from lit_dist.cli import main
+from lit_dist.cli.main import main
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from damaged import COLLECTIONS, Damage, append, cut, edit, folder, link, put, zeros
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 

@@ -14,7 +14,7 @@ from contract import DataModuleContract, Make
 from fake_fundus import write_fundus
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
 from lit_dist.datamodules.splits import write_splits
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from lit_dist.datamodules.splits import (
     read_splits,
     write_splits,
 )
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 LABELS = np.array([0] * 300 + [1] * 100)
 SITES = ["a", "b", "c", "d"]

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from contract import DataModuleContract, Make
 from lit_dist import ImageClassifier
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 
 class TestPhantomDataModule(DataModuleContract):

@@ -6,7 +6,7 @@ import pytest
 
 from coloured_photographs import COLOURS, draw, write
 from lit_dist.datamodules import ImageNetDataModule
-from lit_dist.errors import InputError
+from lit_dist.utils.errors import InputError
 
 SITES = ("mgh", "ucsf")
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import program
 from lit_dist import newest_checkpoint
-from lit_dist.baton import fingerprint, read_checkpoint
-from lit_dist.ledger import read_entries
-from lit_dist.verify import verify
+from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
+from lit_dist.cli.verify import verify
+from lit_dist.provenance.ledger import read_entries
 
 TRANSFER = "{every_n_epochs: 1, validation: cycle, %s}"
 VARIANTS = {

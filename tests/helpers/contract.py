@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from lit_dist import ImageClassifier
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.datamodules import InstitutionDataModule
-from lit_dist.errors import InputError
-from lit_dist.site_loader import SiteLoader
+from lit_dist.utils.errors import InputError
+from lit_dist.visits.site_loader import SiteLoader
 
 Make = Callable[..., InstitutionDataModule]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lit_dist.datamodules.phantom_images import CameraLook, draw_phantom
+from lit_dist.datamodules.images.phantom_images import CameraLook, draw_phantom
 
 
 def write_fundus(root: Path, patients: int = 40, size: int = 64) -> Path:

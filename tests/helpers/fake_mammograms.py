@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lit_dist.datamodules.cbis_ddsm import FILES
+from lit_dist.datamodules.mammography.cbis_ddsm import FILES
 
 CBIS_COLUMNS = (
     "patient_id,breast_density,left or right breast,image view,abnormality id,abnormality type,mass shape,mass margins,"

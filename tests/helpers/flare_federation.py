@@ -14,8 +14,8 @@ import yaml
 
 import program
 from lit_dist import InputError
-from lit_dist.federation.federate import main
-from lit_dist.ledger import read_entries
+from lit_dist.cli.federate import main
+from lit_dist.provenance.ledger import read_entries
 
 CONFIG: dict[str, Any] = {
     "seed_everything": 0,

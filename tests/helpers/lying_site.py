@@ -14,12 +14,12 @@ from uuid import UUID
 import torch
 from torch import Tensor
 
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks import RunCheckpoint, WeightTransfer
-from lit_dist.errors import InputError
-from lit_dist.federation.parcel import Parcel, pack, unpack
-from lit_dist.ledger import Entry
-from lit_dist.run_folder import newest_checkpoint
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import newest_checkpoint
+from lit_dist.federation.wire import Parcel, pack, unpack
+from lit_dist.provenance.ledger import Entry
+from lit_dist.utils.errors import InputError
 from small_federation import InProcess, engine, federated, server
 
 Key = tuple[Any, ...]
@@ -96,8 +96,8 @@ def key_of(question: str, site: str, content: Parcel) -> Key:
 def _run(parties: InProcess, make: Any, settings: dict[str, Any]) -> tuple[list[tuple[Any, ...]], str]:
     newest = newest_checkpoint("server") if Path("server/checkpoints").exists() else None
     clock = SimpleNamespace(monotonic=lambda: 0.0)  # ledgers' hashes are of times, too
-    ids = patch("lit_dist.callbacks.visit_record.uuid.uuid4", lambda: UUID(int=7))
-    with ids, patch("lit_dist.callbacks.visit_record.time", clock):
+    ids = patch("lit_dist.provenance.ledger_writer.uuid.uuid4", lambda: UUID(int=7))
+    with ids, patch("lit_dist.provenance.ledger_writer.time", clock):
         run = server(parties, make, RunCheckpoint(), enable_checkpointing=True, **settings)
         run.run(newest)
     facts = [tuple(getattr(entry, name) for name in FACTS) for entry in federated()]

@@ -21,14 +21,14 @@ import torch
 import yaml
 
 from lit_dist import ImageClassifier, newest_checkpoint, read_checkpoint
-from lit_dist.baton import fingerprint
-from lit_dist.cli import main
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import delete_old_checkpoints
+from lit_dist.cli.main import main
+from lit_dist.federation.build import FederatedRun, make_site
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.parcel import Parcel
-from lit_dist.federation.parties import FederatedRun, make_site
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site_settings import ServerSettings, SiteSettings
-from lit_dist.run_folder import delete_old_checkpoints
+from lit_dist.federation.wire import Parcel
 from lit_dist.study.execute import execute
 
 SITES = ("site-1", "site-2")

@@ -2,8 +2,8 @@
 
 import pytest
 
-import lit_dist.lightning_cli  # noqa: F401  # now, since Lightning's logger keeps the stream that it finds
-from lit_dist.cli import main
+import lit_dist.runs.lightning_cli  # noqa: F401  # now, since Lightning's logger keeps the stream that it finds
+from lit_dist.cli.main import main
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -49,6 +49,6 @@ def _be(words: list[str], environment: dict[str, str], folder: str, output: str,
             os.dup2(file.fileno(), stream.fileno())
     # By its name Lightning starts further processes of the same command.
     sys.argv = [str(Path(sys.executable).with_name("lit-dist")), *words]
-    from lit_dist.cli import main
+    from lit_dist.cli.main import main
 
     main()

@@ -11,14 +11,14 @@ from lightning.pytorch.callbacks import Callback
 from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.callbacks import CyclicalWeightTransfer, WeightTransfer
 from lit_dist.datamodules import PhantomDataModule
+from lit_dist.federation.client import Parts
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.parcel import Parcel
-from lit_dist.federation.party import Parts
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
-from lit_dist.federation.site import SiteParty
-from lit_dist.ledger import Entry, read_entries
+from lit_dist.federation.transfer_client import TransferClient
+from lit_dist.federation.wire import Parcel
+from lit_dist.provenance.ledger import Entry, read_entries
 
 SITES = ["site-1", "site-2", "site-3"]
 
@@ -61,12 +61,12 @@ class InProcess:
         return answers
 
 
-def one_that_refuses() -> SiteParty:
+def one_that_refuses() -> TransferClient:
     """A party of two processes, the second of which cannot be made; the first waits for it."""
     if os.environ["LOCAL_RANK"] == "1":
         raise Refusal("the second one cannot")
     two = trainer(Path("site-1"), CyclicalWeightTransfer(every_n_epochs=1), devices=2, strategy="ddp")
-    return SiteParty("site-1", Parts(two, module(), data(only_site="site-1")))
+    return TransferClient("site-1", Parts(two, module(), data(only_site="site-1")))
 
 
 def simulate(
@@ -78,7 +78,7 @@ def simulate(
 
 def engine(make: Callable[[], WeightTransfer], **kwargs: Any) -> InProcess:
     parts = {site: Parts(trainer(Path(site), make(), **kwargs), module(), data(only_site=site)) for site in SITES}
-    return InProcess({site: SiteParty(site, own) for site, own in parts.items()})
+    return InProcess({site: TransferClient(site, own) for site, own in parts.items()})
 
 
 def server(

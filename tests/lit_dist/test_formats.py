@@ -13,14 +13,14 @@ from make_formats import federate, weights
 from torch import nn
 
 from lit_dist import ImageClassifier, InputError, read_checkpoint
-from lit_dist.baton import fingerprint
-from lit_dist.callbacks.run_settings import versions
-from lit_dist.cli import main
-from lit_dist.datamodules.phantom_images import CameraLook, draw_phantom
-from lit_dist.ledger import read_entries
-from lit_dist.replay import replay
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.cli.main import main
+from lit_dist.cli.verify import verify
+from lit_dist.datamodules.images.phantom_images import CameraLook, draw_phantom
+from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.run_settings import versions
+from lit_dist.runs.replay import replay
 from lit_dist.study.execute import execute
-from lit_dist.verify import verify
 
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists and is not empty:UserWarning")
 FORMATS = Path(__file__).parents[1] / "formats" / "0.1"
@@ -128,7 +128,7 @@ def test_a_visit_is_replayed() -> None:
 
 def test_what_another_torch_computes_is_said_and_its_settings_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     others = {**versions(), "torch": "9.9"}
-    monkeypatch.setattr("lit_dist.replay.versions", lambda: others)
+    monkeypatch.setattr("lit_dist.runs.replay.versions", lambda: others)
     monkeypatch.setattr(ImageClassifier, "training_step", lambda module, batch, _: module(batch[0]).sum())
     with pytest.raises(InputError, match=r"torch was \S+ and is 9.9(?!.*the settings are others)"):
         replay("runs/chain/version_0", 2)

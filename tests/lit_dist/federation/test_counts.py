@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.federation.counts import COUNTS, Counts, Leg, Limits
-from lit_dist.federation.parcel import Parcel, Tree, pack, unpack
 from lit_dist.federation.refusal import Refusal
-from lit_dist.run_folder import newest_checkpoint
+from lit_dist.federation.wire import Parcel, Tree, pack, unpack
 from small_federation import InProcess, engine, federated, server
 
 FIRST = Leg("0" * 32, "a", "weights", (0, 0, 0))

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lit_dist import InputError
-from lit_dist.federation.parties import FederatedRun, make_site
-from lit_dist.federation.party import _MISTAKES
+from lit_dist.federation.build import FederatedRun, make_site
+from lit_dist.federation.client import _MISTAKES
 from lit_dist.federation.policy import read_run
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Roster
@@ -157,14 +157,14 @@ PATHS = [
         "sympy.core.function.Lambda",
         "functools.partial",
         "pathlib.Path.touch",
-        "lit_dist.files.replacing",
+        "lit_dist.utils.atomic_write.replacing",
         "__main__.x",
     ),
     *("lightning.pytorch.callbacks.LambdaCallback", "torch.optim.lr_scheduler.LambdaLR", "torch.load", "pickle.loads"),
     *("lit_dist.ImageClassifier", "torch.optim.SGD", "torch.optim.SGD.load_state_dict", "StepLR", "CSVLogger", "this"),
     *("torch.optim.adam.torch.os.system", "lit_dist.\N{CYRILLIC SMALL LETTER I}mageClassifier", "ImageClassifier\n"),
     *(
-        "lit_dist.ensemble.SiteEnsemble",
+        "lit_dist.models.ensemble.SiteEnsemble",
         "torch.nn.CrossEntropyLoss",
         "wandb.init",
         "antigravity",

@@ -12,7 +12,6 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from lit_dist import InputError, SafetensorsCheckpointIO, read_checkpoint
-from lit_dist.baton import fingerprint
 from lit_dist.callbacks import (
     CyclicalWeightTransfer,
     RunCheckpoint,
@@ -20,11 +19,12 @@ from lit_dist.callbacks import (
     SiteEvaluation,
     WeightTransfer,
 )
-from lit_dist.federation import parcel
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import newest_checkpoint
+from lit_dist.cli.verify import verify
+from lit_dist.federation import wire
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.ledger import Entry
-from lit_dist.run_folder import newest_checkpoint
-from lit_dist.verify import verify
+from lit_dist.provenance.ledger import Entry
 from small_federation import SITES, InProcess, engine, federated, server, simulate
 
 CYCLE: dict[str, Any] = {"every_n_epochs": 1, "validation": "cycle"}
@@ -114,7 +114,7 @@ def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     parties = scaling(make, **settings)
     asked = 0
 
-    def change(question: str, site: str, answer: parcel.Parcel) -> parcel.Parcel:
+    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
         nonlocal asked
         asked += question == "train"
         if question == "train" and asked == 5:
@@ -144,7 +144,7 @@ def test_a_run_that_is_made_longer_goes_on_with_the_scale_of_the_gradients() -> 
 def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     make, settings = CASES["steps"]
     simulated = simulate(make, **settings)
-    monkeypatch.setattr("lit_dist.callbacks.weight_transfer.pass_seed", lambda seed, visit, number: seed)
+    monkeypatch.setattr("lit_dist.callbacks.heuristics.weight_transfer.pass_seed", lambda seed, visit, number: seed)
     server(engine(make, **settings), make, **settings).run()
     assert facts(federated()) != facts(simulated)
 
@@ -179,7 +179,7 @@ def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(case
     for dies_at in (3, 5, 6, 8, 11, 1000):  # of the server, after it has asked, and of all sites with it
         parties = engine(make, **settings)
 
-        def change(question: str, site: str, answer: parcel.Parcel, dies_at: int = dies_at) -> parcel.Parcel:
+        def change(question: str, site: str, answer: wire.Parcel, dies_at: int = dies_at) -> wire.Parcel:
             nonlocal questions
             questions += 1
             if questions % dies_at == 0 and question not in ("greet", "settings"):
@@ -232,7 +232,7 @@ def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_
     def join(*args: Any) -> Any:
         if len(federated()) > visit:
             raise KeyboardInterrupt
-        return parcel.join(*args)
+        return wire.join(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr("lit_dist.federation.server.join", join)
@@ -297,5 +297,5 @@ def test_no_image_name_or_path_crosses_the_wire() -> None:
     for party in parties.parties.values():
         pixels = party.data.dataset([party.name], "train")[0][0]
         assert torch.as_tensor(pixels).numpy().tobytes()[:300] not in everything
-    sent = [parcel.unpack(content) for content in parties.content]
+    sent = [wire.unpack(content) for content in parties.content]
     assert all("optimizer_states" not in tree or not tree["optimizer_states"][0]["state"] for tree in sent)

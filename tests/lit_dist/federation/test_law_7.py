@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from lit_dist import ledger
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SiteEvaluation
-from lit_dist.callbacks.csv_rows import RowCount
+from lit_dist.checkpoints.csv_rows import RowCount
+from lit_dist.provenance import ledger
 from small_federation import engine, federated, server
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.federation.build import FederatedRun
 from lit_dist.federation.counts import Limits
-from lit_dist.federation.parties import FederatedRun
 from lit_dist.federation.policy import check_policy
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Roster

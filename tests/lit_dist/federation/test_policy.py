@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from lit_dist import InputError
+from lit_dist.federation.build import FederatedRun, _without_weights, make_site
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.network_size import make_limited
-from lit_dist.federation.parcel import pack, unpack
-from lit_dist.federation.parties import FederatedRun, _without_weights, make_site
 from lit_dist.federation.policy import check_places
 from lit_dist.federation.refusal import UNSAID, Refusal
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site_settings import SiteSettings
 from lit_dist.federation.typed_settings import TypedSettings
+from lit_dist.federation.wire import pack, unpack
 from small_federation import SITES, InProcess
 
 RUN: dict[str, Any] = {
@@ -90,7 +90,7 @@ def test_what_is_wrong_with_the_runs_settings_is_an_error_at_the_server() -> Non
 
 
 def test_two_servers_do_not_work_on_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_dist.federation.parties._PATIENCE", 0)
+    monkeypatch.setattr("lit_dist.federation.build._PATIENCE", 0)
     others: list[str] = []
 
     def ask(question: str, content: Any, sites: Any) -> Any:

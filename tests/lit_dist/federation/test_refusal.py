@@ -7,8 +7,8 @@ import torch
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
-from lit_dist.federation.parcel import pack, unpack
 from lit_dist.federation.refusal import UNSAID
+from lit_dist.federation.wire import pack, unpack
 from small_federation import InProcess, engine, server
 
 SECRET = "/data/hospital/patient-17_left.png cannot be read"

@@ -12,12 +12,12 @@ import pytest
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SingleWeightTransfer, WeightTransfer
+from lit_dist.checkpoints.run_folder import newest_checkpoint
+from lit_dist.cli.verify import verify
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.parcel import Parcel, Tree
 from lit_dist.federation.server import Server
-from lit_dist.federation.stays import Stays
-from lit_dist.run_folder import newest_checkpoint
-from lit_dist.verify import verify
+from lit_dist.federation.site_state import SiteState
+from lit_dist.federation.wire import Parcel, Tree
 from small_federation import SITES, InProcess, engine, federated, server
 
 SAID = pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images):UserWarning")
@@ -126,9 +126,9 @@ def test_a_visit_that_was_left_out_takes_nothing_of_an_earlier_one(monkeypatch: 
         return CyclicalWeightTransfer(every_n_epochs=3)
 
     began: list[tuple[int, bool]] = []
-    join = Stays.join
+    join = SiteState.join
 
-    def watched(self: Stays, baton: Tree, due: int, left_out: int | None, came_before: bool) -> Tree:
+    def watched(self: SiteState, baton: Tree, due: int, left_out: int | None, came_before: bool) -> Tree:
         joined = join(self, baton, due, left_out, came_before)
         began.append((due, bool(joined["optimizer_states"][0]["state"])))
         return joined
@@ -136,7 +136,7 @@ def test_a_visit_that_was_left_out_takes_nothing_of_an_earlier_one(monkeypatch: 
     parties = engine(transfer, max_epochs=14)
     without(parties, "site-2", *range(2, 9))  # in the last part of its first visit, and in all of its second one
     skipping(parties, transfer, 14)
-    monkeypatch.setattr(Stays, "join", watched)
+    monkeypatch.setattr(SiteState, "join", watched)
     parties = engine(transfer, max_epochs=15)
     skipping(parties, transfer, 15, newest_checkpoint("server"))
     assert began == [(4, False)]

@@ -6,11 +6,11 @@ import pytest
 
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
-from lit_dist.federation.ensembling import _rows
-from lit_dist.federation.parcel import Parcel, pack, unpack
+from lit_dist.checkpoints.run_folder import newest_checkpoint
+from lit_dist.federation.ensemble_server import _rows
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.server import Server, pooled, strange
-from lit_dist.run_folder import newest_checkpoint
+from lit_dist.federation.wire import Parcel, pack, unpack
 from small_federation import SITES, engine, module, server, trainer
 
 FOUND = {"a": (1, {"val_loss": 1.0}), "b": (3, {"val_loss": 2.0})}

@@ -8,7 +8,7 @@ import pytest
 from one_sentence import refused
 
 from lit_dist import InputError
-from lit_dist.study.compare import main
+from lit_dist.cli.compare import main
 from lit_dist.study.continued import check_files
 from small_study import written
 

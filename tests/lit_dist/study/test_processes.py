@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_dist.run_lock import held
+from lit_dist.checkpoints.run_lock import held
 from lit_dist.study.execute import result_path
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.processes import Workers

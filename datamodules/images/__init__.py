@@ -1,0 +1,1 @@
+"""Images: found, decoded, prepared once, augmented, and given in batches."""

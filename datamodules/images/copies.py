@@ -1,0 +1,166 @@
+"""Copies: images that have the same content under two names, which must not stand in two splits or at two sites."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from numpy.typing import NDArray
+
+from lit_dist.datamodules.images.image_index import ImageFile
+from lit_dist.datamodules.splits import CONTENT
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.threads import in_threads
+
+OnDuplicate = Literal["group", "drop", "raise", "keep"]
+
+_BLOCK = 4096  # bytes in the middle of two files that are compared, before all of them are
+_SHOWN = 3
+
+
+def content_numbers(
+    files: Sequence[ImageFile], slots: NDArray[np.int64], stored: Callable[[], Mapping[int, bytes]]
+) -> NDArray[np.int64]:
+    """Number contents, so that files of the same content have the same number.
+
+    Files that a cache knows are not read; of others only those that have the size and the middle of another.
+
+    Args:
+        files: The files, or parts of films.
+        slots: The cache's slot of each file, -1 where it has none; it has one slot for each content.
+        stored: Gives the SHA-256 of the content of each slot.
+
+    Returns:
+        The numbers, (files,).
+    """
+    if (slots >= 0).all():
+        return np.unique(slots, return_inverse=True)[1].astype(np.int64)
+    numbers = np.arange(len(files))
+    alike = _repeated([_size(file) for file in files], numbers)
+    alike = _repeated(in_threads(_middle, [files[place] for place in alike]), alike)
+    known = stored() if (slots[alike] >= 0).any() else {}
+    unknown = [place for place in alike.tolist() if int(slots[place]) not in known]
+    hashes = dict(zip(unknown, in_threads(_hash, [files[place] for place in unknown]), strict=True))
+    first: dict[bytes, int] = {}
+    for place in alike.tolist():
+        content = hashes[place] if place in hashes else known[int(slots[place])]
+        if content is not None:
+            numbers[place] = first.setdefault(content, place)
+    return numbers
+
+
+def _repeated(keys: Sequence[Hashable], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The places whose key, which is not None, others have too."""
+    counts = Counter(keys)
+    return places[[key is not None and counts[key] > 1 for key in keys]] if len(keys) else places
+
+
+def _size(file: ImageFile) -> int | None:
+    try:
+        return os.stat(file.path).st_size or None
+    except OSError:
+        return None
+
+
+def _middle(file: ImageFile) -> tuple[int, bytes] | None:
+    """A file's size, and what is in its middle."""
+    try:
+        descriptor = os.open(file.path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            return size, os.pread(descriptor, _BLOCK, max(0, (size - _BLOCK) // 2))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+
+
+def _hash(file: ImageFile) -> bytes | None:
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()
+    except OSError:
+        return None
+
+
+def settle(table: pd.DataFrame, how: OnDuplicate, setting: str = "on_duplicate") -> pd.DataFrame:
+    """Say which images are copies, and do with them what is asked for.
+
+    Args:
+        table: One row an image, with the columns ``image``, ``label`` and ``CONTENT``, and ``held_out`` if there is a
+            published test set.
+        how: ``"group"`` keeps them, as images of one patient, but leaves a copy of an image of a published test set out
+            of training. ``"drop"`` keeps the first of them, or of a published test set that one; where their labels
+            differ, none. ``"keep"`` does nothing.
+        setting: The name of the setting, for messages.
+
+    Raises:
+        InputError: If there are some and ``how`` is ``"raise"``.
+    """
+    copies = table[table[CONTENT].duplicated(keep=False)]
+    if copies.empty:
+        return table.drop(columns=CONTENT)
+    extra = len(copies) - copies[CONTENT].nunique()
+    text = f"{extra} of {len(table)} images are copies of others, byte for byte, such as {_names(copies)[0]}"
+    labels = copies.groupby(CONTENT)["label"].transform("nunique") > 1
+    differ = copies[labels]
+    conflict = f"{differ[CONTENT].nunique()} images have copies of another label: {'; '.join(_names(differ)[:_SHOWN])}"
+    if how == "raise":
+        more = f"; {conflict}" if len(differ) else ""
+        raise InputError(f"{text}{more}; remove them, or choose {setting}=group or drop")
+    if len(differ):
+        rank_zero_warn(f"{conflict}; one of the labels is wrong")
+    if how == "keep":
+        rank_zero_warn(f"{text}; they stay where they are, in two splits or at two sites too ({setting}=keep)")
+        return table.drop(columns=CONTENT)
+    tested = table["held_out"] if "held_out" in table and "split" not in table else pd.Series(False, table.index)
+    if how == "drop":
+        rank_zero_info(f"{text}; the first of each stays ({setting}=drop)")
+        first = table.assign(late=~tested).sort_values("late", kind="stable")
+        keep = ~first[CONTENT].duplicated().reindex(table.index)
+        return table[keep & ~table.index.isin(differ.index)].drop(columns=CONTENT).reset_index(drop=True)
+    rank_zero_info(f"{text}; copies count as one patient, so that none is in two splits or at two sites")
+    trained = table[CONTENT].isin(table.loc[tested, CONTENT]) & ~tested
+    if trained.any():
+        rank_zero_warn(f"{int(trained.sum())} images are copies of images of the published test set, and left out")
+    return table[~trained].reset_index(drop=True)
+
+
+def check_copies(table: pd.DataFrame, setting: str = "on_duplicate") -> None:
+    """Refuse a table in which an image's copy is somewhere else.
+
+    Args:
+        table: With the columns ``image``, ``site`` and ``split``, and ``CONTENT`` where there are copies.
+        setting: The name of the setting, for the message.
+
+    Raises:
+        InputError: If a content is at two sites or in two splits.
+    """
+    if CONTENT not in table:
+        return
+    for column in ("site", "split"):
+        places = table.groupby(CONTENT)[column].transform("nunique")
+        torn = table[places > 1]
+        if len(torn):
+            one = torn[torn[CONTENT] == torn[CONTENT].iloc[0]].drop_duplicates(column)
+            told = " and ".join(f"{image} ({place})" for image, place in zip(one["image"], one[column], strict=True))
+            raise InputError(
+                f"the same image, byte for byte, is in more than one {column}: {told}"
+                f" ({torn[CONTENT].nunique()} such images); remove all but one, or set {setting}=drop, which keeps the"
+                " first"
+            )
+
+
+def _names(copies: pd.DataFrame) -> list[str]:
+    """The names of the images of each content, and their labels where these differ."""
+    shown = []
+    for _, same in copies.groupby(CONTENT, sort=False):
+        label = same["class"] if "class" in same else same["label"]
+        names = [f"{n} ({v})" if label.nunique() > 1 else n for n, v in zip(same["image"], label, strict=True)]
+        shown.append(" and ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""))
+        if len(shown) == _SHOWN:
+            break
+    return shown

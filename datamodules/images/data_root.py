@@ -1,0 +1,130 @@
+"""The limits of a data root: what a name in a table, or a link, may lead to."""
+
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from lit_dist.datamodules.images.other_programs import is_foreign_file, is_foreign_folder
+from lit_dist.datamodules.label_table import row_number
+from lit_dist.utils.errors import InputError
+
+_OUTSIDE = re.compile(r"(?:.*[/\\])?\.\.(?:[/\\]|$)|[/\\]|[A-Za-z]:[/\\]", re.DOTALL)
+
+
+def check_inside(path: Path, folder: Path, origin: str) -> None:
+    """Refuse a path that leads out of a folder, by ``..``, from the root, or through a link.
+
+    Args:
+        path: The path.
+        folder: The folder.
+        origin: What to begin the message with: the file and row that gave the path.
+
+    Raises:
+        InputError: If it does.
+    """
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (ValueError, OSError, RuntimeError) as error:  # a zero byte, or links that go round in a circle
+        raise InputError(f"{origin} is no path of a file: {error}") from None
+    if not inside:
+        raise InputError(f"{origin} leads out of {folder}; images are read from there alone")
+
+
+def refuse_outside(names: "pd.Series[str]", folder: Path, origin: str) -> None:
+    """Refuse names of files that are absolute, or have ``..`` in them.
+
+    Args:
+        names: The names; the series' index counts the rows of a table from 0.
+        folder: The folder that they are meant to be in.
+        origin: The table.
+
+    Raises:
+        InputError: If there is one; the message names its row.
+    """
+    values = names.tolist()
+    everything = "\n".join(values)
+    if not any(part in everything for part in ("/", "\\", "..")):  # in most tables, so one look does for all rows
+        return
+    wrong = names.index[[_OUTSIDE.match(name) is not None for name in values]]
+    if len(wrong):
+        row = row_number(int(wrong[0]))
+        raise InputError(
+            f"{origin}, row {row}: {names[wrong[0]]!r} leads out of {folder}; images are read from there alone"
+        )
+
+
+_PICTURES = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".dcm", ".dicom", ".gif"),
+    *(".webp", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".heif", ".tga", ".psd", ".dng", ".cr2", ".nef", ".arw"),
+)
+"""The suffixes of images, read or not."""
+
+
+def image_entries(
+    folder: str, root: Path, suffixes: tuple[str, ...]
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """What a folder holds, each sorted by name.
+
+    They are the image files, the folders, what other programs left, and images of kinds that are not read.
+
+    Links to folders are not followed, so that a circle of them is no trap. A link that leads nowhere counts as a file.
+
+    Args:
+        folder: The folder.
+        root: What links must not lead out of.
+        suffixes: The suffixes of images, in small letters.
+
+    Raises:
+        InputError: If the folder cannot be read, a name is not UTF-8, a link leads out of ``root``, or something
+            that is neither a file nor a folder has an image's name: a pipe would be waited for without end.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    foreign: list[str] = []
+    unread: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    (foreign if is_foreign_folder(entry.name) else folders).append(entry.name)
+                elif entry.name.lower().endswith(suffixes) and not entry.is_dir():
+                    if is_foreign_file(entry.name):
+                        foreign.append(entry.name)
+                        continue
+                    files.append(entry.name)
+                    _check(entry, root)
+                elif entry.name.lower().endswith(_PICTURES) and not is_foreign_file(entry.name) and entry.is_file():
+                    unread.append(entry.name)
+                if not entry.name.isascii():
+                    check_name(entry.name, folder)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    return sorted(files), sorted(folders), sorted(foreign), sorted(unread)
+
+
+def unreadable(folder: Path | str, error: OSError) -> InputError:
+    """What to say of a folder that is not there, or may not be read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return InputError(f"there is no folder {folder}")
+    return InputError(f"the folder {folder} cannot be read: {error.strerror or error}")
+
+
+def check_name(name: str, folder: Path | str) -> None:
+    """Refuse a name that is not UTF-8.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{folder}: the name {name!r} is not UTF-8; rename it") from None
+
+
+def _check(entry: "os.DirEntry[str]", root: Path) -> None:
+    if entry.is_symlink():
+        check_inside(Path(entry.path), root, f"the link {entry.path}")
+    elif not entry.is_file():
+        raise InputError(f"{entry.path} is neither a file nor a folder; remove it")

@@ -1,0 +1,1 @@
+"""Mammograms: CBIS-DDSM, DDSM, mini-MIAS, or any table."""

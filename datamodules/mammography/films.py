@@ -1,0 +1,112 @@
+"""Film: a file with a mammogram, or a part of one, decoded with all its greys."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from lit_dist.datamodules.images.decoding import FORMATS, MOST_PIXELS, wide_greys
+from lit_dist.datamodules.images.image_index import ImageFile
+from lit_dist.datamodules.mammography.breast import Box
+from lit_dist.datamodules.mammography.dicom import is_dicom, read_dicom, read_header
+from lit_dist.utils.atomic_write import open_file
+
+SUFFIXES = (".dcm", ".dicom", ".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
+WITHOUT_FINDING = "without finding"
+"""In ``attrs`` of a table of findings: how many films have none that could be shown."""
+
+
+@dataclass(unsafe_hash=True)
+class Film(ImageFile):
+    """What is prepared: a file, and what of it is shown. Two parts of one film are two entries in ``PixelCache``.
+
+    Attributes:
+        path: The file.
+        box: The part of it to show, as shares of its width and height; None for all.
+        is_crop: Whether the file itself is a part of a film.
+        mirrored: Whether a crop is to be mirrored; a film's orientation is seen.
+    """
+
+    box: Box | None = None
+    is_crop: bool = False
+    mirrored: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path} {self._settings()}" if self.box or self.is_crop else self.path
+
+    def read_bytes(self) -> bytes:
+        """A line that says which part is shown, and the file's content."""
+        return self._settings().encode() + b"\n" + super().read_bytes()
+
+    def _settings(self) -> str:
+        return json.dumps({"box": self.box, "is_crop": self.is_crop, "mirrored": self.mirrored}, sort_keys=True)
+
+
+def split_content(content: bytes) -> tuple[Film, bytes]:
+    """What ``Film.read_bytes`` gave, as a film without its path, and the file's content."""
+    line, _, rest = content.partition(b"\n")
+    settings = json.loads(line)
+    box = settings.pop("box")
+    return Film("", tuple(box) if box else None, **settings), rest
+
+
+def decode_film(content: bytes) -> NDArray[np.uint16]:
+    """Decode a file whole: DICOM, or what Pillow reads, such as PGM and 16-bit PNG.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        Greyscale, uint16, (height, width), bright where tissue is dense.
+
+    Raises:
+        ValueError: If the file is empty, is no image, ends too early, or says that it has more than ``MOST_PIXELS``.
+    """
+    if not content:
+        raise ValueError("the file is empty")
+    if is_dicom(content):
+        return read_dicom(content, MOST_PIXELS)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(*image.size)
+            image.load()
+            return _greys(image)
+    except UnidentifiedImageError:
+        raise ValueError("it is neither DICOM nor an image") from None
+    except Exception as error:  # Pillow raises whatever damaged bytes lead it to
+        raise ValueError(str(error) or "it cannot be decoded") from None
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """The height and width that an image file's header gives, of DICOM too.
+
+    Raises:
+        ValueError: If it has no such header.
+    """
+    with open_file(path) as file:
+        if is_dicom(file.read(132)):
+            header = read_header(path)
+            return header.rows, header.columns
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.height, image.width
+    except Exception as error:  # as above
+        raise ValueError(f"{path} cannot be read as an image: {error}") from None
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"it is said to have {width} x {height} pixels, which is no film")
+
+
+def _greys(image: Image.Image) -> NDArray[np.uint16]:
+    """The greys over all of 16 bits, from files of 8, 16 or 32 bits a pixel, or of colours."""
+    if image.mode.startswith("I"):
+        return wide_greys(image)
+    if image.mode == "F":
+        raise ValueError("its greys are fractions; save it with 8 or 16 bits")
+    return np.asarray(image.convert("L")).astype(np.uint16) * 257

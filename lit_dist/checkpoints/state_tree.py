@@ -1,0 +1,187 @@
+"""A checkpoint's nested values as JSON, with the tensors apart: what pickle does, without anything that could run.
+
+JSON holds what it can; anything else becomes an object with the key ``"!"``, which names its kind.
+"""
+
+import base64
+import json
+import math
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_dist.utils.errors import InputError
+
+_TAG = "!"
+
+
+def encode(tree: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    """Turn a checkpoint into a text and tensors.
+
+    Args:
+        tree: Dictionaries, lists, tuples, sets, numbers, strings, bytes, paths, tensors, arrays, and the like.
+
+    Returns:
+        The JSON, and the tensors under the names of their places, such as ``"state_dict/conv1.weight"``.
+
+    Raises:
+        InputError: If there is a value of another kind, such as a function or a module.
+    """
+    tensors: dict[str, Tensor] = {}
+    try:
+        return json.dumps(_encode(tree, (), tensors), separators=(",", ":"), allow_nan=False), tensors
+    except RecursionError:
+        raise InputError("a value of the checkpoint holds itself, or is nested too deeply") from None
+
+
+def decode(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Turn what ``encode`` gave back into the checkpoint.
+
+    Args:
+        text: The JSON.
+        tensors: The tensors by name.
+
+    Raises:
+        ValueError: If the text is not such JSON, names a tensor that is not there, or leaves one out.
+    """
+    used: set[str] = set()
+    try:
+        tree = _decode(json.loads(text, parse_constant=_refuse), tensors, used)
+    except (TypeError, AttributeError, LookupError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    if unknown := sorted(set(tensors) - used):
+        raise ValueError(f"nothing refers to the tensor {unknown[0]!r}")
+    if not isinstance(tree, dict):
+        raise ValueError("it is no dictionary")
+    return tree
+
+
+def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    def tagged(kind: str, of: Any) -> dict[str, Any]:
+        return {_TAG: kind, "of": of}
+
+    def items(values: Any) -> list[Any]:
+        return [_encode(item, (*place, str(number)), tensors) for number, item in enumerate(values)]
+
+    match value:
+        case Tensor():
+            return tagged("tensor", _add(value, place, tensors))
+        case np.str_() | np.bytes_():
+            return _encode(value.item(), place, tensors)
+        case np.ndarray() | np.generic():
+            kind = "array" if isinstance(value, np.ndarray) else "scalar"
+            return tagged(kind, _add(_from_numpy(value, place), place, tensors))
+        case None | bool() | str():
+            return value
+        case int() if abs(value) < 10**4000:  # Python reads no longer numbers back
+            return int(value)
+        case float():
+            return float(value) if math.isfinite(value) else tagged("float", repr(float(value)))
+        case Mapping():
+            return _encode_mapping(value, place, tensors)
+        case torch.Size():
+            return tagged("size", list(value))
+        case list():
+            return items(value)
+        case tuple():
+            return tagged("tuple", items(value))
+        case set() | frozenset():
+            return tagged("set" if isinstance(value, set) else "frozenset", items(sorted(value, key=repr)))
+        case deque():
+            return tagged("deque", [items(value), value.maxlen])
+        case bytes():
+            return tagged("bytes", base64.b64encode(value).decode())
+        case Path():
+            return tagged("path", str(value))
+        case timedelta():
+            return tagged("timedelta", [value.days, value.seconds, value.microseconds])
+        case torch.dtype() | torch.device():
+            return tagged(type(value).__name__, str(value).removeprefix("torch."))
+    raise InputError(
+        f"a checkpoint holds numbers, text and tensors, but {'/'.join(place)} is a {type(value).__name__}; leave it"
+        " out, for example by save_hyperparameters(ignore=[...]), or let its state_dict give plain values"
+    )
+
+
+def _from_numpy(value: np.ndarray[Any, Any] | np.generic, place: tuple[str, ...]) -> Tensor:
+    array = np.asarray(value)
+    try:
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    except TypeError:
+        raise InputError(
+            f"a checkpoint holds numbers and text, but {'/'.join(place)} is an array of {array.dtype}"
+        ) from None
+
+
+def _encode_mapping(value: Mapping[Any, Any], place: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    kind = next((kind for kind in (OrderedDict, Counter) if isinstance(value, kind)), dict).__name__
+    if kind == "dict" and _TAG not in value and all(type(key) is str for key in value):
+        return {key: _encode(item, (*place, key), tensors) for key, item in value.items()}
+    pairs = [[_encode(key, place, tensors), _encode(item, (*place, str(key)), tensors)] for key, item in value.items()]
+    encoded = {_TAG: kind, "of": pairs}
+    if versions := getattr(value, "_metadata", None):  # a module's state has the versions of its parts there
+        encoded["versions"] = _encode(versions, place, tensors)
+    return encoded
+
+
+def _add(tensor: Tensor, place: tuple[str, ...], tensors: dict[str, Tensor]) -> str:
+    name = "/".join(place)
+    while name in tensors or name == "__metadata__":
+        name += "'"
+    tensors[name] = tensor
+    return name
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensors, used) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _TAG not in value:
+        return {key: _decode(item, tensors, used) for key, item in value.items()}
+    kind, of = value[_TAG], value["of"]
+    if kind in ("tensor", "array", "scalar"):
+        used.add(of)
+        tensor = tensors[of]
+        if tensor.is_meta:  # nothing but its shape was asked for
+            return tensor
+        return tensor if kind == "tensor" else tensor.numpy() if kind == "array" else tensor.numpy()[()]
+    result = _KINDS[kind](_decode(of, tensors, used))
+    if "versions" in value:
+        result._metadata = _decode(value["versions"], tensors, used)
+    return result
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = vars(torch).get(name)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{name} is no dtype")
+    return dtype
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "dict": dict,
+    "OrderedDict": OrderedDict,
+    "Counter": lambda pairs: Counter(dict(pairs)),
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": lambda of: deque(of[0], of[1]),
+    "float": lambda of: {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}[of],
+    "size": torch.Size,
+    "bytes": lambda of: base64.b64decode(of, validate=True),
+    "path": Path,
+    "timedelta": lambda of: timedelta(*of),
+    "dtype": _dtype,
+    "device": torch.device,
+}

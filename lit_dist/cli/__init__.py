@@ -1,0 +1,1 @@
+"""The commands of ``lit-dist``, one file a command: words and messages."""

@@ -1,0 +1,134 @@
+"""``lit-dist compare``: plans a study, does its runs, and writes its tables, figures and report."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from filelock import FileLock
+
+from lit_dist.models.metrics import shown as as_shown
+from lit_dist.runs.lightning_cli import SiteParser
+from lit_dist.study.continued import TABLES, check_files, check_same
+from lit_dist.study.plan import Run, make_plan, words_of
+from lit_dist.study.settings import (
+    SETTINGS,
+    StudySettings,
+    parsed,
+    plain_settings,
+    study_folder,
+    study_parser,
+    with_lists,
+)
+from lit_dist.utils.atomic_write import replacing
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.terminal_table import print_table
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: Its words, without ``compare``.
+    """
+    if any(word == "--run" or word.startswith("--run=") for word in args):
+        _one(args)
+        return
+    parser = study_parser()
+    given = parser.parse_args(with_lists(args))
+    settings = parsed(parser, given)
+    study = study_folder(given.output, settings.study)
+    runs = make_plan(settings)
+    _write_plan(study, runs, {**plain_settings(given), "trainer": settings.trainer})
+    if given.print_commands:
+        for run in runs:
+            print(shlex.join(["lit-dist", *words_of(study, run.name)]))
+        return
+    _print_plan(runs, settings)
+    failed = _work(study, runs, settings)
+    with FileLock(study / "lock"):  # others may write it up too
+        _write_up(study, runs, settings)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries again")
+
+
+def _write_plan(study: Path, runs: Sequence[Run], given: dict[str, Any]) -> None:
+    own = {name: value for name, value in given.items() if name not in ("output", "print_commands")}
+    check_files(study, runs)
+    study.mkdir(parents=True, exist_ok=True)
+    with FileLock(study / "lock"):  # another command may begin at the same moment
+        check_same(study, own)
+        for run in runs:
+            run.write(study)
+        with replacing(study / SETTINGS) as file:
+            file.write(yaml.safe_dump(own, sort_keys=False).encode())
+
+
+def _one(args: list[str]) -> None:
+    from lit_dist.study.execute import execute
+
+    parser = SiteParser(prog="lit-dist compare", description="Do one run of a study that was planned.")
+    parser.add_argument("--output", type=str, help="The study's folder.", required=True)
+    parser.add_argument("--run", type=str, help="The run's name.", required=True)
+    options = parser.parse_args(args)
+    execute(Path(options.output), options.run)
+
+
+def _work(study: Path, runs: Sequence[Run], settings: StudySettings) -> dict[str, str]:
+    from lit_dist.study.processes import Workers
+
+    try:
+        return Workers(study, runs, settings.study.jobs).work()
+    except KeyboardInterrupt:
+        raise InputError("interrupted; the same command goes on with what is missing") from None
+
+
+def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
+    rows: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        options = [run.every_n_epochs and f"every {run.every_n_epochs}", run.order, run.optimizer_state]
+        rows.setdefault((run.heuristic, ", ".join(str(option) for option in options if option)), []).append(run)
+    print_table(
+        f"The plan: {len(runs)} runs, seeds {', '.join(map(str, settings.study.seeds))}",
+        ["heuristic", "options", "runs", "steps a run"],
+        [[*key, str(len(same)), str(max(run.steps for run in same))] for key, same in rows.items()],
+    )
+    sys.stdout.flush()
+
+
+def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
+    from lit_dist.study.report import write_report
+    from lit_dist.study.results import by_site, collect
+    from lit_dist.study.summary import compare_pairs, summarise
+
+    results = collect(study, runs, settings.study.collection)
+    if results.empty:
+        return
+    summary, pairs = summarise(results), compare_pairs(study, results)
+    tables = (results, by_site(study, results), summary, pairs)
+    for name, table in zip(TABLES, tables, strict=True):
+        with replacing(study / f"{name}.csv") as file:
+            table.to_csv(file, index=False)
+    report = write_report(study, runs, settings, results, summary, pairs)
+    _print_summary(summary, results["majority_rate"].iloc[0])
+    print(f"The report: {report}")
+
+
+def _print_summary(summary: pd.DataFrame, majority_rate: float) -> None:
+    """Print the accuracy and AUROC of each heuristic."""
+    from lit_dist.study.summary import what_it_does_not_say
+
+    shown = summary.pivot(index="label", columns="metric", values="mean")
+    rows = []
+    for row in summary[summary["metric"] == "accuracy"].to_dict("records"):
+        within = "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
+        share = "" if pd.isna(row["share_of_central"]) else f"{100 * row['share_of_central']:.1f} %"
+        auroc = as_shown("auroc", shown["auroc"][row["label"]])
+        rows.append([row["label"], str(row["seeds"]), f"{row['mean']:.3f}", within, share, auroc])
+    columns = ["heuristic", "seeds", "accuracy", "95 % interval", "of central", "AUROC"]
+    print_table("Test images of all sites", columns, rows)
+    for line in what_it_does_not_say(summary, majority_rate):
+        print(line)

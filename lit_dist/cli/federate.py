@@ -1,0 +1,356 @@
+"""``lit-dist federate``: the run of a configuration across real institutions, or with separate processes here."""
+
+import argparse
+import copy
+import os
+import re
+import shutil
+import tempfile
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typing_extensions import override
+
+from lit_dist.datamodules import InstitutionDataModule
+from lit_dist.federation.policy import FOLDERS
+from lit_dist.federation.site_settings import ALL, OF_SITE
+from lit_dist.federation.transfer_client import find_transfer, travels
+from lit_dist.runs.lightning_cli import PARTS, SiteCLI, as_list, build, site_cli
+from lit_dist.runs.resume import WITH_FOLDERS
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_errors import PlainErrors
+
+DAY = 24 * 3600
+YEAR = 365 * DAY
+PATIENCE = 120
+_PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
+_NOT_FOUND = (
+    "The run is not gone on with, since it could not be found again: give it a logger with a folder, for example"
+    " --trainer.logger+=CSVLogger --trainer.logger.save_dir=runs"
+)
+_NOT_HERE = {
+    "ckpt_path": "it goes on with a run by --resume, and begins one with the model's weights",
+    "checkpoint.keep": "the server keeps the state after each visit, and the last two; leave it out",
+    "checkpoint.every_n_steps": "the server keeps the state after each visit; leave it out",
+    "trainer.default_root_dir": "the run's folder is that of its logger (--trainer.logger.save_dir)",
+}
+
+
+class _Parser(PlainErrors, argparse.ArgumentParser):
+    """The parser of the options that fit has not."""
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: Its words, without ``federate``.
+    """
+    parser = _Parser(
+        prog="lit-dist federate",
+        description="Make the run of a configuration where the images are, on NVIDIA FLARE. All other options are those"
+        " of lit-dist fit, such as --config run.yaml --trainer.max_epochs 12.",
+        allow_abbrev=False,
+    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--local", action="store_true", help="server and sites as separate processes on this machine")
+    where.add_argument("--kit", type=Path, help="the startup kit of an administrator of a running FLARE system")
+    parser.add_argument("--user", help="the administrator's name; by default that of the kit's folder")
+    parser.add_argument(
+        "--sites", type=_names, help="with --kit: the names of the sites, with commas, in the order of the run"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run, if it has begun")
+    parser.add_argument(
+        "--absent",
+        choices=("retry", "skip"),
+        default="retry",
+        help="what happens where a site gives no answer: go on with the visit when it is back (retry), or leave the"
+        " visit out, with a line in the ledger and a warning (skip)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("images", "equal"),
+        default="images",
+        help="what a site counts in values of all sites together, such as val_loss: its number of images, or as much as"
+        " any other",
+    )
+    parser.add_argument("--timeout", type=_seconds, default=DAY, help="seconds to wait for a site's answer (one day)")
+    parser.add_argument("--retries", type=_count, default=3, help="how often to go on after a process has died (3)")
+    parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
+    options, words = parser.parse_known_args(args)
+    if options.folder is not None and options.folder.exists() and not options.folder.is_dir():
+        raise InputError(f"--folder {options.folder} is no folder")
+    if find_spec("nvflare") is None:
+        raise InputError("federate needs NVIDIA FLARE: pip install '.[nvflare]' in lit_dist's folder")
+    settings = parse(words)
+    with _kept_on_failure(options.folder if options.local else None) as folder:
+        report = _locally(options, settings, folder) if options.local else _with_kit(options, settings, folder)
+        if "error" in report:
+            raise InputError(report["error"])
+    print("\n".join([f"Run: {report['run']}", *report["said"]]))
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= YEAR:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 1 to {YEAR}, which is a year")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6:
+        raise argparse.ArgumentTypeError(f"{text} is no number of times from 0")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    sites = [site.strip() for site in text.split(",")]
+    try:
+        _check_names(sites)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return sites
+
+
+def _check_names(sites: Sequence[str]) -> None:
+    """Refuse sites that FLARE gives no startup kit: their names are also those of folders and hosts."""
+    for site in sites:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", site) or site == "server" or list(sites).count(site) > 1:
+            raise InputError(
+                f"a site of a federation cannot be called {site!r}: FLARE takes up to 64 letters, digits, - and _, each"
+                " name once, and not `server`"
+            )
+
+
+@contextmanager
+def _kept_on_failure(given: Path | None) -> Iterator[Path]:
+    """The folder that was given; or a temporary one, which stays after an error, since the logs are in it."""
+    if given is not None:
+        yield given.absolute()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="lit_dist_"))
+    try:
+        yield folder
+    except Exception:
+        if any(folder.iterdir()):
+            print(f"The logs of this command are kept in {folder}; delete it when they are not needed", flush=True)
+        else:
+            folder.rmdir()
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """The settings of ``fit``, checked and with all defaults, from its words."""
+    with warnings.catch_warnings():
+        # Lightning's advice is for scripts that give both, the process's words and their own.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
+        command = site_cli(["fit", *words], run=True, kind=_Settings)
+    assert isinstance(command, _Settings)
+    return command.settings
+
+
+class _Settings(SiteCLI):
+    """Parses the words of ``fit``, and makes nothing of them."""
+
+    @override
+    def instantiate_classes(self) -> None:
+        parser: Any = self._parser("fit")
+        _check_options(self.config["fit"], parser.get_defaults())
+        given = yaml.safe_load(parser.dump(self.config["fit"], skip_none=False))
+        self.settings = {name: given[name] for name in PARTS if name in given}
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def _check_options(given: Any, defaults: Any) -> None:
+    """Refuse what fit obeys and a federation does not."""
+    for name, instead in _NOT_HERE.items():
+        if given.get(name) != defaults.get(name):
+            raise InputError(f"--{name} is not for a federation: {instead}")
+
+
+def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
+    sites = _sites_of(command)
+    _check_names(sites)
+    if len(sites) < 2:
+        raise InputError(f"there is only the site {sites[0]!r}; a federation needs at least two")
+    if travels(command.trainer):
+        command.datamodule.check_monitors(command.trainer)
+    _check_folder(options, command)
+    from lit_dist.federation.flare.local import ADMIN, LocalSystem
+    from lit_dist.federation.flare.session import connect
+
+    hardware = {name: settings["trainer"][name] for name in OF_SITE if name != "logger"}
+    runs, trainer = _below_one(settings["trainer"])
+    settings = {**settings, "model": _absolute(settings["model"]), "trainer": trainer}
+    # Who gives the command is the people of the server and of all sites, and has named these classes.
+    classes = sorted(set(_classes([settings["model"], trainer["callbacks"], trainer["logger"]])))
+    same = {"metrics": ALL, "trainer": hardware, "classes": classes}
+    own = {site: {"data": _data_of(settings, site), **same} for site in sites}
+    with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system:
+        may_die = sites if options.absent == "skip" else []
+        session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
+        try:
+            return _make(session, folder, settings, sites, options, lambda: system.check(may_die))
+        finally:
+            session.close()
+
+
+def _check_folder(options: argparse.Namespace, command: SiteCLI) -> None:
+    local = travels(command.trainer) and find_transfer(command.trainer).optimizer_state == "local"
+    if options.resume and options.folder is None and local:
+        raise InputError(
+            "with optimizer_state=local each site keeps a part of the run: give --folder when it begins, and the"
+            " same one with --resume"
+        )
+
+
+def _sites_of(command: SiteCLI) -> list[str]:
+    data = command.datamodule
+    if not travels(command.trainer) and isinstance(data, InstitutionDataModule):
+        data.only_site = None  # each trains alone, and all of them do
+    if not isinstance(data, InstitutionDataModule) or data.centralized or data.only_site:
+        raise InputError("--local needs a datamodule of lit_dist with several sites, to give each process its own")
+    return data.sites
+
+
+def _data_of(settings: dict[str, Any], site: str) -> dict[str, Any]:
+    data = settings["data"]
+    arguments = {**(data.get("init_args") or {}), "only_site": site}
+    return _absolute({**data, "init_args": arguments})
+
+
+def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
+    """The processes of server and sites run in folders of their own."""
+    arguments = {
+        name: str(Path(value).absolute()) if name in _PATHS and value is not None else value
+        for name, value in (settings.get("init_args") or {}).items()
+    }
+    return {**settings, "init_args": arguments}
+
+
+def _classes(tree: Any) -> Iterator[str]:
+    """The classes that settings name."""
+    if isinstance(tree, dict | list):
+        for each in tree.values() if isinstance(tree, dict) else tree:
+            yield from _classes(each)
+    if isinstance(tree, dict) and isinstance(tree.get("class_path"), str):
+        yield tree["class_path"]
+
+
+def _below_one(trainer: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """A folder that has all those of the loggers and callbacks, and the trainer's settings with them relative to it."""
+    given = copy.deepcopy(trainer)
+    arguments = [each.get("init_args") or {} for name in ("logger", "callbacks") for each in _named(given[name])]
+    named = [(each, name) for each in arguments for name in FOLDERS if isinstance(each.get(name), str)]
+    places = [os.path.abspath(each[name]) for each, name in named]
+    root = os.path.commonpath([Path.cwd(), *places])
+    for (each, name), place in zip(named, places, strict=True):
+        each[name] = os.path.relpath(place, root)
+    return Path(root), given
+
+
+def _named(setting: Any) -> list[dict[str, Any]]:
+    return [each for each in as_list(setting) if isinstance(each, dict)]
+
+
+def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    from lit_dist.federation.flare.session import connect
+
+    if not options.sites:
+        raise InputError("--kit needs --sites, the names of the sites in the order of the run")
+    kit = options.kit.absolute()
+    settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
+    session = connect(kit, options.user or kit.name, 30)
+    try:
+        return _make(session, folder, settings, options.sites, options, lambda: None)
+    finally:
+        session.close()
+
+
+def _make(
+    session: Any,
+    folder: Path,
+    settings: dict[str, Any],
+    sites: list[str],
+    options: argparse.Namespace,
+    check: Callable[[], None],
+) -> dict[str, Any]:
+    """Make the run; a job that a process's death has ended is followed by one that goes on."""
+    from lit_dist.federation.flare.engine import write_job
+    from lit_dist.federation.flare.session import connected, make_job
+
+    command = uuid.uuid4().hex  # by which a job knows the run that one before it has begun
+    report: dict[str, Any] = {}
+    given_up: list[str] = []  # sites whose process died again and again
+    blamed: set[str] = set()
+    attempt = tries = 0
+    while True:
+        there = _there(session, sites, given_up, options, attempt > 0, check)
+        job = folder / f"job_{attempt}"
+        server = {"resume": options.resume, "command": command}
+        server |= {name: getattr(options, name) for name in ("absent", "weights", "timeout")}
+        write_job(job, settings, sites, there, server)
+        report = make_job(session, job, check)
+        attempt, tries = attempt + 1, tries + 1
+        if not report.get("again"):
+            return report
+        if report.get("aborted") and set(there) <= set(connected(session, check)):  # else a site was shut down
+            return {"error": "the job was aborted, and is not begun again; go on with --resume"}
+        if not _is_found_again(settings["trainer"]["logger"]):
+            return {"error": f"{report['error']}. {_NOT_FOUND}"}
+        silent = {site for site in report.get("silent") or [] if site in there}
+        blamed = silent if tries == 1 else blamed & silent  # it was the one that was asked, each time
+        if tries > options.retries:
+            if options.absent != "skip" or len(blamed) != 1 or blamed == set(there):
+                return report
+            given_up, tries = [*given_up, *blamed], 0
+            print(f"Warning: site {given_up[-1]!r} is left out from here on", flush=True)
+        print(f"{report['error']}; going on, if not given up ({tries} of {options.retries} times)", flush=True)
+
+
+def _is_found_again(loggers: Any) -> bool:
+    """Whether the server finds a run again, by the folder of a logger."""
+    named = [str(each["class_path"]).rpartition(".")[2] for each in _named(loggers)]
+    return loggers is False or any(name in WITH_FOLDERS for name in named)
+
+
+def _there(
+    session: Any,
+    sites: list[str],
+    given_up: list[str],
+    options: argparse.Namespace,
+    begun: bool,
+    check: Callable[[], None],
+) -> list[str]:
+    """The sites that a job is given to: a job that names another would wait for ever."""
+    from lit_dist.federation.flare.session import connected
+
+    patience = PATIENCE if options.local and not begun else 0
+    if begun and options.absent == "retry":  # until it is back
+        patience = options.timeout
+    end = time.monotonic() + patience
+    said = False
+    while not set(sites) <= set(found := connected(session, check)) and time.monotonic() < end:
+        if begun and not said:
+            away = ", ".join(site for site in sites if site not in found)
+            print(f"Waiting for {away} to be connected again, for {patience} seconds at most", flush=True)
+            said = True
+        time.sleep(0.5)
+    missing = [site for site in sites if site not in found]
+    if missing and not ((begun or options.resume) and options.absent == "skip"):
+        raise InputError(f"no site {missing[0]!r} is connected to the server; there are {', '.join(found) or 'none'}")
+    return [site for site in sites if site in found and site not in given_up]

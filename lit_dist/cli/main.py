@@ -1,0 +1,114 @@
+"""``lit-dist``: the words of a command line, and what becomes of errors."""
+
+import gc
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+
+from lit_dist.utils.atomic_write import kind_of
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.mistakes import mistake
+
+OTHER_COMMANDS = {
+    "compare": "lit_dist.cli.compare",
+    "federate": "lit_dist.cli.federate",
+    "prepare": "lit_dist.cli.prepare",
+    "verify": "lit_dist.cli.verify",
+}
+"""Commands that are not Lightning's, by the module whose ``main`` runs them."""
+
+_OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""What a shell gives in the place of a file, such as <(command): it ends when the command does."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; what the user can mend ends in a message without a traceback, and exit status 1.
+
+    Args:
+        args: The command's words; those of the process by default.
+    """
+    # Lightning itself uses a class that torch is about to rename; the user can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+    # Each command writes into a folder of its own, so this is always so when a checkpoint is used.
+    warnings.filterwarnings("ignore", message="The dirpath has changed from", category=UserWarning)
+    # A test needs no state of the callback that only a fit has.
+    warnings.filterwarnings(
+        "ignore", message=r"(?s).*add the following callbacks: \['RunCheckpoint'\]", category=UserWarning
+    )
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty", category=UserWarning)
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
+    try:
+        sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
+        _check_files(sys.argv[1:])
+        command = _command(sys.argv[1:])
+        if args is None:
+            gc.freeze()  # what this process has imported stays, and is not searched for garbage again and again
+        command()
+    except SystemExit as end:
+        if type(end).__name__ != "SIGTERMException":  # Lightning's, which not every command imports
+            raise
+        print("lit-dist: told to end (SIGTERM); the state is saved, and --resume goes on from it", file=sys.stderr)
+        sys.exit(143)  # as if the signal had ended it
+    except Exception as error:
+        message = mistake(error)
+        if message is None:
+            raise
+        print(f"lit-dist: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _command(words: list[str]) -> Callable[[], object]:
+    """What the words ask for, importing no more than it takes."""
+    if words == ["--version"]:
+        return lambda: print(f"lit-dist {version('lit_dist')}")
+    if words and words[0] in OTHER_COMMANDS:
+        module = import_module(OTHER_COMMANDS[words[0]])
+        return lambda: module.main(words[1:])
+    return partial(import_module("lit_dist.runs.lightning_cli").run, others=OTHER_COMMANDS)
+
+
+def _check_files(words: list[str]) -> None:
+    """Refuse what no option takes, a pipe, a socket or a device, and a configuration that is no text."""
+    pairs = [word.split("=", 1) for word in words if "=" in word] + list(map(list, pairwise(words)))
+    for option, name in pairs:
+        kind = kind_of(name)
+        if kind not in (None, "a folder") and not name.startswith(_OPEN):
+            raise InputError(f"{option} {name}: that is {kind}; give a file or a folder")
+        # os.path, since a pathlib.Path does not take settings as JSON, which are too long for a name.
+        if option in ("--config", "-c", "--model", "--data", "--trainer") and os.path.isfile(name):
+            try:
+                Path(name).read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"{name} is no text, so it cannot be a configuration") from None
+            _check_settings(Path(name))
+
+
+def _check_settings(path: Path) -> None:
+    """Refuse pipes, sockets and devices among the settings of a file: a parser would wait for some without end."""
+    from lit_dist.utils.yaml_text import read_yaml, texts  # not every command needs it
+
+    tree = None
+    with suppress(InputError):  # the parser says what is wrong with it
+        tree = read_yaml(path)
+    for text in texts(tree):
+        for place in (text, os.path.join(path.parent, text)):
+            if kind_of(place) not in (None, "a folder") and not place.startswith(_OPEN):
+                raise InputError(f"{path} names {place}, which is {kind_of(place)}: give a file or a folder")
+
+
+def _shipped(word: str) -> str:
+    """Find a configuration that comes with the package, where the working folder has none of that name."""
+    option, equals, name = word.rpartition("=")
+    path = Path(name)
+    if path.suffix != ".yaml" or path.parts[0] != "configs" or path.exists():
+        return word
+    shipped = Path(str(files("lit_dist"))) / path
+    return f"{option}{equals}{shipped}" if shipped.exists() else word

@@ -1,0 +1,112 @@
+"""``lit-dist verify``: whether a run did what its ledger says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from lit_dist.checkpoints.baton import APART, TRAINED, fingerprint, read_checkpoint
+from lit_dist.checkpoints.run_folder import LEDGER, checkpoints_of, visit_record
+from lit_dist.provenance.audit import AuditError, audit
+from lit_dist.provenance.ledger import FIRST, Entry, iter_entries
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_errors import PlainErrors
+
+
+class _Parser(PlainErrors, ArgumentParser):
+    """The parser of ``lit-dist verify``."""
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: Its words, without ``verify``.
+    """
+    parser = _Parser(
+        prog="lit-dist verify",
+        description="Check what a run has recorded: that no line of its ledger was changed, left out, moved or doubled,"
+        " that every visit began with the weights that the last one ended with, and that the newest checkpoint has the"
+        " weights of the last visit.",
+    )
+    parser.add_argument("run", type=str, help="The run's folder, such as runs/phantom/cyclical/version_0.")
+    parser.add_argument(
+        "--replay", type=int | None, metavar="VISIT", help="Train this visit again, and compare the weights."
+    )
+    options = parser.parse_args(args)
+    run = Path(options.run)
+    print(verify(run))
+    if options.replay is not None:
+        from lit_dist.runs.replay import replay  # heavy, and not needed for the rest
+
+        print(replay(run, options.replay))
+
+
+def verify(run: str | Path) -> str:
+    """Check a run's ledger, by itself and against the run's newest checkpoint.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        What was found to be in order, as text.
+
+    Raises:
+        InputError: At the first thing that is not.
+    """
+    run = Path(run)
+    path = run / LEDGER
+    state = _last_state(run)
+    if not path.exists() and (state is None or state.head != FIRST):  # else the first visit's line is to be written
+        raise InputError(f"there is no ledger at {path}; give the folder of a run with a transfer callback")
+    try:
+        seen = audit(iter_entries(path) if path.exists() else [], state.head if state else None)
+    except AuditError as error:
+        raise InputError(f"{path}, {error}") from None
+    if not seen.visits and (state is None or state.head != FIRST):
+        raise InputError(f"{path} has no line: it was emptied, or the run ended within its first visit")
+    said = [f"{path}: {seen.visits} visits of {seen.runs} run(s); the chain is whole."]
+    if seen.left_out:
+        said.append(f"Visits that were left out: {', '.join(seen.left_out)}.")
+    if state is None:
+        said.append("There is no checkpoint, so lines that were cut off its end would not be noticed.")
+    else:
+        last = state.waiting or seen.head
+        if state.weights is not None and last is not None and last.sha256_out != fingerprint(state.weights)[0]:
+            raise InputError(f"{state.path} does not have the weights that visit {last.visit} ended with")
+        said.append(f"{state.path} belongs to it.")
+    return "\n".join(said)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a checkpoint says of the visits: its head is the hash of the last line that had been written."""
+
+    path: Path
+    head: str
+    waiting: Entry | None  # a visit that had ended, whose line was to be written after its validation
+    weights: dict[str, Any] | None  # None if they are not those of a visit's end
+
+
+def _last_state(run: Path) -> _State | None:
+    path = next(iter(checkpoints_of(run)), None)
+    if path is None:
+        return None
+    try:
+        content = read_checkpoint(path)
+    except InputError as error:
+        raise InputError(
+            f"the newest checkpoint of {run} cannot be used, and --resume passes it over: {error}"
+        ) from None
+    try:
+        apart = content.get(APART)  # not in a run of an earlier release with an average
+        weights: dict[str, Any] | None = dict(content[TRAINED if apart else "state_dict"])
+        record = visit_record(content)
+        if record is None:
+            return None
+        if not record["ended"] or ("averaging_state" in content and not apart):
+            weights = None
+        return _State(path, record["head"], Entry(**record["waiting"]) if record["waiting"] else None, weights)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path} is not a checkpoint of a run") from None

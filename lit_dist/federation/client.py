@@ -1,0 +1,213 @@
+"""SiteClient: what every site does, whatever kind of run it takes part in; it has only its own images."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
+
+from lit_dist.federation.refusal import Refusal, refusal
+from lit_dist.federation.validate_question import check_names, check_size, named
+from lit_dist.federation.wire import Parcel, Tree, pack, unpack
+from lit_dist.provenance.ledger_writer import batch_size
+from lit_dist.provenance.run_settings import versions
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.visits.site_loader import SiteLoader
+
+# Of a run's settings, or of a question: asked again, the site would fail again.
+_MISTAKES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MisconfigurationException,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a fit at a site is made of.
+
+    Attributes:
+        trainer: A trainer whose folder is this site's own.
+        module: The run's module; its weights come with each question.
+        data: The site's own images: one training loader, alone or under the site's name.
+    """
+
+    trainer: Trainer
+    module: LightningModule
+    data: LightningDataModule
+
+
+class SiteClient(ABC):
+    """Answers the server's questions.
+
+    Args:
+        name: The site's name.
+        parts: What its fits are made of.
+        metrics: The names of the metrics that may leave the site; None lets all of them.
+        min_images: The least number of training images with which the site takes part.
+    """
+
+    def __init__(self, name: str, parts: Parts, metrics: list[str] | None = None, min_images: int = 1) -> None:
+        self.name = name
+        self.trainer, self.module, self.data = parts.trainer, parts.module, parts.data
+        self.metrics = metrics
+        self.min_images = min_images
+
+    @property
+    @abstractmethod
+    def questions(self) -> Mapping[str, Callable[[Tree], Tree]]:
+        """What answers which question."""
+
+    def answer(self, question: str, content: Parcel) -> Parcel:
+        """Answer a question.
+
+        Args:
+            question: Its name.
+            content: What belongs to it, packed.
+
+        Returns:
+            The answer, packed. Where there is none for a reason that people can mend, a text under ``"refused"``.
+        """
+        try:
+            return pack(self.reply(question, content))
+        except InputError as error:
+            return refusal(error)
+
+    def reply(self, question: str, content: Parcel) -> Tree:
+        """Answer a question as ``answer`` does, but for packing.
+
+        Raises:
+            InputError: If it cannot be answered.
+        """
+        if question not in self.questions:
+            raise Refusal(f"there is no question {question!r}")
+        check_size(question, content, sum(tensor.nbytes for tensor in self.module.parameters()))
+        tree = named(unpack)(content)
+        del content  # as large as the weights
+        try:
+            return self.questions[question](tree)
+        except InputError:
+            raise
+        except _MISTAKES as error:
+            raise InputError(f"{type(error).__name__}: {error}") from error
+
+    def greet(self, content: Tree) -> Tree:
+        """How many images and batches there are here, and the versions of the programs."""
+        check_names(content, set())
+        self.data.prepare_data()
+        self.data.setup("fit")
+        loader = own_loader(self.data.train_dataloader(), self.name)
+        images = len(getattr(loader, "dataset", loader))
+        if images < self.min_images:
+            raise Refusal(f"it has {images} training images, and takes part with {self.min_images}")
+        return {
+            "versions": versions() | {"processes": str(self.trainer.world_size)},
+            "batches": len(loader),
+            "images": images,
+            "batch_size": getattr(self.data, "batch_size", None),
+            "classes": getattr(self.data, "num_classes", None),
+        }
+
+    def evaluate(self, module: LightningModule, trainer: Trainer, split: str = "val") -> Tree:
+        """What a module is worth on this site's validation or test images.
+
+        Args:
+            module: The module.
+            trainer: The trainer.
+            split: ``"val"`` or ``"test"``.
+
+        Returns:
+            The number of images, and of the metrics those that may leave the site.
+        """
+        count = _Count()
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self.data.prepare_data()
+        self.data.setup("validate" if split == "val" else "test")
+        loaders = self._own_loaders(split)
+        if not loaders:
+            return {"images": 0, "metrics": {}}
+        shadow = MethodPatch(self.data, f"{split}_dataloader", lambda: loaders)
+        callbacks.append(count)
+        try:
+            evaluation = trainer.validate if split == "val" else trainer.test
+            found = evaluation(module, datamodule=self.data, verbose=False)
+        finally:
+            callbacks.remove(count)
+            shadow.lift()
+        values = {name: float(value) for name, value in (found[0] if found else {}).items()}
+        allowed = values if self.metrics is None else self.metrics
+        # Each process has counted its part; where the parts are filled up to one size, so are those of a simulation.
+        counted = torch.tensor(count.images, device=trainer.strategy.root_device)
+        images = int(trainer.strategy.reduce(counted, reduce_op="sum"))
+        return {"images": images, "metrics": {name: v for name, v in values.items() if name in allowed}}
+
+    def _own_loaders(self, split: str) -> dict[str, Any]:
+        """This site's loader under its name, if there is one. Of test images there may be every site's."""
+        loaders = getattr(self.data, f"{split}_dataloader")()
+        only = getattr(self.data, "only_site", None)
+        if isinstance(loaders, Mapping) and (only is not None or not loaders):
+            return {self.name: loaders[only]} if only in loaders else {}
+        return {self.name: own_loader(loaders, self.name)}
+
+
+class _Count(Callback):
+    """Counts the images of an evaluation."""
+
+    takes_part = False
+
+    images = 0
+
+    @override
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int, **__: int
+    ) -> None:
+        self.images += batch_size(batch)
+
+    @override
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int, **__: int
+    ) -> None:
+        self.images += batch_size(batch)
+
+
+def run_id(given: Any) -> str:
+    """Check a run's id, which comes from the server, and which a site names a folder by.
+
+    Raises:
+        Refusal: If it is anything else than an id.
+    """
+    if not isinstance(given, str) or not re.fullmatch("[0-9a-f]{32}", given):
+        raise Refusal("the run's id is not one of 32 hexadecimal digits")
+    return given
+
+
+def own_loader(loaders: Any, site: str) -> Any:
+    """A site's own loader.
+
+    Args:
+        loaders: What its datamodule gives: a loader, alone or under the site's name.
+        site: The site's name.
+
+    Raises:
+        InputError: If it is not among them.
+    """
+    if isinstance(loaders, SiteLoader):
+        loaders = loaders.loaders
+    if not isinstance(loaders, Mapping):
+        return loaders
+    if site in loaders:
+        return loaders[site]
+    if len(loaders) == 1:
+        return next(iter(loaders.values()))
+    raise InputError(f"the data of {site!r} has loaders of {', '.join(loaders)}, and none of this site's name")

@@ -1,0 +1,51 @@
+"""SiteEvaluation in a federation: at the server, from what each site says that the weights are worth."""
+
+from collections.abc import Callable, Mapping
+
+from lightning.pytorch import Trainer
+
+from lit_dist.callbacks import SiteEvaluation, WeightTransfer
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.method_patch import MethodPatch
+
+
+def connect(
+    trainer: Trainer, transfer: WeightTransfer, sites: list[str], validate: Callable[[], Mapping[str, float]]
+) -> list[MethodPatch]:
+    """Let the trainer's ``SiteEvaluation``, if there is one, ask the sites.
+
+    Args:
+        trainer: The server's trainer.
+        transfer: Its transfer callback.
+        sites: The names of the sites, in the order of the run.
+        validate: Gives the metrics of a validation on every site.
+
+    Returns:
+        What is to be lifted after the run.
+
+    Raises:
+        InputError: If it asks for what the sites do not say.
+    """
+    shadows = []
+    for each in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(each, SiteEvaluation) and each.every != "off":
+            _check(each, trainer, transfer, sites)
+            shadows.append(MethodPatch(each, "values", _values(each.metric, validate)))
+    return shadows
+
+
+def _values(metric: str, validate: Callable[[], Mapping[str, float]]) -> Callable[..., dict[str, float]]:
+    begin = f"val_{metric}/"
+    return lambda *_: {name.removeprefix(begin): value for name, value in validate().items() if name.startswith(begin)}
+
+
+def _check(evaluation: SiteEvaluation, trainer: Trainer, transfer: WeightTransfer, sites: list[str]) -> None:
+    if evaluation.split != "val":
+        raise InputError("SiteEvaluation looks at validation images in a federation: set split=val")
+    itinerary = transfer.itinerary(sites)
+    visits = range((trainer.max_epochs or 0) * len(sites))
+    if any(itinerary.site(visit) == itinerary.site(visit + 1) for visit in visits) and len(itinerary.sites) > 1:
+        raise InputError(
+            "the order comes to a site twice running, and no SiteEvaluation can be made between two visits there; set"
+            " order to no_repeat or fixed, or leave SiteEvaluation out"
+        )

@@ -1,0 +1,88 @@
+"""What stays at a site between two legs: the optimizer's state, and the tensors of the transfer callback."""
+
+from pathlib import Path
+from typing import Any
+
+from lit_dist.callbacks import WeightTransfer
+from lit_dist.checkpoints.baton import read_checkpoint, write_checkpoint
+from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.wire import Tree, with_tensors
+
+
+class SiteState:
+    """Keeps it in files, by the optimizer step, so that a leg can be repeated after a crash of either side.
+
+    Args:
+        folder: Where; what stays of another run is elsewhere.
+        site: The site's name.
+        transfer: The run's transfer callback.
+    """
+
+    def __init__(self, folder: Path, site: str, transfer: WeightTransfer) -> None:
+        self.folder = folder
+        self.site = site
+        self.transfer = transfer
+
+    def keep(self, step: int, staying: Tree) -> None:
+        """Keep what stays of a run's checkpoint after an optimizer step."""
+        write_checkpoint(staying, self._path(step), finite=False)
+
+    def join(self, baton: Tree, due: int, left_out: int | None, came_before: bool) -> Tree:
+        """Put what stayed here to the baton that came in, as far as it belongs to it.
+
+        Args:
+            baton: The baton.
+            due: The number of the visit that begins, or goes on, now.
+            left_out: The step after which the server went on without this site, if it has not heard of it since: what
+                stayed later is of an answer that was not used.
+            came_before: Whether the model was due at this site in an earlier visit of the run.
+
+        Raises:
+            Refusal: If what belongs to the visit, or stayed of the one before, is gone.
+        """
+        if left_out is not None:
+            self._forget_after(left_out)
+        step = baton["global_step"]
+        account = baton["callbacks"][self.transfer.state_key]
+        record = account["record"]
+        last = step if left_out is None else min(step, left_out)  # the one up to which this site has trained
+        # Of a visit without a step so far nothing is needed; the server may have begun it when nobody was here.
+        under_way = record["visit"] is not None and record["visit"][0] == due and record["first_step"] < last
+        stay = self._newest(last)
+        if under_way and (stay is None or stay["step"] != last):
+            raise Refusal(f"the visit cannot go on: what stayed here after step {last} of the run is gone")
+        local = self.transfer.optimizer_state == "local"
+        if stay is None and local and came_before and left_out is None:  # else it may be that it was never here
+            raise Refusal(
+                "the optimizer's state of its last visit in this run is gone; give the site the folder that it had"
+                " then, or begin a new run"
+            )
+        if stay is None:
+            return baton
+        if under_way:
+            account = with_tensors(account, stay["account"])
+        states = baton["optimizer_states"]
+        if local or (under_way and self.transfer.optimizer_state == "reset"):
+            own = stay["account"]["optimizer_states"].get(self.site, stay["optimizer_states"])
+            states = [{**state, "state": kept} for state, kept in zip(states, own, strict=True)]
+        return {**baton, "callbacks": {self.transfer.state_key: account}, "optimizer_states": states}
+
+    def _newest(self, step: int) -> Tree | None:
+        """What stayed last before a step of the run. What is newer is of a leg that is repeated."""
+        steps = sorted(number for number in self._steps() if number <= step)
+        if not steps:
+            return None
+        stay: dict[str, Any] = read_checkpoint(self._path(steps[-1]))
+        for older in steps[:-1]:
+            self._path(older).unlink(missing_ok=True)
+        return {**stay, "step": steps[-1]}
+
+    def _forget_after(self, step: int) -> None:
+        for later in (number for number in self._steps() if number > step):
+            self._path(later).unlink(missing_ok=True)
+
+    def _steps(self) -> list[int]:
+        return [int(path.stem) for path in self.folder.glob("*.stay")]
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step:08d}.stay"

@@ -1,0 +1,200 @@
+"""TransferClient: what a site does in a run in which the model travels."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
+
+from lit_dist.callbacks import WeightTransfer
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import LEDGER, run_folder
+from lit_dist.federation.client import Parts, SiteClient, own_loader, run_id
+from lit_dist.federation.counts import Counts, Limits
+from lit_dist.federation.limits import Limiter, leg_of, place_of
+from lit_dist.federation.partial_fit import AwayError, Elsewhere, partial_fit
+from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.site_state import SiteState
+from lit_dist.federation.validate_question import check_batches, check_names, check_sent_weights, check_train
+from lit_dist.federation.wire import Tree, split
+from lit_dist.provenance.ledger import read_entries
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.lightning_internals import dump_checkpoint, set_root
+from lit_dist.utils.method_patch import MethodPatch
+
+
+class TransferClient(SiteClient):
+    """Goes on with the run from a baton, and gives the next one back.
+
+    Args:
+        name: The site's name.
+        parts: What its fits are made of; the trainer has the run's transfer callback.
+        metrics: The names of the metrics that may leave the site; None lets all of them.
+        min_images: The least number of training images with which the site takes part.
+        limits: How long a run may be; by default there is no limit.
+
+    Raises:
+        InputError: If the trainer has no transfer callback.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        metrics: list[str] | None = None,
+        min_images: int = 1,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(name, parts, metrics, min_images)
+        self.transfer = find_transfer(self.trainer)
+        self._counts = Counts(Path(self.trainer.default_root_dir))
+        self._limiter = Limiter(limits or Limits(), name, self.transfer, self._counts)
+        self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
+        self.transfer.recorded = metrics
+        self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
+        self._own: Tree = {}  # the baton of a fit that begins here
+
+    @property
+    @override
+    def questions(self) -> Mapping[str, Callable[[Tree], Tree]]:
+        return {"greet": self.greet, "settings": self.settings, "train": self.train, "validate": self.validate}
+
+    @override
+    def greet(self, content: Tree) -> Tree:
+        greeting = super().greet(content)
+        if self.trainer.world_size > 1:  # only a fit knows how many batches each process gets
+            self._begin({self.name: 1, "another site": 1})
+            greeting["batches"] = len(self.trainer.train_dataloader[self.name])  # type: ignore[index]
+        return greeting
+
+    def settings(self, content: Tree) -> Tree:
+        """The SHA-256 of the settings that decide what a visit does."""
+        check_names(content, {"batches"})
+        check_batches(content["batches"], self.name)
+        self._limiter.check_length(self.trainer.max_epochs or 1)
+        self._begin(content["batches"])
+        self._limiter.check_plan(self.trainer.max_epochs or 1, self.trainer.accumulate_grad_batches)
+        return {"settings": self.transfer.settings_sha256}
+
+    def _begin(self, batches: Mapping[str, int]) -> None:
+        """Begin a fit, and end it before its first batch."""
+        asking = AtStart()
+        self._limiter.leg = None
+        self.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
+        try:
+            self._leg(batches, None)
+        finally:
+            self.trainer.callbacks.remove(asking)  # type: ignore[attr-defined]
+        self._own, _ = split(asking.state, self.trainer, self.transfer)
+        self._settings = self.transfer.settings_sha256
+
+    def train(self, content: Tree) -> Tree:
+        """Go on with the run from a baton, until it needs what is not here."""
+        check_names(content, {"baton", "batches", "visit", "left_out"})
+        check_batches(content["batches"], self.name)
+        if not self._own:
+            self._begin(content["batches"])
+        own, optimizers = self.module.state_dict(), self.trainer.optimizers
+        baton = check_train(content, self.name, own, self._own, self.transfer, optimizers)
+        key = self.transfer.state_key
+        folder = self._folder / run_id(baton["callbacks"][key]["record"]["run"])
+        leg = leg_of({**content, "baton": baton}, key, bool(self.transfer.every_n_steps), self._settings)
+        self._limiter.begin(leg)
+        set_root(self.trainer, folder)  # the leg's ledger is the run's, too
+        stays = SiteState(folder, self.name, self.transfer)
+        ledger = run_folder(self.trainer) / LEDGER
+        ledger.unlink(missing_ok=True)
+        try:
+            came_before = self._came_before(content["visit"], content["batches"])
+            state = stays.join(baton, content["visit"], content["left_out"], came_before)
+            pause = self._leg(content["batches"], state)
+        except InputError as error:
+            if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
+                raise Refusal(str(error)) from None  # it names the step, and what is not finite
+            raise
+        self.module.zero_grad()  # gradients are as large as the weights
+        if pause is None:
+            raise Refusal("a callback or hook of this site ended the fit; that is for the server to do")
+        if not self.trainer.is_global_zero:
+            return {}  # the first process keeps what stays, and answers
+        going, staying = split(pause.state, self.trainer, self.transfer)
+        stays.keep(pause.state["global_step"], staying)
+        over = going["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+        self._counts.end(leg, fingerprint(going["state_dict"])[0], place_of(going), over)
+        return {"baton": going, "entries": self._lines(ledger, going)}
+
+    def _came_before(self, due: int, sites: Iterable[str]) -> bool:
+        """Whether the model was due here before the visit that begins, or goes on, now."""
+        itinerary = self.transfer.itinerary(list(sites))
+        return any(itinerary.site(visit) == self.name for visit in range(due))
+
+    def _leg(self, batches: Mapping[str, int], state: Tree | None) -> Any:
+        self.trainer.num_sanity_val_steps = 0
+        shadows = [
+            MethodPatch(self.data, "train_dataloader", lambda: self._loaders(train.original(), batches)),
+            MethodPatch(self.data, "val_dataloader", lambda: [0]),  # validation is where it begins to be the server's
+        ]
+        train = shadows[0]
+        limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
+        try:
+            return partial_fit(self.trainer, self.module, self.data, state, at_site=True)
+        finally:
+            self.trainer.limit_val_batches = limit
+            for shadow in shadows:
+                shadow.lift()
+
+    def _loaders(self, own: Any, batches: Mapping[str, int]) -> dict[str, Any]:
+        here = {self.name: own_loader(own, self.name)}
+        return {site: here.get(site, Elsewhere(site, number)) for site, number in batches.items()}
+
+    def _lines(self, ledger: Path, baton: Tree) -> list[str]:
+        """The lines of this leg. One that waits for the validation's metrics is the server's to write."""
+        head = baton["callbacks"][self.transfer.state_key]["record"]["head"]
+        entries = read_entries(ledger) if ledger.exists() else []
+        last = max((place for place, entry in enumerate(entries, start=1) if entry.sha256 == head), default=0)
+        return [entry.line for entry in entries[:last]]
+
+    def validate(self, content: Tree) -> Tree:
+        """What the weights are worth on this site's validation images."""
+        check_names(content, {"state_dict"})
+        weights = check_sent_weights(content["state_dict"], self.module.state_dict(), "the server's weights")
+        self._counts.validate(fingerprint(weights)[0], self._limiter.limits)
+        self.module.load_state_dict(weights)
+        return self.evaluate(self.module, self.trainer)
+
+
+class AtStart(Callback):
+    """Ends a fit before its first batch, and keeps its state."""
+
+    state: Tree
+
+    takes_part = False
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.state = dump_checkpoint(trainer)
+        raise AwayError("")
+
+
+def find_transfer(trainer: Trainer) -> WeightTransfer:
+    """The trainer's transfer callback.
+
+    Raises:
+        InputError: If there is none.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, WeightTransfer):
+            return callback
+    raise InputError("the model travels only with a transfer callback, such as CyclicalWeightTransfer")
+
+
+def travels(trainer: Trainer) -> bool:
+    """Whether the model travels; without a transfer callback each site trains one alone."""
+    return any(isinstance(callback, WeightTransfer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def whole(limit: int | float) -> int | float:
+    """The limit of a placeholder for a validation: nothing stays nothing, all else is all of it."""
+    return 1.0 if limit > 0 else limit

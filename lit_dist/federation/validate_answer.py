@@ -1,0 +1,152 @@
+"""What must hold of a site's answer before the server uses it."""
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from lit_dist.federation.plain_bounds import is_count, is_name, is_number, said
+from lit_dist.federation.validate_weights import check_trained_weights
+from lit_dist.federation.wire import Tree
+from lit_dist.provenance.ledger import LONGEST
+from lit_dist.utils.errors import InputError
+
+ALIKE = ("lit_dist", "torch", "lightning", "processes", "settings")
+"""In what the sites must not differ."""
+
+_FEW = 50  # names in a greeting
+_MOST = 2**20  # batches of a site, images of a batch, or classes
+
+
+def compare(found: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse sites that would train in different ways.
+
+    Args:
+        found: The versions and the hash of the settings of each site.
+
+    Raises:
+        InputError: If they differ; the message is a table.
+    """
+    names = [name for name in ALIKE if len({values.get(name) for values in found.values()}) > 1]
+    if names:
+        rows = [
+            ["site", *names],
+            *([site, *(str(values.get(n))[:12] for n in names)] for site, values in found.items()),
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+        raise InputError(f"the sites would not train alike, so the run does not begin:\n{table}")
+
+
+def refused(site: str, why: object) -> InputError:
+    """The error for an answer that is not used."""
+    return InputError(f"the answer of site {site!r} is refused: {said(str(why))}")
+
+
+def check_greeting(site: str, answer: Any) -> None:
+    """Check what a site says of itself.
+
+    Raises:
+        InputError: If it is not numbers of images, batches and classes, and versions.
+    """
+    known = {"versions", "batches", "images", "batch_size", "classes"}
+    counts = [answer.get("images"), answer.get("batches")]
+    may_lack = [answer.get(name) for name in ("classes", "batch_size")]
+    fits = answer.keys() <= known and all(is_count(count) and count for count in counts)
+    fits = fits and all(count is None or (is_count(count) and 0 < count <= _MOST) for count in may_lack)
+    if not fits or counts[1] > _MOST or not _is_text(answer.get("versions")):
+        raise refused(site, "it does not say what images it has")
+
+
+def check_settings(site: str, answer: Any) -> None:
+    """Check what a site says of its settings.
+
+    Raises:
+        InputError: If it is not their hash.
+    """
+    if answer.keys() != {"settings"} or not _is_text(answer) or not re.fullmatch("[0-9a-f]{64}", answer["settings"]):
+        raise refused(site, "it does not say what its settings are")
+
+
+def _is_text(values: Any) -> bool:
+    if not isinstance(values, dict) or len(values) > _FEW:
+        return False
+    return all(is_name(name) and is_name(text) for name, text in values.items())
+
+
+def check_metrics(metrics: Any, site: str, sites: Collection[str]) -> None:
+    """Check metrics by name.
+
+    Args:
+        metrics: Numbers by name; None stands for one that is not finite.
+        site: The site that gives them.
+        sites: All sites: only their own values bear their names.
+
+    Raises:
+        InputError: If there are too many, a name cannot be printed or is another site's, or a value is no number.
+    """
+    if not isinstance(metrics, dict) or len(json.dumps(list(metrics))) > most_of_metrics(len(sites)):
+        raise InputError("it has more metrics than a line of the ledger holds")
+    for name, value in metrics.items():
+        if not is_name(name):
+            raise InputError(f"the name of its metric {str(name)[:50]!r} is too long, or cannot be printed")
+        if name.rpartition("/")[2] in set(sites) - {site}:
+            raise InputError(f"its metric {name!r} has the name of another site")
+        if value is not None and not (isinstance(value, float) and is_number(value)):
+            raise InputError(f"its metric {name!r} is {value!r}")
+
+
+def most_of_metrics(sites: int) -> int:
+    """How many characters the names of a site's metrics may have, such that those of all sites fit into one line."""
+    return max(LONGEST // 4 // max(sites, 1), 1000)
+
+
+def check_member(site: str, sent: Tree, answer: Any) -> Tree:
+    """Check the model that a site has trained alone.
+
+    Args:
+        site: The site's name.
+        sent: The weights that it began with.
+        answer: What it gave back.
+
+    Returns:
+        The model's weights.
+
+    Raises:
+        InputError: If they are not finite ones of the same names and shapes.
+    """
+    if answer.keys() != {"state_dict"}:
+        raise refused(site, "it has other things than a model")
+    try:
+        return check_trained_weights(answer["state_dict"], sent)
+    except (InputError, AttributeError, TypeError, RuntimeError) as error:
+        raise refused(site, error) from None
+
+
+def check_validated(site: str, answer: Any, sites: Collection[str] = ()) -> None:
+    """Check what a site says of its validation.
+
+    Args:
+        site: The site's name.
+        answer: What it says.
+        sites: All sites.
+
+    Raises:
+        InputError: If it is not a number of images and numbers by name.
+    """
+    images, metrics = answer.get("images"), answer.get("metrics")
+    fits = answer.keys() == {"images", "metrics"} and is_count(images) and isinstance(metrics, dict)
+    if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):
+        raise refused(site, "it has no number of images and metrics")
+    # An area under a curve is NaN where there is only one class; a loss never is.
+    lost = [name for name, value in metrics.items() if math.isnan(value) and name.partition("/")[0].endswith("loss")]
+    if lost:
+        raise refused(site, f"its {lost[0]!r} is NaN")
+    strange = [name for name in metrics if "/" in name and name.rpartition("/")[2] != site]
+    if strange:
+        raise refused(site, f"its metric {strange[0]!r} is not this site's")
+    try:
+        check_metrics({name: None if math.isnan(value) else value for name, value in metrics.items()}, site, sites)
+    except InputError as error:
+        raise refused(site, error) from None

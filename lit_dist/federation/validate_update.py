@@ -1,0 +1,333 @@
+"""What must hold of the baton that a site gives back: that it can have become of the one that it was sent."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+
+from lit_dist.callbacks import WeightTransfer
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.federation.dry_run import DryRun
+from lit_dist.federation.plain_bounds import alike, is_count, is_name, is_number, same
+from lit_dist.federation.validate_answer import check_metrics, refused
+from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_schedules, check_states
+from lit_dist.federation.validate_weights import check_trained_weights
+from lit_dist.federation.wire import SCALE, Tree
+from lit_dist.provenance.ledger import Entry
+from lit_dist.utils.errors import InputError
+
+_OUTCOMES = ("trained", "skipped")  # all else is for the server to find
+_MEASURED = {"outcome", "images", "sha256_in", "sha256_out", "seconds", "settings", "versions", "metrics", "previous"}
+_RATES = {"learning_rates_start", "learning_rates_end"}
+_OF_SITE = {"head", "waiting", "images", "rates", "sha256_in", "sha256_out", "seconds"}
+"""What of the account of a visit a rehearsal does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a site was asked, and what the server knows of the answer before it comes.
+
+    Attributes:
+        site: The site's name.
+        sent: The baton that it was sent.
+        due: The number of the visit that it was sent for.
+        rehearsal: The leg as the server has gone through it without images.
+        optimizers: The server's optimizers.
+        transfer: The run's transfer callback.
+        sites: The names of all sites.
+        settings: The SHA-256 of the settings on which the sites agree.
+    """
+
+    site: str
+    sent: Tree
+    due: int
+    rehearsal: DryRun
+    optimizers: list[Optimizer]
+    transfer: WeightTransfer
+    sites: list[str]
+    settings: str
+
+
+def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
+    """The number of the visit that a baton is sent out for.
+
+    Args:
+        baton: The baton, whose next batch is the site's.
+        transfer: The run's transfer callback, whose fit has begun.
+    """
+    record = baton["callbacks"][transfer.state_key]["record"]
+    ended = record["visit"][0] + record["ended"] if record["visit"] else 0
+    epoch = baton["loops"]["fit_loop"]["epoch_progress"]["total"]["processed"]
+    return transfer.make_plan(transfer.itinerary(transfer.sites)).due(epoch, ended)
+
+
+def check_trained(asked: Asked, answer: Any) -> tuple[Tree, list[Entry]]:
+    """Check what a site gave back for a baton.
+
+    Args:
+        asked: What it was asked.
+        answer: What it gave back.
+
+    Returns:
+        The next baton, and the lines of the ledger. All that does not depend on the site's images is the server's own.
+
+    Raises:
+        InputError: If it is not what can have become of that baton at that site.
+    """
+    try:
+        return _trained(asked, answer)
+    except InputError as error:
+        raise refused(asked.site, error) from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+        raise refused(asked.site, f"it has another form ({error!r})") from None
+
+
+def _trained(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
+    if answer.keys() != {"baton", "entries"} or not isinstance(answer["baton"], dict):
+        raise InputError("it has another form: no baton and lines")
+    baton, key, expected = answer["baton"], asked.transfer.state_key, asked.rehearsal.baton
+    if (baton.keys() ^ asked.sent.keys()) - {SCALE} or baton["callbacks"].keys() != {key}:
+        raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(asked.sent))}")
+    weights = check_trained_weights(baton["state_dict"], asked.sent["state_dict"])
+    _check_scale(baton.get(SCALE))
+    before, planned, after = (tree["callbacks"][key]["record"] for tree in (asked.sent, asked.rehearsal.baton, baton))
+    entries = [_line(line) for line in answer["entries"]]
+    # What waits for the validation's metrics is to be a line, too.
+    waiting = [_line(Entry(**after["waiting"]).line)] if after["waiting"] else []
+    lines = [Entry(**planned["waiting"])] if planned["waiting"] else []
+    _check_places(asked.sent, baton)
+    _check_visits(asked, [*entries, *waiting], [*asked.rehearsal.entries, *lines], len(entries))
+    progress = _progress(asked, baton)
+    account = _account(asked, baton)
+    _check_hand_offs(asked.sent, baton, before, after, [*entries, *waiting])
+    _check_chain(before, after, entries)
+    following = {
+        **{name: baton[name] for name in (SCALE,) if name in baton},
+        **expected,
+        **progress,
+        "state_dict": weights,
+        "optimizer_states": _optimizers(asked, baton, progress["global_step"]),
+        "lr_schedulers": check_schedules(baton["lr_schedulers"], expected["lr_schedulers"], asked.rehearsal.exact),
+        "callbacks": {key: account},
+    }
+    return following, entries
+
+
+def _line(line: Any) -> Entry:
+    if not isinstance(line, str):
+        raise InputError("it has another form: a line of it is no text")
+    return Entry.parse(line)
+
+
+def _optimizers(asked: Asked, baton: Tree, step: int) -> list[Tree]:
+    found, expected = baton["optimizer_states"], asked.rehearsal.baton["optimizer_states"]
+    groups = check_groups(found, expected, asked.optimizers, asked.rehearsal.exact)
+    if asked.transfer.optimizer_state == "carry":
+        check_states(found, asked.sent["optimizer_states"], asked.optimizers, step - asked.sent["global_step"])
+    elif any(state["state"] != {} for state in found):
+        raise InputError("it has an optimizer's state, which stays at its site in this run")
+    return [{"state": state["state"], "param_groups": own} for state, own in zip(found, groups, strict=True)]
+
+
+def _progress(asked: Asked, baton: Tree) -> Tree:
+    """Compare the progress with that of the rehearsal, and give the one to go on with."""
+    expected = asked.rehearsal.baton
+    if baton["pytorch-lightning_version"] != asked.sent["pytorch-lightning_version"]:
+        raise InputError("it is of another version of Lightning")
+    found, planned = baton["loops"]["fit_loop"], dict(expected["loops"]["fit_loop"])
+    for name in () if asked.rehearsal.exact else _OF_STEPS:
+        if not _counts_on(found[name], planned[name], asked.sent["loops"]["fit_loop"][name]):
+            raise InputError("its progress has another form: steps that no leg has made")
+        planned[name] = found[name]
+    if not same(found, planned):
+        raise InputError(f"its progress has another form than the leg: {_first_difference(found, planned)}")
+    loops = {**expected["loops"], "fit_loop": planned}
+    if not is_count(baton["epoch"]) or baton["epoch"] != expected["epoch"] or not is_count(baton["global_step"]):
+        raise InputError(f"it is at epoch {baton['epoch']!r}, and the leg ends in epoch {expected['epoch']}")
+    if baton["global_step"] != _steps(loops):
+        raise InputError(f"it is at step {baton['global_step']!r}, and its progress at step {_steps(loops)}")
+    return {"loops": loops, "global_step": baton["global_step"]}
+
+
+_OF_STEPS = ("epoch_loop.manual_optimization.optim_step_progress", "epoch_loop.scheduler_progress")
+"""What only the module knows where it makes its own steps, or where a schedule waits for a metric of training."""
+
+
+def _check_places(sent: Tree, baton: Tree) -> None:
+    """Refuse a baton of an earlier place by a message of its own: it may be an old answer."""
+    epochs = [tree["loops"]["fit_loop"]["epoch_progress"]["total"]["processed"] for tree in (sent, baton)]
+    steps = [_steps(tree["loops"]) for tree in (sent, baton)]
+    for name, (was, now) in {"epoch": epochs, "step": steps}.items():
+        if not was <= now:
+            raise InputError(f"it goes back from {name} {was} to {now}")
+
+
+def _steps(loops: Tree) -> int:
+    loop = loops["fit_loop"]
+    automatic = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+    by_hand = loop["epoch_loop.manual_optimization.optim_step_progress"]
+    steps: int = automatic["total"]["completed"] + by_hand["total"]["completed"]
+    return steps
+
+
+def _counts_on(found: Any, planned: Tree, sent: Tree) -> bool:
+    """Whether counts have the form of the planned ones, and do not go back."""
+    if not alike(found, planned):
+        return False
+    return all(found["total"][name] >= was for name, was in sent["total"].items())
+
+
+def _first_difference(found: Any, planned: Any, place: str = "") -> str:
+    if isinstance(found, Mapping) and isinstance(planned, Mapping) and found.keys() == planned.keys():
+        name = next(name for name in found if not same(found[name], planned[name]))
+        return _first_difference(found[name], planned[name], f"{place}/{name}")
+    return f"{place.rpartition('/')[2]} is {found!r}, where {planned!r} was expected"[:300]
+
+
+def _check_scale(scale: Mapping[str, Any] | None) -> None:
+    if scale is None:  # as with any precision but 16-mixed
+        return
+    usual = GradScaler("cpu").state_dict()
+    fits = scale.keys() == usual.keys()
+    if not fits or not all(type(value) in (int, float) and 0 <= value < math.inf for value in scale.values()):
+        raise InputError("the scale of its gradients has another form")
+    whole = all(type(scale[name]) is int for name in ("growth_interval", "_growth_tracker"))
+    if not whole or not all(0 < scale[name] < 2.0**64 for name in ("scale", "growth_factor", "backoff_factor")):
+        raise InputError("the scale of its gradients has another form")
+
+
+def _account(asked: Asked, baton: Tree) -> Tree:
+    """Compare the transfer's account with that of the rehearsal, and give the one to go on with."""
+    key = asked.transfer.state_key
+    found, expected = baton["callbacks"][key], asked.rehearsal.baton["callbacks"][key]
+    record, planned = found["record"], expected["record"]
+    if found.keys() != expected.keys() or record.keys() != planned.keys():
+        raise InputError("its account of the visit has another form")
+    if not same(_without(found, {"record", "divergence"}), _without(expected, {"record", "divergence"})):
+        raise InputError("its account of the heuristic is not that of the leg")
+    loose = set() if asked.rehearsal.exact else {"first_step"}
+    if not same(_without(record, _OF_SITE | loose), _without(planned, _OF_SITE | loose)):
+        names = planned.keys() - _OF_SITE - loose
+        difference = {name: record[name] for name in sorted(names) if not same(record[name], planned[name])}
+        raise InputError(f"its account of the visit has another form: {difference}"[:500])
+    _check_measured(record, planned, baton["global_step"], asked.rehearsal.exact)
+    taken = {name: record[name] for name in _OF_SITE | loose}
+    divergence = _divergence(asked, found["divergence"], expected["divergence"], record["ended"])
+    return {**expected, "record": {**planned, **taken}, "divergence": divergence}
+
+
+def _without(tree: Tree, names: set[str]) -> Tree:
+    return {name: value for name, value in tree.items() if name not in names}
+
+
+def _check_measured(record: Tree, planned: Tree, step: int, exact: bool) -> None:
+    counts = all(map(is_count, (record["images"], record["first_step"]))) and record["first_step"] <= step
+    # Of a visit in which no step was made there may be no rate.
+    rates, usual = record["rates"], planned["rates"]
+    fits = same(rates, usual, CLOSE) if exact else alike(rates, usual)
+    if not counts or not fits or not _is_time(record["seconds"]):
+        raise InputError("its account of the visit has another form: images, steps, rates or seconds")
+
+
+def _is_time(seconds: Any) -> bool:
+    return type(seconds) is float and is_number(seconds) and seconds >= 0
+
+
+def _divergence(asked: Asked, found: Tree, expected: Tree, ended: bool) -> Tree:
+    """Whether the rest of a visit is skipped is the site's to say; with what it began is for itself alone."""
+    if found.keys() != expected.keys() or type(found["skipping"]) is not bool:
+        raise InputError("its account of the visit has another form: whether it diverged")
+    if ended and found["skipping"]:
+        raise InputError("its visit has ended, and the next one would pass without training")
+    if found["skipping"] and asked.transfer.on_divergence != "skip":
+        raise InputError("it skips the rest of its visit, and a visit that diverges ends this run")
+    came_in, usual = found["came_in"], expected["came_in"]
+    if (came_in is None) is not (usual is None) or (came_in and came_in.keys() != usual.keys()):
+        raise InputError("its account of the visit has another form: what came in")
+    if came_in and not (same(came_in["weights"], usual["weights"]) and _is_plain(came_in["optimizers"])):
+        raise InputError("its account of the visit has another form: what came in")
+    return expected if ended else found
+
+
+def _is_plain(tree: Any, depth: int = 6) -> bool:
+    """Whether nested values are the places of tensors and numbers."""
+    if isinstance(tree, dict):
+        return depth > 0 and all(type(key) in (int, str) and _is_plain(tree[key], depth - 1) for key in tree)
+    if isinstance(tree, list | tuple):
+        return depth > 0 and all(_is_plain(each, depth - 1) for each in tree)
+    return tree is None or type(tree) is bool or is_number(tree)
+
+
+def _under_way(record: Mapping[str, Any]) -> bool:
+    return record["visit"] is not None and not record["ended"]
+
+
+def _check_visits(asked: Asked, found: list[Entry], expected: list[Entry], written: int) -> None:
+    """Compare the lines of visits with those of the rehearsal."""
+    numbers = [entry.visit for entry in found]
+    if numbers != [entry.visit for entry in expected]:
+        told = "there is no line of it" if not numbers else f"it tells of visits {numbers}"
+        raise InputError(f"{told}; visit {asked.due} was due, and {len(expected)} of its lines")
+    if written != len(asked.rehearsal.entries):
+        raise InputError(f"it has {written} lines that are to be written, and {len(asked.rehearsal.entries)} are due")
+    for entry, planned in zip(found, expected, strict=True):
+        _check_line(asked, entry, planned)
+
+
+def _check_line(asked: Asked, entry: Entry, planned: Entry) -> None:
+    known = [name for name in Entry.__slots__ if name not in _MEASURED | _RATES]
+    if not asked.rehearsal.exact:
+        known.remove("steps")
+    for name in known:
+        was, due = getattr(entry, name), getattr(planned, name)
+        if was != due:
+            raise InputError(f"its visit {entry.visit} has {name} {was!r}, where {due!r} was due"[:500])
+    if entry.outcome not in _OUTCOMES or (entry.outcome == "skipped" and asked.transfer.on_divergence != "skip"):
+        raise InputError(f"its visit {entry.visit} was {entry.outcome!r}, with {entry.steps} steps")
+    if entry.outcome == "skipped" and entry.sha256_in != entry.sha256_out:
+        raise InputError(f"its visit {entry.visit} was skipped, and ended with other weights")
+    if not all(map(is_count, (entry.images, entry.steps))) or not _is_time(entry.seconds):
+        raise InputError(f"its visit {entry.visit} has {entry.images} images in {entry.steps} steps")
+    if entry.settings != asked.settings:
+        raise InputError(f"its visit {entry.visit} was made with other settings than those that were agreed on")
+    rates, usual = ([list(map(float, getattr(each, name))) for name in sorted(_RATES)] for each in (entry, planned))
+    if not (same(rates, usual, CLOSE) if asked.rehearsal.exact else alike(rates, usual)):
+        raise InputError(f"its visit {entry.visit} has the learning rates {rates}, the run {usual}"[:500])
+    if entry.versions.keys() != planned.versions.keys() or not all(map(is_name, entry.versions.values())):
+        raise InputError(f"its visit {entry.visit} has versions of other programs")
+    check_metrics(entry.metrics, asked.site, asked.sites)
+    if not all(re.fullmatch("[0-9a-f]{64}", text) for text in (entry.sha256_in, entry.sha256_out, entry.previous)):
+        raise InputError(f"its visit {entry.visit} has no hashes")
+
+
+def _check_hand_offs(
+    sent: Tree, baton: Tree, before: Mapping[str, Any], after: Mapping[str, Any], visits: list[Entry]
+) -> None:
+    came_in = weights = before["sha256_in"] if _under_way(before) else fingerprint(sent["state_dict"])[0]
+    for entry in visits:
+        if entry.sha256_in != weights:
+            raise InputError(
+                f"its visit {entry.visit} began with the weights {entry.sha256_in[:12]}; it was sent {weights[:12]}"
+            )
+        came_in, weights = weights, entry.sha256_out
+    went_out = fingerprint(baton["state_dict"])[0]
+    if after["ended"] and weights != went_out:
+        raise InputError(f"it has the weights {went_out[:12]}, but says that they are {weights[:12]}")
+    # In a visit, what went out is of the one before.
+    expected = (came_in if after["ended"] else weights, weights if visits else before["sha256_out"])
+    if (after["sha256_in"], after["sha256_out"]) != expected:
+        raise InputError("its account of the visit has other weights than its lines")
+
+
+def _check_chain(before: Mapping[str, Any], after: Mapping[str, Any], lines: list[Entry]) -> None:
+    head = before["head"]
+    for entry in lines:
+        if entry.previous != head:
+            raise InputError(f"its line of visit {entry.visit} does not follow the ledger's last")
+        head = entry.sha256
+    if after["head"] != head:
+        raise InputError("its ledger has another head")

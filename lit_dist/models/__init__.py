@@ -1,0 +1,1 @@
+"""Models, what judges them, and what is read of the stored ones."""

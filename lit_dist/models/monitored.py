@@ -1,0 +1,138 @@
+"""Which metrics a fit is steered by, and what they are worth with the labels of its validation images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_dist.models.metrics import BETTER, METRICS, POOLED
+from lit_dist.utils.errors import InputError
+
+Labels = Mapping[str, Sequence[int]]
+
+
+def monitors(trainer: Trainer, sites: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Who looks at which metric.
+
+    Args:
+        trainer: Its callbacks and, once they are made, its learning-rate schedules.
+        sites: The sites whose names a metric's ``{site}`` stands for.
+
+    Returns:
+        The class that looks at a metric, and the metric's name.
+    """
+    return [
+        (type(who).__name__, name.replace("{site}", site))
+        for who, name in _watchers(trainer)
+        for site in (sites if "{site}" in name and sites else [""])
+    ]
+
+
+def _watchers(trainer: Trainer) -> list[tuple[Any, str]]:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [(each, getattr(each, "monitor", None)) for each in callbacks]
+    configs = trainer.lr_scheduler_configs if trainer.strategy.lr_scheduler_configs else []
+    found += [(each.scheduler, each.monitor) for each in configs if each.reduce_on_plateau]
+    return [(who, name) for who, name in found if isinstance(name, str)]
+
+
+def check_mode(who: str, monitor: str, mode: object) -> None:
+    """Refuse to take the worst value of a known metric for the best.
+
+    Args:
+        who: What looks at the metric.
+        monitor: The metric's name, such as ``val_loss`` or ``val_auroc/SITE``.
+        mode: ``"min"`` or ``"max"``; anything else is not looked at.
+
+    Raises:
+        InputError: If the metric improves the other way.
+    """
+    better = BETTER.get(monitor.partition("/")[0].removeprefix("val_"))
+    if monitor.startswith("val_") and better and mode in ("min", "max") and mode != better:
+        raise InputError(
+            f"{who} monitors {monitor!r} with mode={mode}, which takes the worst value for the best: set mode={better}"
+        )
+
+
+def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str]) -> None:
+    """Refuse to be steered by a number that means nothing, and warn of one that means little.
+
+    Args:
+        trainer: The trainer.
+        labels: The labels of the validation images of each site.
+        class_names: The names of the labels from 0.
+
+    Raises:
+        InputError: If a metric that something monitors is of no image, or an AUROC of images of one class; or if
+            a mode takes the worst value for the best.
+    """
+    for watcher, name in _watchers(trainer):
+        check_mode(type(watcher).__name__, name, getattr(watcher, "mode", None))
+    _check_interval(trainer)
+    none = trainer.limit_val_batches == 0
+    for who, name in monitors(trainer, list(labels)):
+        metric, _, site = name.partition("/")
+        if not metric.startswith("val_") or (site and site not in labels):
+            continue
+        of = labels[site] if site else [label for each in labels.values() for label in each]
+        where = f"site {site!r}" if site else f"site {next(iter(labels))!r}" if len(labels) == 1 else "all sites"
+        if not len(of) or none:
+            what = "limit_val_batches=0 leaves none" if none else "there are none: raise --data.val_fraction"
+            raise InputError(f"{who} monitors {name!r}, which takes validation images of {where}, but {what}")
+        if metric.removeprefix("val_") not in METRICS:
+            continue
+        one_class = class_names[of[0]] if len(set(of)) == 1 else None
+        if one_class is not None and metric == "val_auroc":
+            raise InputError(
+                f"{who} monitors {name!r}, which is not defined: the {len(of)} validation images of {where} are all of"
+                f" the class {one_class!r}. Monitor val_loss, or get images of other classes into the validation with"
+                " other splits (--data.val_fraction, --data.split_seed, --data.splits)"
+            )
+        if one_class is not None:
+            rank_zero_warn(
+                f"{who} monitors {name!r}, but the {len(of)} validation images of {where} are all of the class"
+                f" {one_class!r}, so a model that always guesses it is taken for the best one"
+            )
+        elif len(of) < 2:
+            rank_zero_warn(f"{who} monitors {name!r}, but {where} has one validation image")
+    _check_evaluations(trainer, labels)
+
+
+def _check_interval(trainer: Trainer) -> None:
+    """Warn where no validation takes place, so that nothing is found best and nothing stops early."""
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs or 0
+    who = sorted({f"{who} monitors {name!r}" for who, name in monitors(trainer) if name.startswith("val_")})
+    if who and 0 < epochs < (every or 0):
+        rank_zero_warn(
+            f"{', '.join(who)}, but nothing is validated: check_val_every_n_epoch={every} is more than"
+            f" max_epochs={epochs}"
+        )
+
+
+def _check_evaluations(trainer: Trainer, labels: Labels) -> None:
+    """Warn of sites that a ``SiteEvaluation`` finds no AUROC for."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for each in callbacks:
+        metric, split = getattr(each, "metric", None), getattr(each, "split", None)
+        if (metric, split) == ("auroc", "val") and getattr(each, "every", "off") != "off":
+            undefined = [site for site, of in labels.items() if len(set(of)) < 2]
+            if undefined:
+                rank_zero_warn(
+                    f"{type(each).__name__} evaluates the AUROC, which is not defined where the validation images are"
+                    f" of one class: {', '.join(undefined)}; metric=accuracy is defined everywhere"
+                )
+
+
+def refuse_unpooled(trainer: Trainer) -> None:
+    """Refuse metrics of all sites' images that a federation does not have, since no site has all of them.
+
+    Raises:
+        InputError: If something monitors one.
+    """
+    for who, name in monitors(trainer):
+        if name.removeprefix("val_") in set(METRICS) - set(POOLED) and name.startswith("val_"):
+            raise InputError(
+                f"{who} monitors {name!r}, which does not follow from the values of each site, so a federation does not"
+                f" have it; monitor val_loss, or one site's, such as {name}/SITE"
+            )

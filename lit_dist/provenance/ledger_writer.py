@@ -1,0 +1,228 @@
+"""LedgerWriter: what happens in a visit, written to the ledger, and the proof of the hand-off."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
+from lit_dist.provenance.ledger import FIRST, Entry, Ledger, Outcome
+from lit_dist.provenance.run_settings import RULE, versions
+from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.visit_metrics import VisitMetrics
+
+
+class LedgerWriter:
+    """Keeps the account of the visit that is under way.
+
+    Attributes:
+        visit: The visit under way, or the last one; None before the first.
+        ended: Whether that visit has ended.
+        kept: Whether a checkpoint has the line that waits: a fit that goes on from it writes it, with the validation.
+        metrics: What was logged in the visit.
+        settings: The SHA-256 of the settings that decide what a visit does.
+    """
+
+    def __init__(self) -> None:
+        self.visit: Visit | None = None
+        self.ended = True
+        self.kept = False
+        self.metrics = VisitMetrics()
+        self.settings = ""
+        self._run = ""
+        self._rule = RULE  # by which the settings are hashed
+        self._origin = ""  # the checkpoint of another run that it began with
+        self._head: str | None = None
+        self._ledger: Ledger | None = None
+        self._waiting: Entry | None = None
+        self._images = 0
+        self._first_step = 0
+        self._left_out_after: int | None = None  # steps, after which the rest of the visit is left out
+        self._rates_start: list[float] = []
+        self._rates_end: list[float] = []
+        self._sha256_in = ""
+        self._sha256_out = ""
+        self._seconds = 0.0
+        self._resumed_at = 0.0
+
+    def open_ledger(self, trainer: Trainer, settings: Callable[[int], str]) -> None:
+        """Find the run's folder, and give a new run its id. To be called by every process.
+
+        A run that begins with the state of another one is a new one, whose lines say with which.
+
+        Args:
+            trainer: The trainer.
+            settings: Gives the SHA-256 of the settings by a rule.
+        """
+        foreign = foreign_checkpoint(trainer)
+        if foreign is not None:
+            self._origin = f"{foreign.name} {_weights(trainer)[0]}"
+            self._run, self._head, self._waiting, self._rule = "", None, None, RULE
+        self._run = self._run or uuid.uuid4().hex
+        folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
+        path = folder / LEDGER if folder and trainer.is_global_zero else None
+        if self._ledger is not None and self._ledger.path == path and self._head is not None:
+            self._ledger.go_on(self._head)
+        else:
+            self._ledger = Ledger(path, self._head, self._run if _goes_on_in(path, trainer) else None) if path else None
+        if self._ledger is not None:
+            self._head = self._ledger.head
+        self.settings = settings(self._rule)
+        self._resumed_at = time.monotonic()
+
+    def begin(self, trainer: Trainer, visit: Visit) -> None:
+        """Begin a visit, or go on with one that was cut short, and prove that the weights are those of its predecessor.
+
+        Raises:
+            RuntimeError: If they are not.
+        """
+        self.write()
+        sha256, _ = _weights(trainer)
+        if self.visit is not None and sha256 != self._sha256_out:
+            raise RuntimeError(
+                f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {self.visit.number}"
+                f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
+                " the weights or buffers between two visits; let it do so within a visit"
+            )
+        self.metrics.forget_validation()
+        self.visit = visit
+        self.ended = False
+        self._images = 0
+        self._first_step = trainer.global_step
+        self._left_out_after = None
+        self._rates_start = _learning_rates(trainer)
+        self._sha256_in = sha256
+        self._seconds = 0.0
+        self._resumed_at = time.monotonic()
+
+    def step(self, trainer: Trainer) -> None:
+        """Note the learning rates of a step that begins; a schedule may change them before the visit's end is seen."""
+        self._rates_end = _learning_rates(trainer)
+
+    def leave_out(self, trainer: Trainer) -> None:
+        """Note that what is left of the visit passes without training; Lightning counts steps all the same."""
+        self._left_out_after = trainer.global_step - self._first_step
+
+    def count(self, batch: Any) -> None:
+        """Count the images of a batch."""
+        self._images += batch_size(batch)
+
+    def end(self, trainer: Trainer, outcome: Outcome) -> None:
+        """End the visit. Its line waits for a validation that may follow, until ``write``."""
+        if self.visit is None or self.ended:
+            return
+        self.ended = True
+        if outcome != "cut short":  # which is known only after the validation
+            self.metrics.forget_validation()
+        self._sha256_out, size = _weights(trainer) if outcome != "diverged" else (self._sha256_in, 0)
+        steps = trainer.global_step - self._first_step if self._left_out_after is None else self._left_out_after
+        images = torch.tensor(self._images, device=trainer.strategy.root_device)
+        images = trainer.strategy.reduce(images, reduce_op="sum")
+        self._waiting = Entry(
+            run=self._run,
+            visit=self.visit.number,
+            cycle=self.visit.cycle,
+            site=self.visit.site,
+            outcome=outcome,
+            images=int(images),
+            steps=steps,
+            learning_rates_start=self._rates_start,
+            learning_rates_end=self._rates_end,
+            sha256_in=self._sha256_in,
+            sha256_out=self._sha256_out,
+            bytes=size,
+            seconds=round(self._elapsed(), 6),
+            settings=self.settings,
+            versions=versions(),
+            metrics=self.metrics.of_training(trainer),
+            origin=self._origin,
+        )
+        self.kept = False
+
+    def write(self, trainer: Trainer | None = None) -> None:
+        """Write the line of a visit that has ended.
+
+        Args:
+            trainer: If given, the metrics at the end of the epoch are added.
+        """
+        if self._waiting is None:
+            return
+        entry, self._waiting = self._waiting, None
+        if trainer is not None:
+            entry = replace(entry, metrics={**entry.metrics, **self.metrics.of_epoch(trainer)})
+        if self._ledger is not None:
+            self._ledger.add(entry)
+            self._head = self._ledger.head
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._resumed_at
+
+    def state_dict(self) -> dict[str, Any]:
+        """The account as plain values, for a checkpoint."""
+        return {
+            "run": self._run,
+            "rule": self._rule,
+            "origin": self._origin,
+            "visit": (self.visit.number, self.visit.cycle, self.visit.site) if self.visit else None,
+            "ended": self.ended,
+            "head": self._head if self._head is not None else FIRST,
+            "waiting": asdict(self._waiting) if self._waiting else None,
+            "images": self._images,
+            "first_step": self._first_step,
+            "rates": (self._rates_start, self._rates_end),
+            "sha256_in": self._sha256_in,
+            "sha256_out": self._sha256_out,
+            "seconds": self._elapsed(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the account of a checkpoint."""
+        self._run = state["run"]
+        self._rule = state.get("rule", 1)
+        self._origin = state.get("origin", "")  # which an earlier release did not keep
+        self.visit = Visit(*state["visit"]) if state["visit"] else None
+        self.ended = state["ended"]
+        self.kept = True
+        self._head = state["head"]
+        self._waiting = Entry(**state["waiting"]) if state["waiting"] else None
+        self._images = state["images"]
+        self._first_step = state["first_step"]
+        self._rates_start, self._rates_end = state["rates"]
+        self._sha256_in = state["sha256_in"]
+        self._sha256_out = state["sha256_out"]
+        self._seconds = state["seconds"]
+
+
+def _goes_on_in(path: Path, trainer: Trainer) -> bool:
+    """Whether a fit goes on from a checkpoint of the run whose ledger this is."""
+    folder = path.parent / CHECKPOINTS
+    return trainer.ckpt_path is not None and Path(trainer.ckpt_path).parent.resolve() == folder.resolve()
+
+
+def _weights(trainer: Trainer) -> tuple[str, int]:
+    # Every process takes part, since a sharded strategy gathers the weights here. What counts is the first one's: until
+    # the next step the buffers of the others may differ, and no checkpoint has them.
+    state = trainer.strategy.lightning_module_state_dict()
+    sha256, size = trainer.strategy.broadcast(fingerprint(state) if trainer.is_global_zero else ("", 0))
+    return sha256, size
+
+
+def _learning_rates(trainer: Trainer) -> list[float]:
+    return [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+
+
+def batch_size(batch: Any) -> int:
+    """The length of the first tensor found in a batch, or of the batch itself."""
+    if isinstance(batch, torch.Tensor):
+        return len(batch) if batch.ndim else 1
+    if isinstance(batch, Mapping) and batch:
+        return batch_size(next(iter(batch.values())))
+    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
+        return batch_size(batch[0])
+    return 1

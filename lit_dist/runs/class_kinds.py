@@ -1,0 +1,90 @@
+"""Refuses settings in which a class stands that the setting does not want, before anything of them is called."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from torch import nn
+
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.signatures import alternatives, made, parameters
+
+# A class among settings of no type stays data. No setting names what runs programs, reads pickles or writes files; of
+# what is installed with torch, sympy evaluates texts.
+set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=["sympy"])
+
+
+def check_kinds(settings: Any) -> None:
+    """Check the classes of settings of ``fit`` that have been parsed.
+
+    The parser itself sees to it where an object of a class is wanted. Where something to be called is wanted, such as
+    what makes an optimizer, it would call any function by its name, with arguments from the settings.
+
+    Args:
+        settings: ``model``, ``data`` and ``trainer``.
+
+    Raises:
+        InputError: If a setting names a function, or a class of another kind than it wants.
+    """
+    wanted: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule}
+    for name, annotation in wanted.items():
+        _check(settings.get(name), annotation, name)
+    _check_arguments(settings.get("trainer"), Trainer, "trainer")
+
+
+def _check(value: Any, annotation: Any, where: str) -> None:
+    if isinstance(value, Namespace) and "class_path" in value:
+        _check_class(value, annotation, where)
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            _check(each, _element(annotation, -1), f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            _check(each, _element(annotation, 0), f"{where}[{number}]")
+
+
+def _element(annotation: Any, number: int) -> Any:
+    """What the elements of a list, or the values of a dictionary, may be; of several kinds, any of those."""
+    held = [each for each in alternatives(annotation) if get_origin(each) not in (None, Literal, Callable, type)]
+    elements = tuple(get_args(each)[number] for each in held)
+    return Union[elements] if elements else Any  # noqa: UP007
+
+
+def _check_class(value: Namespace, annotation: Any, where: str) -> None:
+    named = _imported(value.class_path)
+    kinds = made(annotation)
+    takes_any = any(each is Any for each in alternatives(annotation))
+    is_class = inspect.isclass(named)
+    objects = [kind for kind, calls in kinds if calls < 0]
+    if not is_class and not objects:  # of objects, the parser lets functions make some that say so by their annotations
+        raise InputError(
+            f"{where} names {value.class_path!r}, which is no class; give a class"
+            + (f" of the kind {' or '.join(kind.__name__ for kind, _ in kinds)}" if kinds else "")
+        )
+    if is_class and not takes_any:
+        fitting = [kind for kind, _ in kinds] or [nn.Module]
+        if not issubclass(named, tuple(fitting)):
+            names = " or ".join(kind.__name__ for kind in fitting)
+            raise InputError(f"{where} names {value.class_path!r}; what is wanted there is a class of the kind {names}")
+    if is_class:
+        _check_arguments(value.get("init_args"), named, f"{where}.init_args")
+
+
+def _imported(name: str) -> Any:
+    """What the parser has imported under a name."""
+    module = name
+    while module not in sys.modules and "." in module:
+        module = module.rpartition(".")[0]
+    found: Any = sys.modules.get(module)
+    for part in name.removeprefix(module).split(".")[1:]:
+        found = getattr(found, part, None)
+    return found
+
+
+def _check_arguments(given: Any, kind: type, where: str) -> None:
+    taken, _ = parameters(kind)
+    for name, value in vars(given).items() if isinstance(given, Namespace) else ():
+        _check(value, taken[name].annotation if name in taken else Any, f"{where}.{name}")

@@ -1,0 +1,131 @@
+"""Trains one visit of a run again, from the baton that came in, and compares the weights that come out."""
+
+import tempfile
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from typing_extensions import override
+
+from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
+from lit_dist.callbacks.baton_writer import baton_path, local_path
+from lit_dist.callbacks.optimizer_states import put_state
+from lit_dist.provenance.run_settings import RULE, versions
+from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
+from lit_dist.utils.errors import InputError
+from lit_dist.provenance.ledger import Entry, iter_entries
+from lit_dist.runs.lightning_cli import PARTS, build
+from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, read_settings
+
+
+def replay(run: str | Path, visit: int) -> str:
+    """Train a visit again and compare.
+
+    The weights are the same only with the same programs, hardware and number of threads.
+
+    Args:
+        run: The run's folder, with the ``config.yaml`` and the batons that ``lit-dist fit`` left.
+        visit: The visit's number.
+
+    Returns:
+        That the weights are the same, as text.
+
+    Raises:
+        InputError: If they are not, or there is no such visit, configuration or baton.
+    """
+    run = Path(run)
+    recorded = [entry for entry in iter_entries(run / LEDGER) if entry.visit == visit]
+    if [entry.outcome for entry in recorded] != ["trained"]:
+        raise InputError(f"{run / LEDGER} has no visit {visit} that was trained in one piece")
+    with tempfile.TemporaryDirectory() as folder:
+        again = _train(run, recorded[0], Path(folder))
+    facts = [(entry.sha256_in, entry.sha256_out, entry.settings) for entry in (again, recorded[0])]
+    if facts[0] != facts[1]:
+        raise InputError(_difference(recorded[0], again))
+    return f"Visit {visit} at {again.site!r}, trained again, ended with the same weights: {again.sha256_out}"
+
+
+def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
+    config = run / SETTINGS
+    if not config.exists():
+        raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
+    found = read_settings(config, ("model", "data", "trainer"))
+    settings = {name: value for name, value in found.items() if name in PARTS}
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
+    settings["trainer"] |= {"logger": logger, "default_root_dir": str(folder), "enable_progress_bar": False}
+    command = build(settings)
+    trainer: Any = command.trainer
+    transfers = [callback for callback in trainer.callbacks if isinstance(callback, WeightTransfer)]
+    if not transfers:
+        raise InputError(f"{config} has no transfer callback, so there are no visits to repeat")
+    baton = state = None  # a run begins with weights drawn from its seed, which the configuration has
+    if recorded.visit > 0:
+        baton, state = _came_in(run, transfers[0], recorded)
+    transfers[0].baton_dir = None
+    trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
+    trainer.callbacks.append(_OneVisit(recorded.visit, transfers[0], state))
+    trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
+    again = next(entry for entry in iter_entries(folder / LEDGER) if entry.visit == recorded.visit)
+    older: list[str] = []
+    for rule in range(1, RULE):
+        with suppress(TypeError, ValueError):  # what that rule could not hash
+            older.append(transfers[0].settings_by(rule))
+    return replace(again, settings=recorded.settings) if recorded.settings in older else again
+
+
+def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path, list[dict[int, Any]] | None]:
+    """The baton that came in, and the optimizers' state that was at the site, if each site keeps its own."""
+    folder = run / (transfer.baton_dir or "")
+    baton = baton_path(folder, recorded.visit - 1)
+    if transfer.baton_dir is None or not baton.is_file():
+        raise InputError(
+            f"there is no baton of visit {recorded.visit - 1} in {folder}; a run with baton_dir keeps them"
+        )
+    entries = iter_entries(run / LEDGER)
+    before = [entry.visit for entry in entries if entry.site == recorded.site and entry.visit < recorded.visit]
+    state: list[dict[int, Any]] | None = None
+    if transfer.optimizer_state == "local" and before:
+        state = read_checkpoint(local_path(folder, before[-1]))["optimizer_states"]
+    if fingerprint(read_checkpoint(baton).get("state_dict", {}))[0] != recorded.sha256_in:
+        raise InputError(f"{baton} does not have the weights that visit {recorded.visit} began with, by the ledger")
+    return baton, state
+
+
+class _OneVisit(Callback):
+    """Ends a fit when a visit has ended."""
+
+    takes_part = False
+
+    def __init__(self, visit: int, transfer: WeightTransfer, state: list[dict[int, Any]] | None) -> None:
+        self.visit = visit
+        self.transfer = transfer
+        self.state = state
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.fit_loop.min_epochs = 0  # nothing may keep the fit going
+        if self.state is not None:
+            put_state(trainer.optimizers, self.state)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        trainer.should_stop = self.transfer.visits_ended > self.visit
+
+
+def _difference(recorded: Entry, again: Entry) -> str:
+    now = versions()
+    others = [
+        f"{name} was {old} and is {now.get(name)}" for name, old in recorded.versions.items() if now.get(name) != old
+    ]
+    if again.settings != recorded.settings:
+        others.append("the settings are others")
+    return (
+        f"visit {recorded.visit} at {recorded.site!r} does not repeat: it ended with the weights"
+        f" {again.sha256_out[:12]} now, and with {recorded.sha256_out[:12]} in the ledger"
+        f" ({', '.join(others) or 'programs and settings are the same, so the data or the hardware are not'})"
+    )

@@ -1,0 +1,1 @@
+"""Files, errors, signals, tables, and what touches private parts of Lightning."""

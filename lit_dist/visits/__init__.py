@@ -1,0 +1,1 @@
+"""Whose turn it is, for how long, and which batches a visit sees."""

@@ -1,0 +1,139 @@
+"""Where the model goes: visits, and the schedules that say which site is next.
+
+Everything here is a pure function of the visit's number, so a run that is resumed, or that another process goes on
+with, needs no memory of what came before. Nothing here knows of Lightning.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lit_dist.utils.errors import InputError
+from lit_dist.visits.seeding import derive
+
+Order = Literal["fixed", "shuffled", "no_repeat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One stay of the model at one site.
+
+    Attributes:
+        number: The visit's number in the run, from 0.
+        cycle: The round over all sites that it belongs to, from 0.
+        site: The site's name.
+    """
+
+    number: int
+    cycle: int
+    site: str
+
+
+class Itinerary(ABC):
+    """The sequence of visits of a run. A new heuristic implements ``site``.
+
+    Args:
+        sites: The names of the sites that are visited.
+
+    Raises:
+        InputError: If a site stands twice.
+
+    Example:
+        >>> class ThereAndBack(Itinerary):
+        ...     def site(self, visit):
+        ...         lap = [*self.sites, *reversed(self.sites)]
+        ...         return lap[visit % len(lap)]
+        >>> [ThereAndBack(["a", "b", "c"]).site(visit) for visit in range(6)]
+        ['a', 'b', 'c', 'c', 'b', 'a']
+    """
+
+    def __init__(self, sites: Sequence[str]) -> None:
+        self.sites = tuple(sites)
+        twice = sorted({site for site in self.sites if self.sites.count(site) > 1})
+        if twice:
+            raise InputError(f"site {twice[0]!r} stands twice in the order; name each site once")
+
+    @abstractmethod
+    def site(self, visit: int) -> str:
+        """The site of a visit, as a pure function of the visit's number."""
+
+    def visit(self, number: int) -> Visit:
+        """The visit of a number; a cycle has as many visits as there are sites."""
+        return Visit(number, number // len(self.sites), self.site(number))
+
+
+class FixedOrder(Itinerary):
+    """The sites one after another, in the same order in every cycle."""
+
+    def site(self, visit: int) -> str:
+        """The site of a visit."""
+        return self.sites[visit % len(self.sites)]
+
+
+class ShuffledOrder(Itinerary):
+    """Every site once a cycle, in an order drawn anew for each cycle.
+
+    Args:
+        sites: The names of the sites that are visited.
+        seed: The run's seed.
+        repeat: Whether the last site of a cycle may be the first of the next.
+    """
+
+    def __init__(self, sites: Sequence[str], seed: int = 0, repeat: bool = True) -> None:
+        super().__init__(sites)
+        self.seed = seed
+        self.repeat = repeat
+        self._cycle: tuple[int, list[str]] = (-1, [])
+
+    def site(self, visit: int) -> str:
+        """The site of a visit."""
+        cycle, place = divmod(visit, len(self.sites))
+        if self._cycle[0] != cycle:  # one shuffle a cycle, not one a visit
+            self._cycle = (cycle, self._order(cycle))
+        return self._cycle[1][place]
+
+    def _order(self, cycle: int) -> list[str]:
+        if not self.repeat and len(self.sites) == 2:
+            cycle = 0  # two sites that may not repeat can only alternate
+        order = self._shuffled(cycle)
+        # Changing the first two places leaves the last one, so the next cycle needs only this one's plain shuffle.
+        if not self.repeat and len(order) > 2 and cycle and order[0] == self._shuffled(cycle - 1)[-1]:
+            order[0], order[1] = order[1], order[0]
+        return order
+
+    def _shuffled(self, cycle: int) -> list[str]:
+        order = list(self.sites)
+        random.Random(derive(self.seed, "order", cycle)).shuffle(order)
+        return order
+
+
+def ordered(sites: Sequence[str], order: Order | Sequence[str], seed: int = 0) -> Itinerary:
+    """The itinerary of an ``order`` setting.
+
+    Args:
+        sites: The names of all sites.
+        order: ``"fixed"`` (as the sites are given), ``"shuffled"`` (anew each cycle), ``"no_repeat"`` (shuffled, but
+            never the same site twice running), or a list of the names to visit.
+        seed: The run's seed.
+
+    Raises:
+        InputError: If the order names a site that does not exist, or one twice, or is no order.
+
+    Example:
+        >>> [ordered(["a", "b"], ["b", "a"]).site(visit) for visit in range(3)]
+        ['b', 'a', 'b']
+    """
+    if order == "fixed":
+        return FixedOrder(sites)
+    if order in ("shuffled", "no_repeat"):
+        return ShuffledOrder(sites, seed, repeat=order == "shuffled")
+    if isinstance(order, str):
+        raise InputError(f"order={order!r} is not 'fixed', 'shuffled', 'no_repeat' or a list of sites")
+    unknown = [site for site in order if site not in sites]
+    if unknown:
+        raise InputError(f"the order names the site {unknown[0]!r}, which is none of {', '.join(sites)}")
+    if not order:
+        raise InputError("the order is an empty list; name the sites to visit")
+    return FixedOrder(order)

@@ -1,0 +1,218 @@
+"""Seeds that depend on the run's seed, the visit and the sample, and on nothing else.
+
+A visit must give the same weights whichever process runs it, however many workers load its images, and whatever ran
+before it. So no random number is drawn from a generator that lives longer than one pass or one step: every one of them
+is seeded here, by a hash of what it is for.
+"""
+
+import hashlib
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lit_dist.utils.errors import InputError
+
+
+def derive(*parts: int | str) -> int:
+    """Hash ``parts`` to a seed of 62 bits.
+
+    The result is the same on every machine and Python version, unlike that of ``hash``.
+
+    Args:
+        *parts: What the seed is for, for example the run's seed, a purpose and a number.
+
+    Example:
+        >>> derive(0, "pass", 3, 0) == derive(0, "pass", 3, 0)
+        True
+        >>> derive(0, "pass", 3, 0) == derive(0, "pass", 3, 1)
+        False
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 2
+
+
+def run_seed(seed: int | None = None) -> int:
+    """The seed of a run: the given one, else that of Lightning's ``seed_everything``, else 0."""
+    return seed if seed is not None else int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+def check_seed(seed: object, name: str) -> None:
+    """Refuse a seed that numpy, and with it ``seed_everything``, does not take.
+
+    Args:
+        seed: The seed; what is no number is not looked at.
+        name: The setting.
+
+    Raises:
+        InputError: If it is out of range.
+    """
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        raise InputError(f"{name}={seed} is not a number from 0 to {2**32 - 1}")
+
+
+def pass_seed(seed: int, visit: int, number: int) -> int:
+    """The seed of one pass over a site's images: it decides their order.
+
+    Args:
+        seed: The run's seed.
+        visit: The visit's number; -1 in a run without visits.
+        number: The pass's number within the visit, or the epoch's number in the run, from 0.
+    """
+    return derive(seed, "epoch", number) if visit < 0 else derive(seed, "pass", visit, number)
+
+
+_STRIDE = np.uint64(0x9E3779B97F4A7C15)
+
+
+def sample_seeds(pass_: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The seeds of images' augmentation: the numbers of SplitMix64 that its pass's seed gives, by an image's row.
+
+    Args:
+        pass_: The pass's seed.
+        rows: The images' indices in the site's images, (images,).
+    """
+    return _mixed(np.uint64(pass_) + (rows.astype(np.uint64) + np.uint64(1)) * _STRIDE)
+
+
+def uniforms(seeds: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
+    """Draw numbers between 0 and 1 for a whole batch: the first ones of each seed's SplitMix64.
+
+    That generator needs no state, so none is made for each image. Source: Steele, Lea and Flood, "Fast splittable
+    pseudorandom number generators", OOPSLA 2014, https://doi.org/10.1145/2660193.2660195.
+
+    Args:
+        seeds: One an image, (images,).
+        count: How many numbers to draw for each.
+
+    Returns:
+        (images, count), from 0 up to but not including 1.
+
+    Example:
+        >>> bool((uniforms(np.array([7, 8], np.uint64), 3)[1] == uniforms(np.array([8], np.uint64), 3)[0]).all())
+        True
+    """
+    bits = _mixed(seeds.astype(np.uint64)[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _STRIDE)
+    return (bits >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
+
+
+def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def step_seed(pass_: int, step: int, rank: int = 0) -> int:
+    """The seed of one training step: it decides dropout and whatever else the network draws.
+
+    Args:
+        pass_: The seed of the pass that the visit's epoch, or the visit itself if it is shorter, began with.
+        step: The batch's number since then, from 0.
+        rank: The process's rank, so that processes do not drop the same units.
+    """
+    return derive(pass_, "step", step, rank)
+
+
+def batch_seed(pass_: int, what: str, number: int, rank: int = 0) -> int:
+    """The seed of one batch of a pass, apart from that of its step.
+
+    Args:
+        pass_: The pass's seed.
+        what: What it is for: ``"batch"`` loads it, and ``"loaded"`` decides what happens to it then.
+        number: The batch's number in the pass, from 0.
+        rank: The process's rank.
+    """
+    return derive(pass_, what, number, rank)
+
+
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+"""The kinds of generators that a sampler, a dataset or a transform may hold."""
+
+
+def find_generators(holder: object, most: int = 10_000) -> list[Any]:
+    """The generators that an object holds, or an object that it holds: those of a dataset's transforms, for example.
+
+    Args:
+        holder: The object.
+        most: How many objects to look at.
+
+    Returns:
+        Generators of torch, of numpy and of Python's ``random``, in the order in which they are found.
+
+    Example:
+        >>> find_generators({"transforms": [random.Random(0)]})
+        [<random.Random object at 0x...>]
+    """
+    found: list[Any] = []
+    waiting, seen = [holder], {id(holder)}
+    while waiting and len(seen) < most:
+        item = waiting.pop(0)
+        if isinstance(item, GENERATORS):
+            found.append(item)
+            continue
+        if isinstance(item, dict):
+            inner = list(item.values())
+        elif isinstance(item, list | tuple):
+            inner = list(item)
+        elif isinstance(item, type | torch.Tensor | np.ndarray) or callable(getattr(item, "__code__", None)):
+            inner = []
+        else:
+            inner = list(getattr(item, "__dict__", {}).values())
+        for one in inner[:1000]:  # a list of many is one of records, not of transforms
+            if id(one) not in seen and not isinstance(one, str | bytes | int | float | None):
+                seen.add(id(one))
+                waiting.append(one)
+    return found
+
+
+def module_generators(module: torch.nn.Module) -> list[Any]:
+    """The generators that a module and its parts hold, but for those of the trainer that it is attached to.
+
+    Args:
+        module: The module.
+    """
+    elsewhere = {"_modules", "_trainer", "_fabric"}
+    parts = [{name: value for name, value in vars(part).items() if name not in elsewhere} for part in module.modules()]
+    return [generator for part in parts for generator in find_generators(part)]
+
+
+def seed_generators(seed: int, others: Sequence[Any] = (), device: torch.device | None = None) -> None:
+    """Seed the global generators of torch, numpy and Python's ``random``.
+
+    Args:
+        seed: The seed.
+        others: Generators to seed too.
+        device: A device whose generator to seed too.
+    """
+    seed_torch(seed, device or torch.device("cpu"))
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    for number, generator in enumerate(others):
+        seed_generator(generator, derive(seed, number))
+
+
+def seed_generator(generator: Any, seed: int) -> None:
+    """Seed one generator, of any of the kinds in ``GENERATORS``."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    else:
+        generator.seed(seed if isinstance(generator, random.Random) else seed & 0xFFFFFFFF)
+
+
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch's generators of the CPU and of ``device``.
+
+    ``torch.manual_seed`` does the same for every device that there may be, at eighty times the cost on a machine that
+    has none.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -1,0 +1,219 @@
+"""Files that run a program when they are unpickled, given to every command that takes a path."""
+
+import contextlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import program
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
+from lit_dist.cli.main import main
+from small import SmallData, SmallModule, fit, trainer
+
+SMALL = [
+    "--config", "configs/phantom/cyclical.yaml", "--data.patients=40", "--data.sites=2", "--data.size=32",
+    "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu",
+    "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}",
+]  # fmt: skip
+RUN = Path("runs/phantom/cyclical/version_0")
+RAN = Path("payload-ran")
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (RAN,)
+
+
+CONTENT = {"state_dict": {"weight": torch.zeros(2)}, "hyper_parameters": {"lr": Payload()}}
+KINDS: dict[str, Callable[[Path], object]] = {
+    "pickle": lambda path: path.write_bytes(pickle.dumps(CONTENT)),
+    "zip": lambda path: torch.save(CONTENT, path),
+    "text": lambda path: path.write_bytes(pickle.dumps({"state_dict": Payload()}, protocol=0)),
+    "legacy": lambda path: torch.save(CONTENT, path, _use_new_zipfile_serialization=False),
+}
+"""How to write a malicious file."""
+
+
+def malicious(path: Path, kind: str = "zip") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    KINDS[kind](path)
+    return path
+
+
+def assert_refused(path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A command fails with one line that names a file, whose payload did not run."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("lit-dist: ")
+    assert str(path) in line
+    assert not RAN.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_payload_would_run(kind: str) -> None:
+    with contextlib.suppress(RuntimeError):
+        torch.load(malicious(Path("evil.pt"), kind), weights_only=False)
+    assert RAN.exists()
+
+
+FILES = [
+    *(pytest.param(kind, f"evil.{end}") for kind, end in (("pickle", "ckpt"), ("zip", "pt"), ("zip", "safetensors"))),
+    *(
+        pytest.param(kind, f"evil.{end}", marks=pytest.mark.slow)
+        for kind, end in (
+            ("pickle", "pt"),
+            ("pickle", "safetensors"),
+            ("zip", "ckpt"),
+            *((kind, end) for kind in ("text", "legacy") for end in ("ckpt", "pt", "safetensors")),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize(("kind", "name"), FILES)
+def test_ckpt_path_runs_nothing(command: str, kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = malicious(Path(name), kind)
+    assert_refused(path, [command, *SMALL, "--ckpt_path", name], capsys)
+
+
+@pytest.mark.parametrize(("kind", "name"), FILES)
+def test_weights_run_nothing(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = malicious(Path(name), kind)
+    assert_refused(path, ["fit", *SMALL, "--model.weights", name], capsys)
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpoints_of_an_ensemble_run_nothing(command: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = malicious(Path("evil.ckpt"), kind)
+    words = [word.replace("cyclical", "ensemble") for word in SMALL if not word.startswith("--model")]
+    assert_refused(path, [command, *words, "--model.checkpoints=[evil.ckpt]"], capsys)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_of_lightning_is_refused_too(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run, path = trainer(CyclicalWeightTransfer(every_n_epochs=1), max_epochs=1), Path("lightning.ckpt")
+    run.fit(SmallModule(), SmallData())
+    run.save_checkpoint(path)
+    assert torch.load(path, weights_only=True)["global_step"] == 4
+    assert_refused(path, [command, *SMALL, "--ckpt_path", str(path)], capsys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("word", "name"), [("hpc", "hpc_ckpt_1.ckpt"), ("last", "last.ckpt")])
+def test_a_checkpoint_that_lightning_finds_itself_runs_nothing(
+    word: str, name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = malicious(Path(name), kind)
+    options = ["--trainer.callbacks.dirpath=."]
+    assert_refused(path, ["fit", *SMALL, *options, "--ckpt_path", word], capsys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_runs_nothing(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = malicious(Path("splits.csv"), kind)
+    assert_refused(path, ["fit", *SMALL, "--data.splits", str(path)], capsys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["evil.yaml", "evil.ckpt"])
+def test_a_configuration_runs_nothing(name: str, kind: str) -> None:
+    path = malicious(Path(name), kind)
+    with pytest.raises(SystemExit):
+        main(["fit", *SMALL, "--config", str(path)])
+    assert not RAN.exists()
+
+
+@pytest.mark.parametrize("kind", ["pickle", "zip", "legacy"])
+@pytest.mark.parametrize("words", [["--config", "evil.yaml"], ["--config=evil.ckpt"], ["--trainer", "evil.ckpt"]])
+def test_a_configuration_that_is_no_text_is_named(
+    words: list[str], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = malicious(Path(words[-1].rpartition("=")[2]), kind)
+    assert_refused(path, ["fit", *SMALL, *words], capsys)
+
+
+# -- in a run's folder -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*it is passed over:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_resume_runs_nothing(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = malicious(RUN / "checkpoints" / "step_00000099.ckpt", kind)
+    assert_refused(path, ["fit", *SMALL, "--resume"], capsys)
+
+
+@pytest.mark.filterwarnings("ignore:.*it is passed over:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_verify_runs_nothing(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(CyclicalWeightTransfer(every_n_epochs=1), default_root_dir=RUN, max_epochs=2)
+    path = malicious(RUN / "checkpoints" / "step_00000099.ckpt", kind)
+    assert_refused(path, ["verify", str(RUN)], capsys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_verify_goes_by_an_older_checkpoint(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(CyclicalWeightTransfer(every_n_epochs=1), RunCheckpoint(), default_root_dir=RUN, max_epochs=2)
+    malicious(RUN / "checkpoints" / "step_00000099.ckpt", kind)
+    with pytest.warns(UserWarning, match=r"step_00000099\.ckpt is .*it is passed over"):
+        main(["verify", str(RUN)])
+    assert "step_00000010.ckpt belongs to it." in capsys.readouterr().out
+    assert not RAN.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+@pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists and is not empty")
+def test_resume_goes_on_from_an_older_checkpoint() -> None:
+    words = ["fit", *SMALL, "--resume"]
+    main([*words, "--trainer.max_epochs=2"])
+    path = malicious(RUN / "checkpoints" / "step_00000099.ckpt")
+    with pytest.warns(UserWarning, match=r"step_00000099\.ckpt is a pickle.*it is passed over"):
+        main([*words, "--trainer.max_epochs=4"])
+    assert len((RUN / "ledger.jsonl").read_text().splitlines()) == 4
+    assert path.exists()
+    assert not RAN.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("policy", ["reset", "local"])
+def test_replay_runs_nothing(policy: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(CyclicalWeightTransfer(every_n_epochs=1, order=["a", "b"]), default_root_dir=RUN, max_epochs=3)
+    config = yaml.safe_load((Path(__file__).parents[3] / "configs/phantom/cyclical.yaml").read_text())
+    config["model"]["init_args"].update(backbone="slim_resnet18", backbone_kwargs={"width": 8})
+    config["data"]["init_args"].update(patients=40, size=32)
+    config["trainer"]["callbacks"][0]["init_args"].update(baton_dir="batons", optimizer_state=policy)
+    (RUN / "config.yaml").write_text(yaml.safe_dump(config))
+    path = malicious(RUN / "batons" / "visit_000001.baton", kind)
+    if policy == "local":
+        path = malicious(RUN / "batons" / "visit_000000.local", kind)
+    assert_refused(path, ["verify", str(RUN), "--replay", "2"], capsys)
+
+
+# -- as a program ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["fit", *SMALL, "--ckpt_path"], ["fit", *SMALL, "--model.weights"], ["verify"]])
+def test_the_program_runs_nothing(words: list[str]) -> None:
+    fit(CyclicalWeightTransfer(every_n_epochs=1), default_root_dir=RUN, max_epochs=2)
+    path = malicious(RUN / "checkpoints" / "step_00000099.ckpt")
+    words = [*words, str(RUN if words == ["verify"] else path)]
+    done = program.run(*words)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("lit-dist: ")]
+    assert len(told) == 1
+    assert str(path) in told[0]
+    assert not RAN.exists()

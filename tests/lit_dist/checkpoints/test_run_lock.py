@@ -1,0 +1,102 @@
+"""One writer a run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
+from lit_dist.checkpoints.run_lock import BusyError, hold, release
+from lit_dist.utils.errors import InputError
+from small import fit, ledger
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from lit_dist.checkpoints.run_lock import hold
+hold(Path("run"))
+print("held", flush=True)
+"""
+FOLDER = Path("run")
+
+
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[str]]:
+    """Another process, which holds the folder."""
+    code = HOLDING + "time.sleep(300)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_the_second_process_is_told_who_holds_the_run_until_that_is_killed(holder: subprocess.Popen[str]) -> None:
+    told = rf"the run in .*run is held by process {holder.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\dT"
+    with pytest.raises(BusyError, match=told):
+        hold(FOLDER)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    hold(FOLDER)
+    release(FOLDER)
+
+
+def test_a_process_that_the_holder_started_belongs_to_the_run() -> None:
+    hold(FOLDER)
+    done = subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, text=True, timeout=100)
+    release(FOLDER)
+    assert done.stdout == "held\n", done.stderr
+
+
+def test_within_a_process_a_run_has_one_writer_too() -> None:
+    one, other = object(), object()
+    hold(FOLDER, owner=one)
+    hold(FOLDER, owner=one)
+    for owner in (None, other):
+        with pytest.raises(BusyError):
+            hold(FOLDER, owner=owner)
+    release(FOLDER)
+    with pytest.raises(BusyError):
+        hold(FOLDER)
+    release(FOLDER)
+    hold(FOLDER)
+    hold(FOLDER, owner=one)  # a command holds the folder for its trainer
+    release(FOLDER)
+    release(FOLDER)
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_that_says_so() -> None:
+    FOLDER.write_text("no folder")
+    with pytest.raises(InputError, match="run is a file, where a folder is needed"):
+        hold(FOLDER)
+
+
+class _Meanwhile(Callback):
+    """Begins another fit in the folder during one."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+        with pytest.raises(BusyError):
+            _fit()
+        assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+        raise KeyError("enough")
+
+
+def _fit(*callbacks: Callback, **kwargs: Any) -> None:
+    fit(CyclicalWeightTransfer(every_n_epochs=1), *callbacks, RunCheckpoint(), **kwargs)
+
+
+def test_two_fits_have_one_folder_one_after_the_other_only() -> None:
+    with pytest.raises(KeyError, match="enough"):
+        _fit(_Meanwhile())
+    _fit(max_epochs=1)
+    _fit(max_epochs=2)
+    assert [line["visit"] for line in ledger()] == [0, 0, 1]

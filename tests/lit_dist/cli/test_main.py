@@ -1,0 +1,340 @@
+"""The command line, as a user meets it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from fake_fundus import write_fundus
+from fake_mammograms import write_mini_mias
+from fake_photographs import write_photographs
+from lit_dist import ImageClassifier
+from lit_dist.checkpoints.baton import write_checkpoint
+from lit_dist.checkpoints.run_files import FILES
+from lit_dist.cli.main import main
+
+SMALL = ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+SLIM = ["--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}"]
+FIT = ["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM, "--trainer.max_epochs=4"]
+
+
+def command(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=200, **settings)
+
+
+def run_folder(heuristic: str = "phantom/cyclical") -> Path:
+    return sorted((Path("runs") / heuristic).glob("version_*"), key=lambda path: int(path.name.split("_")[1]))[-1]
+
+
+def test_version_and_help() -> None:
+    for start in (["lit-dist"], [sys.executable, "-m", "lit_dist"]):
+        assert version("lit_dist") in command(*start, "--version").stdout
+    every = "lit-dist {fit,validate,test,predict,compare,federate,prepare,verify}"
+    assert every in command("lit-dist", "--help").stdout
+    bare = command("lit-dist")
+    assert bare.returncode == 1
+    assert every in bare.stderr
+
+
+def test_the_usage_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    assert "{fit," not in capsys.readouterr().out.partition("[-c CONFIG]")[0]
+
+
+def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
+    main(FIT)
+    shown = capsys.readouterr().out
+    assert "site-4" in shown
+    assert "majority" in shown
+    run = run_folder()
+    names = {"checkpoints", "config.yaml", "hparams.yaml", "ledger.jsonl", "lock", "metrics.csv", "splits.csv"}
+    assert {path.name for path in run.iterdir()} == names
+    assert names - {"checkpoints"} <= set(FILES)  # which are looked at before a run begins
+    lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    assert [line["site"] for line in lines] == ["site-1", "site-2", "site-3", "site-4"]
+    assert all(line["images"] == 28 for line in lines)
+    metrics = pd.read_csv(run / "metrics.csv")
+    assert metrics["val_loss"].notna().sum() == 1, "validated after the whole cycle"
+    assert {"visit", "cycle", "site", "train_loss", "val_auroc/site-3", "val_majority_rate"} <= set(metrics.columns)
+
+    best = str(run / "checkpoints" / "best.ckpt")
+    main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+    table = capsys.readouterr().out
+    assert "test images" in table
+    assert "balanced accuracy" in table
+    assert "DataLoader" not in table
+    main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+    assert f"{metrics['val_loss'].dropna().item():.3f}" in capsys.readouterr().out
+    main(["predict", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+    predictions = pd.read_csv(run_folder() / "predictions.csv")
+    splits = pd.read_csv(run / "splits.csv")
+    assert sorted(predictions["image"]) == sorted(splits.loc[splits["split"] == "test", "image"])
+    assert (predictions["probability_0"] + predictions["probability_1"]).tolist() == pytest.approx([1.0] * 24)
+    merged = predictions.merge(splits, on="image")
+    assert (merged["label_x"] == merged["label_y"]).all()
+    assert (merged["site_x"] == merged["site_y"]).all()
+
+
+def test_options_reach_sites_backbone_and_the_callback() -> None:
+    main([*FIT, "--data.sites=['mgh', 'ucsf']", "--model.backbone=shufflenet_v2_x0_5", "--data.batch_size=8",
+          "--model.backbone_kwargs={}", "--data.num_workers=1", "--trainer.callbacks+=EarlyStopping",
+          "--trainer.callbacks.monitor=val_loss"])  # fmt: skip
+    config = yaml.safe_load((run_folder() / "config.yaml").read_text())
+    assert config["model"]["init_args"]["backbone"] == "shufflenet_v2_x0_5"
+    lines = (run_folder() / "ledger.jsonl").read_text().splitlines()
+    assert [json.loads(line)["site"] for line in lines] == ["mgh", "ucsf"] * 2
+
+
+def test_one_callback_need_not_be_in_a_list() -> None:
+    config = yaml.safe_load((Path(__file__).parents[3] / "configs/phantom/cyclical.yaml").read_text())
+    config["trainer"]["callbacks"] = config["trainer"]["callbacks"][0]
+    Path("own.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", "own.yaml", *SMALL, *SLIM, "--trainer.max_epochs=4"])
+    assert len((run_folder() / "ledger.jsonl").read_text().splitlines()) == 4
+
+
+def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> None:
+    root = write_fundus(Path("eyepacs"), patients=80)
+    options = [
+        "--data.partition=DirichletPartition", "--data.partition.alpha=5", "--data.partition.smallest=3",
+        "--data.augmentation=Augmentation", "--data.augmentation.rotation=20", "--data.eyes=both",
+        "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss",
+        "--model.lr_scheduler_frequency=4", "--data.allow_one_class=true", "--data.num_workers=0",
+    ]  # fmt: skip
+    small = [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--model.backbone=slim_resnet18"]
+    words = ["--trainer.enable_progress_bar=false", "--trainer.max_epochs=4"]
+    main(["fit", "--config", "configs/fundus/cyclical.yaml", *small, *options, *words])
+    sizes = pd.read_csv(run_folder("fundus/cyclical") / "splits.csv").groupby("site").size()
+    assert len(sizes) == 4
+    assert sizes.max() > sizes.min() + 4
+
+
+def test_the_same_command_gives_the_same_weights_twice() -> None:
+    hashes = []
+    for _ in range(2):
+        main(FIT)
+        hashes.append(json.loads((run_folder() / "ledger.jsonl").read_text().splitlines()[-1])["sha256_out"])
+    assert hashes[0] == hashes[1]
+    main([*FIT, "--seed_everything=1"])
+    assert json.loads((run_folder() / "ledger.jsonl").read_text().splitlines()[-1])["sha256_out"] != hashes[0]
+
+
+# -- each shipped configuration --------------------------------------------------------------------------------------
+
+CONFIGS = sorted(path for path in (Path(__file__).parents[3] / "configs").glob("*/*.yaml"))
+COMMANDS = {"compare": "compare", "ensemble": "test"}
+"""The commands of configurations that are not for a fit."""
+FITS = [path for path in CONFIGS if path.stem.partition("_")[0] not in COMMANDS]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path if path.parent.name == "phantom" else pytest.param(path, marks=pytest.mark.slow) for path in FITS],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+@pytest.mark.filterwarnings("ignore:.*validation images of .* are all of the class")  # so few of drawn mammograms are
+def test_each_configuration_runs(path: Path) -> None:
+    main(["fit", "--config", str(path), *SLIM, *small_data(path.parent.name), "--trainer.max_epochs=4"])
+    run = run_folder(f"{path.parent.name}/{path.stem}")
+    assert (run / "checkpoints" / "best.ckpt").exists()
+    assert (run / "ledger.jsonl").exists() == (path.stem not in ("central", "single"))
+
+
+def test_a_fast_run_leaves_nothing() -> None:
+    main([*FIT, "--trainer.fast_dev_run=true"])
+    assert not Path("runs").exists()
+
+
+def small_data(collection: str) -> list[str]:
+    words = ["--data.size=32", "--trainer.enable_progress_bar=false"]
+    if collection == "phantom":
+        return [*words, "--data.patients=40"]
+    write = {
+        "fundus": partial(write_fundus, patients=80),
+        "imagenet": write_photographs,
+        "mammography": write_mini_mias,
+    }
+    root = Path(collection) if Path(collection).exists() else write[collection](Path(collection))
+    words += ["--data.radius=30"] if collection == "fundus" else []
+    return [*words, f"--data.root={root}", "--data.num_workers=1"]
+
+
+@pytest.mark.parametrize(
+    "collection", ["phantom", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fundus", "mammography"))]
+)
+def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(
+    collection: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--data.sites=2", *small_data(collection)]
+    tables, paths = [], []
+    for number, backbone in enumerate(("slim_resnet18", "squeezenet1_1")):
+        fit = ["fit", "--config", f"configs/{collection}/single.yaml", f"--data.only_site=site-{number + 1}"]
+        main([*fit, *small, f"--model.backbone={backbone}", "--trainer.max_epochs=1", "--data.batch_size=8"])
+        run = run_folder(f"{collection}/single")
+        assert (run.name, (run / "ledger.jsonl").exists()) == (f"version_{number}", False)
+        metrics = pd.read_csv(run / "metrics.csv")
+        assert [name for name in metrics if "val_loss/" in name] == [f"val_loss/site-{number + 1}"]
+        paths.append(f"{run}/checkpoints/best.ckpt")
+        main(["predict", "--config", f"{run}/config.yaml", f"--ckpt_path={paths[-1]}"])
+        tables.append(pd.read_csv(run_folder(f"{collection}/single") / "predictions.csv"))
+        shutil.rmtree(run_folder(f"{collection}/single"))  # so that the runs are numbered as the header says
+
+    config = ["--config", f"configs/{collection}/ensemble.yaml", *small]
+    config.append(f"--model.checkpoints=[{', '.join(paths)}]")
+    splits = pd.read_csv(f"runs/{collection}/single/version_0/splits.csv")
+    sizes = splits[splits["split"] == "train"].groupby("site").size().tolist()
+    for weights, shares in {"[3, 1]": [3, 1], "size": sizes, "equal": [1, 1]}.items():
+        main(["predict", *config, f"--model.weights={weights}"])
+        found = pd.read_csv(run_folder(f"{collection}/ensemble") / "predictions.csv")
+        assert found["image"].tolist() == tables[0]["image"].tolist() == tables[1]["image"].tolist()
+        for column in ("probability_0", "probability_1"):
+            mean = (shares[0] * tables[0][column] + shares[1] * tables[1][column]) / sum(shares)
+            assert found[column].tolist() == pytest.approx(mean.tolist(), abs=1e-6)
+    assert (tables[0]["probability_1"] - tables[1]["probability_1"]).abs().max() > 1e-3
+
+    capsys.readouterr()
+    main(["test", *config])
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("test images", "all sites", "site-1", "site-2"))
+    tested = pd.read_csv(run_folder(f"{collection}/ensemble") / "metrics.csv")
+    right = (found["probability_1"] > 0.5) == (found["label"] == 1)
+    assert tested["test_accuracy"].item() == pytest.approx(right.mean())
+    assert tested["test_accuracy/site-2"].item() == pytest.approx(right[found["site"] == "site-2"].mean())
+
+
+def test_an_ensemble_is_not_fitted_and_needs_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
+    config = ["--config", "configs/phantom/ensemble.yaml", *SMALL]
+    assert_one_message(["test", *config], "an ensemble needs members: give checkpoints=", capsys)
+    assert_one_message(["predict", *config, "--model.checkpoints=[a.ckpt]"], "a.ckpt cannot be read: No such", capsys)
+    model = ImageClassifier("squeezenet1_1")
+    write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path("a.ckpt"))
+    fit = ["fit", *config, "--trainer.max_epochs=1", "--model.checkpoints=[a.ckpt]"]
+    assert_one_message(fit, "an ensemble is not trained", capsys)
+
+
+def assert_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 1
+    error = capsys.readouterr().err
+    assert f"lit-dist: {message}" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_each_configuration_says_how_it_is_run(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    command = COMMANDS.get(path.stem.partition("_")[0], "fit")
+    assert f"lit-dist {command} --config configs/{path.parent.name}/{path.name}" in header
+    assert header.startswith("# ")
+
+
+@pytest.mark.slow
+def test_cyclical_and_central_train_on_the_same_real_photographs_for_the_same_steps(eyepacs: Path) -> None:
+    words = [f"--data.root={eyepacs}", "--data.size=32", "--data.radius=60", "--model.backbone=slim_resnet18",
+             "--trainer.enable_progress_bar=false", "--data.num_workers=0"]  # fmt: skip
+    main(["fit", "--config", "configs/fundus/cyclical.yaml", *words, "--trainer.max_epochs=4"])
+    cyclical = run_folder("fundus/cyclical")
+    lines = [json.loads(line) for line in (cyclical / "ledger.jsonl").read_text().splitlines()]
+    steps = sum(line["steps"] for line in lines)
+    budget = ["--trainer.max_epochs=-1", f"--trainer.max_steps={steps}"]
+    main(["fit", "--config", "configs/fundus/central.yaml", *words, *budget])
+    central = run_folder("fundus/central")
+    assert (central / "splits.csv").read_text() == (cyclical / "splits.csv").read_text()
+    assert pd.read_csv(central / "metrics.csv")["step"].max() == steps - 1
+    assert (cyclical / "checkpoints" / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_model_that_nothing_has_trained_is_judged_with_a_warning(command: str, tmp_path: Path) -> None:
+    words = [command, "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM]
+    with pytest.warns(UserWarning, match=f"{command} has no --ckpt_path, .* weights that nothing has trained"):
+        main(words)
+    model = ImageClassifier("slim_resnet18", backbone_kwargs={"width": 8})
+    write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path("a.ckpt"))
+    main([*words, "--model.weights=a.ckpt"])
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trainer.callbacks.every_n_steps=3"], "only one of them"),
+        (["--trainer.callbacks.order=['site-1', 'mars']"], "'mars', which is none of site-1"),
+        (["--data.sites=1"], "a transfer needs at least two sites"),
+        (["--data.patients=2"], "patients=2"),
+        (["--trainer.accelerator=gpu"], "lit-dist: No supported gpu backend found!"),
+        (["--model.backbone=resnet35"], "no classification network 'resnet35'"),
+        (["--model.weights=nowhere.pth"], "no file of weights at"),
+        (["--model.num_classes=3"], "the data has 2 classes, the model 3"),
+        (["--data.splits=nowhere.csv"], "no table at nowhere.csv"),
+        (["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val_f1"], "monitors 'val_f1'"),
+        (
+            ["--trainer.callbacks+=CyclicalWeightTransfer", "--trainer.callbacks.every_n_steps=3"],
+            "two transfer callbacks",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = yaml.safe_load((Path(__file__).parents[3] / "configs/phantom/cyclical.yaml").read_text())
+    config["trainer"]["callbacks"].reverse()  # options edit the last callback
+    Path("own.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--config", "own.yaml", *SMALL, "--trainer.max_epochs=4", *words])
+    assert exit_.value.code in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_missing_configuration_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "nowhere.yaml"])
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_settings_may_be_long_json() -> None:
+    model = {"class_path": "ImageClassifier", "init_args": {"backbone": "slim_resnet18", "num_classes": 2}}
+    main(["fit", "--config", "configs/phantom/cyclical.yaml", "--model", json.dumps(model, indent=40), *SMALL,
+          "--trainer.fast_dev_run=true"])  # fmt: skip
+
+
+def test_a_file_here_goes_before_a_shipped_one() -> None:
+    Path("configs/phantom").mkdir(parents=True)
+    Path("configs/phantom/cyclical.yaml").write_text("this: is not ours\n")
+    with pytest.raises(SystemExit):
+        main(FIT)
+
+
+# -- start-up ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "heavy"),
+    [
+        ("import lit_dist.cli.main; lit_dist.cli.main.main(['--version'])", {"torch", "lightning", "pandas"}),
+        (
+            "import lit_dist.cli.main, lit_dist.cli.verify; lit_dist.cli.main.main(['verify', '.'])",
+            {"lightning", "pandas", "wandb"},
+        ),
+        ("import lit_dist.callbacks, lit_dist.datamodules", {"wandb", "albumentations", "pydicom", "sklearn"}),
+        ("import lit_dist.runs.lightning_cli", {"wandb", "albumentations", "pydicom", "sklearn"}),
+    ],
+)
+def test_what_is_heavy_is_imported_where_it_is_used(script: str, heavy: set[str]) -> None:
+    code = f"import sys\ntry:\n    exec({script!r})\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "lit_dist" in imported
+    assert not imported & heavy

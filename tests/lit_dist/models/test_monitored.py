@@ -1,0 +1,153 @@
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from lit_dist import ImageClassifier
+from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, SiteEvaluation
+from lit_dist.datamodules import PhantomDataModule
+from lit_dist.models.monitored import check_monitors, monitors, refuse_unpooled
+from lit_dist.utils.errors import InputError
+from small import trainer
+
+LABELS = {"a": [0, 0, 1], "b": [0, 0], "c": [], "d": [1]}
+NAMES = ("well", "ill")
+
+
+def check(callback: Callback, labels: dict[str, list[int]] = LABELS, **settings: Any) -> None:
+    check_monitors(trainer(callback, **settings), labels, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (
+            EarlyStopping("val_auroc/b", mode="max"),
+            "EarlyStopping monitors 'val_auroc/b', .* the 2 validation images of site 'b'",
+        ),
+        (
+            ModelCheckpoint(monitor="val_auroc/b", mode="max"),
+            "ModelCheckpoint monitors .* are all of the class 'well'. Monitor val",
+        ),
+        (
+            SingleWeightTransfer("val_auroc/{site}", mode="max"),
+            "SingleWeightTransfer monitors 'val_auroc/b', which is not defined",
+        ),
+        (EarlyStopping("val_auroc/d", mode="max"), "all of the class 'ill'"),
+        (EarlyStopping("val_loss/c"), "'val_loss/c', which takes validation images of site 'c', but there are none"),
+    ],
+)
+def test_a_metric_that_means_nothing_is_refused_by_name_and_site(callback: Callback, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(callback)
+
+
+def test_of_all_sites() -> None:
+    one = {"a": [0, 0], "b": [0]}
+    with pytest.raises(InputError, match="the 3 validation images of all sites are all of the class 'well'"):
+        check(EarlyStopping("val_auroc", mode="max"), one)
+    with pytest.raises(InputError, match="of all sites, but there are none: raise"):
+        check(EarlyStopping("val_loss"), {"a": [], "b": []})
+    with pytest.raises(InputError, match="limit_val_batches=0"):
+        check(EarlyStopping("val_loss"), limit_val_batches=0)
+    with pytest.raises(InputError, match="of site 'a', but there are none"):
+        check(EarlyStopping("val_my_own"), {"a": []})
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "message"),
+    [
+        ("val_majority_rate", {"a": [1, 1]}, "always guesses it is taken for the best one"),
+        ("val_loss/b", LABELS, "are all of the class 'well'"),
+        ("val_loss/d", LABELS, "the 1 validation images of site 'd'"),
+    ],
+)
+def test_a_metric_that_means_little_is_warned_of(name: str, labels: dict[str, list[int]], message: str) -> None:
+    with pytest.warns(UserWarning, match=message):
+        check(EarlyStopping(name), labels)
+
+
+def test_an_evaluation_of_sites_without_an_auroc_is_warned_of() -> None:
+    with pytest.warns(
+        UserWarning, match="SiteEvaluation evaluates the AUROC, .* of one class: b, c, d; metric=accuracy"
+    ):
+        check(SiteEvaluation(metric="auroc"))
+    check(SiteEvaluation(metric="auroc", every="off"))
+
+
+def test_what_means_something_is_left_alone() -> None:
+    for name in ("val_auroc", "val_auroc/a", "val_majority_rate", "train_accuracy", "val_auroc/nobody", "val_my_own"):
+        check(EarlyStopping(name, mode="max"))
+    for name in ("val_loss", "val_mean_absolute_error", "train_loss", "val_majority_rate", "val_my_own"):
+        check(EarlyStopping(name))
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (ModelCheckpoint(monitor="val_accuracy"), "ModelCheckpoint monitors 'val_accuracy' with mode=min.* mode=max"),
+        (EarlyStopping("val_balanced_accuracy/a"), "EarlyStopping monitors .* set mode=max"),
+        (SingleWeightTransfer("val_auroc/{site}"), "SingleWeightTransfer monitors .* set mode=max"),
+        (ModelCheckpoint(monitor="val_loss", mode="max"), "set mode=min"),
+        (EarlyStopping("val_mean_absolute_error", mode="max"), "set mode=min"),
+    ],
+)
+def test_the_worst_is_not_taken_for_the_best(callback: Callback, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(callback)
+
+
+def test_a_fit_that_is_never_validated_finds_no_best_model() -> None:
+    with pytest.warns(UserWarning, match="monitors 'val_loss', but nothing is validated: check_val_every_n_epoch=4 is"):
+        check(EarlyStopping("val_loss"), check_val_every_n_epoch=4, max_epochs=3)
+    check(EarlyStopping("val_loss"), check_val_every_n_epoch=3, max_epochs=3)
+    check(EarlyStopping("train_loss"), check_val_every_n_epoch=4, max_epochs=3)
+
+
+def test_a_federation_has_no_auroc_of_all_sites() -> None:
+    with pytest.raises(InputError, match=r"'val_auroc', .* such as val_auroc/SITE"):
+        refuse_unpooled(trainer(EarlyStopping("val_auroc")))
+    refuse_unpooled(trainer(EarlyStopping("val_loss"), ModelCheckpoint(monitor="val_auroc/a")))
+
+
+class Plateau(ImageClassifier):
+    def configure_optimizers(self) -> Any:
+        import torch
+
+        optimizer = torch.optim.Adam(self.parameters())
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max")
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_auroc/site-1"}}
+
+
+def one_class(data: PhantomDataModule) -> PhantomDataModule:
+    """Its first site has healthy people alone to validate on."""
+    table = data.table
+    data._table = table[
+        ~((table["site"] == "site-1") & (table["split"] == "val") & (table["label"] == 1))
+    ].reset_index()
+    return data
+
+
+@pytest.mark.parametrize("who", ["schedule", "callback"])
+def test_a_fit_does_not_begin(who: str) -> None:
+    data = one_class(PhantomDataModule(sites=2, patients=20, size=32, batch_size=8))
+    module = (Plateau if who == "schedule" else ImageClassifier)("squeezenet1_1")
+    callbacks = [
+        CyclicalWeightTransfer(1),
+        *([EarlyStopping("val_auroc/site-1", mode="max")] if who == "callback" else []),
+    ]
+    fitted = trainer(*callbacks, max_epochs=2)
+    with pytest.raises(InputError, match=r"(ReduceLROnPlateau|EarlyStopping) monitors 'val_auroc/site-1'"):
+        fitted.fit(module, data)
+    assert fitted.global_step == 0
+
+
+def test_schedules_are_found_once_they_are_made() -> None:
+    config = SimpleNamespace(scheduler=object(), monitor="val_x", reduce_on_plateau=True)
+    fitted = trainer()
+    assert monitors(fitted) == []
+    fitted.strategy.lr_scheduler_configs = [config]
+    assert monitors(fitted) == [("object", "val_x")]
+    assert isinstance(fitted, pl.Trainer)

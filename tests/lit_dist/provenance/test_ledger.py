@@ -1,0 +1,452 @@
+"""The lines of a ledger, and the file that they grow in."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_dist.provenance.ledger import FIRST, Entry, Ledger, read_entries
+from lit_dist.utils.errors import InputError
+
+ENTRY = Entry(
+    run="run",
+    visit=0,
+    cycle=0,
+    site='Charité "Mitte" \n 東京 😀 \ud800',
+    outcome="trained",
+    images=28,
+    steps=4,
+    learning_rates_start=[0.001, 1e-300],
+    learning_rates_end=[0.1 + 0.2],
+    sha256_in="0" * 64,
+    sha256_out="1" * 64,
+    bytes=1_375_000,
+    seconds=1.25,
+    settings="5" * 64,
+    versions={"torch": "2.14.1", "threads": "1"},
+    metrics={"train_loss": 0.5, "val_auroc": None},
+)
+BODY = json.loads(ENTRY.line)
+del BODY["sha256"]
+
+
+def entry(visit: int, **values: Any) -> Entry:
+    """One of a sequence of visits, each of which begins with the weights of the last."""
+    hand_off = {"sha256_in": str(visit) * 64, "sha256_out": str(visit + 1) * 64}
+    return replace(ENTRY, visit=visit, cycle=visit // 2, site="ab"[visit % 2], **{**hand_off, **values})
+
+
+def forged(body: str) -> str:
+    """A line with the right hash of whatever it says."""
+    return f'{body[:-1]}, "sha256": "{hashlib.sha256(body[:-1].encode()).hexdigest()}"}}'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.jsonl"
+
+
+def grown(path: Path, *entries: Entry) -> list[Entry]:
+    ledger = Ledger(path)
+    for each in entries:
+        ledger.add(each)
+    return read_entries(path)
+
+
+# -- one line ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ENTRY,
+        replace(ENTRY, metrics={}, versions={}, learning_rates_start=[], learning_rates_end=[]),
+        replace(ENTRY, outcome="cut short", previous="f" * 64, seconds=0.0, bytes=2**80),
+        replace(ENTRY, outcome="diverged"),
+        replace(ENTRY, outcome="skipped"),
+        replace(ENTRY, outcome="absent"),
+    ],
+)
+def test_a_line_is_read_back_as_it_was(value: Entry) -> None:
+    assert Entry.parse(value.line) == value
+    assert Entry.parse(value.line).line == value.line
+    assert "\n" not in value.line
+    assert value.line.isascii()
+
+
+def test_another_program_can_check_the_hash_of_a_line() -> None:
+    body, _, end = ENTRY.line.rpartition(', "sha256": "')
+    assert hashlib.sha256(body.encode()).hexdigest() == end.removesuffix('"}') == ENTRY.sha256
+
+
+@pytest.mark.parametrize("name", BODY)
+def test_every_changed_value_is_refused(name: str) -> None:
+    other = {str: "x", int: 77, float: 7.5, list: [9.5], dict: {"train_loss": 9.5}}[type(BODY[name])]
+    changed = json.dumps({**BODY, name: other, "sha256": ENTRY.sha256})
+    with pytest.raises(ValueError, match=r"it was changed: its hash is another|there is no outcome 'x'|wrong type"):
+        Entry.parse(changed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line + " ",
+        lambda line: " " + line,
+        lambda line: line + "\r",
+        lambda line: line.replace(": ", ":", 1),
+        lambda line: line.replace(", ", ",  ", 1),
+        lambda line: line.replace("0.5", "0.50"),
+        lambda line: line.replace("0.5", "5e-1"),
+        lambda line: line.replace('"images": 28', '"images": 0, "images": 28'),
+        lambda line: line.replace("\\u00e9", "é"),
+        lambda line: line.replace("\\u00e9", "\\u00E9"),
+        lambda line: json.dumps(dict(reversed(json.loads(line).items()))),
+        lambda line: json.dumps(json.loads(line), sort_keys=True),
+        lambda line: line.replace(f'"{ENTRY.sha256}"', "5"),
+        lambda line: line.replace(ENTRY.sha256, ENTRY.sha256.upper()),
+    ],
+)
+def test_the_same_values_written_in_another_way_are_refused(change: Callable[[str], str]) -> None:
+    changed = change(ENTRY.line)
+    assert changed != ENTRY.line
+    with pytest.raises(ValueError, match="it was changed: its hash is another"):
+        Entry.parse(changed)
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[]", "[1]", "1", "null", '"run"', "not json", "{", '{"run": "x"}', "\0"])
+def test_what_is_no_entry_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match=r"it is no ledger entry|it is no JSON that a run writes"):
+        Entry.parse(line)
+
+
+WRONG = {
+    **{name: 1 for name in ("run", "site", "outcome", "sha256_in", "sha256_out", "settings", "previous")},
+    **{name: 1.5 for name in ("visit", "cycle", "images", "steps", "bytes")},
+    **{name: {} for name in ("learning_rates_start", "learning_rates_end")},
+    **{name: [] for name in ("versions", "metrics")},
+    "seconds": 1,
+}
+
+
+@pytest.mark.parametrize("value", [None, "other"])
+@pytest.mark.parametrize("name", BODY)
+def test_a_value_of_the_wrong_type_is_refused_though_the_hash_is_right(name: str, value: str | None) -> None:
+    line = forged(json.dumps({**BODY, name: WRONG[name] if value else None}))
+    with pytest.raises(ValueError, match=f"its '{name}' is of the wrong type"):
+        Entry.parse(line)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("visit", True),
+        ("learning_rates_start", ["fast"]),
+        ("learning_rates_end", [[0.1]]),
+        ("versions", {"torch": 2}),
+        ("metrics", {"train_loss": [0.5]}),
+    ],
+)
+def test_a_wrong_type_inside_of_a_value_is_refused_though_the_hash_is_right(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="wrong type"):
+        Entry.parse(forged(json.dumps({**BODY, name: value})))
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ['"train_loss": 0.5', '"seconds": 1.25'])
+def test_what_is_not_finite_is_refused_though_the_hash_is_right(place: str, constant: str) -> None:
+    body = json.dumps(BODY)
+    assert place in body
+    with pytest.raises(ValueError, match="no number that a run writes"):
+        Entry.parse(forged(body.replace(place, f"{place.partition(':')[0]}: {constant}")))
+
+
+def test_no_entry_with_a_nan_is_made() -> None:
+    with pytest.raises(ValueError, match="Out of range float values"):
+        _ = replace(ENTRY, metrics={"train_loss": float("nan")}).line
+
+
+def test_an_outcome_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no outcome 'guessed'"):
+        Entry.parse(forged(json.dumps({**BODY, "outcome": "guessed"})))
+
+
+@pytest.mark.parametrize("name", BODY)
+def test_a_key_too_few_is_refused(name: str) -> None:
+    line = forged(json.dumps({key: value for key, value in BODY.items() if key != name}))
+    with pytest.raises(ValueError, match=r"it is no ledger entry|it was changed"):
+        Entry.parse(line)
+
+
+@pytest.mark.parametrize("extra", [{"note": 1}, {"self": 1}, {"": None}])
+def test_a_key_too_many_is_refused(extra: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="it is no ledger entry"):
+        Entry.parse(forged(json.dumps({**BODY, **extra})))
+
+
+@pytest.mark.parametrize("depth", [5_000, 100_000])
+@pytest.mark.parametrize("brackets", ["[]", '{"a":0}'])
+def test_a_nesting_bomb_is_refused(depth: int, brackets: str) -> None:
+    bomb = brackets[:-1].removesuffix("0") * depth + "0" + brackets[-1] * depth
+    for line in (bomb, forged(json.dumps(BODY).replace("[0.001, 1e-300]", bomb))):
+        with pytest.raises(ValueError, match=r"it is no JSON that a run writes|is of the wrong type"):
+            Entry.parse(line)
+
+
+def test_nesting_that_json_reads_but_cannot_write_is_refused() -> None:
+    for depth in range(300, 1000, 50):
+        line = forged(json.dumps(BODY).replace("[0.001, 1e-300]", "[" * depth + "]" * depth))
+        with contextlib.suppress(ValueError):
+            Entry.parse(line)
+
+
+def test_a_number_too_long_to_read_is_refused() -> None:
+    for digits in (400, 4300, 5000):
+        with pytest.raises(ValueError, match=r"no number that a run writes|no JSON that a run writes"):
+            Entry.parse(forged(json.dumps(BODY).replace("28", "9" * digits)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: "x"} for name in ("run", "site", "sha256_in", "sha256_out")),
+        *({name: 99} for name in ("visit", "cycle", "images", "steps")),
+        {"outcome": "skipped"},
+    ],
+)
+def test_visits_differ_by_what_was_trained_and_with_which_weights(change: dict[str, Any]) -> None:
+    assert not ENTRY.same_visit(replace(ENTRY, **change))
+
+
+def test_visits_are_the_same_whatever_time_they_took_and_stand_anywhere() -> None:
+    assert ENTRY.same_visit(replace(ENTRY, seconds=9.5, previous="f" * 64, metrics={}, versions={}))
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_grows_into_a_chain(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "ledger.jsonl"
+    first, second = grown(path, entry(0), entry(1))
+    assert first == entry(0)
+    assert (first.previous, second.previous) == (FIRST, first.sha256)
+    third = grown(path, entry(2))[2]
+    assert third.previous == second.sha256
+    assert Ledger(path).head == third.sha256
+
+
+def test_nothing_is_written_before_the_first_entry(path: Path) -> None:
+    assert Ledger(path).head == FIRST
+    assert not path.exists()
+
+
+def test_each_entry_is_on_disk_when_add_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.read_bytes()))
+    grown(path, entry(0), entry(1))
+    assert [content.count(b"\n") for content in synced] == [1, 2]
+
+
+def test_a_ledger_that_is_open_goes_on_after_its_last_line_without_reading_the_others(path: Path) -> None:
+    grown(path, *(entry(visit) for visit in range(3)))
+    ledger = Ledger(path)
+    Ledger(path, ledger.head).add(entry(3))  # another object's line
+    last = read_entries(path)[-1]
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    ledger.go_on(last.sha256)
+    ledger.add(entry(4))
+    assert path.read_text().endswith(replace(entry(4), previous=last.sha256).line + "\n")
+    with pytest.raises(InputError, match="line 1"):
+        ledger.go_on(last.sha256)  # which is not the last one any more
+
+
+def test_a_ledger_that_is_open_goes_on_as_if_it_were_opened_anew(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.go_on(FIRST)
+    lines = grown(path, *(entry(visit) for visit in range(3)))
+    ledger.go_on(lines[1].sha256)
+    ledger.add(entry(2))  # it is compared
+    assert read_entries(path) == lines
+    with path.open("a") as file:
+        file.write(lines[0].line[:50])
+    ledger.go_on(lines[2].sha256)
+    assert read_entries(path) == lines
+    with pytest.raises(InputError, match="lacks the line"):
+        ledger.go_on("7" * 64)
+
+
+def test_a_ledger_goes_on_after_a_head(path: Path) -> None:
+    first, second, _ = grown(path, entry(0), entry(1), entry(2))
+    before = path.read_bytes()
+    assert Ledger(path, first.sha256).head == first.sha256
+    assert Ledger(path, FIRST).head == FIRST
+    ledger = Ledger(path, second.sha256)
+    ledger.add(entry(2, seconds=9.5))
+    assert path.read_bytes() == before
+    ledger.add(entry(3))
+    assert (
+        read_entries(path)[3].previous
+        == read_entries(path)[2].sha256
+        == Entry.parse(before.decode().split("\n")[2]).sha256
+    )
+
+
+@pytest.mark.parametrize("torn", [b'{"run": "r', b" ", b"\xff\x00", ENTRY.line.encode()])
+def test_a_torn_last_line_is_cut_off_and_nothing_else(path: Path, torn: bytes) -> None:
+    grown(path, entry(0), entry(1))
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    head = Ledger(path).head
+    assert path.read_bytes() == whole
+    assert head == read_entries(path)[-1].sha256
+
+
+def test_a_file_of_a_torn_line_only_becomes_empty(path: Path) -> None:
+    path.write_bytes(ENTRY.line.encode()[:40])
+    assert Ledger(path).head == FIRST
+    assert path.read_bytes() == b""
+    assert grown(path, entry(0))[0].previous == FIRST
+
+
+def test_a_damaged_line_is_named_and_left_as_it_is(path: Path) -> None:
+    grown(path, entry(0), entry(1), entry(2))
+    damaged = (
+        path.read_bytes().replace(b'"images": 28', b'"images": 29', 2).replace(b'"images": 29', b'"images": 28', 1)
+    )
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"ledger\.jsonl, line 2: it was changed"):
+        Ledger(path)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("content", [b"\xff\n", b"\n", b"{}\n"])
+def test_what_is_no_ledger_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"ledger\.jsonl"):
+        Ledger(path)
+    assert path.read_bytes() == content
+
+
+def test_reading_refuses_a_torn_line_a_folder_and_nothing(path: Path) -> None:
+    grown(path, entry(0))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"ledger\.jsonl, line 1: it is cut short"):
+        read_entries(path)
+    for wrong in (path.parent, path.parent / "none.jsonl"):
+        with pytest.raises(InputError, match=r"cannot be read as a ledger|is a folder, not a file"):
+            read_entries(wrong)
+
+
+@pytest.mark.parametrize("head", ["f" * 64, "", "none"])
+def test_a_head_that_is_not_there_is_refused(path: Path, head: str) -> None:
+    grown(path, entry(0), entry(1))
+    with pytest.raises(InputError, match=r"ledger\.jsonl lacks the line that the checkpoint goes on after"):
+        Ledger(path, head)
+
+
+def test_a_head_that_was_cut_off_is_refused(path: Path) -> None:
+    head = grown(path, entry(0), entry(1))[-1].sha256
+    path.write_text(path.read_text().partition("\n")[0] + "\n")
+    with pytest.raises(InputError, match="it was changed or cut"):
+        Ledger(path, head)
+
+
+def test_a_chain_goes_on_in_a_new_file(path: Path, tmp_path: Path) -> None:
+    head = grown(path, entry(0), entry(1))[-1].sha256
+    ledger = Ledger(tmp_path / "version_1" / "ledger.jsonl", head)
+    ledger.add(entry(2))
+    ledger.add(entry(3))
+    third, fourth = read_entries(ledger.path)
+    assert (third.previous, fourth.previous) == (head, third.sha256)
+    assert Ledger(ledger.path).head == fourth.sha256
+
+
+# -- visits that are repeated ------------------------------------------------------------------------------------------
+
+
+def test_repeated_visits_are_written_no_second_time(path: Path) -> None:
+    first, second, third = grown(path, entry(0), entry(1), entry(2))
+    before = path.read_bytes()
+    ledger = Ledger(path, FIRST)
+    for again, recorded in zip((entry(0), entry(1), entry(2)), (first, second, third), strict=True):
+        ledger.add(replace(again, seconds=99.0, versions={}))
+        assert ledger.head == recorded.sha256
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sha256_out": "9" * 64}, "ended with the weights 999999999999, but .* has 222222222222 for visit 1 at 'b'"),
+        ({"sha256_in": "9" * 64}, "visit 1 at 'b' was repeated"),
+        ({"visit": 2, "site": "a"}, "visit 2 at 'a' was repeated .* for visit 1 at 'b'"),
+        ({"images": 27}, "settings, data or programs have changed"),
+        ({"run": "other"}, "settings, data or programs have changed"),
+    ],
+)
+def test_a_repeated_visit_with_another_result_ends_the_run(path: Path, change: dict[str, Any], told: str) -> None:
+    grown(path, entry(0), entry(1))
+    before = path.read_bytes()
+    ledger = Ledger(path, FIRST)
+    ledger.add(entry(0))
+    with pytest.raises(RuntimeError, match=told):
+        ledger.add(replace(entry(1), **change))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("outcome", ["diverged", "cut short"])
+def test_a_line_of_a_visit_that_was_not_finished_is_passed_over(path: Path, outcome: Any) -> None:
+    first, unfinished = grown(path, entry(0), entry(1, outcome=outcome, steps=2, sha256_out="8" * 64))
+    ledger = Ledger(path, first.sha256)
+    ledger.add(entry(1))
+    ledger.add(entry(2))
+    lines = read_entries(path)
+    assert [line.outcome for line in lines] == ["trained", outcome, "trained", "trained"]
+    assert lines[2].previous == unfinished.sha256
+    ledger = Ledger(path, first.sha256)  # and once more: now it is compared with the line after
+    ledger.add(entry(1))
+    assert ledger.head == lines[2].sha256
+    assert len(read_entries(path)) == 4
+
+
+def test_behind_an_unfinished_visit_weights_are_still_compared(path: Path) -> None:
+    first, *_ = grown(path, entry(0), entry(1, outcome="cut short", steps=2), entry(1))
+    with pytest.raises(RuntimeError, match="visit 1 at 'b' was repeated"):
+        Ledger(path, first.sha256).add(entry(1, sha256_out="9" * 64))
+
+
+def test_a_visit_that_diverges_again_is_written_no_second_time(path: Path) -> None:
+    first, _ = grown(path, entry(0), entry(1, outcome="diverged"))
+    Ledger(path, first.sha256).add(entry(1, outcome="diverged"))
+    assert len(read_entries(path)) == 2
+
+
+# -- a disk that fails -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOSPC, "free some space in"), (errno.EDQUOT, "free some space in"), (errno.EIO, "Input/output error")],
+)
+def test_a_disk_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    ledger = Ledger(path)
+    ledger.add(entry(0))
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InputError, match=rf"ledger\.jsonl could not be written: .*{told}"):
+        ledger.add(entry(1))
+    assert read_entries(path)[0] == entry(0)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"ledger\.jsonl could not be written"):
+        Ledger(tmp_path / "file" / "ledger.jsonl").add(entry(0))

@@ -1,0 +1,290 @@
+"""``lit-dist fit --resume``."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import wandb_reader
+import yaml
+from jsonargparse import dict_to_namespace
+
+import program
+from lit_dist import newest_checkpoint
+from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
+from lit_dist.cli.main import main
+from lit_dist.provenance.ledger import Entry
+from lit_dist.runs.resume import claim_version
+from lit_dist.checkpoints.run_lock import held
+from lit_dist.cli.verify import verify
+
+FIT = [
+    "fit", "--config", "configs/phantom/cyclical.yaml", "--data.patients=40", "--data.size=32", "--data.sites=2",
+    "--data.batch_size=8", "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}",
+    "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1",
+    "--model.dropout=0.3",
+]  # fmt: skip
+RUN = Path("runs/phantom/cyclical/version_0")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Checkpoint directory .* exists and is not empty",
+    "ignore:You're resuming from a checkpoint that ended before",
+    "ignore:Experiment logs directory .* exists and is not empty",
+    "ignore:Precision bf16-mixed is not supported by the model summary",
+)
+
+
+def weights(run: Path = RUN) -> str:
+    path = newest_checkpoint(run)
+    assert path is not None
+    return fingerprint(read_checkpoint(path)["state_dict"])[0]
+
+
+@pytest.mark.parametrize("settings", [[], ["--model.channels_last=true", "--trainer.precision=bf16-mixed"]])
+def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
+    settings: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    fit = [*FIT, *settings]
+    main([*fit, "--trainer.max_epochs=6"])
+    expected, rows, visits = weights(), (RUN / "metrics.csv").read_text(), (RUN / "ledger.jsonl").read_text()
+    RUN.parent.rename("unbroken")
+
+    main([*fit, "--trainer.max_epochs=2", "--resume"])
+    assert "There is no checkpoint to go on from in any run; this is a new run." in caplog.text
+    main([*fit, "--trainer.max_epochs=4", "--resume", "--data.num_workers=2"])
+    main([*fit, "--trainer.max_epochs=6", "--resume"])
+    assert [path.name for path in RUN.parent.iterdir()] == ["version_0"]
+    assert weights() == expected
+    assert (RUN / "metrics.csv").read_text() == rows
+    assert len((RUN / "ledger.jsonl").read_text().splitlines()) == len(visits.splitlines()) == 6
+    verify(RUN)
+    config = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert (config["trainer"]["max_epochs"], config["resume"], config["ckpt_path"]) == (6, False, None)
+
+    before = sorted(path.stat().st_mtime_ns for path in RUN.glob("checkpoints/*"))
+    main([*fit, "--trainer.max_epochs=6", "--resume"])  # it has ended: nothing is to be done
+    assert sorted(path.stat().st_mtime_ns for path in RUN.glob("checkpoints/*")) == before
+    assert weights() == expected
+
+
+def test_a_test_and_a_prediction_between_do_not_hide_the_run() -> None:
+    main([*FIT, "--trainer.max_epochs=2"])
+    best = ["--config", str(RUN / "config.yaml"), "--ckpt_path", str(RUN / "checkpoints" / "best.ckpt")]
+    main(["test", *best])
+    main(["predict", *best])
+    main([*FIT, "--trainer.max_epochs=4", "--resume"])
+    assert len((RUN / "ledger.jsonl").read_text().splitlines()) == 4
+    assert sorted(path.name for path in RUN.parent.iterdir()) == ["version_0", "version_1", "version_2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--model.optimizer.lr=0.1", "model.init_args.optimizer.init_args.lr is 0.1, but it was 0.001"),
+        ("--data.batch_size=9", "data.init_args.batch_size is 9, but it was 8"),
+        ("--seed_everything=5", "seed_everything is 5, but it was 0"),
+        ("--trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches is 2, but it was 1"),
+    ],
+)
+def test_changed_settings_are_refused(change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*FIT, "--trainer.max_epochs=2"])
+    before = (RUN / "config.yaml").read_text()
+    with pytest.raises(SystemExit):
+        main([*FIT, "--trainer.max_epochs=4", "--resume", change])
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "leave --resume out" in shown
+    assert (RUN / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["test", *FIT[1:], "--resume"], "--resume goes on with a fit; test takes --ckpt_path"),
+        ([*FIT, "--resume", "--trainer.logger=true"], "--resume finds a run by the folder of its logger"),
+        ([*FIT, "--ckpt_path=none.ckpt"], "there is no checkpoint at none.ckpt"),
+    ],
+)
+def test_what_cannot_be_is_said(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for word in words if not word.startswith(("--model.backbone", "--model.dropout"))]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def two_visits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two visits."""
+    folder = tmp_path_factory.mktemp("two_visits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main([*FIT, "--trainer.callbacks+=SiteEvaluation", "--trainer.max_epochs=2"])
+    return folder
+
+
+def files() -> dict[Path, bytes]:
+    return {
+        path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and not path.name.startswith("lock")
+    }
+
+
+def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """See that a command ends with one sentence, and changes nothing."""
+    before = files()
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert message in said.replace("\n", " ")
+    assert said.count("\n") <= 2
+    assert files() == before
+
+
+LONGER = [*FIT, "--trainer.callbacks+=SiteEvaluation", "--trainer.max_epochs=4", "--resume"]
+DAMAGED: list[tuple[str, bytes | None, str]] = [
+    ("ledger.jsonl", None, "ledger.jsonl is missing, and lacks the line that the checkpoint goes on after"),
+    ("ledger.jsonl", b"", "ledger.jsonl is empty, and lacks the line that the checkpoint goes on after"),
+    ("ledger.jsonl", b"\0" * 500, "ledger.jsonl is empty, and lacks the line that the checkpoint goes on after"),
+    ("ledger.jsonl", b"time,event\n", "ledger.jsonl, line 1: "),
+    ("ledger.jsonl", b"\x89PNG without an end", "ledger.jsonl is not a ledger; move it away"),
+    ("config.yaml", b"", "config.yaml is not the configuration that lit-dist fit leaves (it needs model, trainer)"),
+    ("config.yaml", b"[1, 2]", "config.yaml is not the configuration that lit-dist fit leaves"),
+    ("config.yaml", b"a: [1", "config.yaml is not the configuration that lit-dist fit leaves ("),
+    ("config.yaml", b"\xff\0", "config.yaml is not the configuration that lit-dist fit leaves ("),
+    ("metrics.csv", b"", "metrics.csv is damaged: its first line does not name the columns"),
+    ("metrics.csv", b"time,event\n1,2\n", "metrics.csv is damaged: its first line does not name the columns"),
+    ("metrics.csv", b"\xff\0", "metrics.csv is damaged: 'utf-8'"),
+    ("metrics.csv", b"step,loss,loss\n1,2,3\n", "metrics.csv is damaged: its first line names the column 'loss' twice"),
+    ("metrics.csv", b"\xef\xbb\xbfepoch,step\n1,2\n", "names the column '\\ufeffepoch' twice, or after a byte order"),
+    ("metrics.csv", b"epoch,step\n1,2\n", "metrics.csv is damaged: its first line lacks the column '"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), DAMAGED)
+def test_a_damaged_record_is_said_and_left_as_it_is(
+    name: str, content: bytes | None, message: str, two_visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    (RUN / name).unlink()
+    if content is not None:
+        (RUN / name).write_bytes(content)
+    refused(LONGER, message, capsys)
+
+
+def test_a_ledger_that_is_not_this_runs_is_refused(two_visits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    path = RUN / "ledger.jsonl"
+    first, second = path.read_text().splitlines(keepends=True)
+    path.write_text(first)
+    refused(LONGER, "ledger.jsonl lacks the line that the checkpoint goes on after", capsys)
+    path.write_text(second)
+    refused(LONGER, "ledger.jsonl is broken at visit 1 (lit-dist verify", capsys)
+    other = replace(Entry.parse(second[:-1]), previous=Entry.parse(second[:-1]).sha256, run="another")
+    path.write_text(first + second + other.line + "\n")
+    refused(LONGER, "ledger.jsonl has visits of another run ('another')", capsys)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"\xff\0", "'utf-8'"), (b"", "it has 0 rows, and had 2 when")])
+def test_a_damaged_matrix_is_said_and_left_as_it_is(
+    content: bytes, message: str, two_visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    (RUN / "site_matrix.csv").write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(LONGER)
+    assert f"site_matrix.csv is damaged: {message}" in capsys.readouterr().err
+    assert (RUN / "site_matrix.csv").read_bytes() == content
+
+
+def test_rows_that_are_gone_are_said_and_the_run_goes_on(two_visits: Path) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    for name in ("metrics.csv", "config.yaml", "site_matrix.csv"):
+        (RUN / name).unlink()
+    with (RUN / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"run": "')  # which the power cut
+    with pytest.warns(UserWarning, match="is missing, so") as warned:
+        main(LONGER)
+    for name in ("metrics.csv", "config.yaml", "site_matrix.csv"):
+        assert sum(f"{name} is missing, so" in str(warning.message) for warning in warned) == 1
+    assert len((RUN / "metrics.csv").read_text().splitlines()) > 2
+    assert (RUN / "config.yaml").exists()
+    verify(RUN)
+
+
+@pytest.mark.parametrize("words", [LONGER, [*FIT, "--trainer.logger.version=0"]])
+def test_a_run_that_another_process_holds_is_left_alone(
+    words: list[str], two_visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+    with held(RUN):
+        refused(words, f"version_0 is held by process {os.getpid()} on ", capsys)
+
+
+def test_two_runs_that_begin_at_once_have_folders_of_their_own() -> None:
+    settings = dict_to_namespace(
+        {"trainer": {"logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs"}}}}
+    )
+    taken = [claim_version(settings.clone()) for _ in range(3)]
+    assert taken == [Path(f"runs/lightning_logs/version_{number}") for number in range(3)]
+    assert all(folder.is_dir() for folder in taken if folder is not None)
+    settings.trainer.logger.init_args.version = 0
+    assert claim_version(settings) is None
+
+
+def test_a_command_that_fails_leaves_no_folder() -> None:
+    with pytest.raises(SystemExit):
+        main([*FIT, "--trainer.max_epochs=2", "--data.batch_size=-1"])
+    assert not list(Path("runs").rglob("version_*"))
+
+
+def test_a_run_without_loggers_is_found_in_its_folder() -> None:
+    options = ["--trainer.logger=false", "--trainer.default_root_dir=here"]
+    main([*FIT, *options, "--trainer.max_epochs=4"])
+    expected = weights(Path("here"))
+    options[1] = "--trainer.default_root_dir=there"
+    main([*FIT, *options, "--trainer.max_epochs=2"])
+    main([*FIT, *options, "--trainer.max_epochs=4", "--resume"])
+    assert weights(Path("there")) == expected
+    verify("there")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_command_with_its_state_saved() -> None:
+    words = [*FIT, "--trainer.max_epochs=8", "--resume"]
+    process = program.start([*words, "--data.num_workers=1"], Path("output"))
+    while process.is_alive() and not (RUN / "ledger.jsonl").exists():
+        time.sleep(0.05)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 143, Path("output").read_text()
+    assert "told to end (SIGTERM); the state is saved, and --resume goes on from it" in Path("output").read_text()
+    assert "Traceback" not in Path("output").read_text()
+    done = len((RUN / "ledger.jsonl").read_text().splitlines())
+    assert done < 8
+    main(words)
+    resumed = weights()
+    RUN.parent.rename("interrupted")
+    main(words)
+    assert weights() == resumed
+
+
+@pytest.mark.slow
+def test_a_tracked_run_keeps_its_id() -> None:
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    Path("tracked").mkdir()
+    track = ["--trainer.logger+=WandbLogger", "--trainer.logger.project=p", "--trainer.logger.save_dir=tracked"]
+    for epochs in (2, 4):
+        words = [*FIT, *track, f"--trainer.max_epochs={epochs}", "--resume"]
+        done = subprocess.run(
+            [sys.executable, "-m", "lit_dist", *words], env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+    files = sorted(Path("tracked/wandb").glob("offline-run-*/*.wandb"))
+    ids = {record.run.run_id for path in files for record in wandb_reader.records(path) if record.run.run_id}
+    assert len(ids) == 1
+    rows = [row for path in files for row in wandb_reader.history(path) if "train_loss" in row]
+    assert [row["visit"] for row in rows] == sorted(row["visit"] for row in rows)
+    assert {row["visit"] for row in rows} == {0, 1, 2, 3}

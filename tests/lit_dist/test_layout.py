@@ -1,0 +1,78 @@
+"""The wings of the house: imports run down the list in CONTRIBUTING.md, so there is no circle between them."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import lit_dist
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {"lit_dist": "lit_dist", "callbacks": "lit_dist.callbacks", "datamodules": "lit_dist.datamodules"}
+
+
+def wings() -> dict[str, int]:
+    """The height of each wing by the list in CONTRIBUTING.md; those on one line do not import each other."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    listed = re.search(r"^```wings\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert listed, "CONTRIBUTING.md has no list of the wings"
+    lines = [re.match(r"(\w+(?:, \w+)*)  +\S", line) for line in listed[1].splitlines()]
+    return {name: -number for number, line in enumerate(lines) if line for name in line[1].split(", ")}
+
+
+def wing_of(module: str) -> str:
+    """The wing of a module; of what lies beside the wings, such as ``lit_dist`` itself, nothing."""
+    parts = module.split(".")
+    if len(parts) == 2 and (home := lit_dist._HOMES.get(parts[1])):
+        parts = ["lit_dist", *home.split(".")]
+    return parts[1] if len(parts) > 1 and parts[1] in wings() else ""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """The modules of the source folders, each once."""
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            inner = path.relative_to(ROOT / folder).with_suffix("")
+            if not any((ROOT / folder / each).is_symlink() for each in inner.parents):
+                yield ".".join([package, *inner.parts]).removesuffix(".__init__"), path
+
+
+def imports(text: str) -> Iterator[tuple[int, str]]:
+    """What a module imports of lit_dist, at its beginning, within functions, and for its types, by line."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in found if name.partition(".")[0] == "lit_dist")
+
+
+def upward(height: dict[str, int]) -> list[str]:
+    """The imports that do not run down."""
+    found = []
+    for module, path in modules():
+        here = wing_of(module)
+        for line, name in imports(path.read_text()) if here else ():
+            there = wing_of(name)
+            beside = not there and name.partition(".")[2] in ("classifier", "errors")
+            if beside or (there and there != here and height[there] >= height[here]):
+                found.append(f"{path.relative_to(ROOT)}:{line}: {here} imports {name}")
+    return found
+
+
+def test_imports_run_down_the_list_of_wings() -> None:
+    found = upward(wings())
+    assert not found, "\n".join(found)
+
+
+def test_every_package_is_a_wing_of_the_list_and_every_wing_is_there() -> None:
+    packages = {path.parent.name for path in (ROOT / "lit_dist").glob("*/__init__.py")} - {"configs"}
+    assert packages == set(wings())
+
+
+def test_an_import_that_runs_up_is_noticed() -> None:
+    assert any("callbacks" in line for line in upward({**wings(), "callbacks": -99}))
+    assert list(imports("def f():\n    import lit_dist.cli.main\n")) == [(2, "lit_dist.cli.main")]
+    assert wing_of("lit_dist.ImageClassifier") == "models"
