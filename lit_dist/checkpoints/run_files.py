@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, SETTINGS, run_folder
+from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, SETTINGS
 from lit_dist.utils.atomic_write import PARTIAL, check_file, check_folder, check_kind
 
 if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
@@ -36,13 +36,16 @@ def check_run(run: Path, files: Iterable[str] = FILES) -> None:
     check_states(run / CHECKPOINTS)
 
 
-def check_trainer_folders(trainer: "Trainer") -> None:
+def check_trainer_folders(trainer: "Trainer", run: Path) -> None:
     """See that the files of a trainer's run can be written, also those that its callbacks put elsewhere.
+
+    Args:
+        trainer: The trainer.
+        run: Its ``run_folder``, for which all its processes have to ask.
 
     Raises:
         InputError: As for ``check_run``.
     """
-    run = run_folder(trainer)
     check_run(run)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for name in ("dirpath", "baton_dir", "output_dir"):

@@ -133,7 +133,7 @@ class FitLock:
         refusal = ""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             try:
-                check_trainer_folders(trainer)
+                check_trainer_folders(trainer, folder)
                 hold(folder, owner=trainer)
             except InputError as error:
                 refusal = str(error)

@@ -148,8 +148,8 @@ class SiteCLI(LightningCLI):
     def before_fit(self) -> None:
         """Look at what training would fail of later, hold the run's folder, and go on where the run was interrupted."""
         check_trainer(self.trainer)
-        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            check_trainer_folders(self.trainer)
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            check_trainer_folders(self.trainer, run_folder(self.trainer))
         if self.config[str(self.subcommand)].ckpt_path != "last":  # which a fit begins without, too
             self._check_named_checkpoint()
         if self.resumption is not None and self.resumption.run is not None:

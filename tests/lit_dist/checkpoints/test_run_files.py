@@ -104,9 +104,9 @@ def test_links_to_files_and_folders_and_other_names_are_not_refused() -> None:
 @pytest.mark.parametrize("name", ["dirpath", "baton_dir"])
 def test_the_folders_of_callbacks_are_looked_at_too(name: str) -> None:
     Path("taken").touch()
-    trainer: Any = SimpleNamespace(log_dir=".", default_root_dir=".", callbacks=[SimpleNamespace(**{name: "taken"})])
+    trainer: Any = SimpleNamespace(callbacks=[SimpleNamespace(**{name: "taken"})])
     with pytest.raises(InputError, match="taken is a file, where a folder is needed"):
-        check_trainer_folders(trainer)
+        check_trainer_folders(trainer, Path())
 
 
 def test_who_trains_by_python_is_told_too() -> None:
