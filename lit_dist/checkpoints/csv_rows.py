@@ -78,7 +78,7 @@ def check_rows(folder: Path, rows: int, columns: Sequence[str] = ()) -> None:
 
 
 def set_aside(folder: Path) -> None:
-    """Put a run's rows out of the way of the logger that goes on with it."""
+    """Put a run's rows out of the way of the logger that resumes it."""
     path, aside = folder / _NAME, folder / _ASIDE
     if path.exists() and not aside.exists():  # one that is there was left by a resumption that was killed
         path.replace(aside)
@@ -88,7 +88,7 @@ def put_back(logger: CSVLogger, rows: int) -> None:
     """Give a logger the rows that were there when the checkpoint was written.
 
     Args:
-        logger: The logger that goes on with the run.
+        logger: The logger that resumes the run.
         rows: The number of rows to keep; the visits after them are repeated.
     """
     aside = Path(logger.log_dir) / _ASIDE
@@ -132,5 +132,5 @@ def _read(path: Path, rows: int, columns: Sequence[str] = ()) -> Iterator[tuple[
 def damaged(path: Path, why: str) -> InputError:
     """The message for a file whose rows cannot be put back."""
     return InputError(
-        f"{path} is damaged: {why}. Put back a copy, or move it away, and the run goes on without the rows it had"
+        f"{path} is damaged: {why}. Put back a copy, or move it away, and the run continues without the rows it had"
     )

@@ -66,7 +66,7 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--sites", type=_names, help="with --kit: the names of the sites, with commas, in the order of the run"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the newest run, if it has begun")
+    parser.add_argument("--resume", action="store_true", help="continue the newest run, if there is one")
     parser.add_argument(
         "--absent",
         choices=("retry", "skip"),

@@ -55,7 +55,7 @@ def main(args: list[str] | None = None) -> None:
     except SystemExit as end:
         if type(end).__name__ != "SIGTERMException":  # Lightning's, which not every command imports
             raise
-        print("lit-dist: told to end (SIGTERM); the state is saved, and --resume goes on from it", file=sys.stderr)
+        print("lit-dist: told to end (SIGTERM); the state is saved, and --resume continues from it", file=sys.stderr)
         sys.exit(143)  # as if the signal had ended it
     except Exception as error:
         message = mistake(error)

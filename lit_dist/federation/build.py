@@ -130,7 +130,7 @@ class FederatedRun:
         run: The run's settings.
         roster: The sites.
         root: The folder that those of loggers and callbacks are inside of.
-        resume: Whether to go on with the newest run, if there is one.
+        resume: Whether to continue the newest run, if there is one.
         command: The id of the command that asks for it. The newest run is gone on with also if it was this command that
             began it, in a job that has died.
         classes: Further classes that the run may name, as the server's people allow them.

@@ -49,8 +49,8 @@ class ImageClassifier(SiteReported):
         class_weights: The weight of each class in the training loss.
         optimizer: Makes the optimizer from the parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimizer.
-        lr_scheduler_interval: Whether the schedule goes on by epochs or by steps.
-        lr_scheduler_frequency: After how many epochs or steps the schedule goes on. With visits of one epoch, the
+        lr_scheduler_interval: Whether the schedule advances by epochs or by steps.
+        lr_scheduler_frequency: After how many epochs or steps the schedule advances. With visits of one epoch, the
             number of sites ties it to cycles.
         backbone_kwargs: Further arguments of the network, such as ``image_size`` of a vision transformer.
         channels_last: Whether convolutions get their weights and images with the channels last in memory, which many

@@ -1,4 +1,4 @@
-"""Which metrics a fit is steered by, and what they are worth with the labels of its validation images."""
+"""Which metrics a fit is steered by, and whether they mean anything with the labels of its validation images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -14,7 +14,7 @@ from lit_dist.utils.one_lightning import warn_of_other_package
 
 
 class SiteReports:
-    """Collects outputs and labels through an evaluation, and logs what they are worth.
+    """Collects outputs and labels through an evaluation, and logs how well they agree.
 
     Where the loaders are a dict by site, each value is logged as ``<stage>_<metric>/<site>``, and as
     ``<stage>_<metric>`` over all sites' images.

@@ -101,7 +101,7 @@ class _HandOffs:
         back = last.outcome == "absent" and entry.visit == last.visit
         if entry.visit != expected and not back:
             raise AuditError(f"{place}: visit {expected} should stand here")
-        # A visit that was cut short is gone on with, or begun again.
+        # A visit that was cut short is resumed, or begun again.
         again = (last.outcome == "cut short" or back) and entry.sha256_in == self._came_in
         if entry.sha256_in != last.sha256_out and not again:
             raise AuditError(

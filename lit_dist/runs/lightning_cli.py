@@ -50,7 +50,7 @@ class SiteParser(PlainErrors, LightningArgumentParser):
 
 
 class SiteCLI(LightningCLI):
-    """Lightning's command line, with checkpoints that need no pickle, and runs that can be gone on with."""
+    """Lightning's command line, with checkpoints that need no pickle, and runs that can be resumed."""
 
     resumption: Resumption | None = None
 
@@ -69,7 +69,7 @@ class SiteCLI(LightningCLI):
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--resume", action="store_true", help="fit: go on with the newest run, if it has begun.")
+        parser.add_argument("--resume", action="store_true", help="fit: continue the newest run, if there is one.")
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
 
     @override
@@ -87,11 +87,11 @@ class SiteCLI(LightningCLI):
             raise InputError(first_line(root_of(error))) from error
 
     def _find_folder(self, command: str) -> None:
-        """Go on in the folder of the run that is to be resumed, or take one that no other run has."""
+        """Continue in the folder of the run that is to be resumed, or take one that no other run has."""
         settings = self.config[command]
         if settings.get("resume"):
             if command != "fit":
-                raise InputError(f"--resume goes on with a fit; {command} takes --ckpt_path")
+                raise InputError(f"--resume is for fit; {command} takes --ckpt_path")
             self._given[command].resume = False
             self.resumption = Resumption(settings)
             self.resumption.begin(self._held)
@@ -105,7 +105,7 @@ class SiteCLI(LightningCLI):
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        self.config = self._given  # what a run leaves does not say where it went on
+        self.config = self._given  # what a run leaves does not say where it was resumed
         settings = self.config_init[self.subcommand] if self.subcommand else self.config_init
         trainer = settings["trainer"]
         plugins = as_list(trainer["plugins"])
@@ -146,7 +146,7 @@ class SiteCLI(LightningCLI):
             read_checkpoint(path, with_tensors=False)
 
     def before_fit(self) -> None:
-        """Look at what training would fail of later, hold the run's folder, and go on where the run was interrupted."""
+        """Look at what training would fail of later, hold the run's folder, and resume where the run was interrupted."""
         check_trainer(self.trainer)
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_trainer_folders(self.trainer, run_folder(self.trainer))

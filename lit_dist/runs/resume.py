@@ -1,4 +1,4 @@
-"""How ``lit-dist fit --resume`` goes on with a run: which one, from where, and what must be as it was."""
+"""How a run is resumed (``lit-dist fit --resume``): which one, from where, and what must be as it was."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -23,20 +23,20 @@ MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
     *("num_workers", "persistent_workers", "pin_memory", "ckpt_path", "resume", "weights_only"),
 }
-"""Settings, by a part of their names, that a run may go on with in another way."""
+"""Settings, by a part of their names, that may differ when a run is resumed."""
 
 WITH_FOLDERS = ("CSVLogger", "TensorBoardLogger")
 """The loggers by whose folder a run is found again."""
 
 
 class Resumption:
-    """A run that is to be gone on with.
+    """A run that is to be resumed.
 
     Args:
         settings: The settings of ``fit``, as the command line parsed them.
 
     Attributes:
-        run: The run's folder; None if there is nothing to go on with.
+        run: The run's folder; None if there is nothing to resume.
 
     Raises:
         InputError: If the settings do not say where runs are.
@@ -48,9 +48,9 @@ class Resumption:
         self._logs: dict[str, Any] = {}
 
     def begin(self, stack: ExitStack, patience: float = 0.0) -> None:
-        """Hold the run's folder, and change the settings so that they go on with the run.
+        """Hold the run's folder, and change the settings so that they continue the run.
 
-        The loggers go on in its folder, and its newest whole checkpoint is loaded.
+        The loggers continue in its folder, and its newest whole checkpoint is loaded.
 
         Args:
             stack: What lets go of the folder at the end.
@@ -67,7 +67,7 @@ class Resumption:
                     held.enter_context(hold_run(self.run, patience))
                 checkpoint = newest_checkpoint(self.run)
             if self.run is None or checkpoint is None:
-                rank_zero_info(f"There is no checkpoint to go on from in {self.run or 'any run'}; this is a new run.")
+                rank_zero_info(f"There is no checkpoint to resume from in {self.run or 'any run'}; this is a new run.")
                 self.run = None
                 return
             self._load(self.run, checkpoint)
@@ -92,7 +92,7 @@ class Resumption:
         """See that the settings are the run's, and give the loggers that write CSV files the rows that it had.
 
         Args:
-            trainer: The trainer that goes on with it.
+            trainer: The trainer that resumes it.
             text: The settings as YAML, as they are saved with a run.
 
         Raises:
@@ -121,7 +121,7 @@ class Resumption:
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name) and not MAY_DIFFER & set(name.split(".")):
                 raise InputError(
-                    f"{name} is {now.get(name)!r}, but it was {before.get(name)!r} in {self.run}: go on with the"
+                    f"{name} is {now.get(name)!r}, but it was {before.get(name)!r} in {self.run}: resume with the"
                     f" settings of that run (--config {path}), or leave --resume out for a new one"
                 )
         with replacing(path) as file:
@@ -177,7 +177,7 @@ def _newest_run(settings: Any) -> Path | None:
         runs, version = _runs(arguments), arguments.get("version")
         if version is not None:
             return runs / (version if isinstance(version, str) else f"version_{version}")
-        # The folder of a test or a prediction has a number, too, but nothing to go on from.
+        # The folder of a test or a prediction has a number, too, but nothing to resume from.
         newest_first = sorted(_numbered(runs), key=_number, reverse=True)
         return next((run for run in newest_first if checkpoints_of(run)), None)
     raise InputError(

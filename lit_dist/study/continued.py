@@ -1,4 +1,4 @@
-"""Whether a command goes on with the study that is in its folder, or would put another one in its place."""
+"""Whether a command resumes the study that is in its folder, or would put another one in its place."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

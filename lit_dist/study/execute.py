@@ -36,7 +36,7 @@ def result_path(study: Path, name: str) -> Path:
 
 
 def execute(study: Path, name: str) -> bool:
-    """Do a run of a study, or go on with it, unless it is finished.
+    """Do a run of a study, or resume it, unless it is finished.
 
     Args:
         study: The study's folder.
@@ -58,7 +58,7 @@ def execute(study: Path, name: str) -> bool:
         result["seconds"] = round(time.monotonic() - start, 1)
         with replacing(folder / RESULT) as file:
             file.write(json.dumps(result, indent=1).encode())
-        delete_old_checkpoints(folder / FIT, keep=0)  # nothing goes on from them any more
+        delete_old_checkpoints(folder / FIT, keep=0)  # nothing resumes from them any more
         return True
 
 

@@ -49,7 +49,7 @@ def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
 
 
 def by_site(study: Path, results: pd.DataFrame) -> pd.DataFrame:
-    """Make the table of what each run is worth at each site, from the saved predictions.
+    """Make the table of how well each run performs at each site, from the saved predictions.
 
     Args:
         study: The study's folder.

@@ -110,7 +110,7 @@ def check_early_stopping_after_validation(trainer: Trainer) -> None:
 def named_checkpoint(trainer: Trainer, word: str) -> str | None:
     """The checkpoint that ``"best"``, ``"last"`` or ``"hpc"`` stands for; None if there is none.
 
-    Lightning's public way only warns where there is no last one, and goes on with the weights that the model has.
+    Lightning's public way only warns where there is no last one, and continues with the weights that the model has.
     """
     connector = trainer._checkpoint_connector
     with warnings.catch_warnings():
@@ -139,11 +139,11 @@ def set_root(trainer: Trainer, folder: Path) -> None:
 
 
 def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
-    """Change the progress in a checkpoint so that a fit goes on from exactly where it was written.
+    """Change the progress in a checkpoint so that a fit resumes from exactly where it was written.
 
     Lightning does so from the middle of an epoch. From its edges (measured on 2.6.0 and 2.6.6, in every hook) it skips
     a validation, or a whole epoch whose number of batches differs from that of the one before. Here each such edge
-    becomes one of two states that Lightning goes on from rightly: a validation to run, or an epoch to begin.
+    becomes one of two states that Lightning resumes from rightly: a validation to run, or an epoch to begin.
 
     Args:
         checkpoint: What a callback's ``on_save_checkpoint`` is given.
@@ -160,7 +160,7 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
         validated = 0 < validation["ready"] == validation["completed"]
         if batch["total"]["ready"] > batch["total"]["started"]:  # a batch was fetched, and not trained on yet
             batch["is_last_batch"] = False
-            all_validations.update(validation)  # one that was gone on with counts as begun twice, and as ended once
+            all_validations.update(validation)  # one that was resumed counts as begun twice, and as ended once
             for count in (batch["total"], batch["current"]):
                 count["ready"] = count["started"]
             _leave_for_restart_to_count(progress, trainer)
@@ -181,7 +181,7 @@ def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
 
 
 def forget_validation(trainer: Trainer) -> None:
-    """Let a trainer that has validated before go on from a checkpoint in which a validation is to be run.
+    """Let a trainer that has validated before resume from a checkpoint in which a validation is to be run.
 
     Lightning keeps whether the validation has run from one fit to the next, and would pass it over.
     """
@@ -250,7 +250,7 @@ def _to_next_epoch(progress: dict[str, Any]) -> None:
 
 
 def _zero(progress: dict[str, Any]) -> None:
-    """Lightning counts the batches of an epoch from zero only where a fit goes on by itself."""
+    """Lightning counts the batches of an epoch from zero only where a fit continues by itself."""
     for name in ("batch_progress", "scheduler_progress", "automatic_optimization.optim_progress"):
         _zero_current(progress[f"epoch_loop.{name}"])
     progress["epoch_loop.batch_progress"]["is_last_batch"] = False
@@ -258,7 +258,7 @@ def _zero(progress: dict[str, Any]) -> None:
 
 
 def _set_drawn(progress: dict[str, Any], batches: int) -> None:
-    """Set the place in the epoch that a SiteLoader goes on from."""
+    """Set the place in the epoch that a SiteLoader resumes from."""
     for state in progress["state_dict"].get("combined_loader", []):
         if "drawn" in state:
             state["drawn"] = batches

@@ -1,4 +1,4 @@
-"""A small version of ``kills.py``: runs that are killed and gone on with equal runs that were not."""
+"""A small version of ``kills.py``: runs that are killed and resumed equal runs that were not."""
 
 import random
 from pathlib import Path

@@ -45,7 +45,7 @@ class FlareController(Controller):
     Args:
         settings: The run's settings as JSON: what FLARE would read by itself, it would make objects of.
         sites: The names of the sites, in the order of the run.
-        resume: Whether to go on with the newest run.
+        resume: Whether to continue the newest run.
         command: The id of the command that has submitted the job, see ``FederatedRun``.
         absent: What happens where a site does not answer, see ``Roster``.
         weights: What a site counts in values of all sites together, see ``Roster``.

@@ -1,4 +1,4 @@
-"""Networks of half and double precision: the batch follows, and a run that is gone on with is the same."""
+"""Networks of half and double precision: the batch follows, and a run that is resumed is the same."""
 
 from pathlib import Path
 from typing import Any

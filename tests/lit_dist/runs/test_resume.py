@@ -53,7 +53,7 @@ def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
     RUN.parent.rename("unbroken")
 
     main([*fit, "--trainer.max_epochs=2", "--resume"])
-    assert "There is no checkpoint to go on from in any run; this is a new run." in caplog.text
+    assert "There is no checkpoint to resume from in any run; this is a new run." in caplog.text
     main([*fit, "--trainer.max_epochs=4", "--resume", "--data.num_workers=2"])
     main([*fit, "--trainer.max_epochs=6", "--resume"])
     assert [path.name for path in RUN.parent.iterdir()] == ["version_0"]
@@ -103,7 +103,7 @@ def test_changed_settings_are_refused(change: str, message: str, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["test", *FIT[1:], "--resume"], "--resume goes on with a fit; test takes --ckpt_path"),
+        (["test", *FIT[1:], "--resume"], "--resume is for fit; test takes --ckpt_path"),
         ([*FIT, "--resume", "--trainer.logger=true"], "--resume finds a run by the folder of its logger"),
         ([*FIT, "--ckpt_path=none.ckpt"], "there is no checkpoint at none.ckpt"),
     ],
@@ -260,7 +260,7 @@ def test_sigterm_ends_a_command_with_its_state_saved() -> None:
     process.terminate()
     process.join(60)
     assert process.exitcode == 143, Path("output").read_text()
-    assert "told to end (SIGTERM); the state is saved, and --resume goes on from it" in Path("output").read_text()
+    assert "told to end (SIGTERM); the state is saved, and --resume continues from it" in Path("output").read_text()
     assert "Traceback" not in Path("output").read_text()
     done = len((RUN / "ledger.jsonl").read_text().splitlines())
     assert done < 8

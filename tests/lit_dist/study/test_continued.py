@@ -1,4 +1,4 @@
-"""A second command in a study's folder goes on with that study, or changes nothing."""
+"""A second command in a study's folder resumes that study, or changes nothing."""
 
 import os
 from pathlib import Path
