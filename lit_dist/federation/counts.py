@@ -48,6 +48,7 @@ class Leg:
         weights: The fingerprint of the weights that come in.
         place: The optimizer step, the epoch and the batch that it begins with.
         by_steps: Whether an epoch may have several visits.
+        passes: How often a visit goes through the site's images in an epoch, rounded up; each counts as an epoch.
     """
 
     run: str
@@ -55,6 +56,7 @@ class Leg:
     weights: str
     place: tuple[int, int, int]
     by_steps: bool = False
+    passes: int = 1
 
 
 class Counts:
@@ -81,7 +83,7 @@ class Counts:
             run = counts["runs"].setdefault(leg.run, {"by_steps": leg.by_steps, "legs": {}})
             legs = run["legs"]
             if leg.sha256 not in legs:
-                legs[leg.sha256] = {"follows": _followed(leg, legs), "trained": [], "out": None}
+                legs[leg.sha256] = {"follows": _followed(leg, legs), "trained": [], "out": None, "passes": leg.passes}
             trained = legs[leg.sha256]["trained"]
             if [visit, epoch] in trained:
                 return
@@ -166,7 +168,9 @@ def _check_form(counts: Any) -> None:
         for place, (sha256, leg) in enumerate(run["legs"].items()):
             trained = [[*map(_is_count, _list(each))] == [True, True] for each in _list(leg["trained"])]
             follows, out = leg["follows"], leg["out"]
-            if not trained or not all(trained) or not (follows is None or follows in order[:place]):
+            passes = leg.get("passes", 1)
+            known = passes and _is_count(passes) and (follows is None or follows in order[:place])
+            if not known or not trained or not all(trained):
                 raise ValueError(sha256)
             if out is not None:
                 weights, *numbers, over = _list(out)
@@ -197,20 +201,23 @@ def _followed(leg: Leg, legs: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _new(run: Mapping[str, Any]) -> Iterator[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
-    """What each leg has trained, and the leg that it went on with, as visits and epochs."""
+def _new(run: Mapping[str, Any]) -> Iterator[tuple[list[tuple[int, int]], list[tuple[int, int]], int]]:
+    """What each leg has trained, and the leg that it went on with, as visits and epochs; and its passes in each."""
     legs = run["legs"]
     for leg in legs.values():
         before = legs[leg["follows"]]["trained"] if leg["follows"] else []
-        yield [(int(v), int(e)) for v, e in leg["trained"]], [(int(v), int(e)) for v, e in before]
+        trained = [(int(v), int(e)) for v, e in leg["trained"]]
+        yield trained, [(int(v), int(e)) for v, e in before], leg.get("passes", 1)
 
 
 def _visits(run: Mapping[str, Any]) -> int:
-    return sum(len({v for v, _ in trained} - {v for v, _ in before}) for trained, before in _new(run))
+    return sum(len({v for v, _ in trained} - {v for v, _ in before}) for trained, before, _ in _new(run))
 
 
 def _epochs(run: Mapping[str, Any]) -> int:
-    times = Counter(each for trained, before in _new(run) for each in trained if each not in before)
+    times: Counter[tuple[int, int]] = Counter()
+    for trained, before, passes in _new(run):
+        times.update({each: passes for each in trained if each not in before})
     together: Callable[[int, int], int] = max if run["by_steps"] else int.__add__
     epochs: dict[int, int] = {}
     for (_, epoch), number in times.items():

@@ -60,17 +60,23 @@ class Limiter(Callback):
         if epochs > LONGEST:
             raise Refusal(f"the run has {epochs} epochs; {LONGEST} are the most")
 
-    def check_plan(self, epochs: int, batches_a_step: int) -> None:
-        """Refuse a run of too many visits before it begins, where their number is known.
+    def check_plan(self, epochs: int, batches_a_step: int, passes: int) -> None:
+        """Refuse a run of too many visits, or of too long ones, before it begins, where that is known.
 
         Args:
             epochs: The number of epochs of the run.
             batches_a_step: How many batches make one optimizer step.
+            passes: How often a visit goes through the site's images in an epoch, rounded up.
 
         Raises:
-            Refusal: If the site would be visited too often.
+            Refusal: If the site would be visited too often, or train too long.
         """
         assert self.transfer is not None
+        if self.limits.epochs is not None and epochs * passes > self.limits.epochs:
+            raise Refusal(
+                f"its site.yaml allows max_epochs: {self.limits.epochs}; in {epochs} epochs the run would go through"
+                f" its images {epochs * passes} times"
+            )
         if self.limits.visits is None:
             return
         itinerary = self.transfer.itinerary(self.transfer.sites)
@@ -94,7 +100,7 @@ class Limiter(Callback):
             self._charged = (visit, epoch)
 
 
-def leg_of(content: Tree, key: str, by_steps: bool, settings: str) -> Leg:
+def leg_of(content: Tree, key: str, by_steps: bool, settings: str, passes: int = 1) -> Leg:
     """What a site is asked to train.
 
     Args:
@@ -102,6 +108,7 @@ def leg_of(content: Tree, key: str, by_steps: bool, settings: str) -> Leg:
         key: The transfer callback's key.
         by_steps: Whether an epoch may have several visits.
         settings: The SHA-256 of the settings that decide what the site makes of it.
+        passes: How often a visit goes through the site's images in an epoch, rounded up.
     """
     baton = content["baton"]
     account = baton["callbacks"][key]
@@ -119,7 +126,7 @@ def leg_of(content: Tree, key: str, by_steps: bool, settings: str) -> Leg:
     }
     text, tensors = state_tree.encode(plain)
     sha256 = hashlib.sha256(f"{text}{fingerprint(tensors)[0]}".encode()).hexdigest()
-    return Leg(record["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps)
+    return Leg(record["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps, passes)
 
 
 def place_of(baton: Tree) -> tuple[int, int, int]:

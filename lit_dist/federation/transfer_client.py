@@ -1,5 +1,6 @@
 """TransferClient: what a site does in a run in which the model travels."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class TransferClient(SiteClient):
         self.transfer.recorded = metrics
         self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
         self._own: Tree = {}  # the baton of a fit that begins here
+        self._batches = 0  # of this site's images
 
     @property
     @override
@@ -75,7 +77,7 @@ class TransferClient(SiteClient):
         check_batches(content["batches"], self.name)
         self._limiter.check_length(self.trainer.max_epochs or 1)
         self._begin(content["batches"])
-        self._limiter.check_plan(self.trainer.max_epochs or 1, self.trainer.accumulate_grad_batches)
+        self._limiter.check_plan(self.trainer.max_epochs or 1, self.trainer.accumulate_grad_batches, self._passes)
         return {"settings": self.transfer.settings_sha256}
 
     def _begin(self, batches: Mapping[str, int]) -> None:
@@ -100,7 +102,8 @@ class TransferClient(SiteClient):
         baton = check_train(content, self.name, own, self._own, self.transfer, optimizers)
         key = self.transfer.state_key
         folder = self._folder / run_id(baton["callbacks"][key]["record"]["run"])
-        leg = leg_of({**content, "baton": baton}, key, bool(self.transfer.every_n_steps), self._settings)
+        by_steps = bool(self.transfer.every_n_steps)
+        leg = leg_of({**content, "baton": baton}, key, by_steps, self._settings, self._passes)
         self._limiter.begin(leg)
         set_root(self.trainer, folder)  # the leg's ledger is the run's, too
         stays = SiteState(folder, self.name, self.transfer)
@@ -125,6 +128,12 @@ class TransferClient(SiteClient):
         self._counts.end(leg, fingerprint(going["state_dict"])[0], place_of(going), over)
         return {"baton": going, "entries": self._lines(ledger, going)}
 
+    @property
+    def _passes(self) -> int:
+        """How often a visit goes through the images here in an epoch, rounded up."""
+        batches = (self.transfer.every_n_steps or 0) * self.trainer.accumulate_grad_batches
+        return max(1, math.ceil(batches / max(1, self._batches)))
+
     def _came_before(self, due: int, sites: Iterable[str]) -> bool:
         """Whether the model was due here before the visit that begins, or goes on, now."""
         itinerary = self.transfer.itinerary(list(sites))
@@ -147,6 +156,7 @@ class TransferClient(SiteClient):
 
     def _loaders(self, own: Any, batches: Mapping[str, int]) -> dict[str, Any]:
         here = {self.name: own_loader(own, self.name)}
+        self._batches = len(here[self.name])
         return {site: here.get(site, Elsewhere(site, number)) for site, number in batches.items()}
 
     def _lines(self, ledger: Path, baton: Tree) -> list[str]:

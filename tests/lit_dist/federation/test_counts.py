@@ -56,6 +56,13 @@ def test_an_epoch_of_several_visits_counts_once() -> None:
         Counts(Path("site")).charge(leg, number, 0, Limits(epochs=1))
 
 
+def test_a_visit_that_goes_through_the_images_several_times_counts_as_often() -> None:
+    leg = replace(FIRST, by_steps=True, passes=3)
+    with pytest.raises(Refusal, match="max_epochs: 2, and the run would train 3 here"):
+        Counts(Path("site")).charge(leg, 0, 0, Limits(epochs=2))
+    Counts(Path("site")).charge(leg, 0, 0, Limits(epochs=3))
+
+
 def test_a_new_run_gains_nothing_of_a_limit_for_all() -> None:
     limits = Limits(visits_in_all=2, validations_in_all=2)
     counts = Counts(Path("site"))

@@ -55,6 +55,16 @@ def test_a_server_that_goes_on_is_refused() -> None:
     assert len(federated()) == 4
 
 
+def test_a_visit_of_more_steps_than_the_epochs_allow_is_refused_before_the_run_begins() -> None:
+    def long() -> CyclicalWeightTransfer:
+        return CyclicalWeightTransfer(every_n_steps=9)  # of a site's four batches
+
+    parties = engine(long, max_epochs=1)
+    parties.parties["site-2"]._limiter.limits = Limits(epochs=2)
+    with pytest.raises(InputError, match=r"max_epochs: 2; in 1 epochs the run would go through its images 3 times"):
+        server(parties, long, max_epochs=1).run()
+
+
 def test_a_run_of_too_many_visits_is_refused_before_it_begins() -> None:
     with pytest.raises(InputError, match=r"refuses: .* allows max_visits: 1, and the run would make 2"):
         server(limited(Limits(visits=1)), make).run()
