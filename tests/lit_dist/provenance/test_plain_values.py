@@ -19,6 +19,9 @@ import numpy as np
 import pytest
 import torch
 
+from lit_dist import ImageClassifier, Itinerary, SiteEnsemble, SiteLoader
+from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer
+from lit_dist.datamodules import DeviceAugmentation, ImageNetDataModule, MammographyDataModule
 from lit_dist.provenance.plain_values import plain_json
 from lit_dist.utils.errors import InputError
 
@@ -189,3 +192,19 @@ def test_two_processes_agree() -> None:
         for seed in "12"
     ]
     assert said[0] == said[1] != ""
+
+
+def test_what_has_moved_keeps_the_name_that_settings_were_hashed_by() -> None:
+    first = {
+        ImageClassifier: "lit_dist.classifier.ImageClassifier",
+        SiteEnsemble: "lit_dist.ensemble.SiteEnsemble",
+        Itinerary: "lit_dist.itinerary.Itinerary",
+        SiteLoader: "lit_dist.site_loader.SiteLoader",
+        CyclicalWeightTransfer: "lit_dist.callbacks.cyclical.CyclicalWeightTransfer",
+        SingleWeightTransfer: "lit_dist.callbacks.single.SingleWeightTransfer",
+        DeviceAugmentation: "lit_dist.datamodules.device_augmentation.DeviceAugmentation",
+        ImageNetDataModule: "lit_dist.datamodules.imagenet.ImageNetDataModule",
+        MammographyDataModule: "lit_dist.datamodules.mammography.MammographyDataModule",
+    }
+    for kind, name in first.items():
+        assert plain_json(kind) == json.dumps({"": "named", "of": name})
