@@ -12,7 +12,7 @@ from typing_extensions import override
 from lit_dist.callbacks.averaged_weights import AveragedWeights
 from lit_dist.callbacks.ending import out_of_time, progress
 from lit_dist.callbacks.fit_checks import check_fit, check_hyperparameters, check_optimizers
-from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
+from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
 from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
 from lit_dist.checkpoints.baton import fingerprint
@@ -77,7 +77,7 @@ class RunCheckpoint(Checkpoint):
             trainer.precision_plugin.convert_module(pl_module)
             self._averaged, self._began = AveragedWeights(trainer), False
             self._termination.take_over(trainer)
-            self._seeds.setup(trainer, steered=_transfer(trainer) is not None)
+            self._seeds.setup(trainer, steered=find_transfer(trainer) is not None)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -193,7 +193,7 @@ class RunCheckpoint(Checkpoint):
         self._end_if_told(trainer)
 
     def _progress(self, trainer: Trainer) -> tuple[int, int]:
-        transfer = _transfer(trainer)
+        transfer = find_transfer(trainer)
         return (trainer.current_epoch if transfer is None else transfer.visits_ended), trainer.global_step
 
     def _save(self, trainer: Trainer) -> None:
@@ -248,8 +248,3 @@ class RunCheckpoint(Checkpoint):
             rank_zero_info(f"The fit was told to end {progress(trainer)}")
             self._termination.requeue(trainer)
             raise SIGTERMException
-
-
-def _transfer(trainer: Trainer) -> WeightTransfer | None:
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback for callback in callbacks if isinstance(callback, WeightTransfer)), None)

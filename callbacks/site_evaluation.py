@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_dist.callbacks.fit_checks import check_fit
-from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
+from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
 from lit_dist.checkpoints.csv_rows import damaged
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.models.metrics import METRICS, judge, log_of
@@ -87,15 +87,10 @@ class SiteEvaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         check_fit(trainer)
         if stage == "fit" and self.every != "off":
-            self._transfer = self._find_transfer(trainer)
-
-    def _find_transfer(self, trainer: Trainer) -> WeightTransfer:
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        before = callbacks[: callbacks.index(self)]
-        for callback in before:
-            if isinstance(callback, WeightTransfer):
-                return callback
-        raise InputError("SiteEvaluation stands after a transfer callback in the list of callbacks")
+            transfer, callbacks = find_transfer(trainer), trainer.callbacks  # type: ignore[attr-defined]
+            if transfer is None or callbacks.index(transfer) > callbacks.index(self):
+                raise InputError("SiteEvaluation stands after a transfer callback in the list of callbacks")
+            self._transfer = transfer
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -377,3 +377,21 @@ class WeightTransfer(Callback, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._course.load_state_dict(state_dict)
         self._restored = True
+
+
+def find_transfer(trainer: Trainer) -> WeightTransfer | None:
+    """A trainer's transfer callback; None if it has none."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, WeightTransfer)), None)
+
+
+def require_transfer(trainer: Trainer) -> WeightTransfer:
+    """A trainer's transfer callback.
+
+    Raises:
+        InputError: If it has none.
+    """
+    transfer = find_transfer(trainer)
+    if transfer is None:
+        raise InputError("the model travels only with a transfer callback, such as CyclicalWeightTransfer")
+    return transfer

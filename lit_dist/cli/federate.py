@@ -18,10 +18,10 @@ from typing import Any
 import yaml
 from typing_extensions import override
 
+from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.federation.policy import FOLDERS
 from lit_dist.federation.site_settings import ALL, OF_SITE
-from lit_dist.federation.transfer_client import find_transfer, travels
 from lit_dist.runs.lightning_cli import PARTS, SiteCLI, as_list, build, site_cli
 from lit_dist.runs.resume import WITH_FOLDERS
 from lit_dist.utils.errors import InputError
@@ -187,7 +187,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     _check_names(sites)
     if len(sites) < 2:
         raise InputError(f"there is only the site {sites[0]!r}; a federation needs at least two")
-    if travels(command.trainer):
+    if find_transfer(command.trainer) is not None:
         command.datamodule.check_monitors(command.trainer)
     _check_folder(options, command)
     from lit_dist.federation.flare.local import ADMIN, LocalSystem
@@ -210,7 +210,8 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
 
 
 def _check_folder(options: argparse.Namespace, command: SiteCLI) -> None:
-    local = travels(command.trainer) and find_transfer(command.trainer).optimizer_state == "local"
+    transfer = find_transfer(command.trainer)
+    local = transfer is not None and transfer.optimizer_state == "local"
     if options.resume and options.folder is None and local:
         raise InputError(
             "with optimizer_state=local each site keeps a part of the run: give --folder when it begins, and the"
@@ -220,7 +221,7 @@ def _check_folder(options: argparse.Namespace, command: SiteCLI) -> None:
 
 def _sites_of(command: SiteCLI) -> list[str]:
     data = command.datamodule
-    if not travels(command.trainer) and isinstance(data, InstitutionDataModule):
+    if find_transfer(command.trainer) is None and isinstance(data, InstitutionDataModule):
         data.only_site = None  # each trains alone, and all of them do
     if not isinstance(data, InstitutionDataModule) or data.centralized or data.only_site:
         raise InputError("--local needs a datamodule of lit_dist with several sites, to give each process its own")

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateM
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
+from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
 from lit_dist.checkpoints.run_folder import SETTINGS, run_folder
 from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
 from lit_dist.federation.class_list import ClassList
@@ -27,7 +28,7 @@ from lit_dist.federation.roster import Roster
 from lit_dist.federation.run_parts import RunParts
 from lit_dist.federation.server import Server
 from lit_dist.federation.site_settings import Settings, SiteSettings
-from lit_dist.federation.transfer_client import TransferClient, travels
+from lit_dist.federation.transfer_client import TransferClient
 from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.runs.resume import Resumption, claim_version
 from lit_dist.utils.atomic_write import read_text, replacing
@@ -64,7 +65,7 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Site
             raise Refusal("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
         return DeviceProcesses(partial(make_site, name, run, own, folder), processes)
     limits = limits_of(own)
-    if travels(parts.trainer):
+    if find_transfer(parts.trainer) is not None:
         return TransferClient(name, parts, metrics, own.min_images, limits)
 
     def make(run_id: str) -> Parts:
@@ -184,7 +185,7 @@ class FederatedRun:
         self.trainer.callbacks.append(RunCheckpoint())  # type: ignore[attr-defined]
         if (self.trainer.max_epochs or -1) < 1:
             raise InputError("a federation needs max_epochs")  # a site that trains alone would not end, either
-        kind = Server if travels(self.trainer) else EnsembleServer
+        kind = EnsembleServer if find_transfer(self.trainer) is None else Server
         self.server: Server | EnsembleServer = kind(roster, self.trainer, self.module)
         callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
         if isinstance(self.server, Server):

@@ -171,6 +171,9 @@ def partial_fit(
     pausing = _Pausing(at_site, state)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     forget_validation(trainer)
+    trainer.num_sanity_val_steps = 0
+    limit = trainer.limit_val_batches
+    trainer.limit_val_batches = 1.0 if limit > 0 else limit  # the loader of a validation elsewhere is a placeholder
     modes = [(part, part.training) for part in module.modules()]
     callbacks.insert(0, pausing)  # the first one, so that no other has left its place when the state is taken
     try:
@@ -183,6 +186,7 @@ def partial_fit(
     finally:
         callbacks.remove(pausing)
         pausing.restore(trainer)
+        trainer.limit_val_batches = limit
         for part, training in modes:  # a validation that did not come to its end leaves them in evaluation mode
             part.training = training
     return None

@@ -15,13 +15,13 @@ from typing_extensions import override
 
 from lit_dist.callbacks import RunCheckpoint
 from lit_dist.callbacks.ending import ending
+from lit_dist.callbacks.heuristics.weight_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 from lit_dist.federation.dry_run import dry_run
 from lit_dist.federation.partial_fit import Elsewhere, Pause, partial_fit
 from lit_dist.federation.remote_evaluation import connect
 from lit_dist.federation.roster import Roster, Weights
-from lit_dist.federation.transfer_client import find_transfer, whole
 from lit_dist.federation.validate_answer import check_validated
 from lit_dist.federation.validate_update import Asked, check_trained, due_visit
 from lit_dist.federation.wire import SCALE, Tree, join, split
@@ -51,7 +51,7 @@ class Server:
         self.roster = roster
         self.trainer = trainer
         self.module = module
-        self.transfer = find_transfer(trainer)
+        self.transfer = require_transfer(trainer)
         self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and what they are worth
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
         self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it
@@ -74,8 +74,6 @@ class Server:
         shadows = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
         sites = _Sites(self)
         self.trainer.callbacks.insert(0, sites)  # type: ignore[attr-defined]
-        limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
-        self.trainer.num_sanity_val_steps = 0
         try:
             state = read_checkpoint(checkpoint) if checkpoint else None
             self._left_out = state.pop(_LEFT_OUT, {}) if state else {}
@@ -89,7 +87,6 @@ class Server:
                     self._keep(pause.state)
                 pause = self._visit(pause, data)
         finally:
-            self.trainer.limit_val_batches = limit
             self.trainer.callbacks.remove(sites)  # type: ignore[attr-defined]
             for shadow in shadows:
                 shadow.lift()

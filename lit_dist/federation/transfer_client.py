@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from lit_dist.callbacks import WeightTransfer
+from lit_dist.callbacks.heuristics.weight_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, run_folder
 from lit_dist.federation.client import Parts, SiteClient, own_loader, run_id
@@ -49,7 +49,7 @@ class TransferClient(SiteClient):
         limits: Limits | None = None,
     ) -> None:
         super().__init__(name, parts, metrics, min_images)
-        self.transfer = find_transfer(self.trainer)
+        self.transfer = require_transfer(self.trainer)
         self._counts = Counts(Path(self.trainer.default_root_dir))
         self._limiter = Limiter(limits or Limits(), name, self.transfer, self._counts)
         self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
@@ -140,17 +140,14 @@ class TransferClient(SiteClient):
         return any(itinerary.site(visit) == self.name for visit in range(due))
 
     def _leg(self, batches: Mapping[str, int], state: Tree | None) -> Any:
-        self.trainer.num_sanity_val_steps = 0
         shadows = [
             MethodPatch(self.data, "train_dataloader", lambda: self._loaders(train.original(), batches)),
             MethodPatch(self.data, "val_dataloader", lambda: [0]),  # validation is where it begins to be the server's
         ]
         train = shadows[0]
-        limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, whole(self.trainer.limit_val_batches)
         try:
             return partial_fit(self.trainer, self.module, self.data, state, at_site=True)
         finally:
-            self.trainer.limit_val_batches = limit
             for shadow in shadows:
                 shadow.lift()
 
@@ -186,25 +183,3 @@ class AtStart(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.state = dump_checkpoint(trainer)
         raise AwayError("")
-
-
-def find_transfer(trainer: Trainer) -> WeightTransfer:
-    """The trainer's transfer callback.
-
-    Raises:
-        InputError: If there is none.
-    """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, WeightTransfer):
-            return callback
-    raise InputError("the model travels only with a transfer callback, such as CyclicalWeightTransfer")
-
-
-def travels(trainer: Trainer) -> bool:
-    """Whether the model travels; without a transfer callback each site trains one alone."""
-    return any(isinstance(callback, WeightTransfer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def whole(limit: int | float) -> int | float:
-    """The limit of a placeholder for a validation: nothing stays nothing, all else is all of it."""
-    return 1.0 if limit > 0 else limit

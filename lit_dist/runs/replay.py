@@ -14,7 +14,7 @@ from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.callbacks.baton_writer import baton_path, local_path
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.provenance.run_settings import RULE, versions
-from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
+from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer, find_transfer
 from lit_dist.utils.errors import InputError
 from lit_dist.provenance.ledger import Entry, iter_entries
 from lit_dist.runs.lightning_cli import PARTS, build
@@ -58,21 +58,21 @@ def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     settings["trainer"] |= {"logger": logger, "default_root_dir": str(folder), "enable_progress_bar": False}
     command = build(settings)
     trainer: Any = command.trainer
-    transfers = [callback for callback in trainer.callbacks if isinstance(callback, WeightTransfer)]
-    if not transfers:
+    transfer = find_transfer(trainer)
+    if transfer is None:
         raise InputError(f"{config} has no transfer callback, so there are no visits to repeat")
     baton = state = None  # a run begins with weights drawn from its seed, which the configuration has
     if recorded.visit > 0:
-        baton, state = _came_in(run, transfers[0], recorded)
-    transfers[0].baton_dir = None
+        baton, state = _came_in(run, transfer, recorded)
+    transfer.baton_dir = None
     trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
-    trainer.callbacks.append(_OneVisit(recorded.visit, transfers[0], state))
+    trainer.callbacks.append(_OneVisit(recorded.visit, transfer, state))
     trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
     again = next(entry for entry in iter_entries(folder / LEDGER) if entry.visit == recorded.visit)
     older: list[str] = []
     for rule in range(1, RULE):
         with suppress(TypeError, ValueError):  # what that rule could not hash
-            older.append(transfers[0].settings_by(rule))
+            older.append(transfer.settings_by(rule))
     return replace(again, settings=recorded.settings) if recorded.settings in older else again
 
 
