@@ -17,24 +17,24 @@ from typing_extensions import override
 # Imported so that a configuration can name their classes without their modules.
 import lit_dist.datamodules
 import lit_dist.models.ensemble  # noqa: F401
-from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
 from lit_dist.callbacks.ending import ending
 from lit_dist.callbacks.fit_checks import check_one, check_trainer
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
+from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
-from lit_dist.runs.class_kinds import check_kinds
+from lit_dist.checkpoints.run_files import check_run, check_trainer_folders
+from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
 from lit_dist.models.classifier import ImageClassifier
+from lit_dist.runs.class_kinds import check_kinds
+from lit_dist.runs.resume import Resumption, claim_version
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import end_auto_requeue, named_checkpoint, take_up_only_what_is_named
 from lit_dist.utils.mistakes import first_line, mistake, root_of
 from lit_dist.utils.plain_errors import PlainErrors
-from lit_dist.runs.resume import Resumption, claim_version
-from lit_dist.checkpoints.run_files import check_run, check_trainer_folders
-from lit_dist.checkpoints.run_folder import run_folder
-from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
-from lit_dist.visits.seeding import check_seed
 from lit_dist.utils.yaml_text import guard_parsers
+from lit_dist.visits.seeding import check_seed
 
 guard_parsers()
 
@@ -146,7 +146,7 @@ class SiteCLI(LightningCLI):
             read_checkpoint(path, with_tensors=False)
 
     def before_fit(self) -> None:
-        """Look at what training would fail of later, hold the run's folder, and resume where the run was interrupted."""
+        """Look at what training would fail of later, hold the run's folder, and resume an interrupted run."""
         check_trainer(self.trainer)
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_trainer_folders(self.trainer, run_folder(self.trainer))

@@ -10,15 +10,15 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from typing_extensions import override
 
-from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.callbacks.baton_writer import baton_path, local_path
-from lit_dist.callbacks.optimizer_states import put_state
-from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer, find_transfer
-from lit_dist.utils.errors import InputError
-from lit_dist.provenance.ledger import Entry, iter_entries
-from lit_dist.runs.lightning_cli import PARTS, build
+from lit_dist.callbacks.optimizer_states import put_state
+from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, read_settings
+from lit_dist.provenance.ledger import Entry, iter_entries
+from lit_dist.provenance.run_settings import RULE, versions
+from lit_dist.runs.lightning_cli import PARTS, build
+from lit_dist.utils.errors import InputError
 
 
 def replay(run: str | Path, visit: int) -> str:

@@ -13,11 +13,18 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.csv_rows import check_rows, put_back, set_aside
-from lit_dist.utils.errors import InputError
-from lit_dist.utils.atomic_write import check_folder, replacing
-from lit_dist.provenance.ledger import Ledger
-from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, checkpoints_of, newest_checkpoint, read_settings, visit_record
+from lit_dist.checkpoints.run_folder import (
+    LEDGER,
+    SETTINGS,
+    checkpoints_of,
+    newest_checkpoint,
+    read_settings,
+    visit_record,
+)
 from lit_dist.checkpoints.run_lock import held as hold_run
+from lit_dist.provenance.ledger import Ledger
+from lit_dist.utils.atomic_write import check_folder, replacing
+from lit_dist.utils.errors import InputError
 
 MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),

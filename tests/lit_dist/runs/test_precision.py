@@ -8,8 +8,8 @@ import torch
 
 from lit_dist import ImageClassifier, read_checkpoint
 from lit_dist.callbacks import CyclicalWeightTransfer, PredictionWriter, RunCheckpoint
-from lit_dist.datamodules import PhantomDataModule
 from lit_dist.checkpoints.run_folder import newest_checkpoint
+from lit_dist.datamodules import PhantomDataModule
 from small import ledger, trainer
 
 

@@ -16,11 +16,11 @@ from jsonargparse import dict_to_namespace
 import program
 from lit_dist import newest_checkpoint
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
+from lit_dist.checkpoints.run_lock import held
 from lit_dist.cli.main import main
+from lit_dist.cli.verify import verify
 from lit_dist.provenance.ledger import Entry
 from lit_dist.runs.resume import claim_version
-from lit_dist.checkpoints.run_lock import held
-from lit_dist.cli.verify import verify
 
 FIT = [
     "fit", "--config", "configs/phantom/cyclical.yaml", "--data.patients=40", "--data.size=32", "--data.sites=2",
