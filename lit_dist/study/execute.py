@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 import yaml
 from lightning.pytorch.loggers import WandbLogger
+from pandas.api.types import is_numeric_dtype
 
 from lit_dist.callbacks.ending import ending
 from lit_dist.checkpoints.baton import read_checkpoint
@@ -33,6 +34,23 @@ _ONE_PROCESS = {"devices": 1}
 def result_path(study: Path, name: str) -> Path:
     """The file that a finished run leaves."""
     return run_path(study, name) / RESULT
+
+
+def read_result(study: Path, name: str) -> dict[str, Any]:
+    """What a finished run has found.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    path = result_path(study, name)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        plain = all(value is None or isinstance(value, str | int | float | list) for value in found.values())
+    except (OSError, ValueError, AttributeError, RecursionError):
+        plain = False
+    if not plain:
+        raise InputError(f"{path} is damaged; delete the folder {path.parent}, and the same command does the run again")
+    return found  # type: ignore[no-any-return]
 
 
 def execute(study: Path, name: str) -> bool:
@@ -161,8 +179,21 @@ def judged(predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read ``predictions.csv``. Names are text, also a patient ``NA`` or a site ``None``."""
-    return pd.read_csv(path, dtype=dict.fromkeys(("site", "image", "patient"), str), keep_default_na=False)
+    """Read ``predictions.csv``. Names are text, also a patient ``NA`` or a site ``None``.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(("site", "image", "patient"), str), keep_default_na=False)
+        numbers = [table["label"], *(table[name] for name in map(str, table) if name.startswith("probability_"))]
+        whole = {"site", "image", "patient"} <= set(table) and all(is_numeric_dtype(each) for each in numbers)
+    except (OSError, ValueError, KeyError):
+        whole = False
+    if not whole:
+        run = path.parents[1]
+        raise InputError(f"{path} is damaged; delete the folder {run}, and the same command does the run again")
+    return table
 
 
 def probabilities_of(predictions: pd.DataFrame) -> Any:

@@ -1,7 +1,6 @@
 """Does the runs of a study, each in a process of its own, several at a time."""
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from lit_dist.checkpoints.run_files import check_run
 from lit_dist.checkpoints.run_lock import BusyError, held
 from lit_dist.study.continued import LOG
-from lit_dist.study.execute import FIT, execute, result_path
+from lit_dist.study.execute import FIT, execute, read_result, result_path
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
 from lit_dist.utils.child_processes import end_with_the_parent, prepared
@@ -132,7 +131,7 @@ class Workers:
             seconds = time.monotonic() - child.start
             if result_path(self.study, name).exists():
                 self._console.print(f"done in {seconds:.0f} s: {name}", highlight=False)
-                for line in json.loads(result_path(self.study, name).read_text(encoding="utf-8")).get("ended") or []:
+                for line in read_result(self.study, name).get("ended") or []:
                     self._console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
                 self._estimate(self.runs[name], seconds)
             else:

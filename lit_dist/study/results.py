@@ -1,6 +1,5 @@
 """What the finished runs of a study have found: one row a run, and every prediction."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_dist.study.execute import FIT, PREDICTIONS, judged, probabilities_of, read_predictions, result_path
+from lit_dist.study.execute import (
+    FIT,
+    PREDICTIONS,
+    judged,
+    probabilities_of,
+    read_predictions,
+    read_result,
+    result_path,
+)
 from lit_dist.study.plan import Run, run_path
 from lit_dist.utils.errors import InputError
 
@@ -38,11 +45,10 @@ def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        path = result_path(study, run.name)
-        if not path.exists():
+        if not result_path(study, run.name).exists():
             continue
         own = {name: getattr(run, name) for name in (*WHICH, "site", "seed")}
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_result(study, run.name)
         rows.append({"run": run.name, "collection": collection, "split": "test", **own, **found})
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype(dict.fromkeys(_WHOLE, "Int64"))
