@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.checkpoints.baton import TRAINED, write_checkpoint
 from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.lightning_internals import dump_checkpoint
 from lit_dist.visits.itinerary import Visit
 
@@ -32,7 +33,7 @@ def baton_of(checkpoint: Mapping[str, Any], trainer: Trainer, key: str, carried:
     return {
         **{name: checkpoint[name] for name in names if name in checkpoint},
         "state_dict": checkpoint.get(TRAINED, checkpoint["state_dict"]),
-        "callbacks": {key: {**checkpoint["callbacks"][key], "optimizer_states": {}}},
+        "callbacks": {key: {**transfer_state(checkpoint, key), "optimizer_states": {}}},
         "optimizer_states": states if carried else [{**state, "state": {}} for state in states],
     }
 
@@ -57,7 +58,7 @@ class BatonWriter:
         """Write the baton that a visit hands on. To be called by every process."""
         checkpoint = dump_checkpoint(trainer)
         folder = run_folder(trainer) / self.folder
-        kept = checkpoint["callbacks"][self.key]["optimizer_states"]
+        kept = transfer_state(checkpoint, self.key)["optimizer_states"]
         baton = baton_of(checkpoint, trainer, self.key, self.policy == "carry")
         if trainer.is_global_zero:
             write_checkpoint(baton, baton_path(folder, visit.number))

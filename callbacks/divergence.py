@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.checkpoints.baton import not_finite
+from lit_dist.provenance.visit_account import DivergenceState
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Visit
@@ -102,11 +103,11 @@ class Divergence:
             " visits out and goes on"
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> DivergenceState:
         """What a resumed run needs."""
         return {"skipping": self.skipping, "came_in": self._came_in}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: DivergenceState) -> None:
         """Go on with the state of a checkpoint."""
         self.skipping, self._came_in = state["skipping"], state["came_in"]
 

@@ -9,6 +9,7 @@ from lit_dist.callbacks.divergence import Divergence, OnDivergence
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.provenance.ledger import Outcome
 from lit_dist.provenance.ledger_writer import LedgerWriter
+from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Visit
 
@@ -116,7 +117,7 @@ class VisitCourse:
             self.record.write()
         self._stop_passing()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> TransferState:
         """All of it, for a checkpoint."""
         return {
             "record": self.record.state_dict(),
@@ -124,7 +125,7 @@ class VisitCourse:
             "optimizer_states": self._states.kept,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: TransferState) -> None:
         """Go on with the state of a checkpoint."""
         self.record.load_state_dict(state["record"])
         self._divergence.load_state_dict(state["divergence"])

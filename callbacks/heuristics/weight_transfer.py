@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -26,6 +26,7 @@ from lit_dist.callbacks.heuristics.visit_course import VisitCourse
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.checkpoints.run_lock import FitLock
 from lit_dist.provenance.run_settings import callback_settings, note_end, settings_sha256
+from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import go_on, make_resumable
 from lit_dist.utils.method_patch import MethodPatch
@@ -371,11 +372,11 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return self._course.state_dict()
+        return {**self._course.state_dict()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._course.load_state_dict(state_dict)
+        self._course.load_state_dict(cast(TransferState, state_dict))
         self._restored = True
 
 

@@ -1,7 +1,7 @@
 """What a run's folder holds, and the newest state of the run in it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +103,3 @@ def checkpoints_of(run: Path) -> list[Path]:
         if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
             raise InputError(f"{folder} is no folder that this user can read: change its permissions, or move it away")
     return sorted((run / CHECKPOINTS).glob("step_*.ckpt"), reverse=True)
-
-
-def visit_record(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a checkpoint says of the visits; None if the run has no transfer callback."""
-    states = checkpoint["callbacks"].values()
-    return next((state["record"] for state in states if isinstance(state, Mapping) and "record" in state), None)

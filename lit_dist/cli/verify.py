@@ -7,9 +7,10 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from lit_dist.checkpoints.baton import APART, TRAINED, fingerprint, read_checkpoint
-from lit_dist.checkpoints.run_folder import LEDGER, checkpoints_of, visit_record
+from lit_dist.checkpoints.run_folder import LEDGER, checkpoints_of
 from lit_dist.provenance.audit import AuditError, audit
 from lit_dist.provenance.ledger import FIRST, Entry, iter_entries
+from lit_dist.provenance.visit_account import find_account, waiting_entry
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import PlainErrors
 
@@ -102,11 +103,11 @@ def _last_state(run: Path) -> _State | None:
     try:
         apart = content.get(APART)  # not in a run of an earlier release with an average
         weights: dict[str, Any] | None = dict(content[TRAINED if apart else "state_dict"])
-        record = visit_record(content)
+        record = find_account(content)
         if record is None:
             return None
         if not record["ended"] or ("averaging_state" in content and not apart):
             weights = None
-        return _State(path, record["head"], Entry(**record["waiting"]) if record["waiting"] else None, weights)
+        return _State(path, record["head"], waiting_entry(record), weights)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path} is not a checkpoint of a run") from None

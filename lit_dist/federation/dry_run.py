@@ -19,6 +19,7 @@ from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.federation.partial_fit import partial_fit
 from lit_dist.federation.wire import Tree, split
 from lit_dist.provenance.ledger import Entry, read_entries
+from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import set_root
 from lit_dist.utils.method_patch import MethodPatch
@@ -117,7 +118,7 @@ def _without_tensors_of_optimizers(state: Tree, key: str) -> Tree:
     return {
         **state,
         "state_dict": dict(state["state_dict"]),
-        "callbacks": {key: state["callbacks"][key]},
+        "callbacks": {key: transfer_state(state, key)},
         "optimizer_states": [{**each, "state": {}} for each in copy.deepcopy(_groups(state))],
     }
 

@@ -13,6 +13,7 @@ from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.counts import Counts, Leg, Limits
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.wire import Tree
+from lit_dist.provenance.visit_account import transfer_state
 
 __all__ = ["Limiter", "Limits", "leg_of", "place_of"]
 
@@ -111,7 +112,7 @@ def leg_of(content: Tree, key: str, by_steps: bool, settings: str, passes: int =
         passes: How often a visit goes through the site's images in an epoch, rounded up.
     """
     baton = content["baton"]
-    account = baton["callbacks"][key]
+    account = transfer_state(baton, key)
     record = {name: value for name, value in account["record"].items() if name not in _CHANGING}
     loop = baton["loops"]["fit_loop"]
     # Without epoch_loop.state_dict, the loggers' count of steps, to which Lightning adds with each restart.
@@ -126,7 +127,7 @@ def leg_of(content: Tree, key: str, by_steps: bool, settings: str, passes: int =
     }
     text, tensors = state_tree.encode(plain)
     sha256 = hashlib.sha256(f"{text}{fingerprint(tensors)[0]}".encode()).hexdigest()
-    return Leg(record["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps, passes)
+    return Leg(account["record"]["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps, passes)
 
 
 def place_of(baton: Tree) -> tuple[int, int, int]:

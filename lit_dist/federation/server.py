@@ -28,6 +28,7 @@ from lit_dist.federation.wire import SCALE, Tree, join, split
 from lit_dist.models.metrics import METRICS, POOLED, pool
 from lit_dist.models.monitored import refuse_unpooled
 from lit_dist.provenance.ledger import Entry, Ledger, iter_entries
+from lit_dist.provenance.visit_account import transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import MethodPatch
 
@@ -116,12 +117,13 @@ class Server:
         self._left_out.pop(site, None)
         following, entries = check_trained(self._asked(site, pause, baton, due, data), answer)
         self._scale |= _scale_of(following)
+        key = self.transfer.state_key
+        account = transfer_state(following, key)["record"]
         if entries:
-            records = [tree["callbacks"][self.transfer.state_key]["record"] for tree in (pause.state, following)]
             # Of a visit that was repeated, the line is the one on record.
-            records[1]["head"] = self._record(entries, records[0]["head"])
-        waiting = following["callbacks"][self.transfer.state_key]["record"]["waiting"]
-        self._log([*entries, *([Entry(**waiting)] if waiting else [])], following["global_step"])
+            account["head"] = self._record(entries, transfer_state(pause.state, key)["record"]["head"])
+        waiting = waiting_entry(account)
+        self._log([*entries, *([waiting] if waiting else [])], following["global_step"])
         state = join(following, pause.state, self.transfer)
         self._keep(state)  # before a validation, which may fail
         self._kept = True

@@ -7,6 +7,7 @@ from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import read_checkpoint, write_checkpoint
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.wire import Tree, with_tensors
+from lit_dist.provenance.visit_account import transfer_state
 
 
 class SiteState:
@@ -43,7 +44,7 @@ class SiteState:
         if left_out is not None:
             self._forget_after(left_out)
         step = baton["global_step"]
-        account = baton["callbacks"][self.transfer.state_key]
+        account = transfer_state(baton, self.transfer.state_key)
         record = account["record"]
         last = step if left_out is None else min(step, left_out)  # the one up to which this site has trained
         # Of a visit without a step so far nothing is needed; the server may have begun it when nobody was here.

@@ -21,6 +21,7 @@ from lit_dist.federation.site_state import SiteState
 from lit_dist.federation.validate_question import check_batches, check_names, check_sent_weights, check_train
 from lit_dist.federation.wire import Tree, split
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import dump_checkpoint, set_root
 from lit_dist.utils.method_patch import MethodPatch
@@ -101,7 +102,7 @@ class TransferClient(SiteClient):
         own, optimizers = self.module.state_dict(), self.trainer.optimizers
         baton = check_train(content, self.name, own, self._own, self.transfer, optimizers)
         key = self.transfer.state_key
-        folder = self._folder / run_id(baton["callbacks"][key]["record"]["run"])
+        folder = self._folder / run_id(transfer_state(baton, key)["record"]["run"])
         by_steps = bool(self.transfer.every_n_steps)
         leg = leg_of({**content, "baton": baton}, key, by_steps, self._settings, self._passes)
         self._limiter.begin(leg)
@@ -158,7 +159,7 @@ class TransferClient(SiteClient):
 
     def _lines(self, ledger: Path, baton: Tree) -> list[str]:
         """The lines of this leg. One that waits for the validation's metrics is the server's to write."""
-        head = baton["callbacks"][self.transfer.state_key]["record"]["head"]
+        head = transfer_state(baton, self.transfer.state_key)["record"]["head"]
         entries = read_entries(ledger) if ledger.exists() else []
         last = max((place for place, entry in enumerate(entries, start=1) if entry.sha256 == head), default=0)
         return [entry.line for entry in entries[:last]]

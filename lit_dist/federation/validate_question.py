@@ -16,6 +16,7 @@ from lit_dist.federation.validate_optimizers import check_states
 from lit_dist.federation.validate_weights import check_trained_weights
 from lit_dist.federation.wire import SCALE, Tree, size
 from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 
 MOST_SITES = 1000
@@ -159,9 +160,9 @@ def check_train(
     elif any(state["state"] != {} for state in baton["optimizer_states"]):
         raise Refusal("the server's baton has an optimizer's state, which stays at the sites in this run")
     _check_scale(baton.get(SCALE, {}))
-    _check_account(baton["callbacks"], own["callbacks"], transfer.state_key)
+    _check_account(baton, own, transfer.state_key)
     weights = check_sent_weights(baton["state_dict"], weights, "the weights of the server's baton")
-    record = baton["callbacks"][transfer.state_key]["record"]
+    record = transfer_state(baton, transfer.state_key)["record"]
     goes_on = record["visit"] is None or (record["visit"][0] == visit and not record["ended"])
     if not goes_on and fingerprint(weights)[0] != record["sha256_out"]:
         raise Refusal("the weights of the server's baton are not those that the visit before ended with")
@@ -206,11 +207,12 @@ def _check_scale(scale: Any) -> None:
         raise Refusal("the server's baton has another form: the scale of the gradients")
 
 
-def _check_account(found: Any, own: Tree, key: str) -> None:
-    if found.keys() != {key} or found[key].keys() != own[key].keys():
+def _check_account(found: Tree, own: Tree, key: str) -> None:
+    if found["callbacks"].keys() != {key} or found["callbacks"][key].keys() != own["callbacks"][key].keys():
         raise Refusal("the server's baton has the account of another transfer callback")
-    account, record = found[key], found[key]["record"]
-    if account["optimizer_states"] != {} or record.keys() != own[key]["record"].keys():
+    account: Mapping[str, Any] = transfer_state(found, key)  # whose types are to be seen
+    record, usual = account["record"], transfer_state(own, key)
+    if account["optimizer_states"] != {} or record.keys() != usual["record"].keys():
         raise Refusal("the server's baton has another form: its account of the visit")
     start, end = record["rates"]
     visit, waiting = record["visit"], record["waiting"]
@@ -224,7 +226,7 @@ def _check_account(found: Any, own: Tree, key: str) -> None:
     if not fits:
         raise Refusal("the server's baton has another form: its account of the visit")
     divergence = account["divergence"]
-    if divergence.keys() != own[key]["divergence"].keys() or type(divergence["skipping"]) is not bool:
+    if divergence.keys() != usual["divergence"].keys() or type(divergence["skipping"]) is not bool:
         raise Refusal("the server's baton has another form: its account of a divergence")
     rest = {name: value for name, value in account.items() if name not in ("record", "optimizer_states")}
     if not _is_plain(rest):

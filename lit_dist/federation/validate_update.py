@@ -18,6 +18,7 @@ from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_s
 from lit_dist.federation.validate_weights import check_trained_weights
 from lit_dist.federation.wire import SCALE, Tree
 from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.visit_account import DivergenceState, VisitAccount, transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
 
 _OUTCOMES = ("trained", "skipped")  # all else is for the server to find
@@ -59,7 +60,7 @@ def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
         baton: The baton, whose next batch is the site's.
         transfer: The run's transfer callback, whose fit has begun.
     """
-    record = baton["callbacks"][transfer.state_key]["record"]
+    record = transfer_state(baton, transfer.state_key)["record"]
     ended = record["visit"][0] + record["ended"] if record["visit"] else 0
     epoch = baton["loops"]["fit_loop"]["epoch_progress"]["total"]["processed"]
     return transfer.make_plan(transfer.itinerary(transfer.sites)).due(epoch, ended)
@@ -94,11 +95,11 @@ def _trained(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(asked.sent))}")
     weights = check_trained_weights(baton["state_dict"], asked.sent["state_dict"])
     _check_scale(baton.get(SCALE))
-    before, planned, after = (tree["callbacks"][key]["record"] for tree in (asked.sent, asked.rehearsal.baton, baton))
+    before, planned, after = (transfer_state(tree, key)["record"] for tree in (asked.sent, expected, baton))
     entries = [_line(line) for line in answer["entries"]]
     # What waits for the validation's metrics is to be a line, too.
-    waiting = [_line(Entry(**after["waiting"]).line)] if after["waiting"] else []
-    lines = [Entry(**planned["waiting"])] if planned["waiting"] else []
+    waiting = [_line(entry.line) for entry in [waiting_entry(after)] if entry]
+    lines = [entry for entry in [waiting_entry(planned)] if entry]
     _check_places(asked.sent, baton)
     _check_visits(asked, [*entries, *waiting], [*asked.rehearsal.entries, *lines], len(entries))
     progress = _progress(asked, baton)
@@ -203,7 +204,7 @@ def _check_scale(scale: Mapping[str, Any] | None) -> None:
 def _account(asked: Asked, baton: Tree) -> Tree:
     """Compare the transfer's account with that of the rehearsal, and give the one to go on with."""
     key = asked.transfer.state_key
-    found, expected = baton["callbacks"][key], asked.rehearsal.baton["callbacks"][key]
+    found, expected = transfer_state(baton, key), transfer_state(asked.rehearsal.baton, key)
     record, planned = found["record"], expected["record"]
     if found.keys() != expected.keys() or record.keys() != planned.keys():
         raise InputError("its account of the visit has another form")
@@ -211,20 +212,22 @@ def _account(asked: Asked, baton: Tree) -> Tree:
         raise InputError("its account of the heuristic is not that of the leg")
     loose = set() if asked.rehearsal.exact else {"first_step"}
     if not same(_without(record, _OF_SITE | loose), _without(planned, _OF_SITE | loose)):
-        names = planned.keys() - _OF_SITE - loose
-        difference = {name: record[name] for name in sorted(names) if not same(record[name], planned[name])}
+        usual = _without(planned, _OF_SITE | loose)
+        difference = {
+            name: value for name, value in sorted(record.items()) if name in usual and not same(value, usual[name])
+        }
         raise InputError(f"its account of the visit has another form: {difference}"[:500])
     _check_measured(record, planned, baton["global_step"], asked.rehearsal.exact)
-    taken = {name: record[name] for name in _OF_SITE | loose}
+    taken = _without(record, record.keys() - _OF_SITE - loose)
     divergence = _divergence(asked, found["divergence"], expected["divergence"], record["ended"])
     return {**expected, "record": {**planned, **taken}, "divergence": divergence}
 
 
-def _without(tree: Tree, names: set[str]) -> Tree:
+def _without(tree: Mapping[str, Any], names: set[str]) -> Tree:
     return {name: value for name, value in tree.items() if name not in names}
 
 
-def _check_measured(record: Tree, planned: Tree, step: int, exact: bool) -> None:
+def _check_measured(record: VisitAccount, planned: VisitAccount, step: int, exact: bool) -> None:
     counts = all(map(is_count, (record["images"], record["first_step"]))) and record["first_step"] <= step
     # Of a visit in which no step was made there may be no rate.
     rates, usual = record["rates"], planned["rates"]
@@ -237,7 +240,7 @@ def _is_time(seconds: Any) -> bool:
     return type(seconds) is float and is_number(seconds) and seconds >= 0
 
 
-def _divergence(asked: Asked, found: Tree, expected: Tree, ended: bool) -> Tree:
+def _divergence(asked: Asked, found: DivergenceState, expected: DivergenceState, ended: bool) -> DivergenceState:
     """Whether the rest of a visit is skipped is the site's to say; with what it began is for itself alone."""
     if found.keys() != expected.keys() or type(found["skipping"]) is not bool:
         raise InputError("its account of the visit has another form: whether it diverged")
@@ -246,9 +249,9 @@ def _divergence(asked: Asked, found: Tree, expected: Tree, ended: bool) -> Tree:
     if found["skipping"] and asked.transfer.on_divergence != "skip":
         raise InputError("it skips the rest of its visit, and a visit that diverges ends this run")
     came_in, usual = found["came_in"], expected["came_in"]
-    if (came_in is None) is not (usual is None) or (came_in and came_in.keys() != usual.keys()):
+    if (came_in is None) is not (usual is None) or (came_in and usual and came_in.keys() != usual.keys()):
         raise InputError("its account of the visit has another form: what came in")
-    if came_in and not (same(came_in["weights"], usual["weights"]) and _is_plain(came_in["optimizers"])):
+    if came_in and usual and not (same(came_in["weights"], usual["weights"]) and _is_plain(came_in["optimizers"])):
         raise InputError("its account of the visit has another form: what came in")
     return expected if ended else found
 
@@ -262,7 +265,7 @@ def _is_plain(tree: Any, depth: int = 6) -> bool:
     return tree is None or type(tree) is bool or is_number(tree)
 
 
-def _under_way(record: Mapping[str, Any]) -> bool:
+def _under_way(record: VisitAccount) -> bool:
     return record["visit"] is not None and not record["ended"]
 
 
@@ -304,9 +307,7 @@ def _check_line(asked: Asked, entry: Entry, planned: Entry) -> None:
         raise InputError(f"its visit {entry.visit} has no hashes")
 
 
-def _check_hand_offs(
-    sent: Tree, baton: Tree, before: Mapping[str, Any], after: Mapping[str, Any], visits: list[Entry]
-) -> None:
+def _check_hand_offs(sent: Tree, baton: Tree, before: VisitAccount, after: VisitAccount, visits: list[Entry]) -> None:
     came_in = weights = before["sha256_in"] if _under_way(before) else fingerprint(sent["state_dict"])[0]
     for entry in visits:
         if entry.sha256_in != weights:
@@ -323,7 +324,7 @@ def _check_hand_offs(
         raise InputError("its account of the visit has other weights than its lines")
 
 
-def _check_chain(before: Mapping[str, Any], after: Mapping[str, Any], lines: list[Entry]) -> None:
+def _check_chain(before: VisitAccount, after: VisitAccount, lines: list[Entry]) -> None:
     head = before["head"]
     for entry in lines:
         if entry.previous != head:

@@ -15,6 +15,7 @@ from torch import Tensor
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.callbacks.baton_writer import baton_of
 from lit_dist.checkpoints import state_tree, tensor_file
+from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.atomic_write import not_written
 from lit_dist.utils.errors import InputError
 
@@ -44,7 +45,7 @@ def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTrans
     baton = baton_of(checkpoint, trainer, transfer.state_key, transfer.optimizer_state == "carry")
     baton["callbacks"] = _without_tensors(baton["callbacks"])
     states = [state["state"] for state in checkpoint["optimizer_states"]]
-    return baton, {"account": checkpoint["callbacks"][transfer.state_key], "optimizer_states": states}
+    return baton, {"account": transfer_state(checkpoint, transfer.state_key), "optimizer_states": states}
 
 
 def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
@@ -56,7 +57,7 @@ def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTrans
         transfer: The transfer callback.
     """
     key = transfer.state_key
-    account = with_tensors(baton["callbacks"][key], own["callbacks"][key])
+    account = with_tensors(transfer_state(baton, key), transfer_state(own, key))
     return {**own, **baton, "callbacks": {**own["callbacks"], key: account}}
 
 

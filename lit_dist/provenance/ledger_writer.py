@@ -14,6 +14,7 @@ from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
 from lit_dist.provenance.ledger import FIRST, Entry, Ledger, Outcome
 from lit_dist.provenance.run_settings import RULE, versions
+from lit_dist.provenance.visit_account import VisitAccount, waiting_entry
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_metrics import VisitMetrics
 
@@ -163,7 +164,7 @@ class LedgerWriter:
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._resumed_at
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> VisitAccount:
         """The account as plain values, for a checkpoint."""
         return {
             "run": self._run,
@@ -181,7 +182,7 @@ class LedgerWriter:
             "seconds": self._elapsed(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: VisitAccount) -> None:
         """Go on with the account of a checkpoint."""
         self._run = state["run"]
         self._rule = state.get("rule", 1)
@@ -190,7 +191,7 @@ class LedgerWriter:
         self.ended = state["ended"]
         self.kept = True
         self._head = state["head"]
-        self._waiting = Entry(**state["waiting"]) if state["waiting"] else None
+        self._waiting = waiting_entry(state)
         self._images = state["images"]
         self._first_step = state["first_step"]
         self._rates_start, self._rates_end = state["rates"]

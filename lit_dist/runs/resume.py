@@ -13,16 +13,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.csv_rows import check_rows, put_back, set_aside
-from lit_dist.checkpoints.run_folder import (
-    LEDGER,
-    SETTINGS,
-    checkpoints_of,
-    newest_checkpoint,
-    read_settings,
-    visit_record,
-)
+from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, checkpoints_of, newest_checkpoint, read_settings
 from lit_dist.checkpoints.run_lock import held as hold_run
 from lit_dist.provenance.ledger import Ledger
+from lit_dist.provenance.visit_account import find_account
 from lit_dist.utils.atomic_write import check_folder, replacing
 from lit_dist.utils.errors import InputError
 
@@ -82,7 +76,7 @@ class Resumption:
 
     def _load(self, run: Path, checkpoint: Path) -> None:
         content = read_checkpoint(checkpoint, with_tensors=False)
-        record = visit_record(content) if "callbacks" in content else None  # of an ensemble there are none
+        record = find_account(content) if "callbacks" in content else None  # of an ensemble there are none
         if record is not None:
             Ledger(run / LEDGER, record["head"], record["run"])  # which says what is wrong with it
         self._logs = content["logs"]

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, delete_old_chec
 from lit_dist.checkpoints.run_lock import held
 from lit_dist.models.metrics import judge, log_of
 from lit_dist.provenance.ledger import iter_entries
+from lit_dist.provenance.visit_account import find_account
 from lit_dist.runs.lightning_cli import build
 from lit_dist.runs.lightning_cli import run as command
 from lit_dist.study.plan import Run, read_run, run_path
@@ -159,10 +159,8 @@ def _best_cycle(run: Run, best: Path) -> int | None:
     if run.heuristic == "single_weight_transfer":
         return None
     checkpoint = read_checkpoint(best, with_tensors=False)
-    for state in checkpoint["callbacks"].values():
-        if isinstance(state, Mapping) and "record" in state:
-            return int(state["record"]["visit"][1])
-    return int(checkpoint["epoch"])
+    account = find_account(checkpoint)
+    return account["visit"][1] if account and account["visit"] else int(checkpoint["epoch"])
 
 
 def _judge(path: Path) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""What a checkpoint says of the visits: the state of its transfer callback, and the names of its parts."""
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict, cast
+
+from lit_dist.provenance.ledger import Entry
+
+
+class VisitAccount(TypedDict):
+    """The account of the visit that is under way, or of the last one.
+
+    Attributes:
+        run: The run's id.
+        rule: By which the settings are hashed; an early release did not say it, and hashed by the first.
+        origin: The checkpoint of another run that the run began with; empty if there is none.
+        visit: The visit's number, cycle and site; None before the first.
+        ended: Whether it has ended.
+        head: The hash of the ledger's last line.
+        waiting: The line of a visit that has ended, while it waits for a validation.
+        images: How many it has trained on.
+        first_step: The optimizer step at which it began.
+        rates: The learning rates at its first step, and at the last one so far.
+        sha256_in: The hash of the weights that it began with.
+        sha256_out: The hash of the weights that the last visit ended with.
+        seconds: How long it has taken.
+    """
+
+    run: str
+    rule: NotRequired[int]
+    origin: NotRequired[str]
+    visit: tuple[int, int, str] | None
+    ended: bool
+    head: str
+    waiting: dict[str, Any] | None
+    images: int
+    first_step: int
+    rates: tuple[list[float], list[float]]
+    sha256_in: str
+    sha256_out: str
+    seconds: float
+
+
+class DivergenceState(TypedDict):
+    """What became of a visit that diverged.
+
+    Attributes:
+        skipping: Whether the rest of it passes without training.
+        came_in: The weights and the optimizers' states that it began with, if it may be skipped.
+    """
+
+    skipping: bool
+    came_in: dict[str, Any] | None
+
+
+class TransferState(TypedDict):
+    """The state of a transfer callback; a heuristic may add to it.
+
+    Attributes:
+        record: The account of the visit.
+        divergence: What became of it.
+        optimizer_states: With ``optimizer_state="local"``, the states of the sites that wait for their next visit.
+    """
+
+    record: VisitAccount
+    divergence: DivergenceState
+    optimizer_states: dict[str, list[dict[int, Any]]]
+
+
+def transfer_state(checkpoint: Mapping[str, Any], key: str) -> TransferState:
+    """The state of a transfer callback in a checkpoint or baton, by the callback's key."""
+    return cast(TransferState, checkpoint["callbacks"][key])
+
+
+def find_account(checkpoint: Mapping[str, Any]) -> VisitAccount | None:
+    """What a checkpoint says of the visits; None if the run has no transfer callback."""
+    states = checkpoint["callbacks"].values()
+    return next((state["record"] for state in states if isinstance(state, Mapping) and "record" in state), None)
+
+
+def waiting_entry(account: VisitAccount) -> Entry | None:
+    """The line of a visit that has ended and waits for a validation."""
+    return Entry(**account["waiting"]) if account["waiting"] else None
