@@ -12,7 +12,7 @@ from typing_extensions import override
 from lit_dist.callbacks.averaged_weights import AveragedWeights
 from lit_dist.callbacks.ending import out_of_time, progress
 from lit_dist.callbacks.fit_checks import check_fit, check_hyperparameters, check_optimizers
-from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
+from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.callbacks.run_seeds import RunSeeds
 from lit_dist.callbacks.termination import Termination
 from lit_dist.checkpoints.baton import fingerprint

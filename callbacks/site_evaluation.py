@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_dist.callbacks.fit_checks import check_fit
-from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
+from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.checkpoints.csv_rows import damaged
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.models.metrics import METRICS, judge, log_of

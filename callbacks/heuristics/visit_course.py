@@ -1,8 +1,9 @@
-"""VisitCourse: what happens at the beginning of a visit, in its steps and at its end, whichever visit it is."""
+"""VisitCourse: what happens at each event of a visit, whichever visit it is."""
 
+from collections.abc import Callable, Collection
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import Divergence, OnDivergence
@@ -11,7 +12,7 @@ from lit_dist.provenance.ledger import Outcome
 from lit_dist.provenance.ledger_writer import LedgerWriter
 from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.method_patch import MethodPatch
-from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.itinerary import Itinerary, Visit
 
 
 class VisitCourse:
@@ -20,31 +21,52 @@ class VisitCourse:
     Args:
         optimizer_state: What becomes of momentum and the like at a transfer.
         on_divergence: What happens when the loss or the weights become NaN or infinite.
-
-    Attributes:
-        record: The account of the visit.
-        batons: Keeps the batons, if that is asked for.
     """
 
     def __init__(self, optimizer_state: OptimizerState, on_divergence: OnDivergence) -> None:
-        self.record = LedgerWriter()
-        self.batons: BatonWriter | None = None
+        self._record = LedgerWriter()
+        self._batons: BatonWriter | None = None
         self._divergence = Divergence(on_divergence)
         self._states = OptimizerStates(optimizer_state)
         self._handed_on: Visit | None = None  # ended, and its baton not yet written
         self._absent: MethodPatch | None = None  # while a visit passes at whose site nobody is
 
     @property
-    def skipping(self) -> bool:
-        """Whether the visit diverged, and its rest passes without training."""
-        return self._divergence.skipping
+    def visit(self) -> Visit | None:
+        """The visit under way, or the last one that ended; None before the first."""
+        return self._record.visit
 
-    def go_on(self, trainer: Trainer) -> None:
-        """Go on with a run from a checkpoint."""
+    @property
+    def visits_ended(self) -> int:
+        """The number of visits that have ended."""
+        return 0 if self.visit is None else self.visit.number + self._record.ended
+
+    @property
+    def settings_sha256(self) -> str:
+        """The SHA-256 of the settings that decide what a visit does, once training has begun."""
+        return self._record.settings
+
+    def on_train_start(
+        self,
+        trainer: Trainer,
+        settings: Callable[[int], str],
+        metrics: Collection[str] | None,
+        batons: BatonWriter | None,
+    ) -> None:
+        """Begin a run, or resume it from a checkpoint.
+
+        Args:
+            trainer: The trainer.
+            settings: Gives the SHA-256 of the settings by a rule.
+            metrics: The metrics of training that the ledger may have; None allows all.
+            batons: Keeps the batons, if that is asked for.
+        """
+        self._batons = batons if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
+        self._record.open_ledger(trainer, settings, metrics)
         if self._divergence.skipping:
             self._divergence.idle(trainer)
 
-    def begin(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
+    def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
         """Begin a visit, unless it is under way.
 
         Args:
@@ -52,14 +74,18 @@ class VisitCourse:
             visit: The visit.
             left_out: Whether it, or what is left of it, passes without training.
         """
-        if self.record.ended or self.record.visit != visit:
-            self.record.begin(trainer, visit)
+        if self._record.ended or self.visit != visit:
+            self._record.begin(trainer, visit)
             self._divergence.begin(trainer)
         if left_out and self._absent is None:
-            self.record.leave_out(trainer)
+            self._record.leave_out(trainer)
             self._absent = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
 
-    def step(self, trainer: Trainer, outputs: Any, batch: Any, number: int, visit_ends: bool) -> None:
+    def on_step_start(self, trainer: Trainer) -> None:
+        """Take into account that a training step begins."""
+        self._record.step(trainer)
+
+    def on_step_end(self, trainer: Trainer, outputs: Any, batch: Any, number: int, visit_ends: bool) -> None:
         """Take a training step into account.
 
         Args:
@@ -72,32 +98,43 @@ class VisitCourse:
         Raises:
             InputError: If training has diverged, and the run is to end then.
         """
-        self.record.count(batch)
+        self._record.count(batch)
         self._divergence.watch(outputs)
-        what, visit = self._divergence.look(trainer, number, visit_ends), self.record.visit
-        if what is None or visit is None:
+        what = self._divergence.look(trainer, number, visit_ends)
+        if what is None or self.visit is None:
             return
         if self._divergence.policy == "skip":
-            self._divergence.skip(trainer, visit, what)
+            self._divergence.skip(trainer, self.visit, what)
             return
-        self.record.end(trainer, "diverged")
-        self.record.write()
-        raise self._divergence.error(trainer, visit, what)
+        self._record.end(trainer, "diverged")
+        self._record.write()
+        raise self._divergence.error(trainer, self.visit, what)
 
-    def end(self, trainer: Trainer, following: str) -> None:
-        """End the visit, and leave the optimizers as the following site is to find them."""
-        visit = self.record.visit
-        assert visit is not None
-        self.record.end(trainer, self._outcome)
+    def on_visit_end(
+        self, trainer: Trainer, itinerary: Itinerary, before_hand_over: Callable[[LightningModule], None]
+    ) -> None:
+        """End the visit, if one is under way, and leave the optimizers as the following site is to find them.
+
+        Args:
+            trainer: The trainer.
+            itinerary: Which site is visited when.
+            before_hand_over: May change the weights of a visit that has not diverged, before they are hashed.
+        """
+        if self.visit is None or self._record.ended:
+            return
+        if not self._divergence.skipping:
+            before_hand_over(trainer.lightning_module)
+        self._record.end(trainer, self._outcome)
+        following = itinerary.site(self.visit.number + 1)
         self._stop_passing()
-        self._states.transfer(trainer.optimizers, visit.site, following)
-        self._handed_on = visit
+        self._states.transfer(trainer.optimizers, self.visit.site, following)
+        self._handed_on = self.visit
 
     @property
     def _outcome(self) -> Outcome:
         if self._absent is not None:
             return "absent"
-        return "skipped" if self.skipping else "trained"
+        return "skipped" if self._divergence.skipping else "trained"
 
     def _stop_passing(self) -> None:
         self._divergence.end()
@@ -105,28 +142,54 @@ class VisitCourse:
             self._absent.lift()
             self._absent = None
 
+    def on_validation_start(self, trainer: Trainer) -> None:
+        """Tell the metrics of a validation from those of training."""
+        self._record.validation_starts(trainer)
+
+    def on_validation_end(self, trainer: Trainer) -> None:
+        """Take the metrics of a validation."""
+        self._record.validation_ends(trainer)
+
+    def write_line(self, trainer: Trainer | None = None) -> None:
+        """Write the ledger's line of a visit that has ended.
+
+        Args:
+            trainer: If given, the metrics at the end of the epoch are added.
+        """
+        self._record.write(trainer)
+
     def write_baton(self, trainer: Trainer) -> None:
         """Write the baton of a visit that has ended. Not after the last batch of an epoch: schedules go on after it."""
-        if self.batons is not None and self._handed_on is not None:
-            self.batons.write(trainer, self._handed_on)
+        if self._batons is not None and self._handed_on is not None:
+            self._batons.write(trainer, self._handed_on)
         self._handed_on = None
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Put a visit that the end of the run cuts short on record, too."""
+        self._record.end(trainer, "cut short")
+        self._record.write(trainer)
+        self.write_baton(trainer)
 
     def close(self) -> None:
         """Leave the module as it was. A line that waits for a validation is written now, unless a checkpoint has it."""
-        if not self.record.kept:
-            self.record.write()
+        if not self._record.kept:
+            self._record.write()
         self._stop_passing()
+
+    def on_save_checkpoint(self) -> None:
+        """Note that a checkpoint has the line that waits."""
+        self._record.kept = True
 
     def state_dict(self) -> TransferState:
         """All of it, for a checkpoint."""
         return {
-            "record": self.record.state_dict(),
+            "record": self._record.state_dict(),
             "divergence": self._divergence.state_dict(),
             "optimizer_states": self._states.kept,
         }
 
     def load_state_dict(self, state: TransferState) -> None:
         """Go on with the state of a checkpoint."""
-        self.record.load_state_dict(state["record"])
+        self._record.load_state_dict(state["record"])
         self._divergence.load_state_dict(state["divergence"])
         self._states.kept = state["optimizer_states"]

@@ -2,9 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from itertools import accumulate
 from typing import Any, Literal, cast
 
 from lightning.pytorch import LightningModule, Trainer
@@ -24,18 +22,18 @@ from lit_dist.callbacks.fit_checks import (
 )
 from lit_dist.callbacks.heuristics.visit_course import VisitCourse
 from lit_dist.callbacks.optimizer_states import OptimizerState
+from lit_dist.callbacks.visit_display import VisitDisplay
 from lit_dist.checkpoints.run_lock import FitLock
 from lit_dist.provenance.run_settings import callback_settings, note_end, settings_sha256
 from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import go_on, make_resumable
-from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.utils.one_lightning import warn_of_other_package
-from lit_dist.visits.epoch_plan import EpochPlan, Stretch
+from lit_dist.visits.epoch_plan import EpochPlan
 from lit_dist.visits.itinerary import Itinerary, Visit
-from lit_dist.visits.seeding import module_generators, pass_seed, run_seed, seed_torch, step_seed
+from lit_dist.visits.seeding import run_seed
 from lit_dist.visits.site_loader import SiteLoader
-from lit_dist.visits.site_source import SiteSource
+from lit_dist.visits.visit_batches import VisitBatches
 
 
 class WeightTransfer(Callback, ABC):
@@ -100,8 +98,8 @@ class WeightTransfer(Callback, ABC):
         self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
         self.left_out: Collection[str] = ()  # sites whose visits pass without training
         self._restored = False  # a checkpoint's state, for the fit that is to begin
-        self._source: SiteSource | None = None
-        self._bar: MethodPatch | None = None
+        self._open_batches: VisitBatches | None = None  # in a fit
+        self._display: VisitDisplay | None = None
         self._lock = FitLock()
         self._others: list[Any] | None = None  # the settings of the other callbacks, as they were before the run
 
@@ -118,12 +116,12 @@ class WeightTransfer(Callback, ABC):
     @property
     def visit(self) -> Visit | None:
         """The visit under way, or the last one that ended; None before the first."""
-        return self._course.record.visit
+        return self._course.visit
 
     @property
     def visits_ended(self) -> int:
         """The number of visits that have ended."""
-        return 0 if self.visit is None else self.visit.number + self._course.record.ended
+        return self._course.visits_ended
 
     def settings(self) -> dict[str, Any]:
         """The settings that decide what a visit does: the constructor's arguments, the sites and the seed."""
@@ -134,7 +132,7 @@ class WeightTransfer(Callback, ABC):
     @property
     def settings_sha256(self) -> str:
         """The SHA-256 of the settings that decide what a visit does, once training has begun."""
-        return self._course.record.settings
+        return self._course.settings_sha256
 
     def settings_by(self, rule: int) -> str:
         """The same as an older release has hashed them.
@@ -186,12 +184,8 @@ class WeightTransfer(Callback, ABC):
         self._others = callback_settings(trainer)
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
-        self._planning = True
-        self._source = SiteSource(trainer, self._connect)
-        if trainer.progress_bar_callback is not None:
-            self._bar = MethodPatch(
-                trainer.progress_bar_callback, "get_metrics", lambda *args: self._bar_metrics(*args)
-            )
+        self._open_batches = VisitBatches(trainer, self._connect, lambda: self._plan)
+        self._display = VisitDisplay(trainer, lambda: self.visit)
 
     def _connect(self, loader: SiteLoader) -> None:
         if len(loader.sites) < 2:
@@ -200,146 +194,91 @@ class WeightTransfer(Callback, ABC):
         self._plan = self.make_plan(self.itinerary(loader.sites))
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             set_validation(self._trainer, self._plan, self.validation == "cycle")
-        loader.place = self._trainer.strategy.root_device, self._trainer.global_rank
-        loader.generators = module_generators(self._trainer.lightning_module)
-        loader.plan = lambda: self._stretches(self._trainer.current_epoch)
-        if self._planning:
-            loader.estimate = lambda: self._plan.mean_batches(
-                self._trainer.max_epochs or 0, self._trainer.accumulate_grad_batches, loader.batches
-            )
+
+    @property
+    def _batches(self) -> VisitBatches:
+        assert self._open_batches is not None
+        return self._open_batches
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._source is not None
         check_optimizers(trainer)
-        self._planning = False
-        if self._source.loader is not None:  # asked for already, to estimate the number of steps
-            self._source.loader.estimate = None
-            self._source.replan(now=True)
+        self._batches.begin_fit()
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._source is not None
-        self._source.settle()
+        assert self._display is not None
+        self._batches.settle()
         go_on(trainer)
-        check_interval(trainer, self._plan, self._loader)
+        check_interval(trainer, self._plan, self._batches.loader)
         if trainer.global_step == 0 and not self._restored:  # the callback may have served another run before
             self.begin_run()
         self._restored = False
-        if self.baton_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._course.batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key)
-        self._course.record.metrics.allowed = self.recorded
-        self._course.record.open_ledger(trainer, self.settings_by)
-        self._course.go_on(trainer)
-        for logger in trainer.loggers:
-            logger.log_hyperparams({"sites": dict(enumerate(self.sites))})
-        self._begin_epoch()
-
-    @property
-    def _loader(self) -> SiteLoader:
-        assert self._source is not None
-        assert self._source.loader is not None
-        return self._source.loader
+        batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key) if self.baton_dir else None
+        self._course.on_train_start(trainer, self.settings_by, self.recorded, batons)
+        self._display.on_train_start(self.sites)
+        self._batches.begin_epoch()
 
     # -- training --------------------------------------------------------------------------------------------------
 
-    def _stretches(self, epoch: int) -> list[Stretch]:
-        return self._plan.epoch(epoch, self._trainer.accumulate_grad_batches)
-
-    def _begin_epoch(self) -> None:
-        self._epoch = self._stretches(self._trainer.current_epoch)
-        # Where each stretch but the last ends, counted in batches of the epoch.
-        self._ends = list(accumulate(int(self._loader.batches(stretch)) for stretch in self._epoch[:-1]))
-        self._stretch: Stretch | None = None
-
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._source is not None
         check_optimizers(trainer)  # a schedule may have spoilt them
-        self._source.settle()
-        self._begin_epoch()
+        self._batches.settle()
+        self._batches.begin_epoch()
         self._course.write_baton(trainer)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         go_on(trainer)
-        place = bisect_right(self._ends, batch_idx)
-        stretch = self._epoch[place]
-        if stretch is not self._stretch:
-            self._begin_stretch(stretch)
-            self._first_batch = self._ends[place - 1] if place else 0
-        self._course.record.step(trainer)
-        seed = step_seed(self._pass_seed, batch_idx - self._first_batch, trainer.global_rank)
-        seed_torch(seed, pl_module.device)
+        stretch = self._batches.enter(batch_idx)
+        if stretch is not None:
+            self._start_visit(self._plan.itinerary.visit(stretch.visit))
+        self._course.on_step_start(trainer)
+        self._batches.seed_step(batch_idx)
 
-    def _begin_stretch(self, stretch: Stretch) -> None:
-        self._stretch = stretch
-        self._pass_seed = pass_seed(self._plan.seed, stretch.visit, stretch.first_pass)
-        visit = self._plan.itinerary.visit(stretch.visit)
-        self._course.begin(self._trainer, visit, visit.site in self.left_out)
-        if not self._trainer.barebones:
-            self._log(visit)
-
-    def _log(self, visit: Visit) -> None:
-        # Lightning repeats a value in every logged step of the epoch until it is logged anew.
-        fields = {"visit": visit.number, "cycle": visit.cycle, "site": self.sites.index(visit.site)}
-        values = {name: float(value) for name, value in fields.items()}
-        self._trainer.lightning_module.log_dict(values, on_step=True, on_epoch=False, batch_size=1)
+    def _start_visit(self, visit: Visit) -> None:
+        assert self._display is not None
+        self._course.on_visit_start(self._trainer, visit, visit.site in self.left_out)
+        self._display.on_visit_start(visit)
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        ends_within = batch_idx + 1 in self._ends
-        ends = ends_within or (trainer.is_last_batch and self._visit_ends_with_the_epoch())
-        self._course.step(trainer, outputs, batch, batch_idx, ends)
+        ends_within = self._batches.visit_ends_within(batch_idx)
+        ends = ends_within or (trainer.is_last_batch and self._batches.visit_ends_with_epoch())
+        self._course.on_step_end(trainer, outputs, batch, batch_idx, ends)
         if ends:
             self._end_visit()  # before the validation that may follow, which is no part of the visit
         if ends_within:
-            self._course.record.write()
+            self._course.write_line()
             self._course.write_baton(trainer)
 
     def _end_visit(self) -> None:
-        if self.visit is None or self._course.record.ended:
-            return
-        if not self._course.skipping:
-            self.before_hand_over(self._trainer.lightning_module)
-        self._course.end(self._trainer, self._plan.itinerary.site(self.visit.number + 1))
+        self._course.on_visit_end(self._trainer, self._plan.itinerary, self.before_hand_over)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             go_on(trainer)
-            self._course.record.metrics.validation_starts(trainer)
+            self._course.on_validation_start(trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._course.record.metrics.validation_ends(trainer)
+            self._course.on_validation_end(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._source is not None
-        if trainer.is_last_batch and self._visit_ends_with_the_epoch():  # where the epoch's length was not known
+        if trainer.is_last_batch and self._batches.visit_ends_with_epoch():  # where the epoch's length was not known
             self._end_visit()
-        self._course.record.write(trainer)
-        following = self._stretches(trainer.current_epoch + 1)
-        if {stretch.site for stretch in following} != {stretch.site for stretch in self._epoch}:
-            self._source.replan()
-
-    def _visit_ends_with_the_epoch(self) -> bool:
-        return self._stretches(self._trainer.current_epoch + 1)[0].visit != self._epoch[-1].visit
+        self._course.write_line(trainer)
+        self._batches.end_epoch()
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        record = self._course.record
-        record.end(trainer, "cut short")  # a visit that the end of the run cuts short is on record too
-        record.write(trainer)
-        self._course.write_baton(trainer)
-
-    def _bar_metrics(self, *args: Any) -> dict[str, Any]:
-        assert self._bar is not None
-        return {**({"site": self.visit.site} if self.visit else {}), **self._bar.original(*args)}
+        self._course.on_train_end(trainer)
 
     # -- after training --------------------------------------------------------------------------------------------
 
@@ -354,21 +293,21 @@ class WeightTransfer(Callback, ABC):
 
     def _close(self) -> None:
         self._course.close()
-        if self._source is not None:
-            self._source.close()
-            self._source = None
+        if self._open_batches is not None:
+            self._open_batches.close()
+            self._open_batches = None
             self._trainer.check_val_every_n_epoch = self._check_val_every_n_epoch
             note_end(self._trainer)
-        if self._bar is not None:
-            self._bar.lift()
-            self._bar = None
+        if self._display is not None:
+            self._display.close()
+            self._display = None
         self._lock.give_back()
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self._source is not None:  # in a fit
+        if self._open_batches is not None:  # in a fit
             make_resumable(checkpoint, trainer)
-            self._course.record.kept = True
+            self._course.on_save_checkpoint()
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -378,21 +317,3 @@ class WeightTransfer(Callback, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._course.load_state_dict(cast(TransferState, state_dict))
         self._restored = True
-
-
-def find_transfer(trainer: Trainer) -> WeightTransfer | None:
-    """A trainer's transfer callback; None if it has none."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback for callback in callbacks if isinstance(callback, WeightTransfer)), None)
-
-
-def require_transfer(trainer: Trainer) -> WeightTransfer:
-    """A trainer's transfer callback.
-
-    Raises:
-        InputError: If it has none.
-    """
-    transfer = find_transfer(trainer)
-    if transfer is None:
-        raise InputError("the model travels only with a transfer callback, such as CyclicalWeightTransfer")
-    return transfer

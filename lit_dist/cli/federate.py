@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from typing_extensions import override
 
-from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
+from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.federation.policy import FOLDERS
 from lit_dist.federation.site_settings import ALL, OF_SITE

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateM
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
-from lit_dist.callbacks.heuristics.weight_transfer import find_transfer
+from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.checkpoints.run_folder import SETTINGS, run_folder
 from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
 from lit_dist.federation.class_list import ClassList

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from lit_dist.callbacks import RunCheckpoint
 from lit_dist.callbacks.ending import ending
-from lit_dist.callbacks.heuristics.weight_transfer import require_transfer
+from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 from lit_dist.federation.dry_run import dry_run

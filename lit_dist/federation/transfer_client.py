@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from lit_dist.callbacks.heuristics.weight_transfer import require_transfer
+from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, run_folder
 from lit_dist.federation.client import Parts, SiteClient, own_loader, run_id

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpo
 from lit_dist.provenance.ledger import FIRST, Entry, Ledger, Outcome
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.provenance.visit_account import VisitAccount, waiting_entry
+from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.visits.itinerary import Visit
-from lit_dist.visits.visit_metrics import VisitMetrics
 
 
 class LedgerWriter:
@@ -26,7 +26,6 @@ class LedgerWriter:
         visit: The visit under way, or the last one; None before the first.
         ended: Whether that visit has ended.
         kept: Whether a checkpoint has the line that waits: a fit that goes on from it writes it, with the validation.
-        metrics: What was logged in the visit.
         settings: The SHA-256 of the settings that decide what a visit does.
     """
 
@@ -34,7 +33,7 @@ class LedgerWriter:
         self.visit: Visit | None = None
         self.ended = True
         self.kept = False
-        self.metrics = VisitMetrics()
+        self._metrics = VisitMetrics()
         self.settings = ""
         self._run = ""
         self._rule = RULE  # by which the settings are hashed
@@ -52,7 +51,9 @@ class LedgerWriter:
         self._seconds = 0.0
         self._resumed_at = 0.0
 
-    def open_ledger(self, trainer: Trainer, settings: Callable[[int], str]) -> None:
+    def open_ledger(
+        self, trainer: Trainer, settings: Callable[[int], str], metrics: Collection[str] | None = None
+    ) -> None:
         """Find the run's folder, and give a new run its id. To be called by every process.
 
         A run that begins with the state of another one is a new one, whose lines say with which.
@@ -60,7 +61,9 @@ class LedgerWriter:
         Args:
             trainer: The trainer.
             settings: Gives the SHA-256 of the settings by a rule.
+            metrics: The names of the metrics of training that a line may have; None allows all.
         """
+        self._metrics.allowed = metrics
         foreign = foreign_checkpoint(trainer)
         if foreign is not None:
             self._origin = f"{foreign.name} {_weights(trainer)[0]}"
@@ -91,7 +94,7 @@ class LedgerWriter:
                 f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
                 " the weights or buffers between two visits; let it do so within a visit"
             )
-        self.metrics.forget_validation()
+        self._metrics.forget_validation()
         self.visit = visit
         self.ended = False
         self._images = 0
@@ -120,7 +123,7 @@ class LedgerWriter:
             return
         self.ended = True
         if outcome != "cut short":  # which is known only after the validation
-            self.metrics.forget_validation()
+            self._metrics.forget_validation()
         self._sha256_out, size = _weights(trainer) if outcome != "diverged" else (self._sha256_in, 0)
         steps = trainer.global_step - self._first_step if self._left_out_after is None else self._left_out_after
         images = torch.tensor(self._images, device=trainer.strategy.root_device)
@@ -141,10 +144,18 @@ class LedgerWriter:
             seconds=round(self._elapsed(), 6),
             settings=self.settings,
             versions=versions(),
-            metrics=self.metrics.of_training(trainer),
+            metrics=self._metrics.of_training(trainer),
             origin=self._origin,
         )
         self.kept = False
+
+    def validation_starts(self, trainer: Trainer) -> None:
+        """To be called when a validation starts, whose metrics are no part of the visit."""
+        self._metrics.validation_starts(trainer)
+
+    def validation_ends(self, trainer: Trainer) -> None:
+        """To be called when a validation ends."""
+        self._metrics.validation_ends(trainer)
 
     def write(self, trainer: Trainer | None = None) -> None:
         """Write the line of a visit that has ended.
@@ -156,7 +167,7 @@ class LedgerWriter:
             return
         entry, self._waiting = self._waiting, None
         if trainer is not None:
-            entry = replace(entry, metrics={**entry.metrics, **self.metrics.of_epoch(trainer)})
+            entry = replace(entry, metrics={**entry.metrics, **self._metrics.of_epoch(trainer)})
         if self._ledger is not None:
             self._ledger.add(entry)
             self._head = self._ledger.head

@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from typing_extensions import override
 
 from lit_dist.callbacks.baton_writer import baton_path, local_path
-from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer, find_transfer
+from lit_dist.callbacks.heuristics.find_transfer import find_transfer
+from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, read_settings

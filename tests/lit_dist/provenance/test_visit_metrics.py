@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.provenance.ledger import read_entries
-from lit_dist.visits.visit_metrics import VisitMetrics
+from lit_dist.provenance.visit_metrics import VisitMetrics
 from small import SmallData, SmallModule, fit, ledger, trainer
 
 EACH = {"every_n_epochs": 1}
