@@ -1,10 +1,11 @@
 """The collections as Lightning datamodules, one a file."""
 
-from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.base import SiteDataModule
 from lit_dist.datamodules.folders import ImageNetDataModule
 from lit_dist.datamodules.fundus import FundusDataModule
 from lit_dist.datamodules.images.albumentations_augmentation import Albumentations
 from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
+from lit_dist.datamodules.images.datamodule import ImageDataModule as InstitutionDataModule
 from lit_dist.datamodules.images.device_augmentation import DeviceAugmentation
 from lit_dist.datamodules.mammography.datamodule import MammographyDataModule
 from lit_dist.datamodules.partition import (
@@ -30,5 +31,6 @@ __all__ = [
     "MammographyDataModule",
     "Partition",
     "PhantomDataModule",
+    "SiteDataModule",
     "SizePartition",
 ]

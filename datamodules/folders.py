@@ -73,7 +73,7 @@ class ImageNetDataModule(CachedDataModule):
             of the same names, which may be either and is refused.
         size: The side of the prepared images, in pixels.
         augmentation: What is done to training images; by default nothing.
-        **kwargs: Further arguments of ``CachedDataModule`` and ``InstitutionDataModule``.
+        **kwargs: Further arguments of ``CachedDataModule`` and ``ImageDataModule``.
 
     Raises:
         InputError: If a folder, table or image is not as it should be.

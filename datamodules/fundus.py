@@ -66,7 +66,7 @@ class FundusDataModule(CachedDataModule):
         radius: The retina's radius at which photographs are prepared, in pixels.
         size: The side of the prepared images, in pixels.
         augmentation: What is done to training images; by default every rotation and both flips.
-        **kwargs: Further arguments of ``CachedDataModule`` and ``InstitutionDataModule``.
+        **kwargs: Further arguments of ``CachedDataModule`` and ``ImageDataModule``.
 
     Raises:
         InputError: If the table or an image is not as it should be; the message names the row or file.

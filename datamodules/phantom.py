@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.checkpoints import tensor_file
-from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.images import phantom_images
 from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.images.cache import default_cache
+from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.images.phantom_images import CameraLook, draw_phantom
 from lit_dist.datamodules.images.site_images import Pixels
 from lit_dist.utils.errors import InputError
@@ -26,7 +26,7 @@ GRADE_SHARES = {0: 0.5, 2: 0.3, 3: 0.11, 4: 0.09}
 """The share of each grade. Grade 1 is left out, as it is from the paper's task."""
 
 
-class PhantomDataModule(InstitutionDataModule):
+class PhantomDataModule(ImageDataModule):
     """Phantoms of fundus photographs: drawn, not taken from any patient, and no model of the disease.
 
     They show that a run works and learns; they say nothing about real photographs. Each site draws its own patients
@@ -38,7 +38,7 @@ class PhantomDataModule(InstitutionDataModule):
         size: The images' side, in pixels.
         seed: The seed of the drawings.
         augmentation: What is done to training images; by default every rotation and both flips.
-        **kwargs: Further arguments of ``InstitutionDataModule``. The sites are real ones in its sense: ``partition``
+        **kwargs: Further arguments of ``ImageDataModule``. The sites are real ones in its sense: ``partition``
             has no effect.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lit_dist.datamodules.splits import SPLITS
 from lit_dist.utils.terminal_table import print_table
@@ -103,3 +104,27 @@ def print_sites(
         reasons[reason] += count
     if reasons:
         print("Left out: " + "; ".join(f"{count} images {reason}" for reason, count in reasons.most_common()))
+
+
+def say_absent_classes(table: pd.DataFrame, only_site: str | None, class_names: Sequence[str]) -> None:
+    """Say which classes cannot be recognised, or are not tested.
+
+    Args:
+        table: As for ``summarise``.
+        only_site: The site that is trained on, if it is one alone.
+        class_names: As for ``summarise``.
+    """
+    trained = table if only_site is None else table[table["site"] == only_site]
+    for split, rows in (("train", trained), ("test", table)):
+        present = set(rows.loc[rows["split"] == split, "label"])
+        absent = [name for label, name in enumerate(class_names) if label not in present]
+        if not absent or not present:
+            continue
+        which, names = f"{len(absent)} of {len(class_names)} classes", shown_names(absent)
+        if split == "train":
+            rank_zero_warn(
+                f"{which} have no training image ({names}), so that no image of them can be recognised; join"
+                " classes, or take those with more images (--data.classes, --data.task)"
+            )
+        else:
+            rank_zero_info(f"{which} have no test image ({names}), so the test says nothing about them")

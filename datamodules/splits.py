@@ -168,6 +168,31 @@ def check_splits(table: pd.DataFrame, origin: str) -> None:
             raise InputError(f"{origin}: patient {patient!r} is in more than one {column}: {places}")
 
 
+def check_copies(table: pd.DataFrame, setting: str = "on_duplicate") -> None:
+    """Refuse a table in which an image's copy is somewhere else.
+
+    Args:
+        table: With the columns ``image``, ``site`` and ``split``, and ``CONTENT`` where there are copies.
+        setting: The name of the setting, for the message.
+
+    Raises:
+        InputError: If a content is at two sites or in two splits.
+    """
+    if CONTENT not in table:
+        return
+    for column in ("site", "split"):
+        places = table.groupby(CONTENT)[column].transform("nunique")
+        torn = table[places > 1]
+        if len(torn):
+            one = torn[torn[CONTENT] == torn[CONTENT].iloc[0]].drop_duplicates(column)
+            told = " and ".join(f"{image} ({place})" for image, place in zip(one["image"], one[column], strict=True))
+            raise InputError(
+                f"the same image, byte for byte, is in more than one {column}: {told}"
+                f" ({torn[CONTENT].nunique()} such images); remove all but one, or set {setting}=drop, which keeps the"
+                " first"
+            )
+
+
 def write_splits(table: pd.DataFrame, path: Path) -> None:
     """Write the table.
 

@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules.base import InstitutionDataModule
 from lit_dist.datamodules.images.cache import PixelCache, Source, default_cache, lines, refuse_failures, shown
 from lit_dist.datamodules.images.copies import OnDuplicate, content_numbers, settle
+from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.images.other_programs import is_foreign
 from lit_dist.datamodules.images.site_images import Pixels
 from lit_dist.datamodules.splits import CONTENT
@@ -25,7 +25,7 @@ LARGEST = 8192
 """The greatest side of prepared images, in pixels."""
 
 
-class CachedDataModule(InstitutionDataModule):
+class CachedDataModule(ImageDataModule):
     """What collections of image files have in common.
 
     A collection's table has a column with the files, named by ``source``. It implements ``method``, which says how
@@ -39,7 +39,7 @@ class CachedDataModule(InstitutionDataModule):
             ``"group"``: taken for images of one patient; ``"drop"``: left out but for the first, and where labels
             differ all; ``"raise"``: refused; ``"keep"``: left where they are, with a warning. Unless they are to be
             kept, none is in two splits or at two sites.
-        **kwargs: Further arguments of ``InstitutionDataModule``.
+        **kwargs: Further arguments of ``ImageDataModule``.
 
     Attributes:
         source: The table's column with what the cache reads.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lit_dist.datamodules.base import InstitutionDataModule
+from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.images.site_images import SiteImages
 from lit_dist.datamodules.sampler import Draw
 from lit_dist.visits.seeding import sample_seeds
@@ -21,7 +21,7 @@ _PAPER, _INK = (250, 250, 250), (30, 30, 30)
 Tile = tuple[NDArray[np.uint8], str]
 
 
-def draw_sheet(data: InstitutionDataModule, site: str, images: int = COLUMNS) -> Image.Image:
+def draw_sheet(data: ImageDataModule, site: str, images: int = COLUMNS) -> Image.Image:
     """Draw images of each class, spread evenly over the site's training images, and some of them augmented.
 
     Args:

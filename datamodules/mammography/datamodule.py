@@ -85,7 +85,7 @@ class MammographyDataModule(CachedDataModule):
         view_column: The table's column with the views.
         size: The side of the prepared images, in pixels.
         augmentation: What is done to training images; by default as said above.
-        **kwargs: Further arguments of ``CachedDataModule`` and ``InstitutionDataModule``.
+        **kwargs: Further arguments of ``CachedDataModule`` and ``ImageDataModule``.
 
     Raises:
         InputError: If a list or an image is not as it should be; the message names the row or file.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,12 +50,15 @@ class Run:
     wandb: dict[str, Any] | None = None
 
     def write(self, study: Path) -> None:
-        """Write the run's settings into its folder of a study."""
-        folder = run_path(study, self.name)
-        text = json.dumps(asdict(self), indent=1).encode()
-        if not (folder / PLAN).exists() or (folder / PLAN).read_bytes() != text:
-            with replacing(folder / PLAN) as file:
-                file.write(text)
+        """Write the run's settings into its folder of a study, unless the same stand there, in whatever order."""
+        path = run_path(study, self.name) / PLAN
+        text = json.dumps(asdict(self), indent=1)
+        known = None
+        with suppress(OSError, ValueError):
+            known = json.loads(path.read_bytes())
+        if known != json.loads(text):
+            with replacing(path) as file:
+                file.write(text.encode())
 
 
 def run_path(study: Path, name: str) -> Path:

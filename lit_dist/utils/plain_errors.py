@@ -30,7 +30,7 @@ _BASES = (
 )
 """What a setting's ``class_path`` may have to belong to."""
 _PARTS = {
-    "data": "lit_dist.datamodules.base.InstitutionDataModule",
+    "data": "lit_dist.datamodules.images.datamodule.ImageDataModule",
     "model": "lit_dist.models.classifier.ImageClassifier",
     "model.optimizer": "torch.optim.Adam",
 }
