@@ -23,7 +23,7 @@ from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.heuristics import weight_transfer
 from lit_dist.checkpoints import tensor_file
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.visits import seeding
+from lit_dist.visits import seeding, visit_batches
 from small import SmallData, SmallModule, fit, inputs, ledger, loader, trainer
 
 INTERVALS = [{"every_n_epochs": 1}, {"every_n_epochs": 2}, {"every_n_steps": 3}]
@@ -96,7 +96,7 @@ def test_a_visit_alone_equals_the_visit_in_the_run(transfer: dict[str, int]) -> 
 @pytest.mark.parametrize("broken", ["step_seed", "pass_seed"])
 def test_law_1_broken_by_a_seed_from_elsewhere_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = final()
-    monkeypatch.setattr(weight_transfer, broken, lambda *_: int(torch.empty((), dtype=torch.int64).random_()))
+    monkeypatch.setattr(visit_batches, broken, lambda *_: int(torch.empty((), dtype=torch.int64).random_()))
     assert final(Noise()) != expected
 
 

@@ -144,7 +144,7 @@ def test_a_run_that_is_made_longer_goes_on_with_the_scale_of_the_gradients() -> 
 def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     make, settings = CASES["steps"]
     simulated = simulate(make, **settings)
-    monkeypatch.setattr("lit_dist.callbacks.heuristics.weight_transfer.pass_seed", lambda seed, visit, number: seed)
+    monkeypatch.setattr("lit_dist.visits.visit_batches.pass_seed", lambda seed, visit, number: seed)
     server(engine(make, **settings), make, **settings).run()
     assert facts(federated()) != facts(simulated)
 
