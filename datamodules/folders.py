@@ -21,13 +21,13 @@ from lit_dist.datamodules.images.folder_layouts import (
     class_folders,
     find_labelled,
     read_folders,
-    read_labels,
     read_site_folders,
     read_val,
     shared_folders,
     sorted_classes,
 )
 from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
+from lit_dist.datamodules.images.image_table import read_image_table
 from lit_dist.datamodules.site_table import shown_names
 from lit_dist.utils.errors import InputError
 
@@ -114,8 +114,7 @@ class ImageNetDataModule(CachedDataModule):
             if not images:
                 check_inside(self.images, self.root, f"the folder {self.images}")
             named = {"image": image_column, "class": label_column, "patient": patient_column, "site": site_column}
-            columns = {name: column for name, column in named.items() if column is not None}
-            self._labelled = read_labels(self.labels, self.images, columns)
+            self._labelled = read_image_table(self.labels, self.images, named)
             known = sorted_classes(self._labelled["class"])
         else:
             known = self._known_folders()

@@ -15,15 +15,17 @@ from typing_extensions import override
 from lit_dist.datamodules.images import graham
 from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.images.cached import CachedDataModule
-from lit_dist.datamodules.images.data_root import check_inside, refuse_outside
+from lit_dist.datamodules.images.data_root import check_inside
 from lit_dist.datamodules.images.decoding import SUFFIXES, decode
 from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
-from lit_dist.datamodules.images.named_files import NamedFiles, find_all
-from lit_dist.datamodules.label_table import parse_grades, read_table, refuse_empty, refuse_repeats, row_number
+from lit_dist.datamodules.images.image_table import find_files, parse_labels, read_image_table
+from lit_dist.datamodules.images.named_files import NamedFiles
+from lit_dist.datamodules.label_table import refuse_repeats
 from lit_dist.utils.errors import InputError
 
 _SUFFIX = re.compile(r"\.[A-Za-z]+$")
 
+GRADES = {str(grade): grade for grade in range(5)}
 EYES = ("left", "right", "both")
 Task = Literal["referable", "any", "grade"]
 
@@ -113,29 +115,18 @@ class FundusDataModule(CachedDataModule):
 
     @override
     def read_images(self) -> pd.DataFrame:
-        columns = [self.image_column, self.grade_column, *filter(None, [self.patient_column, self.site_column])]
-        table = read_table(self.labels, columns)
-        for column in filter(None, [self.image_column, self.patient_column, self.site_column]):
-            refuse_empty(table, column, self.labels)
-        refuse_outside(table[self.image_column], self.images, str(self.labels))
-        grades = parse_grades(table, self.grade_column, range(5), self.labels)
-        names = [_SUFFIX.sub("", name) if "." in name else name for name in table[self.image_column].tolist()]
+        columns = {"image": self.image_column, "grade": self.grade_column}
+        more = {"patient": self.patient_column, "site": self.site_column}
+        table = read_image_table(self.labels, self.images, {**columns, **more})
+        grades = parse_labels(table, GRADES, self.grade_column, "grade")
+        names = [_SUFFIX.sub("", name) if "." in name else name for name in table["image"].tolist()]
         sides = _sides(names)
-        images = pd.DataFrame(
-            {
-                "image": names,
-                "patient": table[self.patient_column] if self.patient_column else [patient for patient, _ in sides],
-                "eye": [eye for _, eye in sides],
-                "grade": grades,
-                "label": grades.map(self.class_of),
-                "row": table.index,
-            },
-            table.index,
-        )
+        eyes = [eye for _, eye in sides]
+        images = table.assign(image=names, eye=eyes, grade=grades, label=grades.map(self.class_of))
+        if self.patient_column is None:
+            images["patient"] = [patient for patient, _ in sides]
         refuse_repeats(images, "image", self.labels)
-        self.say_patients(self.patient_column is not None or bool(images["eye"].any()))
-        if self.site_column is not None:
-            images["site"] = table[self.site_column]
+        self.say_patients(self.patient_column is not None or any(eyes))
         return self._keep(images.assign(path=self._files(table)))
 
     def _files(self, table: pd.DataFrame) -> "pd.Series[Any]":
@@ -144,13 +135,9 @@ class FundusDataModule(CachedDataModule):
         files = index.files()
         index.save()
         index.report()
-        origins = (f"{self.labels}, row {row_number(row)}" for row in table.index.tolist())
-        found = find_all(table[self.image_column].tolist(), origins, NamedFiles(files, self.images))
-        there = pd.DataFrame({"file": [file for file in found if file is not None]},
-                             table.index[[file is not None for file in found]])  # fmt: skip
-        refuse_repeats(there, "file", self.labels)
-        if len(there) < len(files):
-            unused = len(files) - len(there)
+        found = find_files(table, self.labels, NamedFiles(files, self.images).find)
+        unused = len(files) - sum(file is not None for file in found)
+        if unused:
             rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")
         prefix = f"{self.images}/"
         return pd.Series([file and ImageFile(prefix + file) for file in found], table.index, object)
@@ -167,10 +154,6 @@ class FundusDataModule(CachedDataModule):
             self.leave_out(rows, f"of grade {grade} (task={self.task})")
         images = self.without_missing(images[graded], self.images)
         return images.astype({"label": "int64"}).reset_index(drop=True)
-
-    @override
-    def origin(self, row: "pd.Series[Any]") -> str:
-        return f"{self.labels}, row {row_number(int(row['row']))}"
 
     # -- the pixels --------------------------------------------------------------------------------------------------
 

@@ -99,21 +99,3 @@ def refuse_empty(table: pd.DataFrame, column: str, path: Path) -> None:
     if "" in values:
         empty = table.index[[not value for value in values]]
         raise InputError(f"{path}, row {row_number(int(empty[0]))}: {column} is empty ({len(empty)} such rows)")
-
-
-def parse_grades(table: pd.DataFrame, column: str, grades: Sequence[int], path: Path) -> "pd.Series[int]":
-    """Read a column of grades.
-
-    Raises:
-        InputError: If a value is not one of ``grades``.
-    """
-    known = {str(grade): grade for grade in grades}
-    texts = table[column].tolist()
-    if not known.keys() >= set(texts):
-        wrong = table.index[[text not in known for text in texts]]
-        row = int(wrong[0])
-        raise InputError(
-            f"{path}, row {row_number(row)}: {column} is {table.loc[row, column]!r}, not one of"
-            f" {', '.join(known)} ({len(wrong)} such rows)"
-        )
-    return pd.Series([known[text] for text in texts], table.index, "int64")

@@ -128,7 +128,7 @@ class CachedDataModule(ImageDataModule):
         """The reasons, with the row of the list or table that names the file, if there is one."""
         reasons = dict(failures)
         for _, row in self.table[self.table[self.source].isin(list(reasons))].iterrows():
-            file, origin = row[self.source], self.origin(row)
+            file, origin = row[self.source], str(row["origin"])
             if origin not in ("", str(file)):
                 reasons[file] += f" ({origin})"
         return reasons
@@ -160,7 +160,7 @@ class CachedDataModule(ImageDataModule):
         """The rows whose file is there; others are refused or left out.
 
         Args:
-            table: With the columns ``image`` and ``source``.
+            table: With the columns ``image``, ``source`` and ``origin``.
             folder: Where the files were looked for.
 
         Raises:
@@ -170,9 +170,7 @@ class CachedDataModule(ImageDataModule):
         missing = table[~there]
         if len(missing):
             first = missing.iloc[0]
-            text = (
-                f"{self.origin(first)}: there is no image {first['image']!r} in {folder} ({len(missing)} are missing)"
-            )
+            text = f"{first['origin']}: there is no image {first['image']!r} in {folder} ({len(missing)} are missing)"
             if is_foreign(first["image"]):
                 text += "; what has such a name is passed over, as left by another program: remove the row or rename it"
             if self.on_error == "raise":
@@ -193,7 +191,3 @@ class CachedDataModule(ImageDataModule):
                 "Nothing says which images are of one patient, so each counts as one, and a patient's images may be in"
                 f" training and in the test; to tell them, {advice}"
             )
-
-    def origin(self, row: "pd.Series[Any]") -> str:
-        """Where a row of the table is from, for a message."""
-        return str(row["origin"])

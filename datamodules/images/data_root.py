@@ -1,16 +1,10 @@
 """The limits of a data root: what a name in a table, or a link, may lead to."""
 
 import os
-import re
 from pathlib import Path
 
-import pandas as pd
-
 from lit_dist.datamodules.images.other_programs import is_foreign_file, is_foreign_folder
-from lit_dist.datamodules.label_table import row_number
 from lit_dist.utils.errors import InputError
-
-_OUTSIDE = re.compile(r"(?:.*[/\\])?\.\.(?:[/\\]|$)|[/\\]|[A-Za-z]:[/\\]", re.DOTALL)
 
 
 def check_inside(path: Path, folder: Path, origin: str) -> None:
@@ -30,29 +24,6 @@ def check_inside(path: Path, folder: Path, origin: str) -> None:
         raise InputError(f"{origin} is no path of a file: {error}") from None
     if not inside:
         raise InputError(f"{origin} leads out of {folder}; images are read from there alone")
-
-
-def refuse_outside(names: "pd.Series[str]", folder: Path, origin: str) -> None:
-    """Refuse names of files that are absolute, or have ``..`` in them.
-
-    Args:
-        names: The names; the series' index counts the rows of a table from 0.
-        folder: The folder that they are meant to be in.
-        origin: The table.
-
-    Raises:
-        InputError: If there is one; the message names its row.
-    """
-    values = names.tolist()
-    everything = "\n".join(values)
-    if not any(part in everything for part in ("/", "\\", "..")):  # in most tables, so one look does for all rows
-        return
-    wrong = names.index[[_OUTSIDE.match(name) is not None for name in values]]
-    if len(wrong):
-        row = row_number(int(wrong[0]))
-        raise InputError(
-            f"{origin}, row {row}: {names[wrong[0]]!r} leads out of {folder}; images are read from there alone"
-        )
 
 
 _PICTURES = (

@@ -13,12 +13,12 @@ from typing import Literal
 
 import pandas as pd
 
-from lit_dist.datamodules.images.data_root import check_inside, check_name, refuse_outside, unreadable
+from lit_dist.datamodules.images.data_root import check_inside, check_name, unreadable
 from lit_dist.datamodules.images.image_index import ImageIndex
+from lit_dist.datamodules.images.image_table import find_files
 from lit_dist.datamodules.images.imagenet_devkit import TRUTH, find_devkit, image_name, image_number, read_devkit
-from lit_dist.datamodules.images.named_files import NamedFiles, find_all
+from lit_dist.datamodules.images.named_files import NamedFiles
 from lit_dist.datamodules.images.other_programs import is_foreign_folder
-from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
 from lit_dist.utils.atomic_write import read_text
 from lit_dist.utils.errors import InputError
 
@@ -131,43 +131,20 @@ def read_val(index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image", "class", "origin", "there"])
 
 
-def read_labels(path: Path, images: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Read a table of images and classes.
-
-    Args:
-        path: The table, comma-separated.
-        images: The folder that its files are in, or in folders below.
-        columns: The names of the table's columns: ``image`` with the files, with or without suffix, ``class``, and
-            ``patient`` and ``site`` where it has them.
-
-    Raises:
-        InputError: If the table is not such a one; the message names the row.
-    """
-    table = read_table(path, list(columns.values()))
-    for column in columns.values():
-        refuse_empty(table, column, path)
-    refuse_outside(table[columns["image"]], images, str(path))
-    return pd.DataFrame({name: table[column] for name, column in columns.items()})
-
-
 def find_labelled(table: pd.DataFrame, path: Path, index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
     """The rows of the chosen classes, with the files.
 
     Args:
-        table: What ``read_labels`` gave.
+        table: What ``read_image_table`` gave.
         path: Where that was read.
         index: Of the folder with the images.
         chosen: The values in the table that each class is made of.
     """
     class_of = {part: name for name, parts in chosen.items() for part in parts}
     table = table[table["class"].isin(list(class_of))]
-    origin = [f"{path}, row {row_number(row)}" for row in table.index.tolist()]
-    names = table["image"].tolist()  # pandas' own iteration takes ten times as long
-    files = find_all(names, origin, NamedFiles(index.files(), index.root))
-    images = [file or name for file, name in zip(files, names, strict=True)]
-    refuse_repeats(table.assign(image=images), "image", path)
-    there = [file is not None for file in files]
-    found = table.assign(image=images, origin=origin, there=there)
+    files = find_files(table, path, NamedFiles(index.files(), index.root).find)
+    images = [file or name for file, name in zip(files, table["image"].tolist(), strict=True)]
+    found = table.assign(image=images, there=[file is not None for file in files])
     return found.assign(**{"class": table["class"].map(class_of)}).reset_index(drop=True)
 
 

@@ -2,7 +2,7 @@
 
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -70,11 +70,6 @@ class NamedFiles:
             folder, stem, suffix = _split(_normal(file))
             found.setdefault(stem, {})[file] = folder, suffix
         return found
-
-
-def find_all(names: Iterable[str], origins: Iterable[str], files: NamedFiles) -> list[str | None]:
-    """The files that the rows of a table mean, see ``NamedFiles.find``."""
-    return [files.find(name, origin) for name, origin in zip(names, origins, strict=True)]
 
 
 def _normal(path: str) -> str:

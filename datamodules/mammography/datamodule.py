@@ -121,7 +121,13 @@ class MammographyDataModule(CachedDataModule):
         self.crop = crop
         self.images = Path(images) if images else self.root
         self.published_test = published_test
-        self.columns = (image_column, label_column, patient_column, site_column, view_column)
+        self.columns = {
+            "image": image_column,
+            "label": label_column,
+            "patient": patient_column,
+            "site": site_column,
+            "view": view_column,
+        }
         self._check_settings()
         self.class_of, self.class_names = TISSUES if self._tissues() else TASKS[task]
 
@@ -180,9 +186,9 @@ class MammographyDataModule(CachedDataModule):
             return read_mini_mias(self.labels or _list(self.root), self.images, self.crop)
         if self.format == "ddsm":
             return read_ddsm(self.images, self.task == "density", self.crop, self.on_error == "skip")
-        self.say_patients(self.columns[2] is not None)
+        self.say_patients(self.columns["patient"] is not None)
         path = self.labels or self.root / "labels.csv"
-        return read_film_table(path, self.images, *self.columns, self.task == "density", self.crop, self.cache_dir)
+        return read_film_table(path, self.images, self.columns, self.task == "density", self.crop, self.cache_dir)
 
     # -- the pixels --------------------------------------------------------------------------------------------------
 

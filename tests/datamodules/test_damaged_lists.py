@@ -39,7 +39,7 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     # one row
     "fundus: a row twice": ("fundus", append("0_left,0\n"), "row 34 repeats '0_left' of row 2"),
     "fundus: two grades": ("fundus", append("0_left,4\n"), "row 34 repeats '0_left' of row 2"),
-    "fundus: a row too short": ("fundus", edit("4_left,0", "4_left"), "row 10: level is ''"),
+    "fundus: a row too short": ("fundus", edit("4_left,0", "4_left"), "row 10: level is empty"),
     "fundus: a row too long": ("fundus", edit("4_left,0", "4_left,0,1,2"), "cannot be read|row"),
     "fundus: a grade of no number": ("fundus", edit("4_left,0", "4_left,nan"), "row 10: level is 'nan'"),
     "fundus: after blank rows": ("fundus", edit("4_left,0", "\n\n4_left,6"), "row 12: level is '6'"),

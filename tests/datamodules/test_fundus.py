@@ -188,7 +188,7 @@ def edit(root: Path, old: str, new: str) -> None:
 BAD_TABLES = {
     "missing image": (lambda root: (root / "train/4_left.jpeg").unlink(), "row 10: there is no image '4_left'"),
     "unknown grade": (lambda root: edit(root, "2_left,2", "2_left,5"), "row 6: level is '5', not one of 0, 1, 2, 3, 4"),
-    "empty grade": (lambda root: edit(root, "2_left,2", "2_left,"), "row 6: level is '', not one of"),
+    "empty grade": (lambda root: edit(root, "2_left,2", "2_left,"), "row 6: level is empty"),
     "word as grade": (lambda root: edit(root, "2_left,2", "2_left,two"), "row 6: level is 'two'"),
     "duplicate row": (lambda root: edit(root, "2_left", "0_right"), "row 6 repeats '0_right' of row 3"),
     "no column": (lambda root: edit(root, "image,level", "image,grade"), "no column 'level'; it has image, grade"),

@@ -137,7 +137,7 @@ IMAGES: dict[str, tuple[str, Damage, str]] = {
     "a folder of a test photograph's name": ("ImageNet", folder, "there is no image"),
     "a folder of a film's name": ("mini-MIAS", folder, "there is no image"),
     "a link to nowhere": ("Tiny-ImageNet", link("nowhere.JPEG"), "No such file"),
-    "a link to nowhere, in a table": ("table", link("nowhere.png"), "there is no image"),
+    "a link to nowhere, in a table": ("table", link("nowhere.png"), "No such file"),
     "a file that is missing": ("CBIS-DDSM", lambda path: path.unlink(), "there is no image"),
 }
 

@@ -276,7 +276,7 @@ def outside(root: Path) -> None:
 BAD_TABLES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda root: (root / "films/4.png").unlink(), "row 6: there is no image 'films/4.png' in"),
     "unknown": (lambda root: edit(root, "4.png,Benign", "4.png,odd"), "row 6: finding is 'odd', not one of normal"),
-    "empty label": (lambda root: edit(root, "4.png,Benign", "4.png,"), "row 6: finding is '', not one of"),
+    "empty label": (lambda root: edit(root, "4.png,Benign", "4.png,"), "row 6: finding is empty"),
     "empty patient": (lambda root: edit(root, "Benign,p2", "Benign,"), "row 6: person is empty"),
     "empty image": (lambda root: edit(root, "films/4.png", ""), "row 6: file is empty"),
     "repeat": (lambda root: edit(root, "films/4.png", "films/3.png"), r"row 6 repeats '.*films/3\.png' of row 5"),
