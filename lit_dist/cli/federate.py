@@ -6,10 +6,8 @@ import os
 import re
 import shutil
 import tempfile
-import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,19 +20,14 @@ from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.federation.policy import FOLDERS
 from lit_dist.federation.site_settings import ALL, OF_SITE
-from lit_dist.runs.lightning_cli import PARTS, SiteCLI, as_list, build, site_cli
-from lit_dist.runs.resume import WITH_FOLDERS
+from lit_dist.runs.lightning_cli import PARTS, SiteCLI, build, site_cli
+from lit_dist.runs.make_trainer import as_list
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import PlainErrors
 
 DAY = 24 * 3600
 YEAR = 365 * DAY
-PATIENCE = 120
 _PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
-_NOT_FOUND = (
-    "The run is not gone on with, since it could not be found again: give it a logger with a folder, for example"
-    " --trainer.logger+=CSVLogger --trainer.logger.save_dir=runs"
-)
 _NOT_HERE = {
     "ckpt_path": "it goes on with a run by --resume, and begins one with the model's weights",
     "checkpoint.keep": "the server keeps the state after each visit, and the last two; leave it out",
@@ -191,6 +184,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
         command.datamodule.check_monitors(command.trainer)
     _check_folder(options, command)
     from lit_dist.federation.flare.local import ADMIN, LocalSystem
+    from lit_dist.federation.flare.retry import make_run
     from lit_dist.federation.flare.session import connect
 
     hardware = {name: settings["trainer"][name] for name in OF_SITE if name != "logger"}
@@ -204,7 +198,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
         may_die = sites if options.absent == "skip" else []
         session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
         try:
-            return _make(session, folder, settings, sites, options, lambda: system.check(may_die))
+            return make_run(session, folder, settings, sites, options, lambda: system.check(may_die))
         finally:
             session.close()
 
@@ -269,6 +263,7 @@ def _named(setting: Any) -> list[dict[str, Any]]:
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    from lit_dist.federation.flare.retry import make_run
     from lit_dist.federation.flare.session import connect
 
     if not options.sites:
@@ -277,81 +272,6 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Pat
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
     session = connect(kit, options.user or kit.name, 30)
     try:
-        return _make(session, folder, settings, options.sites, options, lambda: None)
+        return make_run(session, folder, settings, options.sites, options, lambda: None)
     finally:
         session.close()
-
-
-def _make(
-    session: Any,
-    folder: Path,
-    settings: dict[str, Any],
-    sites: list[str],
-    options: argparse.Namespace,
-    check: Callable[[], None],
-) -> dict[str, Any]:
-    """Make the run; a job that a process's death has ended is followed by one that goes on."""
-    from lit_dist.federation.flare.engine import write_job
-    from lit_dist.federation.flare.session import connected, make_job
-
-    command = uuid.uuid4().hex  # by which a job knows the run that one before it has begun
-    report: dict[str, Any] = {}
-    given_up: list[str] = []  # sites whose process died again and again
-    blamed: set[str] = set()
-    attempt = tries = 0
-    while True:
-        there = _there(session, sites, given_up, options, attempt > 0, check)
-        job = folder / f"job_{attempt}"
-        server = {"resume": options.resume, "command": command}
-        server |= {name: getattr(options, name) for name in ("absent", "weights", "timeout")}
-        write_job(job, settings, sites, there, server)
-        report = make_job(session, job, check)
-        attempt, tries = attempt + 1, tries + 1
-        if not report.get("again"):
-            return report
-        if report.get("aborted") and set(there) <= set(connected(session, check)):  # else a site was shut down
-            return {"error": "the job was aborted, and is not begun again; go on with --resume"}
-        if not _is_found_again(settings["trainer"]["logger"]):
-            return {"error": f"{report['error']}. {_NOT_FOUND}"}
-        silent = {site for site in report.get("silent") or [] if site in there}
-        blamed = silent if tries == 1 else blamed & silent  # it was the one that was asked, each time
-        if tries > options.retries:
-            if options.absent != "skip" or len(blamed) != 1 or blamed == set(there):
-                return report
-            given_up, tries = [*given_up, *blamed], 0
-            print(f"Warning: site {given_up[-1]!r} is left out from here on", flush=True)
-        print(f"{report['error']}; going on, if not given up ({tries} of {options.retries} times)", flush=True)
-
-
-def _is_found_again(loggers: Any) -> bool:
-    """Whether the server finds a run again, by the folder of a logger."""
-    named = [str(each["class_path"]).rpartition(".")[2] for each in _named(loggers)]
-    return loggers is False or any(name in WITH_FOLDERS for name in named)
-
-
-def _there(
-    session: Any,
-    sites: list[str],
-    given_up: list[str],
-    options: argparse.Namespace,
-    begun: bool,
-    check: Callable[[], None],
-) -> list[str]:
-    """The sites that a job is given to: a job that names another would wait for ever."""
-    from lit_dist.federation.flare.session import connected
-
-    patience = PATIENCE if options.local and not begun else 0
-    if begun and options.absent == "retry":  # until it is back
-        patience = options.timeout
-    end = time.monotonic() + patience
-    said = False
-    while not set(sites) <= set(found := connected(session, check)) and time.monotonic() < end:
-        if begun and not said:
-            away = ", ".join(site for site in sites if site not in found)
-            print(f"Waiting for {away} to be connected again, for {patience} seconds at most", flush=True)
-            said = True
-        time.sleep(0.5)
-    missing = [site for site in sites if site not in found]
-    if missing and not ((begun or options.resume) and options.absent == "skip"):
-        raise InputError(f"no site {missing[0]!r} is connected to the server; there are {', '.join(found) or 'none'}")
-    return [site for site in sites if site in found and site not in given_up]

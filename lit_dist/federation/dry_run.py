@@ -17,7 +17,8 @@ from typing_extensions import override
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.federation.partial_fit import partial_fit
-from lit_dist.federation.wire import Tree, split
+from lit_dist.federation.travelling_state import split
+from lit_dist.federation.wire import Tree
 from lit_dist.provenance.ledger import Entry, read_entries
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError

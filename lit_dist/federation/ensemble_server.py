@@ -14,8 +14,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, checkpoint_path, run_folder
 from lit_dist.federation.ensemble_client import ENSEMBLE, SPLITS
+from lit_dist.federation.pooled_validation import pooled
 from lit_dist.federation.roster import Roster, Weights
-from lit_dist.federation.server import pooled
 from lit_dist.federation.validate_answer import check_member, check_validated, refused
 from lit_dist.federation.wire import Tree
 from lit_dist.utils.terminal_table import print_table

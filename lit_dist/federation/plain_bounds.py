@@ -13,6 +13,7 @@ LONGEST_NAME = 200
 """The greatest number of characters of a name, such as that of a metric or a version."""
 
 _SAID = 2000
+_SHOWN = 80
 
 
 def is_count(value: object) -> bool:
@@ -49,6 +50,16 @@ def said(value: object, most: int = _SAID) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = " ".join(text[:most].split()) + ("..." if len(text) > most else "")
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def shown(value: object) -> str:
+    r"""A value from outside in a message: short, between quotes if it is a text, and in ASCII.
+
+    Example:
+        >>> shown("too\nfew"), shown(7)
+        ("'too\\nfew'", '7')
+    """
+    return said(ascii(value), _SHOWN)
 
 
 def same(found: Any, expected: Any, close: float = 0.0) -> bool:

@@ -6,17 +6,15 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, StochasticWeightAveraging, WeightAveraging
-from lightning.pytorch.plugins.io import CheckpointIO
 
-from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.network_size import make_limited
 from lit_dist.federation.policy import OF_RUN, without_own
 from lit_dist.federation.site_settings import Settings
 from lit_dist.federation.typed_settings import Make, TypedSettings
-from lit_dist.runs.lightning_cli import as_list
+from lit_dist.runs.make_trainer import as_list, make_trainer
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.lightning_internals import end_auto_requeue, given_hyperparameters, take_up_only_what_is_named
+from lit_dist.utils.lightning_internals import given_hyperparameters
 
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
@@ -91,11 +89,5 @@ class RunParts:
         names = [name for name in self._trainer if name in OF_RUN or not at_site]
         given = {name: self._trainer[name]() for name in names}
         callbacks = [make() for make in self._callbacks]
-        plugins = as_list(own.pop("plugins", None))
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(SafetensorsCheckpointIO())
-        arguments = {**given, **_QUIET, **own, "default_root_dir": str(root)}
-        made = Trainer(**arguments, callbacks=callbacks, plugins=plugins)
-        take_up_only_what_is_named(made)
-        end_auto_requeue(made)
-        return made
+        arguments = {**given, **_QUIET, "plugins": None, **own, "default_root_dir": str(root)}
+        return make_trainer(Trainer, **arguments, callbacks=callbacks)

@@ -6,7 +6,8 @@ from typing import Any
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import read_checkpoint, write_checkpoint
 from lit_dist.federation.refusal import Refusal
-from lit_dist.federation.wire import Tree, with_tensors
+from lit_dist.federation.travelling_state import with_tensors
+from lit_dist.federation.wire import Tree
 from lit_dist.provenance.visit_account import transfer_state
 
 

@@ -18,8 +18,9 @@ from lit_dist.federation.limits import Limiter, leg_of, place_of
 from lit_dist.federation.partial_fit import AwayError, Elsewhere, partial_fit
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.site_state import SiteState
+from lit_dist.federation.travelling_state import split
 from lit_dist.federation.validate_question import check_batches, check_names, check_sent_weights, check_train
-from lit_dist.federation.wire import Tree, split
+from lit_dist.federation.wire import Tree
 from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from lit_dist.federation.class_list import ClassList
+from lit_dist.federation.plain_bounds import shown
 from lit_dist.federation.refusal import Refusal
 from lit_dist.utils.signatures import Unresolved, alternatives, made, parameters
 
@@ -21,7 +22,6 @@ Make = Callable[[], Any]
 _DEPTH, _VALUES, _LETTERS, _GREATEST = 16, 20_000, 4096, 2**63
 _SEQUENCES = (list, Sequence, MutableSequence, Collection, Iterable)
 _MAPPINGS = (dict, Mapping, MutableMapping)
-_SHOWN = 80  # letters of a text from outside in a message
 
 
 def check_plain(settings: Any) -> None:
@@ -61,12 +61,6 @@ def _check_scalar(value: Any, where: str) -> None:
         raise Refusal(f"{where} is a text of more than {_LETTERS} letters, or has some that cannot be printed")
     if type(value) in (int, float) and not -_GREATEST < value < _GREATEST:  # NaN is neither
         raise Refusal(f"{where} is no finite number below 2**63")
-
-
-def shown(value: Any) -> str:
-    """A value from outside in a message: short, and without what a terminal would obey."""
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def join(where: str, name: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lit_dist.federation.plain_bounds import is_count, is_name, is_number, said
+from lit_dist.federation.plain_bounds import is_count, is_name, is_number, said, shown
 from lit_dist.federation.validate_weights import check_trained_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.ledger import LONGEST
@@ -90,7 +90,7 @@ def check_metrics(metrics: Any, site: str, sites: Collection[str]) -> None:
         raise InputError("it has more metrics than a line of the ledger holds")
     for name, value in metrics.items():
         if not is_name(name):
-            raise InputError(f"the name of its metric {str(name)[:50]!r} is too long, or cannot be printed")
+            raise InputError(f"the name of its metric {shown(name)} is too long, or cannot be printed")
         if name.rpartition("/")[2] in set(sites) - {site}:
             raise InputError(f"its metric {name!r} has the name of another site")
         if value is not None and not (isinstance(value, float) and is_number(value)):

@@ -10,11 +10,12 @@ from torch.optim import Optimizer
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.federation.plain_bounds import alike, is_count, is_name, is_number
+from lit_dist.federation.plain_bounds import alike, is_count, is_name, is_number, said, shown
 from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.travelling_state import SCALE
 from lit_dist.federation.validate_optimizers import check_states
 from lit_dist.federation.validate_weights import check_trained_weights
-from lit_dist.federation.wire import SCALE, Tree, size
+from lit_dist.federation.wire import Tree, size
 from lit_dist.provenance.ledger import Entry
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
@@ -73,7 +74,7 @@ def check_names(content: Tree, names: set[str]) -> None:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(sorted(str(name)[:50] for name in list(names)[:20])) or "nothing"
+    return ", ".join(sorted(said(name, 50) for name in list(names)[:20])) or "nothing"
 
 
 @named
@@ -87,7 +88,7 @@ def check_batches(batches: Any, site: str) -> None:
         raise Refusal(f"the server's question has no batches by site, or those of more than {MOST_SITES} sites")
     for name, number in batches.items():
         if not is_name(name) or not is_count(number) or not 0 < number <= _MOST_BATCHES:
-            raise Refusal(f"the server's question has {str(number)[:50]!r} batches of the site {str(name)[:50]!r}")
+            raise Refusal(f"the server's question has {shown(number)} batches of the site {shown(name)}")
     if site not in batches:
         raise Refusal(f"the server's question has no batches of this site, {site!r}")
 
@@ -141,7 +142,7 @@ def check_train(
     check_batches(content["batches"], site)
     baton, visit, left_out = content["baton"], content["visit"], content["left_out"]
     if not is_count(visit) or visit > MOST_VISITS:
-        raise Refusal(f"the server asks for visit {str(visit)[:50]}; a run has {MOST_VISITS} at most")
+        raise Refusal(f"the server asks for visit {shown(visit)}; a run has {MOST_VISITS} at most")
     if left_out is not None and not is_count(left_out):
         raise Refusal("the server's question has another form: left_out is no optimizer step")
     check_names({name: value for name, value in baton.items() if name != SCALE}, own.keys() - {SCALE})

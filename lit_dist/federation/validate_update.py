@@ -13,10 +13,12 @@ from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.dry_run import DryRun
 from lit_dist.federation.plain_bounds import alike, is_count, is_name, is_number, same
+from lit_dist.federation.travelling_state import SCALE
 from lit_dist.federation.validate_answer import check_metrics, refused
 from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_schedules, check_states
+from lit_dist.federation.validate_progress import check_places, check_progress
 from lit_dist.federation.validate_weights import check_trained_weights
-from lit_dist.federation.wire import SCALE, Tree
+from lit_dist.federation.wire import Tree
 from lit_dist.provenance.ledger import Entry
 from lit_dist.provenance.visit_account import DivergenceState, VisitAccount, transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
@@ -100,9 +102,9 @@ def _trained(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     # What waits for the validation's metrics is to be a line, too.
     waiting = [_line(entry.line) for entry in [waiting_entry(after)] if entry]
     lines = [entry for entry in [waiting_entry(planned)] if entry]
-    _check_places(asked.sent, baton)
+    check_places(asked.sent, baton)
     _check_visits(asked, [*entries, *waiting], [*asked.rehearsal.entries, *lines], len(entries))
-    progress = _progress(asked, baton)
+    progress = check_progress(baton, asked.sent, expected, asked.rehearsal.exact)
     account = _account(asked, baton)
     _check_hand_offs(asked.sent, baton, before, after, [*entries, *waiting])
     _check_chain(before, after, entries)
@@ -132,61 +134,6 @@ def _optimizers(asked: Asked, baton: Tree, step: int) -> list[Tree]:
     elif any(state["state"] != {} for state in found):
         raise InputError("it has an optimizer's state, which stays at its site in this run")
     return [{"state": state["state"], "param_groups": own} for state, own in zip(found, groups, strict=True)]
-
-
-def _progress(asked: Asked, baton: Tree) -> Tree:
-    """Compare the progress with that of the rehearsal, and give the one to go on with."""
-    expected = asked.rehearsal.baton
-    if baton["pytorch-lightning_version"] != asked.sent["pytorch-lightning_version"]:
-        raise InputError("it is of another version of Lightning")
-    found, planned = baton["loops"]["fit_loop"], dict(expected["loops"]["fit_loop"])
-    for name in () if asked.rehearsal.exact else _OF_STEPS:
-        if not _counts_on(found[name], planned[name], asked.sent["loops"]["fit_loop"][name]):
-            raise InputError("its progress has another form: steps that no leg has made")
-        planned[name] = found[name]
-    if not same(found, planned):
-        raise InputError(f"its progress has another form than the leg: {_first_difference(found, planned)}")
-    loops = {**expected["loops"], "fit_loop": planned}
-    if not is_count(baton["epoch"]) or baton["epoch"] != expected["epoch"] or not is_count(baton["global_step"]):
-        raise InputError(f"it is at epoch {baton['epoch']!r}, and the leg ends in epoch {expected['epoch']}")
-    if baton["global_step"] != _steps(loops):
-        raise InputError(f"it is at step {baton['global_step']!r}, and its progress at step {_steps(loops)}")
-    return {"loops": loops, "global_step": baton["global_step"]}
-
-
-_OF_STEPS = ("epoch_loop.manual_optimization.optim_step_progress", "epoch_loop.scheduler_progress")
-"""What only the module knows where it makes its own steps, or where a schedule waits for a metric of training."""
-
-
-def _check_places(sent: Tree, baton: Tree) -> None:
-    """Refuse a baton of an earlier place by a message of its own: it may be an old answer."""
-    epochs = [tree["loops"]["fit_loop"]["epoch_progress"]["total"]["processed"] for tree in (sent, baton)]
-    steps = [_steps(tree["loops"]) for tree in (sent, baton)]
-    for name, (was, now) in {"epoch": epochs, "step": steps}.items():
-        if not was <= now:
-            raise InputError(f"it goes back from {name} {was} to {now}")
-
-
-def _steps(loops: Tree) -> int:
-    loop = loops["fit_loop"]
-    automatic = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
-    by_hand = loop["epoch_loop.manual_optimization.optim_step_progress"]
-    steps: int = automatic["total"]["completed"] + by_hand["total"]["completed"]
-    return steps
-
-
-def _counts_on(found: Any, planned: Tree, sent: Tree) -> bool:
-    """Whether counts have the form of the planned ones, and do not go back."""
-    if not alike(found, planned):
-        return False
-    return all(found["total"][name] >= was for name, was in sent["total"].items())
-
-
-def _first_difference(found: Any, planned: Any, place: str = "") -> str:
-    if isinstance(found, Mapping) and isinstance(planned, Mapping) and found.keys() == planned.keys():
-        name = next(name for name in found if not same(found[name], planned[name]))
-        return _first_difference(found[name], planned[name], f"{place}/{name}")
-    return f"{place.rpartition('/')[2]} is {found!r}, where {planned!r} was expected"[:300]
 
 
 def _check_scale(scale: Mapping[str, Any] | None) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
@@ -22,15 +21,15 @@ from lit_dist.callbacks.ending import ending
 from lit_dist.callbacks.fit_checks import check_one, check_trainer
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.checkpoints.baton import read_checkpoint
-from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.checkpoints.run_files import check_run, check_trainer_folders
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
 from lit_dist.models.classifier import ImageClassifier
 from lit_dist.runs.class_kinds import check_kinds
+from lit_dist.runs.make_trainer import as_list, make_trainer
 from lit_dist.runs.resume import Resumption, claim_version
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.lightning_internals import end_auto_requeue, named_checkpoint, take_up_only_what_is_named
+from lit_dist.utils.lightning_internals import named_checkpoint
 from lit_dist.utils.mistakes import first_line, mistake, root_of
 from lit_dist.utils.plain_errors import PlainErrors
 from lit_dist.utils.yaml_text import guard_parsers
@@ -108,21 +107,15 @@ class SiteCLI(LightningCLI):
         self.config = self._given  # what a run leaves does not say where it was resumed
         settings = self.config_init[self.subcommand] if self.subcommand else self.config_init
         trainer = settings["trainer"]
-        plugins = as_list(trainer["plugins"])
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            kwargs["plugins"] = [*plugins, SafetensorsCheckpointIO()]
         writes = trainer["enable_checkpointing"] is not False and not trainer["barebones"]
-        if self.subcommand == "fit" and writes:
+        keeps = self.subcommand == "fit" and writes
+        if keeps:
             kwargs["callbacks"] = [*as_list(trainer["callbacks"]), settings["checkpoint"]]
         check_one(as_list(trainer["callbacks"]), WeightTransfer)
         try:
-            made = super().instantiate_trainer(**kwargs)
+            return make_trainer(super().instantiate_trainer, trainer["plugins"], requeue=keeps, **kwargs)
         except (ValueError, TypeError, ImportError, RuntimeError) as error:  # hardware or loggers that are not there
             raise InputError(f"the trainer cannot be made: {first_line(error)}") from error
-        take_up_only_what_is_named(made)
-        if self.subcommand != "fit" or not writes:  # else RunCheckpoint listens for it
-            end_auto_requeue(made)
-        return made
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -197,13 +190,6 @@ class SiteCLI(LightningCLI):
                 f"{self.subcommand} has no --ckpt_path, so the model has its first weights, random weights that nothing"
                 " has trained"
             )
-
-
-def as_list(setting: Any) -> list[Any]:
-    """What a setting of the trainer has that takes nothing, one thing or a list, such as its callbacks."""
-    if setting is None:
-        return []
-    return list(setting) if isinstance(setting, list | tuple) else [setting]
 
 
 def run(args: ArgsType = None, others: Iterable[str] = ()) -> LightningCLI:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_dist.runs.lightning_cli import as_list
+from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.settings import StudySettings, make_data
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError

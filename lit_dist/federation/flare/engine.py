@@ -3,6 +3,8 @@
 FLARE has the machines' identities, the encryption, the transport and the jobs. A job ships settings, no code.
 """
 
+import functools
+import gc
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,6 @@ from lit_dist.federation.build import FederatedRun, make_site
 from lit_dist.federation.client import SiteClient
 from lit_dist.federation.device_processes import DeviceProcesses
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.flare.garbage import collect_garbage
 from lit_dist.federation.plain_bounds import said
 from lit_dist.federation.policy import of_site, read_run
 from lit_dist.federation.refusal import refusal
@@ -146,6 +147,22 @@ def _report_of(error: Exception) -> dict[str, Any]:
     silent = error.silent if isinstance(error, NoAnswerError) else None
     text = str(error) if isinstance(error, InputError) else f"the server's run has ended with {error!r}; see its log"
     return {"error": text, "again": silent is not None, "silent": silent}
+
+
+def collect_garbage() -> None:
+    """Free what nothing uses any more, at once.
+
+    What FLARE has sent is as large as the weights, and Python by itself may not look for it before many visits later.
+    """
+    _freeze()
+    gc.collect()
+
+
+@functools.cache
+def _freeze() -> None:
+    # To look each time through what is there for good would take a third of a second.
+    gc.collect()
+    gc.freeze()
 
 
 def _is_parcel(content: Any) -> bool:

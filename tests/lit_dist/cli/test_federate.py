@@ -12,7 +12,7 @@ import wandb_reader
 
 from flare_federation import RUN, SAID, Hashes, configuration, federate, hashes, nvflare_processes
 from lit_dist import InputError
-from lit_dist.cli.federate import _make, main, parse
+from lit_dist.cli.federate import main, parse
 from lit_dist.cli.verify import verify
 from lit_dist.provenance.ledger import read_entries
 
@@ -68,11 +68,12 @@ def test_a_site_whose_job_dies_again_and_again_is_left_out_by_policy(
     flare = "lit_dist.federation.flare"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the engine are not ours
-        monkeypatch.setattr(f"{flare}.session.connected", lambda *_: ["site-1", "site-2"])
+        from lit_dist.federation.flare.retry import make_run
+    monkeypatch.setattr(f"{flare}.session.connected", lambda *_: ["site-1", "site-2"])
     monkeypatch.setattr(f"{flare}.engine.write_job", lambda job, settings, sites, there, server: jobs.append(there))
     monkeypatch.setattr(f"{flare}.session.make_job", lambda *_: reports.pop(0) if reports else {"run": "made"})
     options = argparse.Namespace(absent="skip", retries=1, resume=False, timeout=1, local=True, weights="images")
-    report = _make(None, Path(), {"trainer": {"logger": False}}, ["site-1", "site-2"], options, lambda: None)
+    report = make_run(None, Path(), {"trainer": {"logger": False}}, ["site-1", "site-2"], options, lambda: None)
     assert jobs == given_to
     assert ("run" in report) == (len(given_to) == 3)
 

@@ -22,7 +22,7 @@ from lit_dist.callbacks import (
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.cli.verify import verify
-from lit_dist.federation import wire
+from lit_dist.federation import travelling_state, wire
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.provenance.ledger import Entry
 from small_federation import SITES, InProcess, engine, federated, server, simulate
@@ -232,7 +232,7 @@ def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_
     def join(*args: Any) -> Any:
         if len(federated()) > visit:
             raise KeyboardInterrupt
-        return wire.join(*args)
+        return travelling_state.join(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr("lit_dist.federation.server.join", join)

@@ -8,8 +8,9 @@ from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.federation.ensemble_server import _rows
+from lit_dist.federation.pooled_validation import pooled, strange
 from lit_dist.federation.roster import Roster
-from lit_dist.federation.server import Server, pooled, strange
+from lit_dist.federation.server import Server
 from lit_dist.federation.wire import Parcel, pack, unpack
 from small_federation import SITES, engine, module, server, trainer
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lit_dist import InputError
-from lit_dist.cli.federate import _kept_on_failure, _make, main
+from lit_dist.cli.federate import _kept_on_failure, main
 from lit_dist.federation.engine import NoAnswerError
 
 pytest.importorskip("nvflare")
@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
     from lit_dist.federation.flare import engine
     from lit_dist.federation.flare import session as flare_session
+    from lit_dist.federation.flare.retry import make_run
 
 
 def report_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -169,7 +170,7 @@ def test_a_job_that_was_aborted_is_not_begun_again(
     monkeypatch.setattr(flare_session, "connected", lambda *_: next(connected))
     monkeypatch.setattr(engine, "write_job", lambda job, *_: written.append(job))
     options = argparse.Namespace(absent="retry", retries=3, resume=False, timeout=1, local=False, weights="images")
-    report = _make(session, Path(), {"trainer": {"logger": False}}, ["mgh"], options, lambda: None)
+    report = make_run(session, Path(), {"trainer": {"logger": False}}, ["mgh"], options, lambda: None)
     assert report["error"] == "the job was aborted, and is not begun again; go on with --resume"
     assert len(written) == jobs
 
@@ -194,7 +195,7 @@ def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
     monkeypatch.setattr(flare_session, "make_job", lambda *_: {"error": "it died", "again": True})
     options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=1, local=False, weights="images")
     settings = {"trainer": {"logger": logger}}
-    report = _make(None, Path(), settings, ["mgh"], options, lambda: None)
+    report = make_run(None, Path(), settings, ["mgh"], options, lambda: None)
     assert len(made) == jobs
     assert report["error"].startswith("it died")
     assert ("give it a logger with a folder" in report["error"]) == (jobs == 1)
@@ -249,5 +250,5 @@ def test_that_a_site_is_waited_for_is_said_once(
     monkeypatch.setattr(flare_session, "make_job", lambda *_: next(reports))
     options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=60, local=False, weights="images")
     settings = {"trainer": {"logger": False}}
-    assert "run" in _make(None, Path(), settings, ["mgh", "ucsf"], options, lambda: None)
+    assert "run" in make_run(None, Path(), settings, ["mgh", "ucsf"], options, lambda: None)
     assert capsys.readouterr().out.count("Waiting for mgh to be connected again, for 60 seconds at most") == 1

@@ -1,12 +1,18 @@
 """What was sent is let go of before the next question, though circles of references hold it."""
 
 import gc
+import warnings
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from lit_dist.federation.flare.garbage import collect_garbage
+pytest.importorskip("nvflare")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # those of the engine are not ours
+    from nvflare.apis.shareable import Shareable
+
+    from lit_dist.federation.flare.engine import FlareExecutor, collect_garbage
 
 
 class Circle:
@@ -34,11 +40,6 @@ def test_garbage_is_gone_at_once() -> None:
 
 
 def test_a_site_lets_go_of_its_last_answer_before_it_gives_the_next() -> None:
-    pytest.importorskip("nvflare", reason="the extra nvflare is not installed")
-    from nvflare.apis.shareable import Shareable
-
-    from lit_dist.federation.flare.engine import FlareExecutor
-
     sent = weakref.ref(Circle())
     executor = FlareExecutor("{}")
 

@@ -1,0 +1,75 @@
+"""What of a checkpoint travels with the model, and what stays where it is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor
+
+from lit_dist.callbacks import WeightTransfer
+from lit_dist.callbacks.baton_writer import baton_of
+from lit_dist.federation.wire import Tree
+from lit_dist.provenance.visit_account import transfer_state
+
+SCALE = MixedPrecision.__qualname__
+"""Where Lightning has the scale of the gradients with ``16-mixed``: a site with a GPU has one, the server has none."""
+
+
+def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTransfer) -> tuple[Tree, Tree]:
+    """Divide a checkpoint into the baton and what stays.
+
+    The transfer's account travels without its tensors.
+
+    Args:
+        checkpoint: The whole of it.
+        trainer: The trainer that it comes from.
+        transfer: The trainer's transfer callback.
+
+    Returns:
+        The baton; and the optimizer's state and the tensors of the transfer callback, as checkpoints have them.
+    """
+    baton = baton_of(checkpoint, trainer, transfer.state_key, transfer.optimizer_state == "carry")
+    baton["callbacks"] = _without_tensors(baton["callbacks"])
+    states = [state["state"] for state in checkpoint["optimizer_states"]]
+    return baton, {"account": transfer_state(checkpoint, transfer.state_key), "optimizer_states": states}
+
+
+def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
+    """Put a baton that came back into the checkpoint that it was taken from.
+
+    Args:
+        baton: The baton.
+        own: The checkpoint.
+        transfer: The transfer callback.
+    """
+    key = transfer.state_key
+    account = with_tensors(transfer_state(baton, key), transfer_state(own, key))
+    return {**own, **baton, "callbacks": {**own["callbacks"], key: account}}
+
+
+def _without_tensors(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return None
+    if isinstance(tree, dict):
+        return {name: _without_tensors(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_without_tensors(value) for value in tree)
+    return tree
+
+
+def with_tensors(tree: Any, own: Any) -> Any:
+    """Fill the places of the tensors that stayed.
+
+    Example:
+        >>> import torch
+        >>> with_tensors({"best": None, "waited": 2}, {"best": torch.ones(1), "waited": 1})
+        {'best': tensor([1.]), 'waited': 2}
+    """
+    if tree is None and isinstance(own, Tensor):
+        return own
+    if isinstance(tree, dict) and isinstance(own, dict):
+        return {name: with_tensors(value, own.get(name)) for name, value in tree.items()}
+    if isinstance(tree, list | tuple) and isinstance(own, list | tuple) and len(tree) == len(own):
+        return type(tree)(with_tensors(*pair) for pair in zip(tree, own, strict=True))
+    return tree
