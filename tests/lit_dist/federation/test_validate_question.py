@@ -77,7 +77,7 @@ QUESTIONS: dict[str, tuple[Callable[[Tree], Any], str]] = {
     "many sites": (lambda content: {**content, "batches": {str(n): 1 for n in range(2000)}}, "more than 1000 sites"),
     "a long name": (lambda content: {**content, "batches": {"x" * 300: 1}}, "batches of the site"),
     "a name of two lines": (lambda content: {**content, "batches": {"a\nb": 1}}, "batches of the site"),
-    "batches below zero": (lambda content: {**content, "batches": {"site-1": -4}}, "'-4' batches"),
+    "batches below zero": (lambda content: {**content, "batches": {"site-1": -4}}, "has -4 batches"),
     "without this site": (lambda content: {**content, "batches": {"a": 1, "b": 1}}, "no batches of this site"),
     "more": (lambda content: {**content, "more": 1}, "more, visit"),
     "less": (lambda content: {"baton": content["baton"]}, "where batches, baton, left_out, visit belong"),
