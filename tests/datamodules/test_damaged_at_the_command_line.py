@@ -28,7 +28,7 @@ def words(name: str, root: Path) -> list[str]:
 @pytest.mark.parametrize("name", CASES)
 def test_one_message_and_no_traceback(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     collection, file, damage, message = CASES[name]
-    damage(COLLECTIONS[collection].write(tmp_path / "root") / file)
+    damage(COLLECTIONS[collection].copy(tmp_path / "root") / file)
     with pytest.raises(SystemExit) as exit_:
         main(words(name, tmp_path / "root"))
     shown = capsys.readouterr().err
@@ -39,7 +39,7 @@ def test_one_message_and_no_traceback(name: str, tmp_path: Path, capsys: pytest.
 
 
 def test_a_run_leaves_damaged_photographs_out(tmp_path: Path) -> None:
-    root = COLLECTIONS["Tiny-ImageNet"].write(tmp_path / "root")
+    root = COLLECTIONS["Tiny-ImageNet"].copy(tmp_path / "root")
     cut(0.5)(root / "train/cat/images/cat_3.JPEG")
     (root / "val/images/val_0.JPEG").unlink()
     with pytest.warns(UserWarning, match="left out") as warned:

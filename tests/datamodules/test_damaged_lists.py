@@ -23,15 +23,10 @@ DOTS = "../../etc/passwd"
 # the collection, what is done to its list, and what the message says after the list's name
 DAMAGED: dict[str, tuple[str, Damage, str]] = {
     # all rows
-    "fundus: Latin-1": ("fundus", edit("4_left", b"4_l\xe9ft"), "UTF-8"),
     "fundus: UTF-16": ("fundus", lambda path: path.write_bytes(path.read_text().encode("utf-16")), "UTF-8"),
     "fundus: zeros": ("fundus", zeros, r"\w"),
     "fundus: a photograph": ("fundus", lambda path: path.write_bytes(image("fundus", path)), "UTF-8|read"),
-    "fundus: empty": ("fundus", put(b""), "cannot be read as a comma-separated"),
-    "fundus: no rows": ("fundus", put(b"image,level\n"), "has no rows"),
     "fundus: only blank rows": ("fundus", put(b"image,level\n\n,\n\n"), "has no rows"),
-    "fundus: no header": ("fundus", edit("image,level\n", ""), "has no column 'image'"),
-    "fundus: a column missing": ("fundus", edit("level", "grade"), "has no column 'level'; it has image, grade"),
     "fundus: a column twice": ("fundus", edit("image,level", "image,level,level"), r"two columns 'level'"),
     "fundus: spaces between": ("fundus", lambda path: edit(",", " ", 99)(path), "has no column 'image'"),
     "fundus: a folder": ("fundus", folder, "is a folder, not a file"),
@@ -44,29 +39,11 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     "fundus: a grade of no number": ("fundus", edit("4_left,0", "4_left,nan"), "row 10: level is 'nan'"),
     "fundus: after blank rows": ("fundus", edit("4_left,0", "\n\n4_left,6"), "row 12: level is '6'"),
     "fundus: a name with a zero byte": ("fundus", edit("4_left", b"4_l\0eft"), "row 10"),
-    "fundus: an absolute path": ("fundus", edit("4_left", "/etc/passwd"), "row 10: '/etc/passwd' leads out of"),
-    "fundus: dots": ("fundus", edit("4_left", DOTS), rf"row 10: '{DOTS}' leads out of"),
-    "fundus: a drive": ("fundus", edit("4_left", r"C:\windows\x"), r"row 10: 'C:.* leads out of"),
-    "fundus: dots of another system": ("fundus", edit("4_left", r"..\x"), r"row 10: '\.\..* leads out of"),
-    "table: Latin-1": ("table", edit("films/4", b"films/\xe9"), "UTF-8"),
-    "table: dots": ("table", edit("films/4.png", DOTS), rf"row 6: '{DOTS}' leads out of"),
-    "table: dots within": (
-        "table",
-        edit("films/4.png", "films/../../x.png"),
-        "row 6: 'films/../../x.png' leads out of",
-    ),
-    "table: an absolute path": ("table", edit("films/4.png", "/etc/passwd"), "row 6: '/etc/passwd' leads out of"),
     "table: a row twice": ("table", append("films/4.png,M,p2,Bern,CC\n"), r"row 26 repeats '.*films/4\.png' of row 6"),
-    "table: no hospital": ("table", edit("p2,Lund", "p2,"), "row 6: hospital is empty"),
     "table: a patient of two hospitals": (
         "table",
         edit("Benign,p2,Lund", "Benign,p2,Bern"),
         "'p2' is in more than one",
-    ),
-    "table: one name, two files": (
-        "table",
-        edit("films/4.png", "films/4"),
-        "row 6: 'films/4' may be films/4.jpg or films/4.png",
     ),
     "table: a zero byte": ("table", edit("films/4.png", b"films/4\0.png"), "row 6"),
     "table: a folder's name": ("table", edit("films/4.png", "films"), "row 6: there is no image 'films'"),
@@ -114,7 +91,7 @@ def image(collection: str, path: Path) -> bytes:
 
 
 def damaged(name: str, root: Path, damage: Damage, file: str = "") -> Path:
-    path = COLLECTIONS[name].write(root) / (file or LISTS[name])
+    path = COLLECTIONS[name].copy(root) / (file or LISTS[name])
     damage(path)
     return path
 
@@ -124,8 +101,6 @@ def damaged(name: str, root: Path, damage: Damage, file: str = "") -> Path:
 def test_a_damaged_list_is_refused_with_its_row(name: str, tmp_path: Path) -> None:
     collection, damage, message = DAMAGED[name]
     path = damaged(collection, tmp_path / "root", damage)
-    if name == "table: one name, two files":
-        (tmp_path / "root/films/4.jpg").write_bytes(b"another")
     with pytest.raises(InputError, match=message) as refusal:
         COLLECTIONS[collection].make(tmp_path / "root").prepare_data()
     text = str(refusal.value)
@@ -154,7 +129,7 @@ def test_a_damaged_table_of_imagenets_classes_is_refused(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["mini-MIAS", "CBIS-DDSM", "table", "fundus", "ImageNet", "Tiny-ImageNet"])
 def test_a_list_that_is_missing_is_said(name: str, tmp_path: Path) -> None:
-    root = COLLECTIONS[name].write(tmp_path / "root")
+    root = COLLECTIONS[name].copy(tmp_path / "root")
     for path in [root / LISTS[name], *root.glob("*.csv")]:
         path.unlink(missing_ok=True)
     with pytest.raises(InputError, match=r"there is no|holds no film|has none of CBIS|no diagnosis|no .*truth"):
@@ -173,7 +148,7 @@ def test_a_list_that_is_missing_is_said(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_films_of_ddsm_in_no_volume_are_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
-    root = COLLECTIONS["DDSM"].write(tmp_path / "root")
+    root = COLLECTIONS["DDSM"].copy(tmp_path / "root")
     (root / old).rename(root / new)
     with pytest.raises(InputError, match=rf"{new}/.*{message}"):
         COLLECTIONS["DDSM"].make(root).prepare_data()
@@ -183,7 +158,7 @@ def test_films_of_ddsm_in_no_volume_are_refused(old: str, new: str, message: str
     "name", ["E_0004_1.LEFT_CC.png", "B_4_1.LEFT_CC.png", "B_0004_1.UP_CC.png", "B_0004_1.LEFT_AP.png", "x.png"]
 )
 def test_a_folder_of_names_that_ddsm_has_not_is_refused(name: str, tmp_path: Path) -> None:
-    root = COLLECTIONS["DDSM"].write(tmp_path / "root")
+    root = COLLECTIONS["DDSM"].copy(tmp_path / "root")
     for path in sorted(root.rglob("*.png"))[1:]:
         path.unlink()
     next(root.rglob("*.png")).rename(root / name)
@@ -222,7 +197,7 @@ CASES = [
 def test_marks_ends_of_line_and_other_separators_change_nothing(
     collection: str, name: str, how: Damage, tmp_path: Path
 ) -> None:
-    root = COLLECTIONS[collection].write(tmp_path / "root")
+    root = COLLECTIONS[collection].copy(tmp_path / "root")
     columns = ["image", "patient", "label", "site", "split"]
     expected = COLLECTIONS[collection].make(root).table[columns]
     how(root / LISTS[collection])

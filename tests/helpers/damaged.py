@@ -1,11 +1,14 @@
 """Small collections to damage, and ways to damage a file."""
 
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from coloured_photographs import write as write_photographs
@@ -19,7 +22,7 @@ COMMON: dict[str, Any] = {"sites": 1, "size": 16, "allow_one_class": True}
 TABLE = {"image_column": "file", "label_column": "finding", "patient_column": "person", "site_column": "hospital"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Collection:
     """A collection as its tests write it.
 
@@ -35,10 +38,33 @@ class Collection:
     image: str
     settings: dict[str, Any]
 
+    def copy(self, root: Path, prepared: bool = True) -> Path:
+        """Copy the collection, which is written and prepared once a process, with its cache or without."""
+        whole = _whole(self)
+        shutil.copytree(whole, root)
+        if prepared:
+            shutil.copytree(whole.parent / "prepared", root.parent / "prepared")
+        return root
+
+    @cached_property
+    def images(self) -> int:
+        """The number of its images that are used."""
+        return len(self.make(_whole(self)).table)
+
     def make(self, root: Path, **settings: Any) -> InstitutionDataModule:
         """The datamodule, with a cache beside the root."""
         given = {**COMMON, "cache_dir": root.parent / "prepared", **self.settings, **settings}
         return self.kind(root, **given)
+
+
+_FOLDER = TemporaryDirectory()
+
+
+@cache
+def _whole(collection: Collection) -> Path:
+    root = collection.write(Path(mkdtemp(dir=_FOLDER.name)) / "root")
+    collection.make(root).prepare_data()
+    return root
 
 
 COLLECTIONS = {

@@ -14,7 +14,6 @@ import pytest
 from damaged import (
     COLLECTIONS,
     Damage,
-    append,
     bmp,
     cut,
     dicom,
@@ -148,7 +147,7 @@ LISTED = ("fundus", "mini-MIAS", "CBIS-DDSM", "table", "ImageNet")
 
 def damaged(name: str, root: Path, damage: Damage) -> Path:
     collection = COLLECTIONS[name]
-    collection.write(root)
+    collection.copy(root)
     path = root / collection.image
     assert path.is_file()
     damage(path)
@@ -180,11 +179,7 @@ def test_a_damaged_image_is_named_with_the_reason_and_can_be_left_out(name: str,
     listed = [text for warning in warned if "left out" in (text := str(warning.message))]
     assert [any(part in text for part in names(path)) for text in listed] == [True]
     rest.setup("fit")
-    assert len(rest.table) == len(COLLECTIONS[collection].make(written(collection, tmp_path)).table) - 1
-
-
-def written(collection: str, tmp_path: Path) -> Path:
-    return COLLECTIONS[collection].write(tmp_path / "whole")
+    assert len(rest.table) == COLLECTIONS[collection].images - 1
 
 
 TRAPS: dict[str, tuple[Damage, str]] = {
@@ -225,7 +220,7 @@ def another_user(*writable: Path) -> Iterator[None]:
 @pytest.mark.parametrize("collection", COLLECTIONS)
 @pytest.mark.parametrize("what", ["file", "folder", "root"])
 def test_what_may_not_be_read_is_named(collection: str, what: str, tmp_path: Path) -> None:
-    path = damaged(collection, tmp_path / "root", append(b""))
+    path = COLLECTIONS[collection].copy(tmp_path / "root", prepared=False) / COLLECTIONS[collection].image
     (tmp_path / "prepared").mkdir()
     closed = {"file": path, "folder": path.parent, "root": tmp_path / "root"}[what]
     closed.chmod(0)
