@@ -11,6 +11,7 @@ from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.provenance.ledger import Outcome
 from lit_dist.provenance.ledger_writer import LedgerWriter
 from lit_dist.provenance.visit_account import TransferState
+from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Itinerary, Visit
 
@@ -24,7 +25,8 @@ class VisitCourse:
     """
 
     def __init__(self, optimizer_state: OptimizerState, on_divergence: OnDivergence) -> None:
-        self._record = LedgerWriter()
+        self._metrics = VisitMetrics()
+        self._record = LedgerWriter(self._metrics)
         self._batons: BatonWriter | None = None
         self._divergence = Divergence(on_divergence)
         self._states = OptimizerStates(optimizer_state)
@@ -62,7 +64,8 @@ class VisitCourse:
             batons: Keeps the batons, if that is asked for.
         """
         self._batons = batons if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
-        self._record.open_ledger(trainer, settings, metrics)
+        self._metrics.allowed = metrics
+        self._record.open_ledger(trainer, settings)
         if self._divergence.skipping:
             self._divergence.idle(trainer)
 
@@ -144,11 +147,11 @@ class VisitCourse:
 
     def on_validation_start(self, trainer: Trainer) -> None:
         """Tell the metrics of a validation from those of training."""
-        self._record.validation_starts(trainer)
+        self._metrics.validation_starts(trainer)
 
     def on_validation_end(self, trainer: Trainer) -> None:
         """Take the metrics of a validation."""
-        self._record.validation_ends(trainer)
+        self._metrics.validation_ends(trainer)
 
     def write_line(self, trainer: Trainer | None = None) -> None:
         """Write the ledger's line of a visit that has ended.

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from lit_dist.visits.itinerary import Visit
 class LedgerWriter:
     """Keeps the account of the visit that is under way.
 
+    Args:
+        metrics: What was logged in the visit.
+
     Attributes:
         visit: The visit under way, or the last one; None before the first.
         ended: Whether that visit has ended.
@@ -29,11 +32,11 @@ class LedgerWriter:
         settings: The SHA-256 of the settings that decide what a visit does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: VisitMetrics) -> None:
         self.visit: Visit | None = None
         self.ended = True
         self.kept = False
-        self._metrics = VisitMetrics()
+        self._metrics = metrics
         self.settings = ""
         self._run = ""
         self._rule = RULE  # by which the settings are hashed
@@ -51,9 +54,7 @@ class LedgerWriter:
         self._seconds = 0.0
         self._resumed_at = 0.0
 
-    def open_ledger(
-        self, trainer: Trainer, settings: Callable[[int], str], metrics: Collection[str] | None = None
-    ) -> None:
+    def open_ledger(self, trainer: Trainer, settings: Callable[[int], str]) -> None:
         """Find the run's folder, and give a new run its id. To be called by every process.
 
         A run that begins with the state of another one is a new one, whose lines say with which.
@@ -61,9 +62,7 @@ class LedgerWriter:
         Args:
             trainer: The trainer.
             settings: Gives the SHA-256 of the settings by a rule.
-            metrics: The names of the metrics of training that a line may have; None allows all.
         """
-        self._metrics.allowed = metrics
         foreign = foreign_checkpoint(trainer)
         if foreign is not None:
             self._origin = f"{foreign.name} {_weights(trainer)[0]}"
@@ -148,14 +147,6 @@ class LedgerWriter:
             origin=self._origin,
         )
         self.kept = False
-
-    def validation_starts(self, trainer: Trainer) -> None:
-        """To be called when a validation starts, whose metrics are no part of the visit."""
-        self._metrics.validation_starts(trainer)
-
-    def validation_ends(self, trainer: Trainer) -> None:
-        """To be called when a validation ends."""
-        self._metrics.validation_ends(trainer)
 
     def write(self, trainer: Trainer | None = None) -> None:
         """Write the line of a visit that has ended.
