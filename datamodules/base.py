@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from lit_dist.checkpoints.run_folder import run_folder
-from lit_dist.datamodules.collector import collector_paused
+from lit_dist.datamodules.label_table import collector_paused
 from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
 from lit_dist.datamodules.site_table import print_sites, say_absent_classes

@@ -1,12 +1,26 @@
 """Reading tables of images and labels, with errors that name the row."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from lit_dist.utils.atomic_write import refuse_special
 from lit_dist.utils.errors import InputError
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Search for no garbage in the block: where a million small objects are made that all stay, it would be in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_dist.datamodules.allot import allot
 from lit_dist.datamodules.label_table import read_table, refuse_repeats
-from lit_dist.datamodules.partition import EqualPartition, Partition
+from lit_dist.datamodules.partition import EqualPartition, Partition, allot
 from lit_dist.utils.atomic_write import check_kind, replacing
 from lit_dist.utils.errors import InputError
 

@@ -18,8 +18,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
 
-from lit_dist.datamodules.collector import collector_paused
 from lit_dist.datamodules.images.cache_index import CacheIndex, StoredImage
+from lit_dist.datamodules.label_table import collector_paused
 from lit_dist.utils.errors import InputError
 
 Image = NDArray[np.uint8]

@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from lit_dist.datamodules.images.cache import PixelCache, Source, default_cache, lines, refuse_failures, shown
 from lit_dist.datamodules.images.copies import OnDuplicate, content_numbers, settle
+from lit_dist.datamodules.images.data_root import is_foreign
 from lit_dist.datamodules.images.datamodule import ImageDataModule
-from lit_dist.datamodules.images.other_programs import is_foreign
 from lit_dist.datamodules.images.site_images import Pixels
 from lit_dist.datamodules.splits import CONTENT
 from lit_dist.utils.errors import InputError

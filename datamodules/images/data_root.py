@@ -1,9 +1,11 @@
-"""The limits of a data root: what a name in a table, or a link, may lead to."""
+"""What is read of a data root: where a name or a link may lead to, and what other programs leave there.
+
+That is no part of a collection: thumbnails, recycle bins, copies.
+"""
 
 import os
 from pathlib import Path
 
-from lit_dist.datamodules.images.other_programs import is_foreign_file, is_foreign_folder
 from lit_dist.utils.errors import InputError
 
 
@@ -99,3 +101,52 @@ def _check(entry: "os.DirEntry[str]", root: Path) -> None:
         check_inside(Path(entry.path), root, f"the link {entry.path}")
     elif not entry.is_file():
         raise InputError(f"{entry.path} is neither a file nor a folder; remove it")
+
+
+_FOREIGN_FOLDERS = {
+    *("__macosx", "__pycache__", "_vti_cnf", "~snapshot", "lost+found", "found.000"),
+    *("system volume information", "recycler", "recycled", "config.msi", "msocache", "winreagent"),
+    *("network trash folder", "temporary items", "theseparatetrash", "thevolumesettingsfolder"),
+}
+"""Folders' names in small letters, besides those that begin as ``_FOREIGN_PREFIXES`` has it."""
+
+_FOREIGN_PREFIXES = (".", "@", "#recycle", "#snapshot", "$")
+"""Hidden folders, and those of network storage (Synology, QNAP) and Windows."""
+
+_FOREIGN_FILES = (".", "~$", "synophoto_", "synoindex_", "synofile_")
+
+
+def is_foreign_folder(name: str) -> bool:
+    """Whether a folder's name is one that other programs give to what they leave.
+
+    Example:
+        >>> [is_foreign_folder(name) for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX", "n01443537")]
+        [True, True, True, False]
+    """
+    lower = name.lower()
+    return (
+        lower.startswith(_FOREIGN_PREFIXES)
+        or lower in _FOREIGN_FOLDERS
+        or (lower.startswith("found.") and lower[6:].isdecimal())
+    )
+
+
+def is_foreign_file(name: str) -> bool:
+    """Whether a file's name is one that other programs give to what they leave, though it may end as an image's.
+
+    Example:
+        >>> [is_foreign_file(name) for name in ("._10_left.jpeg", "SYNOPHOTO_THUMB_M.jpg", "10_left.jpeg")]
+        [True, True, False]
+    """
+    return name.lower().startswith(_FOREIGN_FILES)
+
+
+def is_foreign(path: str) -> bool:
+    """Whether a path that is relative to a collection's folder leads to what another program has left.
+
+    Example:
+        >>> is_foreign("mgh/.ipynb_checkpoints/a-checkpoint.jpg"), is_foreign("mgh/a.jpg"), is_foreign("./mgh/../a.jpg")
+        (True, False, False)
+    """
+    *folders, name = path.replace("\\", "/").split("/")
+    return is_foreign_file(name) or any(is_foreign_folder(each) for each in folders if each.strip("."))

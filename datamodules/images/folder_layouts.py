@@ -13,12 +13,11 @@ from typing import Literal
 
 import pandas as pd
 
-from lit_dist.datamodules.images.data_root import check_inside, check_name, unreadable
+from lit_dist.datamodules.images.data_root import check_inside, check_name, is_foreign_folder, unreadable
 from lit_dist.datamodules.images.image_index import ImageIndex
 from lit_dist.datamodules.images.image_table import find_files
 from lit_dist.datamodules.images.imagenet_devkit import TRUTH, find_devkit, image_name, image_number, read_devkit
 from lit_dist.datamodules.images.named_files import NamedFiles
-from lit_dist.datamodules.images.other_programs import is_foreign_folder
 from lit_dist.utils.atomic_write import read_text
 from lit_dist.utils.errors import InputError
 

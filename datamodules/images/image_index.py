@@ -71,7 +71,7 @@ class ImageIndex:
 
     A folder is read again only if its time of change says that a file came, went or was renamed since, so that the
     next start asks once a folder and not once a file. Whether a file's content has changed is not asked here. What
-    other programs leave among images (``other_programs``) is passed over.
+    other programs leave among images (see ``data_root``) is passed over.
 
     Args:
         root: The folder. Links must not lead out of it.

@@ -8,8 +8,7 @@ import pandas as pd
 
 from lit_dist.datamodules.label_table import read_table, refuse_repeats, row_number
 from lit_dist.datamodules.mammography.dicom import read_header
-from lit_dist.datamodules.mammography.film_files import find_films
-from lit_dist.datamodules.mammography.films import Film, size_of
+from lit_dist.datamodules.mammography.films import Film, find_films, size_of
 from lit_dist.utils.errors import InputError
 
 FILES = [f"{kind}_case_description_{part}_set.csv" for kind in ("mass", "calc") for part in ("train", "test")]

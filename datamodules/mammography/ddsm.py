@@ -13,8 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lit_dist.datamodules.images.cache import shown
 from lit_dist.datamodules.mammography.breast import Box
 from lit_dist.datamodules.mammography.ddsm_case import Case, read_case, read_findings
-from lit_dist.datamodules.mammography.film_files import find_films
-from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, Film
+from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, Film, find_films
 from lit_dist.utils.errors import InputError
 
 _NAME = re.compile(

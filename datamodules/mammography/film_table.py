@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_dist.datamodules.images.data_root import check_inside
+from lit_dist.datamodules.images.data_root import check_inside, is_foreign
 from lit_dist.datamodules.images.image_index import ImageIndex
 from lit_dist.datamodules.images.image_table import find_files, parse_labels, read_image_table
 from lit_dist.datamodules.images.named_files import NamedFiles
-from lit_dist.datamodules.images.other_programs import is_foreign
 from lit_dist.datamodules.mammography.films import SUFFIXES, Film
 
 _DIAGNOSES = {

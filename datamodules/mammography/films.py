@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lit_dist.datamodules.images.decoding import FORMATS, MOST_PIXELS, wide_greys
-from lit_dist.datamodules.images.image_index import ImageFile
+from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
 from lit_dist.datamodules.mammography.breast import Box
 from lit_dist.datamodules.mammography.dicom import is_dicom, read_dicom, read_header
 from lit_dist.utils.atomic_write import open_file
@@ -44,6 +44,18 @@ class Film(ImageFile):
 
     def _settings(self) -> str:
         return json.dumps({"box": self.box, "is_crop": self.is_crop, "mirrored": self.mirrored}, sort_keys=True)
+
+
+def find_films(folder: Path) -> list[Path]:
+    """All image files in a folder and those below, in the order of their names; links to folders are not followed.
+
+    Raises:
+        InputError: If the folder is missing or holds none, or a file is a link that leads out of it.
+    """
+    index = ImageIndex(folder, SUFFIXES)
+    files = index.files()
+    index.report()
+    return sorted(folder / name for name in files)
 
 
 def split_content(content: bytes) -> tuple[Film, bytes]:

@@ -1,13 +1,13 @@
 """Reading mini-MIAS: its list of films and findings, and its images."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from lit_dist.datamodules.mammography.breast import square_around
-from lit_dist.datamodules.mammography.film_files import by_name, find_films
-from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, Film
+from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, Film, find_films
 from lit_dist.utils.atomic_write import read_text
 from lit_dist.utils.errors import InputError
 
@@ -82,7 +82,7 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
     table = read_list(path)
     table["origin"] = [f"{path}, line {row}" for row in table["row"]]
     listed = set(table["image"])
-    files = by_name(file for file in find_films(images) if file.stem in listed)
+    files = _by_name(file for file in find_films(images) if file.stem in listed)
     without = 0
     if crop:
         table = table[table["x"].notna()].copy()
@@ -98,6 +98,22 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
     result = table.assign(view="MLO")[columns].reset_index(drop=True)
     result.attrs[WITHOUT_FINDING] = without
     return result
+
+
+def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Files by their names without suffix.
+
+    Raises:
+        InputError: If two files have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise InputError(
+                f"both {found[path.stem]} and {path} are there; remove one, or name the folder with images"
+            )
+        found[path.stem] = path
+    return found
 
 
 def _around(film: Path | None, x: float, y: float, radius: float) -> Film | None:

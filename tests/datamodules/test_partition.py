@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_dist.datamodules import CountPartition, DirichletPartition, EqualPartition, SizePartition
-from lit_dist.datamodules.allot import allot
-from lit_dist.datamodules.partition import Partition
+from lit_dist.datamodules.partition import Partition, allot
 from lit_dist.datamodules.splits import (
     NUMBER,
     assign_sites,

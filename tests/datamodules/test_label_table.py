@@ -2,7 +2,7 @@ import gc
 
 import pytest
 
-from lit_dist.datamodules.collector import collector_paused
+from lit_dist.datamodules.label_table import collector_paused
 
 
 def test_python_searches_again_after_the_block_also_after_an_error() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lit_dist.datamodules import InstitutionDataModule, PhantomDataModule
-from lit_dist.datamodules.images.degrade import degraded
+from lit_dist.datamodules.images.site_images import degraded
 from lit_dist.utils.errors import InputError
 
 BOARD = np.repeat((np.indices((32, 32)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
