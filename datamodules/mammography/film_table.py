@@ -80,21 +80,21 @@ class _FilmFiles:
     def __init__(self, images: Path, cache_dir: Path | None) -> None:
         self.images = images
         self.cache_dir = cache_dir
-        self._inside: set[str] = set()
+        self._listed: dict[str, dict[str, bool]] = {}
 
     def find(self, name: str, origin: str) -> str | None:
         """The film's path below the folder, if it is there, without leaving the folder."""
         if is_foreign(name):
             return None
-        path = f"{self.images}/{name}"
-        folder = os.path.dirname(path)
-        if folder not in self._inside:
+        folder, _, file = f"{self.images}/{name}".rpartition("/")
+        if folder not in self._listed:
             check_inside(Path(folder), self.images, f"{origin}: {name!r}")
-            self._inside.add(folder)
-        if not os.path.isfile(path):
+            self._listed[folder] = _listed(folder)
+        is_link = self._listed[folder].get(file)
+        if is_link is None:
             return self._below.find(name, origin)
-        if os.path.islink(path):
-            check_inside(Path(path), self.images, f"{origin}: {name!r}")
+        if is_link:
+            check_inside(Path(folder, file), self.images, f"{origin}: {name!r}")
         return os.path.normpath(name)  # so that a file has one name
 
     @cached_property
@@ -105,3 +105,16 @@ class _FilmFiles:
         index.save()
         index.report()
         return NamedFiles(files, self.images)
+
+
+def _listed(folder: str) -> dict[str, bool]:
+    """The names of a folder's files, and whether each is a link; to ask once a file takes twice as long.
+
+    A folder that cannot be read has none here: that is said where all folders are listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            files = (each for each in entries if each.is_file(follow_symlinks=False) or os.path.isfile(each))
+            return {each.name: each.is_symlink() for each in files}
+    except OSError:
+        return {}
