@@ -136,6 +136,7 @@ class RunCheckpoint(Checkpoint):
         if trainer.state.fn == "fit":
             if not trainer.sanity_checking:
                 go_on(trainer)
+                self._seeds.before_validation(trainer)
             self._end_if_told(trainer)
 
     @override

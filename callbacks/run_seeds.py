@@ -1,6 +1,7 @@
 """RunSeeds: all chance in a fit follows from the run's seed and from the place in it, so none has to be kept."""
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.visits.epoch_plan import Stretch
-from lit_dist.visits.seeding import derive, module_generators, run_seed, seed_generators
+from lit_dist.visits.seeding import (
+    derive,
+    find_generators,
+    module_generators,
+    run_seed,
+    seed_generator,
+    seed_generators,
+)
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_source import SiteSource
 
@@ -23,7 +31,8 @@ class RunSeeds:
 
     def __init__(self) -> None:
         self._seed = 0
-        self._generators: list[Any] = []  # that the module holds
+        self._generators: dict[str, Any] = {}  # that the module holds
+        self._stepped = False
         self._source: SiteSource | None = None
 
     def setup(self, trainer: Trainer, steered: bool) -> None:
@@ -40,7 +49,7 @@ class RunSeeds:
 
     def _connect(self, trainer: Trainer, loader: SiteLoader) -> None:
         loader.place = trainer.strategy.root_device, trainer.global_rank
-        loader.generators = module_generators(trainer.lightning_module)
+        loader.generators = partial(module_generators, trainer.lightning_module)
         loader.follow(lambda site: Stretch(site, None, -1, trainer.current_epoch, self._seed))
 
     def replan(self) -> None:
@@ -50,7 +59,8 @@ class RunSeeds:
 
     def begin(self, trainer: Trainer, resumed: bool) -> None:
         """Seed the generators as they were where the run is resumed."""
-        self._generators = module_generators(trainer.lightning_module)
+        self._find_generators(trainer)
+        self._stepped = False
         if self._source is not None:
             self._source.settle()
             if resumed and self._source.loader is None:
@@ -60,17 +70,29 @@ class RunSeeds:
                 )
         done = trainer.fit_loop.epoch_loop.batch_idx
         if resumed and done >= 0:
-            self.after_step(trainer, done)
+            self._seed_all(trainer, "after", trainer.current_epoch, done)
         elif resumed:
             self._seed_all(trainer, "before", trainer.current_epoch)
 
     def after_step(self, trainer: Trainer, batch_idx: int) -> None:
         """Seed what follows a step."""
+        if not self._stepped:  # the module may have made its own since the beginning
+            self._find_generators(trainer)
+            self._stepped = True
         self._seed_all(trainer, "after", trainer.current_epoch, batch_idx)
 
     def after_epoch(self, trainer: Trainer) -> None:
         """Seed what precedes the next epoch."""
         self._seed_all(trainer, "before", trainer.current_epoch + 1)
+
+    def before_validation(self, trainer: Trainer) -> None:
+        """Seed the generators of the validation images' transforms; worker processes begin each pass alike."""
+        place = ("validation", trainer.current_epoch, trainer.global_step, trainer.global_rank)
+        for number, generator in enumerate(find_generators(trainer.val_dataloaders)):
+            seed_generator(generator, derive(self._seed, *place, number))
+
+    def _find_generators(self, trainer: Trainer) -> None:
+        self._generators = module_generators(trainer.lightning_module)
 
     def _seed_all(self, trainer: Trainer, *place: int | str) -> None:
         seed = derive(self._seed, *place, trainer.global_rank)

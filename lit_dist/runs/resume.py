@@ -1,5 +1,6 @@
 """How a run is resumed (``lit-dist fit --resume``): which one, from where, and what must be as it was."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import count
@@ -25,6 +26,9 @@ MAY_DIFFER = {
     *("num_workers", "persistent_workers", "pin_memory", "ckpt_path", "resume", "weights_only"),
 }
 """Settings, by a part of their names, that may differ when a run is resumed."""
+
+_STUDY = re.compile(r"trainer\.callbacks\.\d+\.init_args\.folder")
+"""The place of a study, which may have been moved."""
 
 WITH_FOLDERS = ("CSVLogger", "TensorBoardLogger")
 """The loggers by whose folder a run is found again."""
@@ -120,7 +124,7 @@ class Resumption:
             rank_zero_warn(f"{path} is missing, so nobody can tell whether these settings are those that the run had")
             before = now = {}
         for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name) and not MAY_DIFFER & set(name.split(".")):
+            if before.get(name) != now.get(name) and not (MAY_DIFFER & set(name.split(".")) or _STUDY.fullmatch(name)):
                 raise InputError(
                     f"{name} is {now.get(name)!r}, but it was {before.get(name)!r} in {self.run}: resume with the"
                     f" settings of that run (--config {path}), or leave --resume out for a new one"

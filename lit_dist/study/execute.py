@@ -46,6 +46,7 @@ def read_result(study: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         plain = all(value is None or isinstance(value, str | int | float | list) for value in found.values())
+        plain = plain and {"n", "accuracy", "loss"} <= found.keys()
     except (OSError, ValueError, AttributeError, RecursionError):
         plain = False
     if not plain:

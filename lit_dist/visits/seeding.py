@@ -5,10 +5,12 @@ before it. So no random number is drawn from a generator that lives longer than 
 is seeded here, by a hash of what it is for.
 """
 
+import functools
 import hashlib
 import os
 import random
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,7 +131,7 @@ def batch_seed(pass_: int, what: str, number: int, rank: int = 0) -> int:
     return derive(pass_, what, number, rank)
 
 
-GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
 """The kinds of generators that a sampler, a dataset or a transform may hold."""
 
 
@@ -154,45 +156,73 @@ def find_generators(holder: object, most: int = 10_000) -> list[Any]:
         if isinstance(item, GENERATORS):
             found.append(item)
             continue
-        if isinstance(item, dict):
-            inner = list(item.values())
-        elif isinstance(item, list | tuple):
-            inner = list(item)
-        elif isinstance(item, type | torch.Tensor | np.ndarray) or callable(getattr(item, "__code__", None)):
-            inner = []
-        else:
-            inner = list(getattr(item, "__dict__", {}).values())
-        for one in inner[:1000]:  # a list of many is one of records, not of transforms
+        for one in _held(item)[:1000]:  # a list of many is one of records, not of transforms
             if id(one) not in seen and not isinstance(one, str | bytes | int | float | None):
                 seen.add(id(one))
                 waiting.append(one)
     return found
 
 
-def module_generators(module: torch.nn.Module) -> list[Any]:
+def _held(item: Any) -> list[Any]:
+    """What an object holds."""
+    if isinstance(item, dict):
+        return list(item.values())
+    if isinstance(item, list | tuple | set):
+        return list(item)
+    if isinstance(item, functools.partial):
+        return [item.func, item.args, item.keywords]
+    if isinstance(item, types.MethodType):
+        return [item.__self__]
+    if isinstance(item, types.FunctionType):
+        return [value for cell in item.__closure__ or () for value in _content(cell)]
+    if isinstance(item, type | torch.Tensor | np.ndarray) or type(item).__module__.startswith("lightning."):
+        return []
+    slots = [vars(kind).get("__slots__", ()) for kind in type(item).__mro__]
+    names = [name for each in slots for name in ([each] if isinstance(each, str) else each) if hasattr(item, name)]
+    return [*getattr(item, "__dict__", {}).values(), *(getattr(item, name) for name in names)]
+
+
+def _content(cell: types.CellType) -> list[Any]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # it is empty
+        return []
+
+
+def module_generators(module: torch.nn.Module) -> dict[str, Any]:
     """The generators that a module and its parts hold, but for those of the trainer that it is attached to.
 
     Args:
         module: The module.
+
+    Returns:
+        Each by a name that does not depend on the others.
     """
     elsewhere = {"_modules", "_trainer", "_fabric"}
-    parts = [{name: value for name, value in vars(part).items() if name not in elsewhere} for part in module.modules()]
-    return [generator for part in parts for generator in find_generators(part)]
+    return {
+        f"{part}.{name}.{number}": generator
+        for part, own in module.named_modules()
+        for name, value in vars(own).items()
+        if name not in elsewhere
+        for number, generator in enumerate(find_generators(value))
+    }
 
 
-def seed_generators(seed: int, others: Sequence[Any] = (), device: torch.device | None = None) -> None:
+def seed_generators(
+    seed: int, others: Sequence[Any] | Mapping[str, Any] = (), device: torch.device | None = None
+) -> None:
     """Seed the global generators of torch, numpy and Python's ``random``.
 
     Args:
         seed: The seed.
-        others: Generators to seed too.
+        others: Generators to seed too, each by its place or its name.
         device: A device whose generator to seed too.
     """
     seed_torch(seed, device or torch.device("cpu"))
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
-    for number, generator in enumerate(others):
-        seed_generator(generator, derive(seed, number))
+    for name, generator in others.items() if isinstance(others, Mapping) else enumerate(others):
+        seed_generator(generator, derive(seed, name))
 
 
 def seed_generator(generator: Any, seed: int) -> None:
@@ -200,7 +230,9 @@ def seed_generator(generator: Any, seed: int) -> None:
     if isinstance(generator, torch.Generator):
         generator.manual_seed(seed)
     elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+        seed_generator(generator.bit_generator, seed)
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = type(generator)(seed).state
     else:
         generator.seed(seed if isinstance(generator, random.Random) else seed & 0xFFFFFFFF)
 

@@ -60,7 +60,9 @@ class SiteLoader(CombinedLoader):
         self.plan: Callable[[], Sequence[Stretch]] = self._stay
         self.estimate: Callable[[], int] | None = None
         self.place = torch.device("cpu"), 0
-        self.generators: Sequence[Any] = ()  # that the module holds, seeded for each batch with the global ones
+        self.generators: Callable[[], Mapping[str, Any]] = dict  # that the module holds, seeded for each batch
+        self._own: Mapping[str, Any] = {}  # those of the epoch
+        self._looked = 0
         self._active = self.sites[0]
         if active is not None:
             self.active = active
@@ -158,7 +160,7 @@ class SiteLoader(CombinedLoader):
 
     def __iter__(self) -> Self:
         self._enter(list(self.plan()))
-        self._drawn_in_epoch = 0
+        self._drawn_in_epoch = self._looked = 0
         self._skip, self._resume_at = self._resume_at, 0
         return self
 
@@ -217,9 +219,23 @@ class SiteLoader(CombinedLoader):
         if self._pass_seed is not None:  # for what happens to the batch now, such as a device's augmentation
             where, rank = self.place
             seed = batch_seed(self._pass_seed, "loaded", self._drawn_in_pass, rank)
-            seed_generators(seed, self.generators, where)
+            self._find_generators()
+            seed_generators(seed, self._own, where)
         self._drawn_in_pass += 1
         return batch
+
+    def _find_generators(self) -> None:
+        if self._looked > 1:  # before an epoch's first step, and after it
+            return
+        self._looked += 1
+        found = self.generators()
+        if self._looked > 1 and len(found) > len(self._own):
+            rank_zero_warn(
+                "The module has made a generator of random numbers in its first step. Make it in __init__, setup or"
+                " on_fit_start: then it is seeded by the place in the run. As it is, a resumed run will not equal one"
+                " that was never interrupted."
+            )
+        self._own = found
 
     def _next(self, stretch: Stretch) -> Any:
         if self._pass is not None:

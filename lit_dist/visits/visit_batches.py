@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 
 from lightning.pytorch import Trainer
@@ -31,7 +32,7 @@ class VisitBatches:
     def _connect(self, loader: SiteLoader) -> None:
         self._before(loader)
         loader.place = self._trainer.strategy.root_device, self._trainer.global_rank
-        loader.generators = module_generators(self._trainer.lightning_module)
+        loader.generators = partial(module_generators, self._trainer.lightning_module)
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
         if self._estimating:
             loader.estimate = lambda: self._plan().mean_batches(

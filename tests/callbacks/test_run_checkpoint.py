@@ -245,12 +245,16 @@ class Drawing(Traced):
         super().__init__()
         self.mixing, self.network.noise = np.random.default_rng(0), torch.Generator()
 
+    def on_train_start(self) -> None:
+        self.late = random.Random()
+
     def on_after_batch_transfer(self, batch: list[torch.Tensor], dataloader_idx: int) -> list[torch.Tensor]:
         return [batch[0] + torch.rand(3) * torch.tensor([0, 0, 1])]
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         loss = super().training_step(
-            [batch[0] * torch.tensor([1, 1, np.random.beta(2, 2) + self.mixing.random()])], batch_idx
+            [batch[0] * torch.tensor([1, 1, np.random.beta(2, 2) + self.mixing.random() + self.late.random()])],
+            batch_idx,
         )
         self.trace.append(("step", loss.item()))
         return loss
@@ -292,7 +296,7 @@ def alone(folder: Path, settings: str, *callbacks: Callback, path: Path | None =
         callbacks = (*callbacks, RunCheckpoint())
     fitting = trainer(*callbacks, default_root_dir=folder, **options)
     train = DataLoader(Chance(), batch_size=2, **{**loading, **changes})
-    fitting.fit(module, train, loader(0, 2, shuffle=False), ckpt_path=path, weights_only=True)
+    fitting.fit(module, train, DataLoader(Chance(), batch_size=3), ckpt_path=path, weights_only=True)
     return module
 
 

@@ -152,8 +152,9 @@ def test_a_study_is_planned_alike_and_resumed() -> None:
     main(["compare", "--config", "study/study.yaml", "--output", "study", "--print-commands"])
     assert {path: path.read_bytes() for path in Path("study/runs").glob("*/plan.json")} == runs
     sys.argv[1:] = []
-    execute(Path("study"), CYCLICAL)
-    entries = read_entries(Path("study/runs", CYCLICAL, "fit/ledger.jsonl"))
+    moved = Path("study").rename("moved")
+    execute(moved, CYCLICAL)
+    entries = read_entries(moved / "runs" / CYCLICAL / "fit/ledger.jsonl")
     assert len({entry.settings for entry in entries}) == 1
     assert ends_with(entries[-1].sha256_out, "study")
 

@@ -6,7 +6,7 @@ from lit_dist.study.execute import read_predictions, read_result, result_path
 from lit_dist.utils.errors import InputError
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"n": {"a": 1}}', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"\xff", b'{"n": {"a": 1}}', b"[" * 100_000])
 def test_a_damaged_result_says_how_the_run_is_done_again(content: bytes, tmp_path: Path) -> None:
     path = result_path(tmp_path, "central-seed_0")
     path.parent.mkdir(parents=True)

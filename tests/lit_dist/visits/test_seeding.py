@@ -1,3 +1,4 @@
+import functools
 import random
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def test_every_kind_of_generator_is_found_and_seeded() -> None:
     assert len(draws(3)) == 7
     assert draws(3) == draws(3)
     assert not set(draws(3)) & set(draws(4))
+
+
+def test_generators_are_found_wherever_an_object_may_hold_one() -> None:
+    class Slots:
+        __slots__ = ("own", "unset")
+
+        def __init__(self) -> None:
+            self.own = np.random.MT19937()
+
+    class Methods:
+        def __init__(self) -> None:
+            self.own = random.Random()
+
+        def draw(self) -> float:
+            return self.own.random()
+
+    enclosed = torch.Generator()
+    holders = [Slots(), functools.partial(round, random.Random()), lambda: enclosed, Methods().draw]
+    assert [len(find_generators([holder])) for holder in holders] == [1, 1, 1, 1]
 
 
 def test_uniforms_are_those_of_the_published_generator() -> None:
