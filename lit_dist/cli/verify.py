@@ -57,6 +57,8 @@ def verify(run: str | Path) -> str:
         InputError: At the first thing that is not.
     """
     run = Path(run)
+    if run.is_file():
+        raise InputError(f"{run} is a file; give the folder of its run")
     path = run / LEDGER
     state = _last_state(run)
     if not path.exists() and (state is None or state.head != FIRST):  # else the first visit's line is to be written

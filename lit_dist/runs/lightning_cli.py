@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
@@ -22,7 +23,7 @@ from lit_dist.callbacks.fit_checks import check_one, check_trainer
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.run_files import check_run, check_trainer_folders
-from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.checkpoints.run_folder import LEDGER, run_folder
 from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
 from lit_dist.models.classifier import ImageClassifier
 from lit_dist.runs.class_kinds import check_kinds
@@ -143,6 +144,8 @@ class SiteCLI(LightningCLI):
         check_trainer(self.trainer)
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_trainer_folders(self.trainer, run_folder(self.trainer))
+            if self.resumption is None and not self.config[str(self.subcommand)].ckpt_path:
+                _refuse_a_run_in_the_place_of_another(self.trainer)
         if self.config[str(self.subcommand)].ckpt_path != "last":  # which a fit begins without, too
             self._check_named_checkpoint()
         if self.resumption is not None and self.resumption.run is not None:
@@ -190,6 +193,15 @@ class SiteCLI(LightningCLI):
                 f"{self.subcommand} has no --ckpt_path, so the model has its first weights, random weights that nothing"
                 " has trained"
             )
+
+
+def _refuse_a_run_in_the_place_of_another(trainer: Trainer) -> None:
+    ledger = run_folder(trainer) / LEDGER
+    # Lightning's own logger would delete the rows that are there.
+    if any(isinstance(logger, CSVLogger) for logger in trainer.loggers) and ledger.is_file() and ledger.stat().st_size:
+        raise InputError(
+            f"{ledger.parent} has the record of a run: continue it with --resume, or give the logger another version"
+        )
 
 
 def run(args: ArgsType = None, others: Iterable[str] = ()) -> LightningCLI:

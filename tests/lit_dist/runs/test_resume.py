@@ -70,7 +70,7 @@ def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
     assert weights() == expected
 
 
-def test_a_test_and_a_prediction_between_do_not_hide_the_run() -> None:
+def test_a_test_and_a_prediction_between_do_not_hide_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     main([*FIT, "--trainer.max_epochs=2"])
     best = ["--config", str(RUN / "config.yaml"), "--ckpt_path", str(RUN / "checkpoints" / "best.ckpt")]
     main(["test", *best])
@@ -78,6 +78,14 @@ def test_a_test_and_a_prediction_between_do_not_hide_the_run() -> None:
     main([*FIT, "--trainer.max_epochs=4", "--resume"])
     assert len((RUN / "ledger.jsonl").read_text().splitlines()) == 4
     assert sorted(path.name for path in RUN.parent.iterdir()) == ["version_0", "version_1", "version_2"]
+    rows = (RUN / "metrics.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        main([*FIT, "--trainer.max_epochs=2", "--trainer.logger.version=version_0"])
+    assert (
+        "has the record of a run: continue it with --resume, or give the logger another version"
+        in capsys.readouterr().err
+    )
+    assert (RUN / "metrics.csv").read_bytes() == rows
 
 
 @pytest.mark.parametrize(
