@@ -46,7 +46,9 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         )
     except FileNotFoundError:
         raise InputError(f"there is no table at {path}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {_one_line(error)}") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first fields as names of rows
         raise InputError(f"{path} cannot be read as a comma-separated table: row 2 has more fields than the header")
