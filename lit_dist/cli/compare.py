@@ -61,10 +61,10 @@ def _write_plan(study: Path, runs: Sequence[Run], given: dict[str, Any]) -> None
     study.mkdir(parents=True, exist_ok=True)
     with FileLock(study / "lock"):  # another command may begin at the same moment
         check_same(study, own)
+        with replacing(study / SETTINGS) as file:  # before the plan, which is told by it
+            file.write(yaml.safe_dump(own, sort_keys=False).encode())
         for run in runs:
             run.write(study)
-        with replacing(study / SETTINGS) as file:
-            file.write(yaml.safe_dump(own, sort_keys=False).encode())
 
 
 def _one(args: list[str]) -> None:

@@ -52,6 +52,8 @@ def check_same(study: Path, settings: Mapping[str, Any]) -> None:
     """
     path = study / SETTINGS
     if not path.exists():
+        if any(study.glob(f"runs/*/{PLAN}")):
+            raise InputError(f"{path} is gone, and its study has runs: put back a copy, or give another --output")
         return
     before, now = read_yaml(path), yaml.safe_load(yaml.safe_dump(settings))
     if not isinstance(before, dict):

@@ -52,6 +52,17 @@ def test_other_settings_are_refused_and_nothing_is_changed(
         assert contents() == planned
 
 
+def test_a_study_whose_settings_are_gone_gives_way_to_no_other(
+    planned: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (STUDY / "study.yaml").unlink()
+    left = contents()
+    assert left
+    said = refused(["compare", *words(heuristics=["central"], seeds=[0, 1], passes=1)], capsys)
+    assert "study.yaml is gone, and its study has runs: put back a copy, or give another --output" in said
+    assert contents() == left
+
+
 def test_the_same_and_more_of_it_go_on(planned: dict[str, bytes]) -> None:
     main(words(heuristics=["central"], seeds=[0, 1]))
     assert contents() == planned
