@@ -108,7 +108,7 @@ class Divergence:
         return {"skipping": self.skipping, "came_in": self._came_in}
 
     def load_state_dict(self, state: DivergenceState) -> None:
-        """Go on with the state of a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.skipping, self._came_in = state["skipping"], state["came_in"]
 
 

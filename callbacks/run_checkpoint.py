@@ -28,8 +28,8 @@ from lit_dist.utils.one_lightning import warn_of_other_package
 class RunCheckpoint(Checkpoint):
     """Writes a checkpoint after every visit (without a transfer callback: after every epoch), and keeps the newest.
 
-    A run that goes on from one ends with the same weights as one that was never interrupted. ``lit-dist fit`` has it,
-    and goes on with ``--resume``; elsewhere pass ``ckpt_path=newest_checkpoint(folder)`` to ``fit``. When the process
+    A run that resumes from one ends with the same weights as one that was never interrupted. ``lit-dist fit`` has it,
+    and resumes with ``--resume``; elsewhere pass ``ckpt_path=newest_checkpoint(folder)`` to ``fit``. When the process
     is told to end (SIGTERM, as clusters do before they take a machine away, or the signal with which SLURM announces
     that), it writes one more and ends the fit; SLURM's job is put back into the queue.
 

@@ -71,7 +71,7 @@ class SiteEvaluation(Callback):
 
     def _begin(self) -> None:
         self.seconds = 0.0
-        self._before = 0.0  # seconds of the fit, before it was gone on with
+        self._before = 0.0  # seconds of the fit, before it was resumed
         self._started = time.monotonic()
         self._visits = 0
         self._rows = 0
@@ -205,7 +205,7 @@ class SiteEvaluation(Callback):
     # -- going on ----------------------------------------------------------------------------------------------------
 
     def _keep_rows(self, path: Path) -> None:
-        """Of a run that is gone on with, keep the rows that were there when the checkpoint was written."""
+        """Of a run that is resumed, keep the rows that were there when the checkpoint was written."""
         if not path.exists():
             if self._rows:
                 rank_zero_warn(f"{path} is missing, so the {self._rows} rows that the run had are lost")

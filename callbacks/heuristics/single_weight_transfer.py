@@ -121,7 +121,7 @@ class SingleWeightTransfer(WeightTransfer):
         self._stop_after_the_last(trainer)
 
     # The decision is made here and applied at the epoch's end: a checkpoint that is written between holds it, and
-    # Lightning goes on with the epoch that the checkpoint was written in.
+    # Lightning resumes the epoch that the checkpoint was written in.
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)

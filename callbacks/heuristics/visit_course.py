@@ -192,7 +192,7 @@ class VisitCourse:
         }
 
     def load_state_dict(self, state: TransferState) -> None:
-        """Go on with the state of a checkpoint."""
+        """Restore the state of a checkpoint."""
         self._record.load_state_dict(state["record"])
         self._divergence.load_state_dict(state["divergence"])
         self._states.kept = state["optimizer_states"]

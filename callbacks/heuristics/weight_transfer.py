@@ -40,7 +40,7 @@ class WeightTransfer(Callback, ABC):
     """Moves one model from site to site while Lightning trains it.
 
     In each epoch the training batches come from the site whose turn it is; at the end of a visit the weights stay in
-    the module, and the next site goes on with them. That they are the same ones is checked by their SHA-256, and each
+    the module, and the next site continues from them. That they are the same ones is checked by their SHA-256, and each
     visit leaves a line in ``ledger.jsonl`` in the run's folder. A new heuristic implements ``itinerary``.
 
     A visit lasts ``every_n_epochs`` passes over the site's images, each of which is an epoch of the trainer; or

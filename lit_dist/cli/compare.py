@@ -83,7 +83,7 @@ def _work(study: Path, runs: Sequence[Run], settings: StudySettings) -> dict[str
     try:
         return Workers(study, runs, settings.study.jobs).work()
     except KeyboardInterrupt:
-        raise InputError("interrupted; the same command goes on with what is missing") from None
+        raise InputError("interrupted; the same command does what is missing") from None
 
 
 def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:

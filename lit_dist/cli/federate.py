@@ -29,7 +29,7 @@ DAY = 24 * 3600
 YEAR = 365 * DAY
 _PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
 _NOT_HERE = {
-    "ckpt_path": "it goes on with a run by --resume, and begins one with the model's weights",
+    "ckpt_path": "it resumes a run by --resume, and begins one with the model's weights",
     "checkpoint.keep": "the server keeps the state after each visit, and the last two; leave it out",
     "checkpoint.every_n_steps": "the server keeps the state after each visit; leave it out",
     "trainer.default_root_dir": "the run's folder is that of its logger (--trainer.logger.save_dir)",
@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
         "--absent",
         choices=("retry", "skip"),
         default="retry",
-        help="what happens where a site gives no answer: go on with the visit when it is back (retry), or leave the"
+        help="what happens where a site gives no answer: repeat the visit when it is back (retry), or leave the"
         " visit out, with a line in the ledger and a warning (skip)",
     )
     parser.add_argument(

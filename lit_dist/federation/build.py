@@ -132,7 +132,7 @@ class FederatedRun:
         roster: The sites.
         root: The folder that those of loggers and callbacks are inside of.
         resume: Whether to continue the newest run, if there is one.
-        command: The id of the command that asks for it. The newest run is gone on with also if it was this command that
+        command: The id of the command that asks for it. The newest run is resumed also if it was this command that
             began it, in a job that has died.
         classes: Further classes that the run may name, as the server's people allow them.
 
@@ -196,7 +196,7 @@ class FederatedRun:
                 raise InputError("baton_dir is not for a federation, where nobody has all batons: leave it out")
 
     def make(self) -> Path:
-        """Make the run, or go on with it.
+        """Make the run, or resume it.
 
         Returns:
             The run's folder.

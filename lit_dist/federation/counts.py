@@ -62,7 +62,7 @@ class Leg:
 class Counts:
     """Counts visits, epochs and validations, each before it begins.
 
-    A leg that is repeated after a crash counts once. One that goes on with a visit where another leg has left it counts
+    A leg that is repeated after a crash counts once. One that resumes a visit where another leg has left it counts
     as the same visit; a second one from the same place is another visit.
 
     Args:
@@ -189,7 +189,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _followed(leg: Leg, legs: Mapping[str, Any]) -> str | None:
-    """The leg that this one goes on with: of the same weights and step, further on, and not gone on with before."""
+    """The leg that this one resumes: of the same weights and step, further on, and not resumed before."""
     taken = {each["follows"] for each in legs.values()}
     for sha256, each in legs.items():
         if each["out"] is None or sha256 in taken:

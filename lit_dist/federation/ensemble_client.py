@@ -37,7 +37,7 @@ class EnsembleClient(SiteClient):
     Args:
         name: The site's name.
         make: Makes the parts anew for the run of an id, with torch's generators as a fit finds them. Its callbacks
-            write a ``RunCheckpoint``, to go on from, if a fit is to outlast a crash.
+            write a ``RunCheckpoint``, to resume from, if a fit is to outlast a crash.
         metrics: The names of the metrics that may leave the site; None lets all of them.
         min_images: The least number of training images with which the site takes part.
         limits: How much it trains and judges; by default there is no limit.
@@ -77,7 +77,7 @@ class EnsembleClient(SiteClient):
         return asking.sha256
 
     def fit(self, content: Tree) -> Tree:
-        """Train alone from the server's weights, or go on with it; the best model is given, if one was looked for."""
+        """Train alone from the server's weights, or resume it; the best model is given, if one was looked for."""
         check_names(content, {"run", "state_dict"})
         run = run_id(content["run"])
         settings = self._settings()
@@ -90,7 +90,7 @@ class EnsembleClient(SiteClient):
         parts.trainer.callbacks.insert(0, limiter)  # type: ignore[attr-defined]
         state = newest_checkpoint(run_folder(parts.trainer))
         with warnings.catch_warnings():
-            # That it has some of this run's already is so where the fit is gone on with.
+            # That it has some of this run's already is so where the fit is resumed.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=state)
         callbacks: list[Any] = parts.trainer.checkpoint_callbacks

@@ -43,10 +43,10 @@ class EnsembleServer:
         self.module = module
 
     def run(self, checkpoint: str | Path | None = None) -> None:
-        """Make the run, or go on with it.
+        """Make the run, or resume it.
 
         Args:
-            checkpoint: The state to go on from.
+            checkpoint: The state to resume from.
 
         Raises:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
@@ -70,7 +70,7 @@ class EnsembleServer:
         return [*models, f"What each model is worth at each site: {run_folder(self.trainer) / TABLE}"]
 
     def _begin(self, folder: Path) -> Tree:
-        """Keep what a run that is gone on with needs: its id, by which the sites know their part, and the weights."""
+        """Keep what a run that is resumed needs: its id, by which the sites know their part, and the weights."""
         csv = [0 for logger in self.trainer.loggers if isinstance(logger, CSVLogger)]
         wandb = [logger.version for logger in self.trainer.loggers if isinstance(logger, WandbLogger)]
         weights = self.module.state_dict()

@@ -131,7 +131,7 @@ def leg_of(content: Tree, key: str, by_steps: bool, settings: str, passes: int =
 
 
 def place_of(baton: Tree) -> tuple[int, int, int]:
-    """The optimizer step, the epoch and the batch of the epoch that a baton goes on from."""
+    """The optimizer step, the epoch and the batch of the epoch that a baton resumes from."""
     loop = baton["loops"]["fit_loop"]
     batches = [loop["epoch_loop.batch_progress"]["current"]["ready"]]
     batches += [state["drawn"] for state in loop["state_dict"].get("combined_loader", [])]

@@ -76,7 +76,7 @@ class Pause:
 class _Pausing(Callback):
     """Takes the state in the moment in which the fit cannot go on, before anything is torn down.
 
-    Lightning has no way to go on with a fit that has nothing left but its end. So a site leaves the end to the server,
+    Lightning has no way to resume a fit that has nothing left but its end. So a site leaves the end to the server,
     which is brought past the place where Lightning would pass the whole fit over.
     """
 
@@ -156,13 +156,13 @@ def partial_fit(
     state: Mapping[str, Any] | None,
     at_site: bool = False,
 ) -> Pause | None:
-    """Go on with a run as far as it goes here.
+    """Resume a run as far as it goes here.
 
     Args:
         trainer: The trainer.
         module: The module.
         data: Its training loaders are one a site, ``Elsewhere`` for those that are not here.
-        state: The checkpoint to go on from, whose weights are let go of when the module has them; None begins the run.
+        state: The checkpoint to resume from, whose weights are let go of when the module has them; None begins the run.
         at_site: Whether the leg is a site's, which leaves validation and the end of the run to the server.
 
     Returns:

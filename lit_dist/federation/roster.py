@@ -30,7 +30,7 @@ class Roster:
     Args:
         engine: Carries questions and answers.
         sites: The names of the sites, in the order of the run.
-        absent: What happens where a site does not answer: ``"retry"`` ends the run, to be gone on with when the site is
+        absent: What happens where a site does not answer: ``"retry"`` ends the run, to be resumed when the site is
             there again; ``"skip"`` goes on without it. It is then asked again when a visit there is due.
         weights: What a site counts in values of all sites together: its ``"images"``, or ``"equal"``.
 
@@ -82,7 +82,7 @@ class Roster:
             self._note(error.silent, question)
         self.missing = [each for each in self.missing if each not in found]
         if not self.there:
-            raise NoAnswerError("no site answers any more; go on with --resume when they are there again", self.sites)
+            raise NoAnswerError("no site answers any more; resume with --resume when they are there again", self.sites)
         # Weights, and an optimizer's state of twice their size, if that is carried.
         most = 4 * size(parcel) + _TEXT if question in _WITH_WEIGHTS else _SMALL
         del parcel
@@ -91,7 +91,7 @@ class Roster:
     def _note(self, silent: Sequence[str], question: str) -> None:
         self.missing += [site for site in silent if site not in self.missing]
         rank_zero_warn(
-            f"site {', '.join(map(repr, silent))} gave no answer to {question!r}; the run goes on without it"
+            f"site {', '.join(map(repr, silent))} gave no answer to {question!r}; the run continues without it"
         )
 
     def greet(self, folder: Path) -> dict[str, Tree]:

@@ -57,15 +57,15 @@ class Server:
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
         self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it
         self._ledger: Ledger | None = None
-        self._kept = False  # whether to go on from the newest checkpoint costs no question
+        self._kept = False  # whether to resume from the newest checkpoint costs no question
         _check_trainer(trainer)
         refuse_unpooled(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
-        """Make the run, or go on with it.
+        """Make the run, or resume it.
 
         Args:
-            checkpoint: The state to go on from.
+            checkpoint: The state to resume from.
 
         Raises:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
@@ -80,7 +80,7 @@ class Server:
             self._left_out = state.pop(_LEFT_OUT, {}) if state else {}
             weights = state.pop(_WEIGHTS, "images") if state else self.roster.weights
             if weights != self.roster.weights:
-                raise InputError(f"the run was begun with --weights {weights}: go on with the same")
+                raise InputError(f"the run was begun with --weights {weights}: resume with the same")
             self._scale = _scale_of(state or {})
             pause = partial_fit(self.trainer, self.module, data, state)
             while pause is not None:
@@ -255,7 +255,7 @@ class _Nothing:
 class _Sites(Callback):
     """Lets each validation of a fit be what the sites find, for the callbacks and schedules that look at it.
 
-    And each checkpoint have what is known of the sites: also that of ``RunCheckpoint``, which a run is gone on with
+    And each checkpoint have what is known of the sites: also that of ``RunCheckpoint``, which a run is resumed
     when its last visit was followed by a validation or by the end.
     """
 

@@ -95,7 +95,7 @@ class TransferClient(SiteClient):
         self._settings = self.transfer.settings_sha256
 
     def train(self, content: Tree) -> Tree:
-        """Go on with the run from a baton, until it needs what is not here."""
+        """Resume the run from a baton, until it needs what is not here."""
         check_names(content, {"baton", "batches", "visit", "left_out"})
         check_batches(content["batches"], self.name)
         if not self._own:

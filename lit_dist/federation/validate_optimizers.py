@@ -90,7 +90,7 @@ def _turned(value: Any, default: Any) -> bool:
 
 
 def check_schedules(found: Any, expected: list[Tree], exact: bool) -> list[Tree]:
-    """Check the schedules of the learning rates, and give those to go on with.
+    """Check the schedules of the learning rates, and give those to continue with.
 
     Raises:
         InputError: If they are not those of the rehearsal; or, where only training can know them, of another form.

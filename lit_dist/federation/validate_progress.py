@@ -12,7 +12,7 @@ _OF_STEPS = ("epoch_loop.manual_optimization.optim_step_progress", "epoch_loop.s
 
 
 def check_progress(baton: Tree, sent: Tree, expected: Tree, exact: bool) -> Tree:
-    """Compare the progress with that of the rehearsal, and give the one to go on with.
+    """Compare the progress with that of the rehearsal, and give the one to continue with.
 
     Args:
         baton: The baton that came back.

@@ -133,7 +133,7 @@ def check_train(
         optimizers: The site's optimizers.
 
     Returns:
-        The baton to go on with.
+        The baton to continue from.
 
     Raises:
         Refusal: If something is missing, or of another type or size than it can be.

@@ -149,7 +149,7 @@ def _check_scale(scale: Mapping[str, Any] | None) -> None:
 
 
 def _account(asked: Asked, baton: Tree) -> Tree:
-    """Compare the transfer's account with that of the rehearsal, and give the one to go on with."""
+    """Compare the transfer's account with that of the rehearsal, and give the one to continue with."""
     key = asked.transfer.state_key
     found, expected = transfer_state(baton, key), transfer_state(asked.rehearsal.baton, key)
     record, planned = found["record"], expected["record"]

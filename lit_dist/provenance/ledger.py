@@ -35,7 +35,7 @@ class Entry:
         visit: The visit's number, from 0.
         cycle: The round over all sites that the visit belongs to, from 0.
         site: The site's name.
-        outcome: ``"trained"``; ``"cut short"`` by the end of the run, which a later fit may go on from; ``"diverged"``,
+        outcome: ``"trained"``; ``"cut short"`` by the end of the run, which a later fit may continue; ``"diverged"``,
             with which the run ended; ``"skipped"``, diverged and left out; or ``"absent"``, left out since the site did
             not answer. After ``"diverged"`` and ``"skipped"`` the weights that went out are those that came in; so they
             are after ``"absent"``, unless the site had answered for a part of the visit.
@@ -144,7 +144,7 @@ class OtherWeightsError(InputError, RuntimeError):
 class Ledger:
     """A file of entries that only grows.
 
-    A run that goes on from an older checkpoint repeats visits that are on record already. Such a visit is compared with
+    A run that resumes from an older checkpoint repeats visits that are on record already. Such a visit is compared with
     its line, and written no second time.
 
     Args:
@@ -157,7 +157,7 @@ class Ledger:
         head: The hash of the line that the next entry follows.
 
     Raises:
-        InputError: If the file is no ledger, or not the one to go on with. It is then untouched.
+        InputError: If the file is no ledger, or not the one to continue. It is then untouched.
     """
 
     def __init__(self, path: Path, head: str | None = None, run: str | None = None) -> None:

@@ -28,7 +28,7 @@ class LedgerWriter:
     Attributes:
         visit: The visit under way, or the last one; None before the first.
         ended: Whether that visit has ended.
-        kept: Whether a checkpoint has the line that waits: a fit that goes on from it writes it, with the validation.
+        kept: Whether a checkpoint has the line that waits: a fit that resumes from it writes it, with the validation.
         settings: The SHA-256 of the settings that decide what a visit does.
     """
 
@@ -80,7 +80,7 @@ class LedgerWriter:
         self._resumed_at = time.monotonic()
 
     def begin(self, trainer: Trainer, visit: Visit) -> None:
-        """Begin a visit, or go on with one that was cut short, and prove that the weights are those of its predecessor.
+        """Begin a visit, or resume one that was cut short, and prove that the weights are those of its predecessor.
 
         Raises:
             RuntimeError: If they are not.
@@ -185,7 +185,7 @@ class LedgerWriter:
         }
 
     def load_state_dict(self, state: VisitAccount) -> None:
-        """Go on with the account of a checkpoint."""
+        """Restore the account of a checkpoint."""
         self._run = state["run"]
         self._rule = state.get("rule", 1)
         self._origin = state.get("origin", "")  # which an earlier release did not keep
@@ -203,7 +203,7 @@ class LedgerWriter:
 
 
 def _goes_on_in(path: Path, trainer: Trainer) -> bool:
-    """Whether a fit goes on from a checkpoint of the run whose ledger this is."""
+    """Whether a fit resumes from a checkpoint of the run whose ledger this is."""
     folder = path.parent / CHECKPOINTS
     return trainer.ckpt_path is not None and Path(trainer.ckpt_path).parent.resolve() == folder.resolve()
 

@@ -22,7 +22,7 @@ from lit_dist.utils.lightning_internals import synchronises_batch_norm
 
 RULE = 2
 """The newest way of hashing settings. By the first, callbacks, values of tensors and arguments of schedules were left
-out; a run that has begun with it goes on with it. Where there is nothing of the kind, both give the same hash."""
+out; a run that has begun with it resumes it. Where there is nothing of the kind, both give the same hash."""
 
 WATCHERS = {
     *("BasePredictionWriter", "Checkpoint", "DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor"),

@@ -64,12 +64,12 @@ class EpochPlan:
         ]
 
     def due(self, epoch: int, ended: int) -> int:
-        """The number of the visit that an epoch begins or goes on with.
+        """The number of the visit that an epoch begins or resumes.
 
         Args:
             epoch: The epoch's number, from 0.
             ended: How many visits have ended. The last of them may be one that the end of the run cut short: where the
-                run was made longer, the epoch goes on with it.
+                run was made longer, the epoch resumes it.
         """
         visits = [stretch.visit for stretch in self.epoch(epoch)]
         return min(max(ended, visits[0]), visits[-1])

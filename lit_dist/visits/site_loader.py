@@ -200,7 +200,7 @@ class SiteLoader(CombinedLoader):
 
     def _load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         self._resume_at = states[0]["drawn"] if states else 0
-        # Lightning cannot know that our epoch goes on where it was left.
+        # Lightning cannot know that our epoch resumes where it was left.
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
 
     def _warn_of_another_loader(self, site: str) -> None:

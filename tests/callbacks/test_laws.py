@@ -245,7 +245,7 @@ def test_law_3_broken_by_other_weights_is_noticed(what: str) -> None:
 
 
 class OwnModels(Callback):
-    """Breaks the hand-off as FLamby's cyclic strategy did: each site goes on with a model of its own."""
+    """Breaks the hand-off as FLamby's cyclic strategy did: each site continues with a model of its own."""
 
     def __init__(self) -> None:
         self.models: dict[str, dict[str, torch.Tensor]] = {}
@@ -297,7 +297,7 @@ def test_law_4_broken_by_lightnings_own_checkpoints_is_noticed() -> None:
 
 
 def resumed(transfer: dict[str, Any]) -> str:
-    """The weights of a run that ended after three epochs and is gone on with to six."""
+    """The weights of a run that ended after three epochs and is resumed to six."""
     fit(CyclicalWeightTransfer(**transfer), RunCheckpoint(keep=9), max_epochs=6)
     path = sorted(Path("checkpoints").glob("*"))[1]
     pl.seed_everything(1, verbose=False)  # a process of its own would draw other numbers, too

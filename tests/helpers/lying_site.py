@@ -105,7 +105,7 @@ def _run(parties: InProcess, make: Any, settings: dict[str, Any]) -> tuple[list[
 
 
 def tell(honest: Honest, question: str, site: str, number: int, lie: Callable[[Any], Any]) -> str | None:
-    """Make a run in which a site lies once, and go on with it without lies; both must come to the honest result.
+    """Make a run in which a site lies once, and resume it without lies; both must come to the honest result.
 
     Returns:
         With what the lie was refused; None if the run went on with the honest result.

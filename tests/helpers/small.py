@@ -104,7 +104,7 @@ class Tell(Callback):
 
 
 def trainer(*callbacks: Callback, **kwargs: Any) -> pl.Trainer:
-    """A quiet trainer on one CPU, which writes no pickles where a run is to be gone on with."""
+    """A quiet trainer on one CPU, which writes no pickles where a run is to be resumed."""
     defaults: dict[str, Any] = {
         "max_epochs": 6,
         "accelerator": "cpu",

@@ -131,7 +131,7 @@ class FlareController(Controller):
             why = problems.get(silent[0]) or f"{task.completion_status}, {self.timeout} s at most"
             message = f"site {silent[0]!r} gave no answer to {question!r} ({why if there else 'it is not connected'})"
             self.log_warning(self._context, message)
-            advice = f"{message}; look at its log, and go on with --resume"
+            advice = f"{message}; look at its log, and resume with --resume"
             raise NoAnswerError(advice, silent, answers, over=self._abort.triggered)
         return answers
 
@@ -143,7 +143,7 @@ class FlareController(Controller):
 
 
 def _report_of(error: Exception) -> dict[str, Any]:
-    """What ended the run; only where a site did not answer is it of use to go on with it at once."""
+    """What ended the run; only where a site did not answer is it of use to resume it at once."""
     silent = error.silent if isinstance(error, NoAnswerError) else None
     text = str(error) if isinstance(error, InputError) else f"the server's run has ended with {error!r}; see its log"
     return {"error": text, "again": silent is not None, "silent": silent}

@@ -15,7 +15,7 @@ from lit_dist.utils.errors import InputError
 
 _PATIENCE = 120  # seconds
 _NOT_FOUND = (
-    "The run is not gone on with, since it could not be found again: give it a logger with a folder, for example"
+    "The run is not resumed, since it could not be found again: give it a logger with a folder, for example"
     " --trainer.logger+=CSVLogger --trainer.logger.save_dir=runs"
 )
 
@@ -28,7 +28,7 @@ def make_run(
     options: argparse.Namespace,
     check: Callable[[], None],
 ) -> dict[str, Any]:
-    """Make a run; a job that a process's death has ended is followed by one that goes on.
+    """Make a run; a job that a process's death has ended is followed by one that resumes.
 
     Args:
         session: The session of FLARE's administrator.
@@ -60,7 +60,7 @@ def make_run(
         if not report.get("again"):
             return report
         if report.get("aborted") and set(there) <= set(client.connected(session, check)):  # else a site was shut down
-            return {"error": "the job was aborted, and is not begun again; go on with --resume"}
+            return {"error": "the job was aborted, and is not begun again; resume with --resume"}
         if not _is_found_again(settings["trainer"]["logger"]):
             return {"error": f"{report['error']}. {_NOT_FOUND}"}
         silent = {site for site in report.get("silent") or [] if site in there}

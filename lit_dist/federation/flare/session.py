@@ -96,7 +96,7 @@ def _ask(call: Callable[[], Any], check: Callable[[], None], problem: str) -> An
         except Exception as error:
             if not isinstance(error, (NoConnection, NoReply, SessionClosed)) or time.monotonic() > end:
                 message = f"the FLARE server {problem} ({_worded(error)})"
-                raise InputError(f"{message}: look at the server's log, and go on with --resume") from error
+                raise InputError(f"{message}: look at the server's log, and resume with --resume") from error
             time.sleep(0.5)
 
 

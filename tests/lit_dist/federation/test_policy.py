@@ -109,7 +109,7 @@ def test_two_servers_do_not_work_on_one_run(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def begun(command: str, resume: bool = False) -> str:
-    """The name of the run that a command begins, or goes on with, until its job dies in the second visit."""
+    """The name of the run that a command begins, or resumes, until its job dies in the second visit."""
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs"}}
     settings = run(TRANSFER, logger=logger, max_epochs=30)
     parties = InProcess({name: make_site(name, settings, own(name), Path(name)) for name in SITES})

@@ -1,4 +1,4 @@
-"""A baton that comes back is checked: only what can have become of the one that was sent is gone on with."""
+"""A baton that comes back is checked: only what can have become of the one that was sent is resumed."""
 
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -93,7 +93,7 @@ def test_a_wrong_number_of_a_visit_is_named(entries: list[Entry]) -> None:
 @pytest.mark.parametrize(
     "entries",
     [
-        pytest.param([visit(0, outcome="cut short"), visit(0, sha256_in="x1", sha256_out="x2")], id="gone on with"),
+        pytest.param([visit(0, outcome="cut short"), visit(0, sha256_in="x1", sha256_out="x2")], id="resumed"),
         pytest.param([visit(0, outcome="cut short"), visit(0), visit(1)], id="repeated from its beginning"),
         pytest.param([visit(0, outcome="diverged", sha256_out="x0"), visit(0), visit(1)], id="diverged, then trained"),
         pytest.param([visit(0, outcome="skipped", sha256_out="x0"), visit(1, sha256_in="x0")], id="skipped"),

@@ -171,7 +171,7 @@ def test_a_job_that_was_aborted_is_not_begun_again(
     monkeypatch.setattr(engine, "write_job", lambda job, *_: written.append(job))
     options = argparse.Namespace(absent="retry", retries=3, resume=False, timeout=1, local=False, weights="images")
     report = make_run(session, Path(), {"trainer": {"logger": False}}, ["mgh"], options, lambda: None)
-    assert report["error"] == "the job was aborted, and is not begun again; go on with --resume"
+    assert report["error"] == "the job was aborted, and is not begun again; resume with --resume"
     assert len(written) == jobs
 
 
