@@ -144,8 +144,6 @@ class SiteCLI(LightningCLI):
         check_trainer(self.trainer)
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_trainer_folders(self.trainer, run_folder(self.trainer))
-            if self.resumption is None and not self.config[str(self.subcommand)].ckpt_path:
-                _refuse_a_run_in_the_place_of_another(self.trainer)
         if self.config[str(self.subcommand)].ckpt_path != "last":  # which a fit begins without, too
             self._check_named_checkpoint()
         if self.resumption is not None and self.resumption.run is not None:
@@ -153,6 +151,8 @@ class SiteCLI(LightningCLI):
             self.resumption.restore(self.trainer, parser.dump(self.config[str(self.subcommand)], skip_none=False))
         elif self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             hold_new(self.trainer, self._held)
+            if self.resumption is None and not self.config[str(self.subcommand)].ckpt_path:
+                _refuse_a_run_in_the_place_of_another(self.trainer)
 
     def after_fit(self) -> None:
         """Say why a fit ended early, where the best model is, and how to test it."""

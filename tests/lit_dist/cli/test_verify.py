@@ -113,10 +113,14 @@ def test_a_whole_run_passes(runs: Runs, capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
-@pytest.mark.parametrize("run", ["none", ".", "file"])
+@pytest.mark.parametrize("run", ["none", "."])
 def test_a_missing_ledger_is_told(run: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("file").write_text("")
     assert "there is no ledger at" in message(capsys, run)
+
+
+def test_a_file_in_a_runs_folder_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ledger.jsonl").write_text("")
+    assert "ledger.jsonl is a file; give the folder of its run" in message(capsys, "ledger.jsonl")
 
 
 def chained(*entries: Entry) -> list[str]:

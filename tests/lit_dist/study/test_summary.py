@@ -123,7 +123,7 @@ def saved(run: str, images: list[str], right: list[bool]) -> None:
     folder.mkdir(parents=True)
     probability = [0.9 if each else 0.1 for each in right]
     pd.DataFrame(
-        {"image": images, "patient": [image[0] for image in images], "label": 1, "probability_0": 0.5,
+        {"site": "a", "image": images, "patient": [image[0] for image in images], "label": 1, "probability_0": 0.5,
          "probability_1": probability}
     ).to_csv(folder / "predictions.csv", index=False)  # fmt: skip
 
@@ -146,7 +146,9 @@ def test_each_run_is_judged_at_each_site() -> None:
     table = pd.DataFrame(rows, columns=["site", "label", "right"])
     table["probability_1"] = np.where(table["label"] == 1, table["right"], 1 - table["right"])
     table["probability_0"] = 1 - table["probability_1"]
-    table[["site", "label", "probability_0", "probability_1"]].to_csv(folder / "predictions.csv", index=False)
+    table["image"] = table["patient"] = list("1234")
+    columns = ["site", "image", "patient", "label", "probability_0", "probability_1"]
+    table[columns].to_csv(folder / "predictions.csv", index=False)
     done = pd.DataFrame([{"run": "one", "heuristic": "single", "site": "c", "seed": 3}], columns=COLUMNS)
     found = by_site(Path(), done)
     assert found[["run", "site", "seed", "tested_at", "n"]].to_numpy().tolist() == [
