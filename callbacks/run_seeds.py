@@ -1,7 +1,6 @@
 """RunSeeds: all chance in a fit follows from the run's seed and from the place in it, so none has to be kept."""
 
 import os
-from functools import partial
 from typing import Any
 
 import torch
@@ -48,8 +47,6 @@ class RunSeeds:
             self._source = SiteSource(trainer, lambda loader: self._connect(trainer, loader), single=True)
 
     def _connect(self, trainer: Trainer, loader: SiteLoader) -> None:
-        loader.place = trainer.strategy.root_device, trainer.global_rank
-        loader.generators = partial(module_generators, trainer.lightning_module)
         loader.follow(lambda site: Stretch(site, None, -1, trainer.current_epoch, self._seed))
 
     def replan(self) -> None:

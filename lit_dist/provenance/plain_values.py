@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lit_dist.checkpoints.tensor_file import bytes_of, on_cpu
+from lit_dist.utils.attributes import own_attributes
 from lit_dist.utils.errors import InputError
 
 _MOST = 100_000  # objects in one setting
@@ -206,9 +207,7 @@ def _reduced(value: Any) -> Any:
 
 def attributes(value: Any) -> dict[str, Any]:
     """The attributes of an object; those of its class's slots, and plain values that its class has, too."""
-    kind = type(value)
-    slots = (name for each in kind.__mro__ for name in _slots(each) if hasattr(value, name))
-    return {**_of_class(kind), **{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
+    return {**_of_class(type(value)), **own_attributes(value)}
 
 
 def _of_class(kind: type) -> dict[str, Any]:
@@ -216,11 +215,6 @@ def _of_class(kind: type) -> dict[str, Any]:
     own = [each for each in reversed(kind.__mro__) if each.__module__.partition(".")[0] not in _OTHERS]
     found = {name: item for each in own for name, item in vars(each).items() if not name.startswith("_")}
     return {name: item for name, item in found.items() if not hasattr(type(item), "__get__")}
-
-
-def _slots(kind: type) -> tuple[str, ...]:
-    slots = vars(kind).get("__slots__", ())
-    return tuple(name for name in ([slots] if isinstance(slots, str) else slots) if not name.startswith("__"))
 
 
 def _hash_of(tensor: Tensor) -> str:

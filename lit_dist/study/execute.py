@@ -50,7 +50,7 @@ def read_result(study: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError, RecursionError):
         plain = False
     if not plain:
-        raise InputError(f"{path} is damaged; delete the folder {path.parent}, and the same command does the run again")
+        raise _damaged(path, path.parent)
     return found  # type: ignore[no-any-return]
 
 
@@ -190,9 +190,12 @@ def read_predictions(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError):
         whole = False
     if not whole:
-        run = path.parents[1]
-        raise InputError(f"{path} is damaged; delete the folder {run}, and the same command does the run again")
+        raise _damaged(path, path.parents[1])
     return table
+
+
+def _damaged(path: Path, run: Path) -> InputError:
+    return InputError(f"{path} is damaged; delete the folder {run}, and the same command does the run again")
 
 
 def probabilities_of(predictions: pd.DataFrame) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lit_dist.utils.attributes import own_attributes
 from lit_dist.utils.errors import InputError
 
 
@@ -177,9 +178,7 @@ def _held(item: Any) -> list[Any]:
         return [value for cell in item.__closure__ or () for value in _content(cell)]
     if isinstance(item, type | torch.Tensor | np.ndarray) or type(item).__module__.startswith("lightning."):
         return []
-    slots = [vars(kind).get("__slots__", ()) for kind in type(item).__mro__]
-    names = [name for each in slots for name in ([each] if isinstance(each, str) else each) if hasattr(item, name)]
-    return [*getattr(item, "__dict__", {}).values(), *(getattr(item, name) for name in names)]
+    return list(own_attributes(item).values())
 
 
 def _content(cell: types.CellType) -> list[Any]:

@@ -114,6 +114,7 @@ class SiteLoader(CombinedLoader):
         """Go back to drawing from ``active`` alone, in the loaders' own order."""
         self.plan = self._stay
         self.estimate = None
+        self.generators = dict  # else the module would be kept alive by its loader
 
     def _stay(self) -> Sequence[Stretch]:
         return (Stretch(self._active),)

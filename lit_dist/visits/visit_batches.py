@@ -2,13 +2,12 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from functools import partial
 from itertools import accumulate
 
 from lightning.pytorch import Trainer
 
 from lit_dist.visits.epoch_plan import EpochPlan, Stretch
-from lit_dist.visits.seeding import module_generators, pass_seed, seed_torch, step_seed
+from lit_dist.visits.seeding import pass_seed, seed_torch, step_seed
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_source import SiteSource
 
@@ -31,8 +30,6 @@ class VisitBatches:
 
     def _connect(self, loader: SiteLoader) -> None:
         self._before(loader)
-        loader.place = self._trainer.strategy.root_device, self._trainer.global_rank
-        loader.generators = partial(module_generators, self._trainer.lightning_module)
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
         if self._estimating:
             loader.estimate = lambda: self._plan().mean_batches(
