@@ -1,50 +1,29 @@
-"""SiteDataModule: whose records are where, and the loaders of each site."""
+"""SiteDataModule: the loaders of each site's records, and the table of sites that a fit begins with."""
 
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from lightning.pytorch import LightningDataModule, Trainer
-from numpy.typing import NDArray
+from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from lit_dist.checkpoints.run_folder import run_folder
-from lit_dist.datamodules.label_table import collector_paused
-from lit_dist.datamodules.partition import EqualPartition, Partition
 from lit_dist.datamodules.sampler import VisitSampler
+from lit_dist.datamodules.site_records import SiteRecords
 from lit_dist.datamodules.site_table import print_sites, say_absent_classes
-from lit_dist.datamodules.splits import (
-    CONTENT,
-    NUMBER,
-    SPLITS,
-    assign_sites,
-    assign_splits,
-    check_copies,
-    check_splits,
-    in_order,
-    number_patients,
-    read_splits,
-    write_splits,
-)
+from lit_dist.datamodules.splits import write_splits
 from lit_dist.models.monitored import check_monitors
 from lit_dist.utils.child_processes import most_processes
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.one_lightning import warn_of_other_package
 from lit_dist.visits.seeding import run_seed
 from lit_dist.visits.site_loader import SiteLoader
-from lit_dist.visits.site_names import check_site_names
-
-MOST_SITES = 100_000
 
 Loader = DataLoader[Any]
 
 
-class SiteDataModule(LightningDataModule, ABC):
+class SiteDataModule(SiteRecords):
     """Records of several institutions, each with its own training, validation and test patients.
 
     ``train_dataloader`` gives one loader a site, for a transfer callback to draw from.
@@ -54,78 +33,38 @@ class SiteDataModule(LightningDataModule, ABC):
     ones.
 
     Args:
-        sites: The number of simulated sites, or the names of the sites. Of real sites, those to keep; a number keeps
-            all.
-        partition: How patients are dealt out to simulated sites; equally by default.
-        centralized: Whether to pool the training records of all sites into one: the baseline that has all data.
-        only_site: Train and validate on this site alone: a single-institution model. It is tested on all sites.
-        val_fraction: The share of each site's patients for validation.
-        test_fraction: The share of each site's patients for the test.
-        splits: A ``splits.csv`` of an earlier run; its sites and splits are used instead of drawn.
-        split_seed: The only source of chance in partition and splits.
+        *args: Those of ``SiteRecords``.
         batch_size: The number of records in a batch; a site that has fewer gives them in one.
         num_workers: The number of worker processes of a loader. Results do not depend on it.
         persistent_workers: Whether a site keeps its worker processes while others train; for few sites only.
         pin_memory: Whether batches are put into page-locked memory, which speeds the copy to a GPU up.
-        allow_one_class: Whether a site may have training records of one class only.
-
-    Attributes:
-        left_out_of: How many records of a site are not used, by its name ("" where sites are simulated) and the reason.
+        **kwargs: Those of ``SiteRecords``.
 
     Raises:
         InputError: If a setting does not fit, or the data is not as it should be.
     """
 
-    class_names: Sequence[str] = ("0", "1")
-
     def __init__(
         self,
-        sites: int | list[str] = 4,
-        partition: Partition | None = None,
-        centralized: bool = False,
-        only_site: str | None = None,
-        val_fraction: float = 0.15,
-        test_fraction: float = 0.15,
-        splits: str | Path | None = None,
-        split_seed: int = 0,
+        *args: Any,
         batch_size: int = 32,
         num_workers: int = 0,
         persistent_workers: bool = False,
         pin_memory: bool = False,
-        allow_one_class: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(*args, **kwargs)
         warn_of_other_package()
-        _check_sites(sites)
-        self.site_names = [f"site-{n}" for n in range(1, sites + 1)] if isinstance(sites, int) else list(sites)
-        self.all_sites = isinstance(sites, int)
-        self.partition = partition or EqualPartition()
-        self.centralized = centralized
-        self.only_site = only_site
-        self.val_fraction = val_fraction
-        self.test_fraction = test_fraction
-        self.splits = Path(splits) if splits else None
-        self.split_seed = split_seed
+        most = most_processes()
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} is not a positive number")
+        if not 0 <= num_workers <= most:
+            raise InputError(f"num_workers={num_workers} is not a number from 0 to {most}, the most for this machine")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.persistent_workers = persistent_workers
         self.pin_memory = pin_memory
-        self.allow_one_class = allow_one_class
-        self._table: pd.DataFrame | None = None
-        self._rows: Mapping[Any, Any] | None = None
         self._shown = False
-        self.left_out_of: Counter[tuple[str, str]] = Counter()
-        _check_settings(self)
-
-    # -- what a kind of data implements ------------------------------------------------------------------------------
-
-    @abstractmethod
-    def read_records(self) -> pd.DataFrame:
-        """The records: columns ``image`` (a name), ``patient``, ``label`` (int64), and ``site`` where sites are real.
-
-        A collection with a test set of its own marks it in a boolean column ``held_out``. Those records are the test;
-        where sites are simulated they are dealt out to them equally.
-        """
 
     @abstractmethod
     def dataset(self, sites: Sequence[str], split: str) -> Dataset[Any]:
@@ -133,99 +72,6 @@ class SiteDataModule(LightningDataModule, ABC):
 
         It is indexed by a record's place in it, or, in training, by a ``Draw``: that place, and a seed of its own.
         """
-
-    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows whose records can be read; a collection that skips damaged ones narrows it."""
-        return table
-
-    def leave_out(self, rows: pd.DataFrame, reason: str) -> None:
-        """Count records that are not used.
-
-        Args:
-            rows: A row each, with the column ``site`` where sites are real.
-            reason: Why they are left out, as it stands after their number.
-        """
-        sites = rows["site"].tolist() if "site" in rows else [""] * len(rows)
-        self.left_out_of.update((site, reason) for site in sites)
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes."""
-        return len(self.class_names)
-
-    # -- who is where ------------------------------------------------------------------------------------------------
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """All records: columns ``image, patient, site, split, label`` and more, one row each."""
-        if self._table is None:
-            with collector_paused():
-                self._table = self._assign(self.read_records())
-        return self._table
-
-    @property
-    def sites(self) -> list[str]:
-        """The names of the sites."""
-        present = set(self.table["site"].unique())
-        return [site for site in self.site_names if site in present]
-
-    def mark_copies(self, images: pd.DataFrame) -> pd.DataFrame:
-        """Add the column ``CONTENT``, by which records are copies of each other, where a collection can tell."""
-        return images
-
-    def settle_copies(self, images: pd.DataFrame) -> pd.DataFrame:
-        """The records without those copies that are not to be used."""
-        return images
-
-    def _assign(self, images: pd.DataFrame) -> pd.DataFrame:
-        images = self.mark_copies(images)
-        table = self._drawn(self.settle_copies(images)) if self.splits is None else self._read_splits(images)
-        wanted = table["site"].isin(self.site_names)
-        self.leave_out(table[~wanted], "of other sites")
-        chosen = table[wanted].reset_index(drop=True)
-        check_copies(chosen)
-        if self.splits is None:
-            check_splits(table.drop(columns=NUMBER) if CONTENT in table else table, "the table of images")
-        self._check_table(chosen)
-        return chosen.drop(columns=[NUMBER, CONTENT], errors="ignore")
-
-    def _drawn(self, images: pd.DataFrame) -> pd.DataFrame:
-        numbered = number_patients(images)
-        table = self._with_sites(numbered)
-        if len(table) < len(images):
-            self.leave_out(images[~images["image"].isin(table["image"])], "not dealt out to a site (partition)")
-        return assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
-
-    def _read_splits(self, images: pd.DataFrame) -> pd.DataFrame:
-        assert self.splits is not None
-        table = read_splits(self.splits, images)
-        if len(table) < len(images):
-            self.leave_out(images[~images["image"].isin(table["image"])], f"not in {self.splits.name}")
-        if self.all_sites:
-            self.site_names = in_order(table["site"].unique(), images.get("site", pd.Series()).unique())
-        return self.settle_copies(table)
-
-    def _with_sites(self, images: pd.DataFrame) -> pd.DataFrame:
-        if "site" not in images:
-            return assign_sites(images, self.site_names, self.partition, self.split_seed)
-        if self.all_sites:
-            self.site_names = images["site"].unique().tolist()
-        return images
-
-    def _check_table(self, table: pd.DataFrame) -> None:
-        check_site_names(self.site_names, "the table of images")
-        train = table[table["split"] == "train"]
-        rows_of = train.groupby("site", sort=False).indices
-        for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
-            labels = train["label"].iloc[rows_of.get(site, [])]
-            if labels.empty:
-                known = ", ".join(sorted(train["site"].unique())) or "none"
-                raise InputError(f"site {site!r} has no training images; the data has the sites {known}")
-            if labels.nunique() < 2 and not self.allow_one_class:
-                raise InputError(
-                    f"site {site!r} has {len(labels)} training images, all of the class"
-                    f" {self.class_names[labels.iloc[0]]!r}; leave the site out, or set allow_one_class=true"
-                )
 
     # -- Lightning's hooks -------------------------------------------------------------------------------------------
 
@@ -300,28 +146,6 @@ class SiteDataModule(LightningDataModule, ABC):
 
     # -- loaders -----------------------------------------------------------------------------------------------------
 
-    def rows_of(self, sites: Sequence[str], split: str) -> NDArray[np.int64]:
-        """The rows of some sites and one split, as places in ``table``, which holds usable records alone from here on.
-
-        Raises:
-            InputError: If it is no split.
-        """
-        if split not in SPLITS:
-            raise InputError(f"{split!r} is no split; they are {', '.join(SPLITS)}")
-        found, none = self._open(), np.empty(0, np.int64)
-        return np.sort(np.concatenate([none, *(found.get((site, split), none) for site in sites)]))
-
-    def _open(self) -> Mapping[Any, Any]:
-        """The rows of each site and split, once the table is narrowed to what is usable."""
-        if self._rows is None:
-            usable = self.usable(self.table)
-            if len(usable) < len(self.table):
-                self.leave_out(self.table[~self.table["image"].isin(usable["image"])], "not readable")
-                self._check_table(usable)
-            self._table = usable
-            self._rows = usable.groupby(["site", "split"], sort=False).indices
-        return self._rows
-
     def _train_loader(self, sites: Sequence[str]) -> Loader:
         rows = self.rows_of(sites, "train")
         sampler = VisitSampler(len(rows), run_seed())  # of several processes each has its own part
@@ -346,28 +170,3 @@ class SiteDataModule(LightningDataModule, ABC):
     def _loading(self) -> dict[str, Any]:
         """What all loaders are given."""
         return {"num_workers": self.num_workers, "pin_memory": self.pin_memory}
-
-
-def _check_settings(data: SiteDataModule) -> None:
-    if data.centralized and data.only_site is not None:
-        raise InputError("centralized pools all sites and only_site takes one; set one of them")
-    val, test, most = data.val_fraction, data.test_fraction, most_processes()
-    if not (val >= 0 and test >= 0 and val + test < 1):
-        raise InputError(f"val_fraction={val} and test_fraction={test} leave no patients for training")
-    if data.batch_size < 1:
-        raise InputError(f"batch_size={data.batch_size} is not a positive number")
-    if not 0 <= data.num_workers <= most:
-        raise InputError(f"num_workers={data.num_workers} is not a number from 0 to {most}, the most for this machine")
-    if data.split_seed < 0:
-        raise InputError(f"split_seed={data.split_seed} is not a number from 0")
-
-
-def _check_sites(sites: int | list[str]) -> None:
-    if not sites or (isinstance(sites, int) and sites < 1):
-        raise InputError(f"sites={sites} is not a positive number, nor a list of names")
-    if isinstance(sites, int) and sites > MOST_SITES:
-        raise InputError(f"sites={sites} is more than {MOST_SITES}, the most that can be simulated")
-    if isinstance(sites, list):
-        check_site_names(sites, "sites")
-        if len(set(sites)) < len(sites):
-            raise InputError(f"a name stands twice in sites={sites}")
