@@ -36,10 +36,10 @@ class AveragedWeights:
             )
         self._average = averages[0] if averages else None
         self._in_place = False
-        self._shadows: list[MethodPatch] = []
+        self._patches: list[MethodPatch] = []
         if self._average is not None:
             methods = at_swap(self._average, self._swapped)
-            self._shadows = [MethodPatch(self._average, name, method) for name, method in methods.items()]
+            self._patches = [MethodPatch(self._average, name, method) for name, method in methods.items()]
 
     def _swapped(self) -> None:
         self._in_place = not self._in_place
@@ -66,6 +66,6 @@ class AveragedWeights:
 
     def close(self) -> None:
         """Leave the callback as it was."""
-        for shadow in self._shadows:
-            shadow.lift()
-        self._shadows = []
+        for patch in self._patches:
+            patch.lift()
+        self._patches = []

@@ -225,7 +225,7 @@ class RunCheckpoint(Checkpoint):
 
     def _count_rows(self, logger: CSVLogger) -> RowCount:
         count = self._rows.get(logger.log_dir)
-        if count is None or count.logger is not logger:  # a leg of a federation goes on counting
+        if count is None or count.logger is not logger:  # a partial fit of a federation goes on counting
             count = self._rows[logger.log_dir] = RowCount(logger)
         return count
 

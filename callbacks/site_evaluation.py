@@ -75,7 +75,9 @@ class SiteEvaluation(Callback):
         self._started = time.monotonic()
         self._visits = 0
         self._rows = 0
-        self._in_file: tuple[Path, int] | None = None  # where this fit, or the leg before it, wrote, and how many rows
+        self._in_file: tuple[Path, int] | None = (
+            None  # where this fit, or the partial fit before it, wrote, and how many rows
+        )
         self._best: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._changes: dict[str, float] = {}
@@ -99,7 +101,10 @@ class SiteEvaluation(Callback):
         self._started = time.monotonic() - self._before
         if self.every != "off" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = run_folder(trainer) / MATRIX
-            if trainer.is_global_zero and self._in_file != (path, self._rows):  # not in each leg of a federation
+            if trainer.is_global_zero and self._in_file != (
+                path,
+                self._rows,
+            ):  # not in each fit of a federation
                 self._keep_rows(path)
                 self._in_file = (path, self._rows)
         self._look(trainer, pl_module)  # a visit that ended elsewhere, in a federation

@@ -20,7 +20,7 @@ from lit_dist.callbacks.fit_checks import (
     check_trainer,
     set_validation,
 )
-from lit_dist.callbacks.heuristics.visit_course import VisitCourse
+from lit_dist.callbacks.heuristics.visit_events import VisitEvents
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.visit_display import VisitDisplay
 from lit_dist.checkpoints.run_lock import FitLock
@@ -94,7 +94,7 @@ class WeightTransfer(Callback, ABC):
         self.seed = seed
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
-        self._course = VisitCourse(optimizer_state, on_divergence)
+        self._events = VisitEvents(optimizer_state, on_divergence)
         self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
         self.left_out: Collection[str] = ()  # sites whose visits pass without training
         self._restored = False  # a checkpoint's state, for the fit that is to begin
@@ -116,12 +116,12 @@ class WeightTransfer(Callback, ABC):
     @property
     def visit(self) -> Visit | None:
         """The visit under way, or the last one that ended; None before the first."""
-        return self._course.visit
+        return self._events.visit
 
     @property
     def visits_ended(self) -> int:
         """The number of visits that have ended."""
-        return self._course.visits_ended
+        return self._events.visits_ended
 
     def settings(self) -> dict[str, Any]:
         """The settings that decide what a visit does: the constructor's arguments, the sites and the seed."""
@@ -132,7 +132,7 @@ class WeightTransfer(Callback, ABC):
     @property
     def settings_sha256(self) -> str:
         """The SHA-256 of the settings that decide what a visit does, once training has begun."""
-        return self._course.settings_sha256
+        return self._events.settings_sha256
 
     def settings_by(self, rule: int) -> str:
         """The same as an older release has hashed them.
@@ -152,7 +152,7 @@ class WeightTransfer(Callback, ABC):
 
     def begin_run(self) -> None:
         """Forget an earlier run."""
-        self._course = VisitCourse(self.optimizer_state, self.on_divergence)
+        self._events = VisitEvents(self.optimizer_state, self.on_divergence)
 
     def before_hand_over(self, pl_module: LightningModule) -> None:
         """Called when a visit ends that has not diverged, before its weights are hashed and handed on.
@@ -215,7 +215,7 @@ class WeightTransfer(Callback, ABC):
             self.begin_run()
         self._restored = False
         batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key) if self.baton_dir else None
-        self._course.on_train_start(trainer, self.settings_by, self.recorded, batons)
+        self._events.on_train_start(trainer, self.settings_by, self.recorded, batons)
         self._display.on_train_start(self.sites)
         self._batches.begin_epoch()
 
@@ -226,7 +226,7 @@ class WeightTransfer(Callback, ABC):
         check_optimizers(trainer)  # a schedule may have spoilt them
         self._batches.settle()
         self._batches.begin_epoch()
-        self._course.write_baton(trainer)
+        self._events.write_baton(trainer)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -234,12 +234,12 @@ class WeightTransfer(Callback, ABC):
         stretch = self._batches.enter(batch_idx)
         if stretch is not None:
             self._start_visit(self._plan.itinerary.visit(stretch.visit))
-        self._course.on_step_start(trainer)
+        self._events.on_step_start(trainer)
         self._batches.seed_step(batch_idx)
 
     def _start_visit(self, visit: Visit) -> None:
         assert self._display is not None
-        self._course.on_visit_start(self._trainer, visit, visit.site in self.left_out)
+        self._events.on_visit_start(self._trainer, visit, visit.site in self.left_out)
         self._display.on_visit_start(visit)
 
     @override
@@ -248,37 +248,37 @@ class WeightTransfer(Callback, ABC):
     ) -> None:
         ends_within = self._batches.visit_ends_within(batch_idx)
         ends = ends_within or (trainer.is_last_batch and self._batches.visit_ends_with_epoch())
-        self._course.on_step_end(trainer, outputs, batch, batch_idx, ends)
+        self._events.on_step_end(trainer, outputs, batch, batch_idx, ends)
         if ends:
             self._end_visit()  # before the validation that may follow, which is no part of the visit
         if ends_within:
-            self._course.write_line()
-            self._course.write_baton(trainer)
+            self._events.write_line()
+            self._events.write_baton(trainer)
 
     def _end_visit(self) -> None:
-        self._course.on_visit_end(self._trainer, self._plan.itinerary, self.before_hand_over)
+        self._events.on_visit_end(self._trainer, self._plan.itinerary, self.before_hand_over)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             go_on(trainer)
-            self._course.on_validation_start(trainer)
+            self._events.on_validation_start(trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._course.on_validation_end(trainer)
+            self._events.on_validation_end(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_last_batch and self._batches.visit_ends_with_epoch():  # where the epoch's length was not known
             self._end_visit()
-        self._course.write_line(trainer)
+        self._events.write_line(trainer)
         self._batches.end_epoch()
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._course.on_train_end(trainer)
+        self._events.on_train_end(trainer)
 
     # -- after training --------------------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class WeightTransfer(Callback, ABC):
             self._close()
 
     def _close(self) -> None:
-        self._course.close()
+        self._events.close()
         if self._open_batches is not None:
             self._open_batches.close()
             self._open_batches = None
@@ -307,13 +307,13 @@ class WeightTransfer(Callback, ABC):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._open_batches is not None:  # in a fit
             make_resumable(checkpoint, trainer)
-            self._course.on_save_checkpoint()
+            self._events.on_save_checkpoint()
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {**self._course.state_dict()}
+        return {**self._events.state_dict()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._course.load_state_dict(cast(TransferState, state_dict))
+        self._events.load_state_dict(cast(TransferState, state_dict))
         self._restored = True

@@ -45,7 +45,7 @@ _PATIENCE = 30.0  # seconds
 
 
 def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> SiteClient | DeviceProcesses:
-    """Make the party of a site, or several processes that have one each where its trainer takes several.
+    """Make the client of a site, or several processes that have one each where its trainer takes several.
 
     Args:
         name: The site's name.

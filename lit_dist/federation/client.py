@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lit_dist.federation.refusal import Refusal, refusal
 from lit_dist.federation.validate_question import check_names, check_size, named
-from lit_dist.federation.wire import Parcel, Tree, pack, unpack
+from lit_dist.federation.wire import Message, Tree, pack, unpack
 from lit_dist.provenance.ledger_writer import batch_size
 from lit_dist.provenance.run_settings import versions
 from lit_dist.utils.errors import InputError
@@ -69,7 +69,7 @@ class SiteClient(ABC):
     def questions(self) -> Mapping[str, Callable[[Tree], Tree]]:
         """What answers which question."""
 
-    def answer(self, question: str, content: Parcel) -> Parcel:
+    def answer(self, question: str, content: Message) -> Message:
         """Answer a question.
 
         Args:
@@ -84,7 +84,7 @@ class SiteClient(ABC):
         except InputError as error:
             return refusal(error)
 
-    def reply(self, question: str, content: Parcel) -> Tree:
+    def reply(self, question: str, content: Message) -> Tree:
         """Answer a question as ``answer`` does, but for packing.
 
         Raises:
@@ -137,14 +137,14 @@ class SiteClient(ABC):
         loaders = self._own_loaders(split)
         if not loaders:
             return {"images": 0, "metrics": {}}
-        shadow = MethodPatch(self.data, f"{split}_dataloader", lambda: loaders)
+        patch = MethodPatch(self.data, f"{split}_dataloader", lambda: loaders)
         callbacks.append(count)
         try:
             evaluation = trainer.validate if split == "val" else trainer.test
             found = evaluation(module, datamodule=self.data, verbose=False)
         finally:
             callbacks.remove(count)
-            shadow.lift()
+            patch.lift()
         values = {name: float(value) for name, value in (found[0] if found else {}).items()}
         allowed = values if self.metrics is None else self.metrics
         # Each process has counted its part; where the parts are filled up to one size, so are those of a simulation.

@@ -39,12 +39,12 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class PartialFit:
     """What a site is asked to train.
 
     Attributes:
         run: The run's id.
-        sha256: Tells it from any other: the same weights, progress and state give the same leg again.
+        sha256: Tells it from any other: the same weights, progress and state give the same partial fit again.
         weights: The fingerprint of the weights that come in.
         place: The optimizer step, the epoch and the batch that it begins with.
         by_steps: Whether an epoch may have several visits.
@@ -62,7 +62,7 @@ class Leg:
 class Counts:
     """Counts visits, epochs and validations, each before it begins.
 
-    A leg that is repeated after a crash counts once. One that resumes a visit where another leg has left it counts
+    A partial fit that is repeated after a crash counts once. One that resumes a visit where another has left it counts
     as the same visit; a second one from the same place is another visit.
 
     Args:
@@ -73,18 +73,18 @@ class Counts:
         self.folder = folder
         self.path = folder / COUNTS
 
-    def charge(self, leg: Leg, visit: int, epoch: int, limits: Limits) -> None:
+    def charge(self, fit: PartialFit, visit: int, epoch: int, limits: Limits) -> None:
         """Count an epoch of a visit, before it is trained.
 
         Raises:
             Refusal: If it is beyond the limits; it is then not counted.
         """
         with self._open(limits) as counts:
-            run = counts["runs"].setdefault(leg.run, {"by_steps": leg.by_steps, "legs": {}})
-            legs = run["legs"]
-            if leg.sha256 not in legs:
-                legs[leg.sha256] = {"follows": _followed(leg, legs), "trained": [], "out": None, "passes": leg.passes}
-            trained = legs[leg.sha256]["trained"]
+            run = counts["runs"].setdefault(fit.run, {"by_steps": fit.by_steps, "legs": {}})
+            fits = run["legs"]
+            if fit.sha256 not in fits:
+                fits[fit.sha256] = {"follows": _followed(fit, fits), "trained": [], "out": None, "passes": fit.passes}
+            trained = fits[fit.sha256]["trained"]
             if [visit, epoch] in trained:
                 return
             trained.append([visit, epoch])
@@ -96,10 +96,10 @@ class Counts:
             ):
                 _check(name, limit, sum(map(count, counts["runs"].values())), "all runs together would make {}")
 
-    def end(self, leg: Leg, weights: str, place: tuple[int, int, int], epoch_over: bool) -> None:
-        """Note where a leg has ended, from where its visit may go on."""
+    def end(self, fit: PartialFit, weights: str, place: tuple[int, int, int], epoch_over: bool) -> None:
+        """Note where a partial fit has ended, from where its visit may go on."""
         with self._open(Limits()) as counts:
-            counts["runs"][leg.run]["legs"][leg.sha256]["out"] = [weights, *place, epoch_over]
+            counts["runs"][fit.run]["legs"][fit.sha256]["out"] = [weights, *place, epoch_over]
 
     def validate(self, sha256: str, limits: Limits) -> None:
         """Count a validation, before it is made.
@@ -165,10 +165,10 @@ def _check_form(counts: Any) -> None:
         order = [*run["legs"]]
         if type(run["by_steps"]) is not bool:
             raise ValueError
-        for place, (sha256, leg) in enumerate(run["legs"].items()):
-            trained = [[*map(_is_count, _list(each))] == [True, True] for each in _list(leg["trained"])]
-            follows, out = leg["follows"], leg["out"]
-            passes = leg.get("passes", 1)
+        for place, (sha256, fit) in enumerate(run["legs"].items()):
+            trained = [[*map(_is_count, _list(each))] == [True, True] for each in _list(fit["trained"])]
+            follows, out = fit["follows"], fit["out"]
+            passes = fit.get("passes", 1)
             known = passes and _is_count(passes) and (follows is None or follows in order[:place])
             if not known or not trained or not all(trained):
                 raise ValueError(sha256)
@@ -188,26 +188,26 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _followed(leg: Leg, legs: Mapping[str, Any]) -> str | None:
-    """The leg that this one resumes: of the same weights and step, further on, and not resumed before."""
-    taken = {each["follows"] for each in legs.values()}
-    for sha256, each in legs.items():
+def _followed(fit: PartialFit, fits: Mapping[str, Any]) -> str | None:
+    """The partial fit that this one resumes: of the same weights and step, further on, and not resumed before."""
+    taken = {each["follows"] for each in fits.values()}
+    for sha256, each in fits.items():
         if each["out"] is None or sha256 in taken:
             continue
         weights, step, epoch, batch, epoch_over = each["out"]
-        further = leg.place[1] > epoch or (leg.place[1] == epoch and not epoch_over and leg.place[2] >= batch)
-        if (weights, step) == (leg.weights, leg.place[0]) and further:
+        further = fit.place[1] > epoch or (fit.place[1] == epoch and not epoch_over and fit.place[2] >= batch)
+        if (weights, step) == (fit.weights, fit.place[0]) and further:
             return sha256
     return None
 
 
 def _new(run: Mapping[str, Any]) -> Iterator[tuple[list[tuple[int, int]], list[tuple[int, int]], int]]:
-    """What each leg has trained, and the leg that it went on with, as visits and epochs; and its passes in each."""
-    legs = run["legs"]
-    for leg in legs.values():
-        before = legs[leg["follows"]]["trained"] if leg["follows"] else []
-        trained = [(int(v), int(e)) for v, e in leg["trained"]]
-        yield trained, [(int(v), int(e)) for v, e in before], leg.get("passes", 1)
+    """What each partial fit, and the one that it resumed, has trained, as visits and epochs; and its passes in each."""
+    fits = run["legs"]
+    for fit in fits.values():
+        before = fits[fit["follows"]]["trained"] if fit["follows"] else []
+        trained = [(int(v), int(e)) for v, e in fit["trained"]]
+        yield trained, [(int(v), int(e)) for v, e in before], fit.get("passes", 1)
 
 
 def _visits(run: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 from lit_dist.federation.client import SiteClient
 from lit_dist.federation.refusal import refusal
-from lit_dist.federation.wire import Parcel, pack
+from lit_dist.federation.wire import Message, pack
 from lit_dist.utils.child_processes import end_with_the_parent, prepared
 from lit_dist.utils.errors import InputError
 
@@ -32,7 +32,7 @@ class DeviceProcesses:
     that a site must remember is in files, so processes that have failed are started anew with the next question.
 
     Args:
-        make: Makes the party of a process; it must be possible to pickle it.
+        make: Makes the client of a process; it must be possible to pickle it.
         size: The number of processes.
     """
 
@@ -42,7 +42,7 @@ class DeviceProcesses:
         self._members: list[tuple[BaseProcess, Connection]] = []
         atexit.register(self.close)  # comes before multiprocessing waits for its processes
 
-    def answer(self, question: str, content: Parcel) -> Parcel:
+    def answer(self, question: str, content: Message) -> Message:
         """Answer a question, see ``SiteClient.answer``.
 
         Raises:
@@ -82,11 +82,11 @@ class DeviceProcesses:
             theirs.close()
             self._members.append((process, ours))
 
-    def _collect(self) -> Parcel:
+    def _collect(self) -> Message:
         """Wait for every process; after a refusal not for long."""
         waiting = {connection: process for process, connection in self._members}
-        answers: dict[Connection, Parcel] = {}
-        refused: Parcel | None = None
+        answers: dict[Connection, Message] = {}
+        refused: Message | None = None
         end = float("inf")
         while waiting and time.monotonic() < end:
             for each in wait(list(waiting), timeout=None if refused is None else max(0.0, end - time.monotonic())):
@@ -114,28 +114,28 @@ def _serve(make: Callable[[], SiteClient | DeviceProcesses], rank: int, port: in
     end_with_the_parent()
     own = {_RANK: rank, "NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in own.items()})
-    party: SiteClient | None = None
+    client: SiteClient | None = None
     with contextlib.suppress(EOFError):  # the site has ended
         while True:
             question, content = _receive(connection)
             try:
-                made = party or make()
+                made = client or make()
                 assert isinstance(made, SiteClient)
-                party = made
-                tree = party.reply(question.decode(), content)
+                client = made
+                tree = client.reply(question.decode(), content)
                 kind, answer = _DONE, pack(tree) if rank == 0 else []
             except InputError as error:
                 kind, answer = _REFUSED, refusal(error)
             _send(connection, kind, answer)
 
 
-def _send(connection: Connection, head: bytes, parcel: Parcel) -> None:
+def _send(connection: Connection, head: bytes, message: Message) -> None:
     connection.send_bytes(head)
-    connection.send_bytes(str(len(parcel)).encode())
-    for piece in parcel:
+    connection.send_bytes(str(len(message)).encode())
+    for piece in message:
         connection.send_bytes(piece)
 
 
-def _receive(connection: Connection) -> tuple[bytes, Parcel]:
+def _receive(connection: Connection) -> tuple[bytes, Message]:
     head = connection.recv_bytes()
     return head, [connection.recv_bytes() for _ in range(int(connection.recv_bytes()))]

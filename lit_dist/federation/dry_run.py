@@ -1,4 +1,4 @@
-"""DryRun: the server's own pass through a site's leg, without images, to know all that does not depend on them."""
+"""DryRun: a site's partial fit as the server goes through it, without images: all that does not depend on them."""
 
 import copy
 import tempfile
@@ -41,7 +41,7 @@ _KNOWN = ("lightning.", "lit_dist.")
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a leg comes to where nothing is trained.
+    """What a partial fit comes to where nothing is trained.
 
     Attributes:
         baton: The baton: with the weights that came in, and without the optimizers' state.
@@ -58,20 +58,20 @@ class DryRun:
 def dry_run(
     trainer: Trainer, module: LightningModule, data: LightningDataModule, transfer: WeightTransfer, state: Tree
 ) -> DryRun:
-    """Go through a leg with Lightning's own loops, schedules and optimizers, and train nothing.
+    """Go through a partial fit with Lightning's own loops, schedules and optimizers, and train nothing.
 
-    The trainer, the module and the callbacks are left with the state of the rehearsal, of which the next leg takes
-    none, as it begins from a state of its own.
+    The trainer, the module and the callbacks keep the state of the dry run; the next fit begins from a state of its
+    own.
 
     Args:
         trainer: The server's trainer.
         module: The module.
         data: Its loader of the site gives as many batches as the site's, of nothing.
         transfer: The trainer's transfer callback.
-        state: The state that the leg begins with.
+        state: The state that the partial fit begins with.
 
     Raises:
-        InputError: If the leg has no end at the site.
+        InputError: If the partial fit has no end at the site.
     """
     twin = copy.copy(transfer)
     twin.begin_run()
@@ -115,7 +115,7 @@ class _WithoutMetrics(Callback):
 
 
 def _without_tensors_of_optimizers(state: Tree, key: str) -> Tree:
-    """A copy that a leg may empty, without the other callbacks' states and the optimizers' tensors."""
+    """A copy that a partial fit may empty, without the other callbacks' states and the optimizers' tensors."""
     return {
         **state,
         "state_dict": dict(state["state_dict"]),
@@ -159,9 +159,9 @@ def _without_training(module: LightningModule) -> Iterator[None]:
         "optimizer_step": step,
         "training_step": lambda *_, **__: None,
     }
-    shadows = [MethodPatch(module, name, replacement) for name, replacement in replaced.items()]
+    patches = [MethodPatch(module, name, replacement) for name, replacement in replaced.items()]
     try:
         yield
     finally:
-        for shadow in shadows:
-            shadow.lift()
+        for patch in patches:
+            patch.lift()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from lit_dist.federation.wire import Parcel
+from lit_dist.federation.wire import Message
 from lit_dist.utils.errors import InputError
 
 
@@ -18,7 +18,7 @@ class NoAnswerError(InputError):
     """
 
     def __init__(
-        self, message: str, silent: Sequence[str] = (), answers: Mapping[str, Parcel] | None = None, over: bool = False
+        self, message: str, silent: Sequence[str] = (), answers: Mapping[str, Message] | None = None, over: bool = False
     ) -> None:
         super().__init__(message)
         self.silent = list(silent)
@@ -29,7 +29,7 @@ class NoAnswerError(InputError):
 class Engine(Protocol):
     """Carries questions and answers."""
 
-    def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
+    def ask(self, question: str, content: Message, sites: Sequence[str]) -> dict[str, Message]:
         """Ask some sites a question, all at once, and wait for every answer.
 
         Args:

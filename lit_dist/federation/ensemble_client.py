@@ -15,7 +15,7 @@ from typing_extensions import override
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import newest_checkpoint, run_folder
 from lit_dist.federation.client import Parts, SiteClient, run_id
-from lit_dist.federation.counts import Counts, Leg, Limits
+from lit_dist.federation.counts import Counts, Limits, PartialFit
 from lit_dist.federation.limits import Limiter
 from lit_dist.federation.partial_fit import AwayError
 from lit_dist.federation.transfer_client import AtStart
@@ -86,7 +86,7 @@ class EnsembleClient(SiteClient):
         parts.module.load_state_dict(weights)
         limiter = Limiter(self.limits, self.name, None, self._counts)
         sent = fingerprint(weights)[0]
-        limiter.begin(Leg(run, hashlib.sha256(f"{sent}{settings}".encode()).hexdigest(), sent, (0, 0, 0)))
+        limiter.begin(PartialFit(run, hashlib.sha256(f"{sent}{settings}".encode()).hexdigest(), sent, (0, 0, 0)))
         parts.trainer.callbacks.insert(0, limiter)  # type: ignore[attr-defined]
         state = newest_checkpoint(run_folder(parts.trainer))
         with warnings.catch_warnings():

@@ -10,22 +10,22 @@ from typing_extensions import override
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints import state_tree
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.federation.counts import Counts, Leg, Limits
+from lit_dist.federation.counts import Counts, Limits, PartialFit
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.visit_account import transfer_state
 
-__all__ = ["Limiter", "Limits", "leg_of", "place_of"]
+__all__ = ["Limiter", "Limits", "describe_fit", "place_of"]
 
 LONGEST = 10**6
 """The greatest number of visits, and of epochs, that a run can have."""
 
 _CHANGING = ("seconds", "head", "waiting")
-"""What of an account differs where a leg is repeated: times, and hashes of lines that have times in them."""
+"""What of an account differs where a partial fit is repeated: times, and hashes of lines that have times in them."""
 
 
 class Limiter(Callback):
-    """Ends a leg that goes beyond the limits.
+    """Ends a partial fit that goes beyond the limits.
 
     Args:
         limits: The limits.
@@ -34,7 +34,7 @@ class Limiter(Callback):
         counts: What the site has done so far.
 
     Attributes:
-        leg: What is trained now.
+        fit: What is trained now.
     """
 
     takes_part = False
@@ -44,12 +44,12 @@ class Limiter(Callback):
         self.site = site
         self.transfer = transfer
         self.counts = counts
-        self.leg: Leg | None = None
+        self.fit: PartialFit | None = None
         self._charged = (-1, -1)
 
-    def begin(self, leg: Leg) -> None:
-        """Begin a leg."""
-        self.leg = leg
+    def begin(self, fit: PartialFit) -> None:
+        """Begin a partial fit."""
+        self.fit = fit
         self._charged = (-1, -1)
 
     def check_length(self, epochs: int) -> None:
@@ -96,12 +96,12 @@ class Limiter(Callback):
         visit = 0
         if self.transfer is not None and self.transfer.visit is not None:  # that of this batch: the transfer's place
             visit = self.transfer.visit.number  # among the callbacks is before this one's
-        if self.leg is not None and (visit, epoch) != self._charged:
-            self.counts.charge(self.leg, visit, epoch, self.limits)
+        if self.fit is not None and (visit, epoch) != self._charged:
+            self.counts.charge(self.fit, visit, epoch, self.limits)
             self._charged = (visit, epoch)
 
 
-def leg_of(content: Tree, key: str, by_steps: bool, settings: str, passes: int = 1) -> Leg:
+def describe_fit(content: Tree, key: str, by_steps: bool, settings: str, passes: int = 1) -> PartialFit:
     """What a site is asked to train.
 
     Args:
@@ -127,7 +127,9 @@ def leg_of(content: Tree, key: str, by_steps: bool, settings: str, passes: int =
     }
     text, tensors = state_tree.encode(plain)
     sha256 = hashlib.sha256(f"{text}{fingerprint(tensors)[0]}".encode()).hexdigest()
-    return Leg(account["record"]["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps, passes)
+    return PartialFit(
+        account["record"]["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps, passes
+    )
 
 
 def place_of(baton: Tree) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""A leg: the part of a run that one party can do alone, until what comes next is elsewhere.
+"""A partial fit: the part of a run that the server or one site can do alone, until what comes next is elsewhere.
 
 A federated run is a run that is interrupted wherever the next batch or the next validation is not here, and gone on
 with where it is. What makes an interrupted run equal an unbroken one makes a federated run equal a simulated one.
@@ -62,7 +62,7 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Where a leg ended.
+    """Where a partial fit ended.
 
     Attributes:
         state: The checkpoint, from which the run goes on; its tensors are those of the module.
@@ -163,10 +163,10 @@ def partial_fit(
         module: The module.
         data: Its training loaders are one a site, ``Elsewhere`` for those that are not here.
         state: The checkpoint to resume from, whose weights are let go of when the module has them; None begins the run.
-        at_site: Whether the leg is a site's, which leaves validation and the end of the run to the server.
+        at_site: Whether the partial fit is a site's, which leaves validation and the end of the run to the server.
 
     Returns:
-        Where the leg ended; None if the run has.
+        Where the partial fit ended; None if the run has.
     """
     pausing = _Pausing(at_site, state)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -178,7 +178,7 @@ def partial_fit(
     callbacks.insert(0, pausing)  # the first one, so that no other has left its place when the state is taken
     try:
         with warnings.catch_warnings(), _from_memory(trainer, state):
-            # That it has some of this run's already is so in every leg but the first.
+            # That it has some of this run's already is so in every partial fit but the first.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             trainer.fit(module, datamodule=data, ckpt_path=None if state is None else _MEMORY)
     except AwayError:

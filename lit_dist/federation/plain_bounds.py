@@ -1,4 +1,4 @@
-"""Comparing and bounding the plain values that another party sends."""
+"""Comparing and bounding the plain values that come from another machine."""
 
 import math
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def is_name(value: object) -> bool:
 
 
 def said(value: object, most: int = _SAID) -> str:
-    r"""A text of another party as one line that can be printed: without control characters, and not too long.
+    r"""A text from another machine as one line that can be printed: without control characters, and not too long.
 
     Args:
         value: The text; of anything else, what Python shows of it.

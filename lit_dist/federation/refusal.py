@@ -2,7 +2,7 @@
 
 import logging
 
-from lit_dist.federation.wire import Parcel, pack
+from lit_dist.federation.wire import Message, pack
 from lit_dist.utils.errors import InputError
 
 UNSAID = "the site's data or settings could not be used; its own log says why"
@@ -15,7 +15,7 @@ class Refusal(InputError):
     """A reason that may leave the site: it names nothing but the run's settings, the site's policy, and counts."""
 
 
-def refusal(error: InputError) -> Parcel:
+def refusal(error: InputError) -> Message:
     """The answer of a site that takes no part; the whole reason is in the site's log."""
     _log.error("this site takes no part: %s", error, exc_info=error.__cause__)
     return pack({"refused": str(error) if isinstance(error, Refusal) else UNSAID})

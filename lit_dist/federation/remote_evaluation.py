@@ -26,12 +26,12 @@ def connect(
     Raises:
         InputError: If it asks for what the sites do not say.
     """
-    shadows = []
+    patches = []
     for each in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(each, SiteEvaluation) and each.every != "off":
             _check(each, trainer, transfer, sites)
-            shadows.append(MethodPatch(each, "values", _values(each.metric, validate)))
-    return shadows
+            patches.append(MethodPatch(each, "values", _values(each.metric, validate)))
+    return patches
 
 
 def _values(metric: str, validate: Callable[[], Mapping[str, float]]) -> Callable[..., dict[str, float]]:

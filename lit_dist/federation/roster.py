@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lit_dist.federation.engine import Engine, NoAnswerError
 from lit_dist.federation.plain_bounds import said
 from lit_dist.federation.validate_answer import check_greeting, check_settings, compare, refused
-from lit_dist.federation.wire import Parcel, Tree, pack, size, unpack
+from lit_dist.federation.wire import Message, Tree, pack, size, unpack
 from lit_dist.provenance.run_settings import versions
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
@@ -72,9 +72,9 @@ class Roster:
             InputError: If a site refuses, or its answer cannot be read.
         """
         asked = self.there if site is None else [site]
-        parcel = pack(content)
+        message = pack(content)
         try:
-            found = self.engine.ask(question, parcel, asked)
+            found = self.engine.ask(question, message, asked)
         except NoAnswerError as error:
             if self.absent != "skip" or error.over:
                 raise
@@ -84,8 +84,8 @@ class Roster:
         if not self.there:
             raise NoAnswerError("no site answers any more; resume with --resume when they are there again", self.sites)
         # Weights, and an optimizer's state of twice their size, if that is carried.
-        most = 4 * size(parcel) + _TEXT if question in _WITH_WEIGHTS else _SMALL
-        del parcel
+        most = 4 * size(message) + _TEXT if question in _WITH_WEIGHTS else _SMALL
+        del message
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
 
     def _note(self, silent: Sequence[str], question: str) -> None:
@@ -130,11 +130,11 @@ class Roster:
         found = self.ask("settings", content)
         for site, answer in found.items():
             check_settings(site, answer)
-        parties = {site: {**self.greetings[site]["versions"], **settings} for site, settings in found.items()}
+        programs = {site: {**self.greetings[site]["versions"], **settings} for site, settings in found.items()}
         # The server's trainer has hardware of its own, so that these would differ.
-        first = next(iter(parties.values()))
+        first = next(iter(programs.values()))
         server = {**versions(), **{name: first[name] for name in ("processes", "settings") if name in first}}
-        compare({**parties, "server": server})
+        compare({**programs, "server": server})
         self.settings = first["settings"]
 
     def keep(self, folder: Path) -> None:
@@ -143,7 +143,7 @@ class Roster:
             file.write(json.dumps(self.greetings).encode())
 
 
-def _read(site: str, answer: Parcel, most: int) -> Tree:
+def _read(site: str, answer: Message, most: int) -> Tree:
     if size(answer) > most:
         raise refused(site, f"it has {size(answer)} bytes; {most} are the most")
     try:

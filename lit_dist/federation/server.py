@@ -24,7 +24,7 @@ from lit_dist.federation.remote_evaluation import connect
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.travelling_state import SCALE, join, split
 from lit_dist.federation.validate_answer import check_validated
-from lit_dist.federation.validate_update import Asked, check_trained, due_visit
+from lit_dist.federation.validate_update import Asked, check_update, due_visit
 from lit_dist.federation.wire import Tree
 from lit_dist.models.monitored import refuse_unpooled
 from lit_dist.provenance.ledger import Entry, Ledger, iter_entries
@@ -72,7 +72,7 @@ class Server:
         """
         data = _RemoteData(self.roster.greet(run_folder(self.trainer)))
         self.roster.agree({"batches": data.batches})
-        shadows = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
+        patches = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
         sites = _Sites(self)
         self.trainer.callbacks.insert(0, sites)  # type: ignore[attr-defined]
         try:
@@ -89,8 +89,8 @@ class Server:
                 pause = self._visit(pause, data)
         finally:
             self.trainer.callbacks.remove(sites)  # type: ignore[attr-defined]
-            for shadow in shadows:
-                shadow.lift()
+            for patch in patches:
+                patch.lift()
 
     def summary(self) -> list[str]:
         """What the run has come to, as lines."""
@@ -115,7 +115,7 @@ class Server:
             self._left_out.setdefault(site, pause.state["global_step"])
             return self._leave_out(site, pause, data)
         self._left_out.pop(site, None)
-        following, entries = check_trained(self._asked(site, pause, baton, due, data), answer)
+        following, entries = check_update(self._asked(site, pause, baton, due, data), answer)
         self._scale |= _scale_of(following)
         key = self.transfer.state_key
         account = transfer_state(following, key)["record"]
@@ -132,12 +132,12 @@ class Server:
     def _asked(self, site: str, pause: Pause, baton: Tree, due: int, data: "_RemoteData") -> Asked:
         data.left_out = (site,)
         try:
-            rehearsal = dry_run(self.trainer, self.module, data, self.transfer, pause.state)
+            planned = dry_run(self.trainer, self.module, data, self.transfer, pause.state)
         finally:
             data.left_out = ()
         optimizers = list(self.trainer.optimizers)
         sites, settings = self.roster.sites, self.roster.settings
-        return Asked(site, baton, due, rehearsal, optimizers, self.transfer, sites, settings)
+        return Asked(site, baton, due, planned, optimizers, self.transfer, sites, settings)
 
     def _record(self, entries: Sequence[Entry], head: str) -> str:
         """Add lines to the ledger after the one with a hash; the hash of the last is given back."""
@@ -263,7 +263,7 @@ class _Sites(Callback):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._shadows: list[MethodPatch] = []
+        self._patches: list[MethodPatch] = []
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -272,7 +272,7 @@ class _Sites(Callback):
             f"After epoch {trainer.current_epoch + 1}, validation images of all sites: "
             + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "/" not in name)
         )
-        self._shadows = [
+        self._patches = [
             MethodPatch(pl_module, "validation_step", lambda *_, **__: pl_module.log_dict(found, batch_size=1)),
             MethodPatch(pl_module, "on_validation_epoch_end", lambda: None),
         ]
@@ -292,9 +292,9 @@ class _Sites(Callback):
         checkpoint.update(self.server.of_sites)
 
     def _lift(self) -> None:
-        for shadow in self._shadows:
-            shadow.lift()
-        self._shadows = []
+        for patch in self._patches:
+            patch.lift()
+        self._patches = []
 
 
 def _check_trainer(trainer: Any) -> None:

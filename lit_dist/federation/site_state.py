@@ -1,4 +1,4 @@
-"""What stays at a site between two legs: the optimizer's state, and the tensors of the transfer callback."""
+"""What stays at a site between two partial fits: the optimizer's state, and the tensors of the transfer callback."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lit_dist.provenance.visit_account import transfer_state
 
 
 class SiteState:
-    """Keeps it in files, by the optimizer step, so that a leg can be repeated after a crash of either side.
+    """Keeps it in files, by the optimizer step, so that a partial fit can be repeated after a crash of either side.
 
     Args:
         folder: Where; what stays of another run is elsewhere.
@@ -70,7 +70,7 @@ class SiteState:
         return {**baton, "callbacks": {self.transfer.state_key: account}, "optimizer_states": states}
 
     def _newest(self, step: int) -> Tree | None:
-        """What stayed last before a step of the run. What is newer is of a leg that is repeated."""
+        """What stayed last before a step of the run. What is newer is of a partial fit that is repeated."""
         steps = sorted(number for number in self._steps() if number <= step)
         if not steps:
             return None

@@ -14,7 +14,7 @@ from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, run_folder
 from lit_dist.federation.client import Parts, SiteClient, own_loader, run_id
 from lit_dist.federation.counts import Counts, Limits
-from lit_dist.federation.limits import Limiter, leg_of, place_of
+from lit_dist.federation.limits import Limiter, describe_fit, place_of
 from lit_dist.federation.partial_fit import AwayError, Elsewhere, partial_fit
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.site_state import SiteState
@@ -85,10 +85,10 @@ class TransferClient(SiteClient):
     def _begin(self, batches: Mapping[str, int]) -> None:
         """Begin a fit, and end it before its first batch."""
         asking = AtStart()
-        self._limiter.leg = None
+        self._limiter.fit = None
         self.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
         try:
-            self._leg(batches, None)
+            self._fit_here(batches, None)
         finally:
             self.trainer.callbacks.remove(asking)  # type: ignore[attr-defined]
         self._own, _ = split(asking.state, self.trainer, self.transfer)
@@ -105,16 +105,16 @@ class TransferClient(SiteClient):
         key = self.transfer.state_key
         folder = self._folder / run_id(transfer_state(baton, key)["record"]["run"])
         by_steps = bool(self.transfer.every_n_steps)
-        leg = leg_of({**content, "baton": baton}, key, by_steps, self._settings, self._passes)
-        self._limiter.begin(leg)
-        set_root(self.trainer, folder)  # the leg's ledger is the run's, too
+        fit = describe_fit({**content, "baton": baton}, key, by_steps, self._settings, self._passes)
+        self._limiter.begin(fit)
+        set_root(self.trainer, folder)  # the partial fit's ledger is the run's, too
         stays = SiteState(folder, self.name, self.transfer)
         ledger = run_folder(self.trainer) / LEDGER
         ledger.unlink(missing_ok=True)
         try:
             came_before = self._came_before(content["visit"], content["batches"])
             state = stays.join(baton, content["visit"], content["left_out"], came_before)
-            pause = self._leg(content["batches"], state)
+            pause = self._fit_here(content["batches"], state)
         except InputError as error:
             if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
                 raise Refusal(str(error)) from None  # it names the step, and what is not finite
@@ -127,7 +127,7 @@ class TransferClient(SiteClient):
         going, staying = split(pause.state, self.trainer, self.transfer)
         stays.keep(pause.state["global_step"], staying)
         over = going["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
-        self._counts.end(leg, fingerprint(going["state_dict"])[0], place_of(going), over)
+        self._counts.end(fit, fingerprint(going["state_dict"])[0], place_of(going), over)
         return {"baton": going, "entries": self._lines(ledger, going)}
 
     @property
@@ -141,17 +141,17 @@ class TransferClient(SiteClient):
         itinerary = self.transfer.itinerary(list(sites))
         return any(itinerary.site(visit) == self.name for visit in range(due))
 
-    def _leg(self, batches: Mapping[str, int], state: Tree | None) -> Any:
-        shadows = [
+    def _fit_here(self, batches: Mapping[str, int], state: Tree | None) -> Any:
+        patches = [
             MethodPatch(self.data, "train_dataloader", lambda: self._loaders(train.original(), batches)),
             MethodPatch(self.data, "val_dataloader", lambda: [0]),  # validation is where it begins to be the server's
         ]
-        train = shadows[0]
+        train = patches[0]
         try:
             return partial_fit(self.trainer, self.module, self.data, state, at_site=True)
         finally:
-            for shadow in shadows:
-                shadow.lift()
+            for patch in patches:
+                patch.lift()
 
     def _loaders(self, own: Any, batches: Mapping[str, int]) -> dict[str, Any]:
         here = {self.name: own_loader(own, self.name)}
@@ -159,7 +159,7 @@ class TransferClient(SiteClient):
         return {site: here.get(site, Elsewhere(site, number)) for site, number in batches.items()}
 
     def _lines(self, ledger: Path, baton: Tree) -> list[str]:
-        """The lines of this leg. One that waits for the validation's metrics is the server's to write."""
+        """The lines of this partial fit. One that waits for the validation's metrics is the server's to write."""
         head = transfer_state(baton, self.transfer.state_key)["record"]["head"]
         entries = read_entries(ledger) if ledger.exists() else []
         last = max((place for place, entry in enumerate(entries, start=1) if entry.sha256 == head), default=0)

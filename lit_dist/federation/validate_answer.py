@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from lit_dist.federation.plain_bounds import is_count, is_name, is_number, said, shown
-from lit_dist.federation.validate_weights import check_trained_weights
+from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.ledger import LONGEST
 from lit_dist.utils.errors import InputError
@@ -119,7 +119,7 @@ def check_member(site: str, sent: Tree, answer: Any) -> Tree:
     if answer.keys() != {"state_dict"}:
         raise refused(site, "it has other things than a model")
     try:
-        return check_trained_weights(answer["state_dict"], sent)
+        return check_received_weights(answer["state_dict"], sent)
     except (InputError, AttributeError, TypeError, RuntimeError) as error:
         raise refused(site, error) from None
 

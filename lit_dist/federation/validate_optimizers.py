@@ -31,12 +31,12 @@ def check_groups(found: Any, expected: list[Tree], optimizers: Sequence[Optimize
 
     Args:
         found: The optimizers' states that came back.
-        expected: Those of the rehearsal.
+        expected: Those of the dry run.
         optimizers: The server's optimizers.
-        exact: Whether the rates of the rehearsal are those of the site.
+        exact: Whether the rates of the dry run are those of the site.
 
     Returns:
-        Each optimizer's groups: of the rehearsal, but for what only training can know.
+        Each optimizer's groups: of the dry run, but for what only training can know.
 
     Raises:
         InputError: If they differ in anything else.
@@ -93,7 +93,7 @@ def check_schedules(found: Any, expected: list[Tree], exact: bool) -> list[Tree]
     """Check the schedules of the learning rates, and give those to continue with.
 
     Raises:
-        InputError: If they are not those of the rehearsal; or, where only training can know them, of another form.
+        InputError: If they are not those of the dry run; or, where only training can know them, of another form.
     """
     if not (same(found, expected, CLOSE) if exact else alike(found, expected)):
         raise InputError("its schedules of the learning rate are not where they should be after its steps")

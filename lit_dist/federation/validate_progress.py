@@ -12,29 +12,29 @@ _OF_STEPS = ("epoch_loop.manual_optimization.optim_step_progress", "epoch_loop.s
 
 
 def check_progress(baton: Tree, sent: Tree, expected: Tree, exact: bool) -> Tree:
-    """Compare the progress with that of the rehearsal, and give the one to continue with.
+    """Compare the progress with that of the dry run, and give the one to continue with.
 
     Args:
         baton: The baton that came back.
         sent: The one that the site was sent.
-        expected: That of the rehearsal.
+        expected: That of the dry run.
         exact: Whether nothing but Lightning and the schedules counts steps.
 
     Raises:
-        InputError: If no leg comes to it.
+        InputError: If no partial fit comes to it.
     """
     if baton["pytorch-lightning_version"] != sent["pytorch-lightning_version"]:
         raise InputError("it is of another version of Lightning")
     found, planned = baton["loops"]["fit_loop"], dict(expected["loops"]["fit_loop"])
     for name in () if exact else _OF_STEPS:
         if not _counts_on(found[name], planned[name], sent["loops"]["fit_loop"][name]):
-            raise InputError("its progress has another form: steps that no leg has made")
+            raise InputError("its progress has another form: steps that no partial fit has made")
         planned[name] = found[name]
     if not same(found, planned):
-        raise InputError(f"its progress has another form than the leg: {_first_difference(found, planned)}")
+        raise InputError(f"its progress has another form than the partial fit: {_first_difference(found, planned)}")
     loops = {**expected["loops"], "fit_loop": planned}
     if not is_count(baton["epoch"]) or baton["epoch"] != expected["epoch"] or not is_count(baton["global_step"]):
-        raise InputError(f"it is at epoch {baton['epoch']!r}, and the leg ends in epoch {expected['epoch']}")
+        raise InputError(f"it is at epoch {baton['epoch']!r}, and the partial fit ends in epoch {expected['epoch']}")
     if baton["global_step"] != _steps(loops):
         raise InputError(f"it is at step {baton['global_step']!r}, and its progress at step {_steps(loops)}")
     return {"loops": loops, "global_step": baton["global_step"]}

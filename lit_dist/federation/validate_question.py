@@ -14,7 +14,7 @@ from lit_dist.federation.plain_bounds import alike, is_count, is_name, is_number
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.travelling_state import SCALE
 from lit_dist.federation.validate_optimizers import check_states
-from lit_dist.federation.validate_weights import check_trained_weights
+from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree, size
 from lit_dist.provenance.ledger import Entry
 from lit_dist.provenance.visit_account import transfer_state
@@ -101,7 +101,7 @@ def check_sent_weights(found: Any, own: Tree, what: str) -> Tree:
         Refusal: If they are not finite ones of the same names, dtypes and shapes.
     """
     try:
-        return check_trained_weights(found, own)
+        return check_received_weights(found, own)
     except InputError as error:
         raise Refusal(f"{what} do not fit: {error}") from None
 

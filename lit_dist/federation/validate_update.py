@@ -17,7 +17,7 @@ from lit_dist.federation.travelling_state import SCALE
 from lit_dist.federation.validate_answer import check_metrics, refused
 from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_schedules, check_states
 from lit_dist.federation.validate_progress import check_places, check_progress
-from lit_dist.federation.validate_weights import check_trained_weights
+from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.ledger import Entry
 from lit_dist.provenance.visit_account import DivergenceState, VisitAccount, transfer_state, waiting_entry
@@ -27,7 +27,7 @@ _OUTCOMES = ("trained", "skipped")  # all else is for the server to find
 _MEASURED = {"outcome", "images", "sha256_in", "sha256_out", "seconds", "settings", "versions", "metrics", "previous"}
 _RATES = {"learning_rates_start", "learning_rates_end"}
 _OF_SITE = {"head", "waiting", "images", "rates", "sha256_in", "sha256_out", "seconds"}
-"""What of the account of a visit a rehearsal does not know."""
+"""What of the account of a visit a dry run does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Asked:
         site: The site's name.
         sent: The baton that it was sent.
         due: The number of the visit that it was sent for.
-        rehearsal: The leg as the server has gone through it without images.
+        dry_run: The partial fit as the server has gone through it without images.
         optimizers: The server's optimizers.
         transfer: The run's transfer callback.
         sites: The names of all sites.
@@ -48,7 +48,7 @@ class Asked:
     site: str
     sent: Tree
     due: int
-    rehearsal: DryRun
+    dry_run: DryRun
     optimizers: list[Optimizer]
     transfer: WeightTransfer
     sites: list[str]
@@ -68,7 +68,7 @@ def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
     return transfer.make_plan(transfer.itinerary(transfer.sites)).due(epoch, ended)
 
 
-def check_trained(asked: Asked, answer: Any) -> tuple[Tree, list[Entry]]:
+def check_update(asked: Asked, answer: Any) -> tuple[Tree, list[Entry]]:
     """Check what a site gave back for a baton.
 
     Args:
@@ -92,10 +92,10 @@ def check_trained(asked: Asked, answer: Any) -> tuple[Tree, list[Entry]]:
 def _trained(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     if answer.keys() != {"baton", "entries"} or not isinstance(answer["baton"], dict):
         raise InputError("it has another form: no baton and lines")
-    baton, key, expected = answer["baton"], asked.transfer.state_key, asked.rehearsal.baton
+    baton, key, expected = answer["baton"], asked.transfer.state_key, asked.dry_run.baton
     if (baton.keys() ^ asked.sent.keys()) - {SCALE} or baton["callbacks"].keys() != {key}:
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(asked.sent))}")
-    weights = check_trained_weights(baton["state_dict"], asked.sent["state_dict"])
+    weights = check_received_weights(baton["state_dict"], asked.sent["state_dict"])
     _check_scale(baton.get(SCALE))
     before, planned, after = (transfer_state(tree, key)["record"] for tree in (asked.sent, expected, baton))
     entries = [_line(line) for line in answer["entries"]]
@@ -103,8 +103,8 @@ def _trained(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     waiting = [_line(entry.line) for entry in [waiting_entry(after)] if entry]
     lines = [entry for entry in [waiting_entry(planned)] if entry]
     check_places(asked.sent, baton)
-    _check_visits(asked, [*entries, *waiting], [*asked.rehearsal.entries, *lines], len(entries))
-    progress = check_progress(baton, asked.sent, expected, asked.rehearsal.exact)
+    _check_visits(asked, [*entries, *waiting], [*asked.dry_run.entries, *lines], len(entries))
+    progress = check_progress(baton, asked.sent, expected, asked.dry_run.exact)
     account = _account(asked, baton)
     _check_hand_offs(asked.sent, baton, before, after, [*entries, *waiting])
     _check_chain(before, after, entries)
@@ -114,7 +114,7 @@ def _trained(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
         **progress,
         "state_dict": weights,
         "optimizer_states": _optimizers(asked, baton, progress["global_step"]),
-        "lr_schedulers": check_schedules(baton["lr_schedulers"], expected["lr_schedulers"], asked.rehearsal.exact),
+        "lr_schedulers": check_schedules(baton["lr_schedulers"], expected["lr_schedulers"], asked.dry_run.exact),
         "callbacks": {key: account},
     }
     return following, entries
@@ -127,8 +127,8 @@ def _line(line: Any) -> Entry:
 
 
 def _optimizers(asked: Asked, baton: Tree, step: int) -> list[Tree]:
-    found, expected = baton["optimizer_states"], asked.rehearsal.baton["optimizer_states"]
-    groups = check_groups(found, expected, asked.optimizers, asked.rehearsal.exact)
+    found, expected = baton["optimizer_states"], asked.dry_run.baton["optimizer_states"]
+    groups = check_groups(found, expected, asked.optimizers, asked.dry_run.exact)
     if asked.transfer.optimizer_state == "carry":
         check_states(found, asked.sent["optimizer_states"], asked.optimizers, step - asked.sent["global_step"])
     elif any(state["state"] != {} for state in found):
@@ -149,22 +149,22 @@ def _check_scale(scale: Mapping[str, Any] | None) -> None:
 
 
 def _account(asked: Asked, baton: Tree) -> Tree:
-    """Compare the transfer's account with that of the rehearsal, and give the one to continue with."""
+    """Compare the transfer's account with that of the dry run, and give the one to continue with."""
     key = asked.transfer.state_key
-    found, expected = transfer_state(baton, key), transfer_state(asked.rehearsal.baton, key)
+    found, expected = transfer_state(baton, key), transfer_state(asked.dry_run.baton, key)
     record, planned = found["record"], expected["record"]
     if found.keys() != expected.keys() or record.keys() != planned.keys():
         raise InputError("its account of the visit has another form")
     if not same(_without(found, {"record", "divergence"}), _without(expected, {"record", "divergence"})):
-        raise InputError("its account of the heuristic is not that of the leg")
-    loose = set() if asked.rehearsal.exact else {"first_step"}
+        raise InputError("its account of the heuristic is not that of the partial fit")
+    loose = set() if asked.dry_run.exact else {"first_step"}
     if not same(_without(record, _OF_SITE | loose), _without(planned, _OF_SITE | loose)):
         usual = _without(planned, _OF_SITE | loose)
         difference = {
             name: value for name, value in sorted(record.items()) if name in usual and not same(value, usual[name])
         }
         raise InputError(f"its account of the visit has another form: {difference}"[:500])
-    _check_measured(record, planned, baton["global_step"], asked.rehearsal.exact)
+    _check_measured(record, planned, baton["global_step"], asked.dry_run.exact)
     taken = _without(record, record.keys() - _OF_SITE - loose)
     divergence = _divergence(asked, found["divergence"], expected["divergence"], record["ended"])
     return {**expected, "record": {**planned, **taken}, "divergence": divergence}
@@ -217,20 +217,20 @@ def _under_way(record: VisitAccount) -> bool:
 
 
 def _check_visits(asked: Asked, found: list[Entry], expected: list[Entry], written: int) -> None:
-    """Compare the lines of visits with those of the rehearsal."""
+    """Compare the lines of visits with those of the dry run."""
     numbers = [entry.visit for entry in found]
     if numbers != [entry.visit for entry in expected]:
         told = "there is no line of it" if not numbers else f"it tells of visits {numbers}"
         raise InputError(f"{told}; visit {asked.due} was due, and {len(expected)} of its lines")
-    if written != len(asked.rehearsal.entries):
-        raise InputError(f"it has {written} lines that are to be written, and {len(asked.rehearsal.entries)} are due")
+    if written != len(asked.dry_run.entries):
+        raise InputError(f"it has {written} lines that are to be written, and {len(asked.dry_run.entries)} are due")
     for entry, planned in zip(found, expected, strict=True):
         _check_line(asked, entry, planned)
 
 
 def _check_line(asked: Asked, entry: Entry, planned: Entry) -> None:
     known = [name for name in Entry.__slots__ if name not in _MEASURED | _RATES]
-    if not asked.rehearsal.exact:
+    if not asked.dry_run.exact:
         known.remove("steps")
     for name in known:
         was, due = getattr(entry, name), getattr(planned, name)
@@ -245,7 +245,7 @@ def _check_line(asked: Asked, entry: Entry, planned: Entry) -> None:
     if entry.settings != asked.settings:
         raise InputError(f"its visit {entry.visit} was made with other settings than those that were agreed on")
     rates, usual = ([list(map(float, getattr(each, name))) for name in sorted(_RATES)] for each in (entry, planned))
-    if not (same(rates, usual, CLOSE) if asked.rehearsal.exact else alike(rates, usual)):
+    if not (same(rates, usual, CLOSE) if asked.dry_run.exact else alike(rates, usual)):
         raise InputError(f"its visit {entry.visit} has the learning rates {rates}, the run {usual}"[:500])
     if entry.versions.keys() != planned.versions.keys() or not all(map(is_name, entry.versions.values())):
         raise InputError(f"its visit {entry.visit} has versions of other programs")

@@ -14,7 +14,7 @@ from lit_dist.utils.errors import InputError
 _EXACT = 2**53  # more than any count
 
 
-def check_trained_weights(found: Any, sent: Tree) -> Tree:
+def check_received_weights(found: Any, sent: Tree) -> Tree:
     """Check weights and buffers.
 
     Args:

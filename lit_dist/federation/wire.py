@@ -13,7 +13,7 @@ from lit_dist.utils.atomic_write import not_written
 from lit_dist.utils.errors import InputError
 
 Tree = dict[str, Any]
-Parcel = list[bytes]
+Message = list[bytes]
 """Packed values, in pieces: an engine that copies one copies little."""
 
 _PIECE = 2**26  # of 32 MB and more, malloc gives the memory back to the system at once
@@ -29,10 +29,10 @@ def _scratch(needed: int) -> Iterator[BinaryIO]:
         with tempfile.TemporaryFile(dir=folder) as file:
             yield file
     except OSError as error:
-        raise not_written(folder / "parcel", error) from None
+        raise not_written(folder / "message", error) from None
 
 
-def pack(tree: Mapping[str, Any]) -> Parcel:
+def pack(tree: Mapping[str, Any]) -> Message:
     """Turn nested values and tensors into bytes.
 
     Example:
@@ -47,19 +47,19 @@ def pack(tree: Mapping[str, Any]) -> Parcel:
         return list(iter(lambda: file.read(_PIECE), b""))
 
 
-def size(parcel: Sequence[bytes]) -> int:
-    """The bytes of a parcel."""
-    return sum(map(len, parcel))
+def size(message: Sequence[bytes]) -> int:
+    """The bytes of a message."""
+    return sum(map(len, message))
 
 
-def unpack(parcel: Sequence[bytes]) -> Tree:
+def unpack(message: Sequence[bytes]) -> Tree:
     """Turn what ``pack`` gave back; every byte is checked, and nothing is unpickled.
 
     Raises:
         InputError: If it is anything else.
     """
-    with _scratch(size(parcel)) as file:
-        file.writelines(parcel)
+    with _scratch(size(message)) as file:
+        file.writelines(message)
         file.seek(0)
         tensors, text = tensor_file.read_from(file, Path("it"))
     try:

@@ -42,13 +42,13 @@ class SiteSource:
         self._single = single
         self._reload: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         self._loaded_in = 0
-        self._shadow: MethodPatch | None = None
+        self._patch: MethodPatch | None = None
         self._given: Any = None
         source = train_source(trainer)
         if isinstance(source, SiteLoader):
             self._take(source)
         elif isinstance(source, LightningDataModule | LightningModule):
-            self._shadow = MethodPatch(source, "train_dataloader", lambda: self._request())
+            self._patch = MethodPatch(source, "train_dataloader", lambda: self._request())
         elif single:
             self._given = source
             set_train_source(trainer, self._wrapped(source))
@@ -71,9 +71,9 @@ class SiteSource:
     def close(self) -> None:
         """Leave the data source and the trainer as they were."""
         self.settle()
-        if self._shadow is not None:
-            self._shadow.lift()
-            self._shadow = None
+        if self._patch is not None:
+            self._patch.lift()
+            self._patch = None
         if self._given is not None:
             set_train_source(self._trainer, self._given)
         if self.loader is not None:
@@ -87,9 +87,9 @@ class SiteSource:
         current = self.loader is not None and self._trainer.train_dataloader is self.loader.iterables
         due = self._reload and epoch - self._loaded_in >= self._reload
         if self.loader is None or not current or due:
-            assert self._shadow is not None
+            assert self._patch is not None
             self._loaded_in = epoch
-            return self._wrapped(self._shadow.original())
+            return self._wrapped(self._patch.original())
         return self.loader
 
     def _wrapped(self, loaders: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lit_dist.callbacks import RunCheckpoint, WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.federation.wire import Parcel, pack, unpack
+from lit_dist.federation.wire import Message, pack, unpack
 from lit_dist.provenance.ledger import Entry
 from lit_dist.utils.errors import InputError
 from small_federation import InProcess, engine, federated, server
@@ -33,17 +33,17 @@ class Honest:
 
     make: Callable[[], WeightTransfer]
     settings: dict[str, Any]
-    answers: dict[Key, Parcel]
+    answers: dict[Key, Message]
     facts: list[tuple[Any, ...]]
     final: str
 
 
 def honest_run(make: Callable[[], WeightTransfer], settings: dict[str, Any]) -> Honest:
     parties = engine(make, **settings)
-    answers: dict[Key, Parcel] = {}
+    answers: dict[Key, Message] = {}
     ask = parties.ask
 
-    def recorded(question: str, content: Parcel, sites: Any) -> dict[str, Parcel]:
+    def recorded(question: str, content: Message, sites: Any) -> dict[str, Message]:
         given = ask(question, content, sites)
         answers.update({key_of(question, site, content): answer for site, answer in given.items()})
         return given
@@ -61,14 +61,14 @@ class Replay(InProcess):
         super().__init__({})
         self.honest = honest
 
-    def ask(self, question: str, content: Parcel, sites: Any) -> dict[str, Parcel]:
+    def ask(self, question: str, content: Message, sites: Any) -> dict[str, Message]:
         given = {site: self.honest.answers[key_of(question, site, content)] for site in sites}
         if question == "train":
             given = {site: _chained(answer, content) for site, answer in given.items()}
         return {site: self.change(question, site, answer) for site, answer in given.items()}
 
 
-def _chained(answer: Parcel, content: Parcel) -> Parcel:
+def _chained(answer: Message, content: Message) -> Message:
     """An answer whose lines follow the ledger's last: that of a visit may tell of other metrics or times."""
     tree = unpack(answer)
     [before] = unpack(content)["baton"]["callbacks"].values()
@@ -81,7 +81,7 @@ def _chained(answer: Parcel, content: Parcel) -> Parcel:
     return pack(tree)
 
 
-def key_of(question: str, site: str, content: Parcel) -> Key:
+def key_of(question: str, site: str, content: Message) -> Key:
     """What a question is, but for times."""
     tree = unpack(content)
     if question == "train":
@@ -114,7 +114,7 @@ def tell(honest: Honest, question: str, site: str, number: int, lie: Callable[[A
     parties = Replay(honest)
     asked = 0
 
-    def change(what: str, who: str, answer: Parcel) -> Parcel:
+    def change(what: str, who: str, answer: Message) -> Message:
         nonlocal asked
         asked += (what, who) == (question, site)
         if (what, who) != (question, site) or asked != number + 1:

@@ -28,7 +28,7 @@ from lit_dist.federation.build import FederatedRun, make_site
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site_settings import ServerSettings, SiteSettings
-from lit_dist.federation.wire import Parcel
+from lit_dist.federation.wire import Message
 from lit_dist.study.execute import execute
 
 SITES = ("site-1", "site-2")
@@ -128,7 +128,7 @@ class InProcess:
     def __init__(self, parties: dict[str, Any], answers: int | None = None) -> None:
         self.parties, self.answers = parties, answers
 
-    def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
+    def ask(self, question: str, content: Message, sites: Sequence[str]) -> dict[str, Message]:
         """Ask, as the engine of a federation does."""
         if question == "train" and self.answers is not None:
             self.answers -= 1

@@ -17,7 +17,7 @@ from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.transfer_client import TransferClient
-from lit_dist.federation.wire import Parcel
+from lit_dist.federation.wire import Message
 from lit_dist.provenance.ledger import Entry, read_entries
 
 SITES = ["site-1", "site-2", "site-3"]
@@ -45,11 +45,11 @@ class InProcess:
     def __init__(self, parties: dict[str, Any]) -> None:
         self.parties = parties
         self.asked: list[str] = []
-        self.content: list[Parcel] = []
-        self.change: Callable[[str, str, Parcel], Parcel] = lambda question, site, answer: answer
+        self.content: list[Message] = []
+        self.change: Callable[[str, str, Message], Message] = lambda question, site, answer: answer
         self.silent: Callable[[str, str], bool] = lambda question, site: False
 
-    def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
+    def ask(self, question: str, content: Message, sites: Sequence[str]) -> dict[str, Message]:
         self.asked.append(question)
         silent = [site for site in sites if self.silent(question, site)]
         given = {site: self.parties[site].answer(question, content) for site in sites if site not in silent}

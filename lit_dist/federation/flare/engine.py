@@ -30,7 +30,7 @@ from lit_dist.federation.policy import of_site, read_run
 from lit_dist.federation.refusal import refusal
 from lit_dist.federation.roster import Absent, Roster, Weights
 from lit_dist.federation.site_settings import ServerSettings, Settings, SiteSettings
-from lit_dist.federation.wire import Parcel, size
+from lit_dist.federation.wire import Message, size
 from lit_dist.utils.errors import InputError
 
 REPORT = "lit_dist.json"
@@ -100,10 +100,10 @@ class FlareController(Controller):
             return
         report.write_text(made)
 
-    def ask(self, question: str, content: Parcel, sites: Sequence[str]) -> dict[str, Parcel]:
+    def ask(self, question: str, content: Message, sites: Sequence[str]) -> dict[str, Message]:
         """Ask some sites a question, all at once, and wait for every answer."""
         collect_garbage()
-        answers: dict[str, Parcel] = {}
+        answers: dict[str, Message] = {}
         problems: dict[str, str] = {}
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:
@@ -179,15 +179,15 @@ class FlareExecutor(Executor):
     def __init__(self, settings: str) -> None:
         super().__init__()
         self.settings = settings
-        self._party: SiteClient | DeviceProcesses | None = None
+        self._client: SiteClient | DeviceProcesses | None = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer a question."""
         collect_garbage()
         reply = make_reply(ReturnCode.OK)
         try:
-            party = self._party = self._party or self._make(fl_ctx)
-            reply[_CONTENT] = party.answer(task_name, shareable.pop(_CONTENT))  # else it would stay in memory
+            client = self._client = self._client or self._make(fl_ctx)
+            reply[_CONTENT] = client.answer(task_name, shareable.pop(_CONTENT))  # else it would stay in memory
         except InputError as error:
             reply[_CONTENT] = refusal(error)
         return reply

@@ -10,12 +10,12 @@ import pytest
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.federation.counts import COUNTS, Counts, Leg, Limits
+from lit_dist.federation.counts import COUNTS, Counts, Limits, PartialFit
 from lit_dist.federation.refusal import Refusal
-from lit_dist.federation.wire import Parcel, Tree, pack, unpack
+from lit_dist.federation.wire import Message, Tree, pack, unpack
 from small_federation import InProcess, engine, federated, server
 
-FIRST = Leg("0" * 32, "a", "weights", (0, 0, 0))
+FIRST = PartialFit("0" * 32, "a", "weights", (0, 0, 0))
 TWO = Limits(visits=2, epochs=2)
 
 
@@ -34,10 +34,10 @@ def test_a_visit_in_several_legs_counts_once_unless_it_forks() -> None:
     counts = Counts(Path("site"))
     counts.charge(FIRST, 0, 0, TWO)
     counts.end(FIRST, "trained", (4, 0, 4), epoch_over=False)
-    second = Leg(FIRST.run, "b", "trained", (4, 0, 4))
+    second = PartialFit(FIRST.run, "b", "trained", (4, 0, 4))
     counts.charge(second, 0, 0, Limits(visits=1, epochs=1))
     counts.charge(second, 0, 1, Limits(visits=1, epochs=2))
-    for other in (replace(second, sha256="c"), Leg(FIRST.run, "d", "trained", (4, 0, 0))):
+    for other in (replace(second, sha256="c"), PartialFit(FIRST.run, "d", "trained", (4, 0, 0))):
         with pytest.raises(Refusal, match="max_visits: 1"):
             counts.charge(other, 0, 0, Limits(visits=1))
 
@@ -47,7 +47,7 @@ def test_weights_that_come_back_to_an_epoch_that_was_over_are_another_visit() ->
     counts.charge(FIRST, 0, 0, TWO)
     counts.end(FIRST, "trained", (4, 0, 0), epoch_over=True)
     with pytest.raises(Refusal, match="max_epochs: 1"):
-        counts.charge(Leg(FIRST.run, "b", "trained", (4, 0, 0)), 0, 0, Limits(epochs=1))
+        counts.charge(PartialFit(FIRST.run, "b", "trained", (4, 0, 0)), 0, 0, Limits(epochs=1))
 
 
 def test_an_epoch_of_several_visits_counts_once() -> None:
@@ -155,7 +155,7 @@ def limited(**limits: int) -> InProcess:
 def test_replays_of_a_visit_are_refused_also_after_an_interruption_and_a_restart() -> None:
     parties = limited(visits=2, epochs=6)
 
-    def change(question: str, site: str, answer: Parcel) -> Parcel:
+    def change(question: str, site: str, answer: Message) -> Message:
         if parties.asked.count("train") == 4:
             raise KeyboardInterrupt  # when a site has trained, and the server has no answer
         return answer

@@ -201,14 +201,14 @@ LIES: list[tuple[str, Any, str]] = [
 def test_lies_of_a_member_are_refused_by_its_name_and_honest_ones_resume() -> None:
     settings = copy.deepcopy({**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}})
     parties = sites(settings)
-    answers: dict[tuple[str, str], wire.Parcel] = {}
+    answers: dict[tuple[str, str], wire.Message] = {}
     parties.change = lambda question, site, answer: answers.setdefault((question, site), answer)
     honest = (federate(settings, parties) / "cross_site.csv").read_text()
     replay: Any = type("Replay", (InProcess,), {"answer": lambda self, question, content: []})({})
     replay.parties = dict.fromkeys(SITES, replay)
 
     def told(question: str, lie: Any) -> None:
-        def change(asked: str, site: str, _: wire.Parcel) -> wire.Parcel:
+        def change(asked: str, site: str, _: wire.Message) -> wire.Message:
             tree = wire.unpack(answers[asked, site])
             if (asked, site) == (question, "site-2"):
                 lie(tree)

@@ -114,7 +114,7 @@ def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     parties = scaling(make, **settings)
     asked = 0
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         nonlocal asked
         asked += question == "train"
         if question == "train" and asked == 5:
@@ -179,7 +179,7 @@ def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(case
     for dies_at in (3, 5, 6, 8, 11, 1000):  # of the server, after it has asked, and of all sites with it
         parties = engine(make, **settings)
 
-        def change(question: str, site: str, answer: wire.Parcel, dies_at: int = dies_at) -> wire.Parcel:
+        def change(question: str, site: str, answer: wire.Message, dies_at: int = dies_at) -> wire.Message:
             nonlocal questions
             questions += 1
             if questions % dies_at == 0 and question not in ("greet", "settings"):

@@ -17,7 +17,7 @@ from lit_dist.cli.verify import verify
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.server import Server
 from lit_dist.federation.site_state import SiteState
-from lit_dist.federation.wire import Parcel, Tree
+from lit_dist.federation.wire import Message, Tree
 from small_federation import SITES, InProcess, engine, federated, server
 
 SAID = pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images):UserWarning")
@@ -233,7 +233,7 @@ def test_an_answer_that_comes_too_late_leaves_nothing_behind(killed: bool) -> No
     def transfer() -> WeightTransfer:
         return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle", optimizer_state="local")
 
-    def change(question: str, site: str, answer: Parcel) -> Parcel:
+    def change(question: str, site: str, answer: Message) -> Message:
         visits[site] += question == "train"
         if (question, site, visits[site]) == ("train", "site-2", 2):
             raise NoAnswerError("too late", [site])

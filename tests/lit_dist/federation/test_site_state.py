@@ -12,7 +12,7 @@ from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.cli.federate import main
-from lit_dist.federation.wire import Parcel, pack, unpack
+from lit_dist.federation.wire import Message, pack, unpack
 from small_federation import InProcess, engine, federated, server
 
 
@@ -28,7 +28,7 @@ def interrupted(visits: int) -> InProcess:
     """A run whose server is killed after some visits."""
     parties = engine(make)
 
-    def change(question: str, site: str, answer: Parcel) -> Parcel:
+    def change(question: str, site: str, answer: Message) -> Message:
         if parties.asked.count("train") > visits:
             raise KeyboardInterrupt
         return answer

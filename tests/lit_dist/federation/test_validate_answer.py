@@ -68,7 +68,7 @@ def test_a_greeting_of_another_form_is_refused(lie: Answer) -> None:
 def test_a_greeting_may_lack_what_a_datamodule_need_not_know() -> None:
     parties = engine(make, max_epochs=1)
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         tree = wire.unpack(answer)
         if question == "greet":
             del tree["classes"], tree["batch_size"]
@@ -83,7 +83,7 @@ def test_a_greeting_may_lack_what_a_datamodule_need_not_know() -> None:
 def test_settings_of_another_form_are_refused(lie: Answer) -> None:
     parties = engine(make, max_epochs=1)
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         return wire.pack({**wire.unpack(answer), **lie}) if (question, site) == ("settings", "site-2") else answer
 
     parties.change = change
@@ -158,7 +158,7 @@ def test_loggers_get_the_visits() -> None:
 def test_sites_that_train_in_different_numbers_of_processes_are_told_so() -> None:
     parties = engine(make, max_epochs=1)
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         tree = wire.unpack(answer)
         if question == "greet" and site == "site-3":
             tree["versions"]["processes"] = "2"

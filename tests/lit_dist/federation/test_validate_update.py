@@ -22,7 +22,7 @@ def make() -> CyclicalWeightTransfer:
     return CyclicalWeightTransfer(every_n_steps=2)
 
 
-def tampered(answer: wire.Parcel, tamper: Callable[[Answer], None]) -> wire.Parcel:
+def tampered(answer: wire.Message, tamper: Callable[[Answer], None]) -> wire.Message:
     tree = wire.unpack(answer)
     tamper(tree)
     return wire.pack(tree)
@@ -165,7 +165,7 @@ def test_a_tampered_answer_is_refused_with_the_name_of_the_site(how: str) -> Non
     tamper, message = TAMPERED[how]
     parties = engine(make, max_epochs=1)
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         if question != "train" or site != "site-2":
             return answer
         return tampered(answer, tamper)
@@ -209,7 +209,7 @@ def test_a_line_that_waits_for_a_validation_is_checked_as_well(how: str) -> None
     parties = engine(transfer, max_epochs=6)
     answers = 0
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         nonlocal answers
         answers += question == "train"
         if question != "train" or answers != 2:  # the first one ended within the visit, at a validation
@@ -226,9 +226,9 @@ def test_the_rest_of_a_visit_that_was_cut_short_is_checked_as_well(replayed: boo
     def transfer() -> CyclicalWeightTransfer:
         return CyclicalWeightTransfer(every_n_epochs=2)
 
-    answers: list[wire.Parcel] = []
+    answers: list[wire.Message] = []
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         if question != "train" or site != "site-2":
             return answer
         answers.append(answer)
@@ -245,9 +245,9 @@ def test_the_rest_of_a_visit_that_was_cut_short_is_checked_as_well(replayed: boo
 
 def test_a_replayed_answer_is_refused() -> None:
     parties = engine(make, max_epochs=2)
-    first: list[wire.Parcel] = []
+    first: list[wire.Message] = []
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         if question == "train" and site == "site-1":
             first.append(answer)
             return first[0]

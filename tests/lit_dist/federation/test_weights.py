@@ -11,7 +11,7 @@ from lit_dist.federation.ensemble_server import _rows
 from lit_dist.federation.pooled_validation import pooled, strange
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.server import Server
-from lit_dist.federation.wire import Parcel, pack, unpack
+from lit_dist.federation.wire import Message, pack, unpack
 from small_federation import SITES, engine, module, server, trainer
 
 FOUND = {"a": (1, {"val_loss": 1.0}), "b": (3, {"val_loss": 2.0})}
@@ -36,7 +36,7 @@ def test_a_site_that_is_far_from_the_others_is_named_and_an_ordinary_run_is_quie
 
 
 def test_a_site_that_says_it_has_more_images_gains_nothing_where_weights_are_equal() -> None:
-    def change(question: str, site: str, answer: Parcel) -> Parcel:
+    def change(question: str, site: str, answer: Message) -> Message:
         more = {"images": 1000} if (question, site) == ("validate", "site-1") else {}
         return pack({**unpack(answer), **more})
 

@@ -13,7 +13,7 @@ from lit_dist.federation import wire
 TREE: dict[str, Any] = {"weights": {"a": torch.arange(1000.0), "b": torch.zeros(0)}, "step": 3}
 
 
-def test_a_parcel_of_many_pieces_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_of_many_pieces_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "_PIECE", 300)
     pieces = wire.pack(TREE)
     assert {len(piece) for piece in pieces[:-1]} == {300}
@@ -33,5 +33,5 @@ def test_what_a_killed_process_was_packing_is_gone_with_it() -> None:
 
 
 def test_a_full_disk_is_an_error_that_says_where() -> None:
-    with largest_file(1000), pytest.raises(InputError, match="parcel could not be written: File too large; free some"):
+    with largest_file(1000), pytest.raises(InputError, match="message could not be written: File too large; free some"):
         wire.pack(TREE)

@@ -48,5 +48,5 @@ def test_a_site_lets_go_of_its_last_answer_before_it_gives_the_next() -> None:
             assert sent() is None
             return content
 
-    executor._party = Site()  # type: ignore[assignment]
+    executor._client = Site()  # type: ignore[assignment]
     assert executor.execute("train", Shareable({"content": [b"1"]}), None, None)["content"] == [b"1"]

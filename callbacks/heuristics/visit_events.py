@@ -1,4 +1,4 @@
-"""VisitCourse: what happens at each event of a visit, whichever visit it is."""
+"""VisitEvents: what happens at each event of a visit, whichever visit it is."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -16,7 +16,7 @@ from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Itinerary, Visit
 
 
-class VisitCourse:
+class VisitEvents:
     """Proves the hand-off, watches for divergence, applies the policy for the optimizers' state, and keeps the batons.
 
     Args:
