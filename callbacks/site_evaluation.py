@@ -75,9 +75,7 @@ class SiteEvaluation(Callback):
         self._started = time.monotonic()
         self._visits = 0
         self._rows = 0
-        self._in_file: tuple[Path, int] | None = (
-            None  # where this fit, or the partial fit before it, wrote, and how many rows
-        )
+        self._in_file: tuple[Path, int] | None = None  # where this fit, or the one before it, wrote, and how many rows
         self._best: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._changes: dict[str, float] = {}

@@ -127,9 +127,8 @@ def describe_fit(content: Tree, key: str, by_steps: bool, settings: str, passes:
     }
     text, tensors = state_tree.encode(plain)
     sha256 = hashlib.sha256(f"{text}{fingerprint(tensors)[0]}".encode()).hexdigest()
-    return PartialFit(
-        account["record"]["run"], sha256, fingerprint(baton["state_dict"])[0], place_of(baton), by_steps, passes
-    )
+    weights = fingerprint(baton["state_dict"])[0]
+    return PartialFit(account["record"]["run"], sha256, weights, place_of(baton), by_steps, passes)
 
 
 def place_of(baton: Tree) -> tuple[int, int, int]:
