@@ -12,7 +12,6 @@ from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.checkpoints.baton import not_finite
 from lit_dist.provenance.visit_account import DivergenceState
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Visit
 
 OnDivergence = Literal["stop", "skip"]
@@ -37,7 +36,6 @@ class Divergence:
         self.skipping = False
         self._came_in: dict[str, Any] | None = None
         self._flag: torch.Tensor | None = None
-        self._idle: MethodPatch | None = None
 
     def begin(self, trainer: Trainer) -> None:
         """Begin a visit."""
@@ -73,27 +71,19 @@ class Divergence:
         return trainer.strategy.reduce_boolean_decision(here, all=False)
 
     def skip(self, trainer: Trainer, visit: Visit, what: str) -> None:
-        """Put back what came in, and let the rest of the visit pass."""
+        """Put back what came in; the rest of the visit is to pass without training."""
         rank_zero_warn(f"{_happened(trainer, visit, what)}; the visit is skipped, and the weights that came in go on")
         assert self._came_in is not None
         trainer.lightning_module.load_state_dict(self._came_in["weights"])
         put_state(trainer.optimizers, copy.deepcopy(self._came_in["optimizers"]))
         for optimizer in trainer.optimizers:
             optimizer.zero_grad()
-        self.idle(trainer)
-
-    def idle(self, trainer: Trainer) -> None:
-        """Let the steps pass without training: Lightning changes no weights where a training step gives None."""
         self.skipping = True
-        self._idle = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
 
     def end(self) -> None:
         """End the visit."""
         self.skipping = False
         self._flag = None
-        if self._idle is not None:
-            self._idle.lift()
-            self._idle = None
 
     def error(self, trainer: Trainer, visit: Visit, what: str) -> InputError:
         """The message with which the run ends."""

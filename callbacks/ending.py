@@ -13,14 +13,7 @@ from lit_dist.provenance.ledger import iter_entries
 
 
 def ending(trainer: Trainer) -> list[str]:
-    """Say why a fit has ended early, and which of its visits trained nothing.
-
-    Args:
-        trainer: After its fit.
-
-    Returns:
-        A line each; none where all that was asked for has been done.
-    """
+    """Lines that say why a fit has ended early, and which of its visits trained nothing; none where all is done."""
     if trainer.fast_dev_run or trainer.barebones:  # type: ignore[attr-defined]
         return []
     reason = _reason(trainer)

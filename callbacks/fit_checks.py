@@ -28,15 +28,12 @@ from lit_dist.visits.site_loader import SiteLoader
 
 
 def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_steps: bool) -> None:
-    """Refuse callbacks that a transfer cannot work with.
+    """Raise ``InputError`` if a transfer cannot work with one of the trainer's callbacks.
 
     Args:
         callbacks: The trainer's callbacks.
         transfer: The class that only one of them may belong to.
         by_steps: Whether visits are counted in optimizer steps.
-
-    Raises:
-        InputError: If there is one.
     """
     check_one(callbacks, transfer)
     if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
@@ -67,21 +64,13 @@ def _check_averages(callbacks: Sequence[Callback], transfer: type[Callback]) -> 
 
 
 def check_fit(trainer: Trainer) -> None:
-    """Refuse what comes from the package ``pytorch_lightning``.
-
-    Raises:
-        InputError: If there is such a part.
-    """
+    """Raise ``InputError`` if a part of the fit comes from the package ``pytorch_lightning``."""
     parts = [trainer, trainer.lightning_module, *trainer.callbacks, *trainer.loggers]  # type: ignore[attr-defined]
     check_package([*parts, trainer.datamodule, train_source(trainer)])  # type: ignore[attr-defined]
 
 
 def check_hyperparameters(trainer: Trainer) -> None:
-    """Refuse hyperparameters that no checkpoint can hold, before the first checkpoint does.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Raise ``InputError`` for a hyperparameter that no checkpoint can hold, before the first checkpoint does."""
     if not isinstance(trainer.strategy.checkpoint_io, SafetensorsCheckpointIO):
         return
     for owner in (trainer.lightning_module, trainer.datamodule):  # type: ignore[attr-defined]
@@ -98,25 +87,13 @@ def check_hyperparameters(trainer: Trainer) -> None:
 
 
 def check_one(callbacks: Sequence[object], transfer: type[Callback]) -> None:
-    """Refuse two transfers.
-
-    Args:
-        callbacks: The trainer's callbacks.
-        transfer: The class that only one of them may belong to.
-
-    Raises:
-        InputError: If there are two.
-    """
+    """Raise ``InputError`` if two of the trainer's callbacks are transfers."""
     if sum(isinstance(callback, transfer) for callback in callbacks) > 1:
         raise InputError("two transfer callbacks cannot steer one model; keep one of them in the callbacks")
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuse numbers that Lightning takes, and then divides by, or passes over.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Raise ``InputError`` for a number that Lightning takes, and then divides by, or passes over."""
     check_numbers({name: getattr(trainer, name, None) for name in (*_COUNTS, *_LENGTHS, "gradient_clip_val")})
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most_processes():
         raise InputError(f"trainer.devices={trainer.num_devices} asks for more processes than this machine can run")
@@ -127,13 +104,10 @@ _LENGTHS = ("max_epochs", "max_steps", "limit_train_batches")
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
-    """Refuse numbers of the trainer by which it would divide, or with which nothing could be learned.
+    """Raise ``InputError`` for a setting of the trainer by which it would divide, or that would let nothing be learned.
 
     Args:
         settings: The trainer's settings by name; those that are missing are not looked at.
-
-    Raises:
-        InputError: If there is one.
     """
     for name in _COUNTS:
         value = settings.get(name)
@@ -189,11 +163,7 @@ def _numbers(value: Any) -> Iterable[float]:
 
 
 def check_interval(trainer: Trainer, plan: EpochPlan, loader: SiteLoader) -> None:
-    """Refuse a validation interval that is longer than a visit's epoch, before Lightning does so in the middle.
-
-    Raises:
-        InputError: If it is.
-    """
+    """Raise ``InputError`` if the validation interval is longer than a visit's epoch; Lightning would in mid-fit."""
     interval, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
     if plan.every_n_steps or not isinstance(interval, int) or every is None:
         return

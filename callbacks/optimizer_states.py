@@ -28,13 +28,7 @@ class OptimizerStates:
         self.kept: dict[str, StatePerOptimizer] = {}
 
     def transfer(self, optimizers: Sequence[Optimizer], leaving: str, arriving: str) -> None:
-        """Apply the policy, when the model has left one site and arrives at the next.
-
-        Args:
-            optimizers: The trainer's optimizers.
-            leaving: The site of the last visit.
-            arriving: The site of the visit that begins.
-        """
+        """Apply the policy to the trainer's optimizers, when the model has left one site and arrives at the next."""
         if self.policy == "reset":
             for optimizer in optimizers:
                 optimizer.state.clear()

@@ -8,14 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.visits.epoch_plan import Stretch
-from lit_dist.visits.seeding import (
-    derive,
-    find_generators,
-    module_generators,
-    run_seed,
-    seed_generator,
-    seed_generators,
-)
+from lit_dist.visits.seeding import ModuleGenerators, derive, find_generators, run_seed, seed_generator, seed_generators
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_source import SiteSource
 
@@ -30,17 +23,10 @@ class RunSeeds:
 
     def __init__(self) -> None:
         self._seed = 0
-        self._generators: dict[str, Any] = {}  # that the module holds
-        self._stepped = False
         self._source: SiteSource | None = None
 
     def setup(self, trainer: Trainer, steered: bool) -> None:
-        """Take the training loader of a fit over, before it is asked for.
-
-        Args:
-            trainer: The trainer.
-            steered: Whether a transfer does so.
-        """
+        """Take the training loader of a fit over, before it is asked for, unless a transfer steers it."""
         given = run_seed() if "PL_GLOBAL_SEED" in os.environ else torch.initial_seed()
         self._seed = trainer.strategy.broadcast(given)
         if not steered:
@@ -56,8 +42,8 @@ class RunSeeds:
 
     def begin(self, trainer: Trainer, resumed: bool) -> None:
         """Seed the generators as they were where the run is resumed."""
-        self._find_generators(trainer)
-        self._stepped = False
+        self._generators = ModuleGenerators(trainer.lightning_module)
+        self._generators.look()
         if self._source is not None:
             self._source.settle()
             if resumed and self._source.loader is None:
@@ -73,9 +59,7 @@ class RunSeeds:
 
     def after_step(self, trainer: Trainer, batch_idx: int) -> None:
         """Seed what follows a step."""
-        if not self._stepped:  # the module may have made its own since the beginning
-            self._find_generators(trainer)
-            self._stepped = True
+        self._generators.look()
         self._seed_all(trainer, "after", trainer.current_epoch, batch_idx)
 
     def after_epoch(self, trainer: Trainer) -> None:
@@ -88,12 +72,9 @@ class RunSeeds:
         for number, generator in enumerate(find_generators(trainer.val_dataloaders)):
             seed_generator(generator, derive(self._seed, *place, number))
 
-    def _find_generators(self, trainer: Trainer) -> None:
-        self._generators = module_generators(trainer.lightning_module)
-
     def _seed_all(self, trainer: Trainer, *place: int | str) -> None:
         seed = derive(self._seed, *place, trainer.global_rank)
-        seed_generators(seed, self._generators, trainer.strategy.root_device)
+        seed_generators(seed, self._generators.found, trainer.strategy.root_device)
 
     def close(self) -> None:
         """Leave the source of the training data as it was."""

@@ -66,7 +66,6 @@ class SiteEvaluation(Callback):
         self.every = every
         self.split = split
         self.metric = metric
-        self.seconds = 0.0
         self._begin()
 
     def _begin(self) -> None:

@@ -48,4 +48,3 @@ class VisitDisplay:
         """Leave the progress bar as it was."""
         if self._bar is not None:
             self._bar.lift()
-            self._bar = None

@@ -14,11 +14,7 @@ def find_transfer(trainer: Trainer) -> WeightTransfer | None:
 
 
 def require_transfer(trainer: Trainer) -> WeightTransfer:
-    """A trainer's transfer callback.
-
-    Raises:
-        InputError: If it has none.
-    """
+    """A trainer's transfer callback, or ``InputError``."""
     transfer = find_transfer(trainer)
     if transfer is None:
         raise InputError("the model travels only with a transfer callback, such as CyclicalWeightTransfer")

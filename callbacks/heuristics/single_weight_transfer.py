@@ -8,9 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from lit_dist.callbacks.divergence import OnDivergence
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
-from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.epoch_plan import EpochPlan
 from lit_dist.visits.itinerary import Itinerary, Order, ordered
@@ -36,13 +34,7 @@ class SingleWeightTransfer(WeightTransfer):
             plateau is noticed ``patience`` validations late, in which a network learns its site's images by heart, so
             the best ones are the default. They are kept in memory.
         order: ``"fixed"`` (as the loaders are given), ``"shuffled"``, or the names of the sites to visit.
-        optimizer_state: What becomes of momentum and the like at a transfer: ``"reset"`` (only weights travel),
-            ``"carry"`` (it travels too) or ``"local"`` (each site keeps its own).
-        seed: The run's seed; None takes that of ``seed_everything``, or 0.
-        on_divergence: When the loss or the weights become NaN or infinite, ``"stop"`` ends the run; ``"skip"`` goes on
-            to the next site with the weights that came in, of which it keeps a copy.
-        baton_dir: A folder to keep each baton in, so that any visit can be repeated and compared; a relative path is
-            one inside the run's folder. None keeps none.
+        **kwargs: Those of ``WeightTransfer`` but for the length of a visit and ``validation``.
 
     Raises:
         InputError: If a setting is out of range; when the fit starts, if the training data is not one loader a site,
@@ -63,18 +55,9 @@ class SingleWeightTransfer(WeightTransfer):
         max_epochs_per_site: int | None = None,
         hand_over: Literal["best", "last"] = "best",
         order: Order | list[str] = "fixed",
-        optimizer_state: OptimizerState = "reset",
-        seed: int | None = None,
-        on_divergence: OnDivergence = "stop",
-        baton_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            every_n_epochs=1,
-            optimizer_state=optimizer_state,
-            seed=seed,
-            on_divergence=on_divergence,
-            baton_dir=baton_dir,
-        )
+        super().__init__(every_n_epochs=1, every_n_steps=None, validation="trainer", **kwargs)
         if patience < 1 or min_delta < 0 or (max_epochs_per_site is not None and max_epochs_per_site < 1):
             raise InputError(
                 f"patience={patience} and max_epochs_per_site={max_epochs_per_site} count from 1, and"
@@ -97,6 +80,11 @@ class SingleWeightTransfer(WeightTransfer):
         self._waited = 0
         self._plateau = False
         self._best_weights: dict[str, Any] | None = None
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        fixed = ("every_n_epochs", "every_n_steps")
+        return {name: value for name, value in super().settings().items() if name not in fixed}
 
     @override
     def itinerary(self, sites: Sequence[str]) -> Itinerary:

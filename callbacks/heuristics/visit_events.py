@@ -31,7 +31,8 @@ class VisitEvents:
         self._divergence = Divergence(on_divergence)
         self._states = OptimizerStates(optimizer_state)
         self._handed_on: Visit | None = None  # ended, and its baton not yet written
-        self._absent: MethodPatch | None = None  # while a visit passes at whose site nobody is
+        self._absent = False  # whether a visit passes at whose site nobody is
+        self._idle: MethodPatch | None = None  # while a visit passes without training
 
     @property
     def visit(self) -> Visit | None:
@@ -58,7 +59,7 @@ class VisitEvents:
         """Begin a run, or resume it from a checkpoint.
 
         Args:
-            trainer: The trainer.
+            trainer: The fit's trainer.
             settings: Gives the SHA-256 of the settings by a rule.
             metrics: The metrics of training that the ledger may have; None allows all.
             batons: Keeps the batons, if that is asked for.
@@ -67,22 +68,21 @@ class VisitEvents:
         self._metrics.allowed = metrics
         self._record.open_ledger(trainer, settings)
         if self._divergence.skipping:
-            self._divergence.idle(trainer)
+            self._pass_without_training(trainer)
+
+    def _pass_without_training(self, trainer: Trainer) -> None:
+        """Lightning changes no weights where a training step gives None."""
+        self._idle = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
 
     def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
-        """Begin a visit, unless it is under way.
-
-        Args:
-            trainer: The trainer.
-            visit: The visit.
-            left_out: Whether it, or what is left of it, passes without training.
-        """
+        """Begin a visit, unless it is under way; what is left out of it passes without training."""
         if self._record.ended or self.visit != visit:
             self._record.begin(trainer, visit)
             self._divergence.begin(trainer)
-        if left_out and self._absent is None:
+        if left_out and not self._absent:
             self._record.leave_out(trainer)
-            self._absent = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
+            self._absent = True
+            self._pass_without_training(trainer)
 
     def on_step_start(self, trainer: Trainer) -> None:
         """Take into account that a training step begins."""
@@ -92,7 +92,7 @@ class VisitEvents:
         """Take a training step into account.
 
         Args:
-            trainer: The trainer.
+            trainer: The fit's trainer.
             outputs: What the step gave.
             batch: Its batch.
             number: The batch's number in the epoch.
@@ -108,6 +108,7 @@ class VisitEvents:
             return
         if self._divergence.policy == "skip":
             self._divergence.skip(trainer, self.visit, what)
+            self._pass_without_training(trainer)
             return
         self._record.end(trainer, "diverged")
         self._record.write()
@@ -118,10 +119,7 @@ class VisitEvents:
     ) -> None:
         """End the visit, if one is under way, and leave the optimizers as the following site is to find them.
 
-        Args:
-            trainer: The trainer.
-            itinerary: Which site is visited when.
-            before_hand_over: May change the weights of a visit that has not diverged, before they are hashed.
+        Unless it has diverged, ``before_hand_over`` may change its weights before they are hashed.
         """
         if self.visit is None or self._record.ended:
             return
@@ -135,15 +133,16 @@ class VisitEvents:
 
     @property
     def _outcome(self) -> Outcome:
-        if self._absent is not None:
+        if self._absent:
             return "absent"
         return "skipped" if self._divergence.skipping else "trained"
 
     def _stop_passing(self) -> None:
         self._divergence.end()
-        if self._absent is not None:
-            self._absent.lift()
-            self._absent = None
+        self._absent = False
+        if self._idle is not None:
+            self._idle.lift()
+            self._idle = None
 
     def on_validation_start(self, trainer: Trainer) -> None:
         """Tell the metrics of a validation from those of training."""
@@ -154,11 +153,7 @@ class VisitEvents:
         self._metrics.validation_ends(trainer)
 
     def write_line(self, trainer: Trainer | None = None) -> None:
-        """Write the ledger's line of a visit that has ended.
-
-        Args:
-            trainer: If given, the metrics at the end of the epoch are added.
-        """
+        """Write the ledger's line of a visit that has ended; given a trainer, with the metrics at the epoch's end."""
         self._record.write(trainer)
 
     def write_baton(self, trainer: Trainer) -> None:

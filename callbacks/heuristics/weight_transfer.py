@@ -1,6 +1,5 @@
 """WeightTransfer: the mechanics that every transfer heuristic shares."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, cast
@@ -29,6 +28,7 @@ from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import go_on, make_resumable
 from lit_dist.utils.one_lightning import warn_of_other_package
+from lit_dist.utils.signatures import parameters
 from lit_dist.visits.epoch_plan import EpochPlan
 from lit_dist.visits.itinerary import Itinerary, Visit
 from lit_dist.visits.seeding import run_seed
@@ -98,8 +98,7 @@ class WeightTransfer(Callback, ABC):
         self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
         self.left_out: Collection[str] = ()  # sites whose visits pass without training
         self._restored = False  # a checkpoint's state, for the fit that is to begin
-        self._open_batches: VisitBatches | None = None  # in a fit
-        self._display: VisitDisplay | None = None
+        self._in_fit = False
         self._lock = FitLock()
         self._others: list[Any] | None = None  # the settings of the other callbacks, as they were before the run
 
@@ -125,7 +124,7 @@ class WeightTransfer(Callback, ABC):
 
     def settings(self) -> dict[str, Any]:
         """The settings that decide what a visit does: the constructor's arguments, the sites and the seed."""
-        names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "seed", "validation", "baton_dir"}
+        names = parameters(type(self))[0].keys() - {"seed", "validation", "baton_dir"}
         given = {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
         return {"class": type(self).__qualname__, **given, "sites": self.sites, "seed": run_seed(self.seed)}
 
@@ -135,19 +134,11 @@ class WeightTransfer(Callback, ABC):
         return self._events.settings_sha256
 
     def settings_by(self, rule: int) -> str:
-        """The same as an older release has hashed them.
-
-        Args:
-            rule: The way of hashing, see ``lit_dist.provenance.run_settings``.
-        """
+        """The same by the rule of an older release, see ``lit_dist.provenance.run_settings``."""
         return settings_sha256(self._trainer, self.settings(), self._others, rule)
 
     def make_plan(self, itinerary: Itinerary) -> EpochPlan:
-        """Which visits the trainer's epochs are made of; a heuristic whose visits vary in length overrides it.
-
-        Args:
-            itinerary: Which site is visited when.
-        """
+        """Which visits the trainer's epochs are made of; a heuristic whose visits vary in length overrides it."""
         return EpochPlan(itinerary, self.every_n_epochs, self.every_n_steps, run_seed(self.seed))
 
     def begin_run(self) -> None:
@@ -155,11 +146,7 @@ class WeightTransfer(Callback, ABC):
         self._events = VisitEvents(self.optimizer_state, self.on_divergence)
 
     def before_hand_over(self, pl_module: LightningModule) -> None:
-        """Called when a visit ends that has not diverged, before its weights are hashed and handed on.
-
-        Args:
-            pl_module: The module, whose weights may be changed.
-        """
+        """Change, if need be, the weights of a visit that has ended without diverging, before they are hashed."""
 
     @property
     def state_key(self) -> str:
@@ -184,8 +171,9 @@ class WeightTransfer(Callback, ABC):
         self._others = callback_settings(trainer)
         self._trainer = trainer
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
-        self._open_batches = VisitBatches(trainer, self._connect, lambda: self._plan)
+        self._batches = VisitBatches(trainer, self._connect, lambda: self._plan)
         self._display = VisitDisplay(trainer, lambda: self.visit)
+        self._in_fit = True
 
     def _connect(self, loader: SiteLoader) -> None:
         if len(loader.sites) < 2:
@@ -195,11 +183,6 @@ class WeightTransfer(Callback, ABC):
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             set_validation(self._trainer, self._plan, self.validation == "cycle")
 
-    @property
-    def _batches(self) -> VisitBatches:
-        assert self._open_batches is not None
-        return self._open_batches
-
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         check_optimizers(trainer)
@@ -207,7 +190,6 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._display is not None
         self._batches.settle()
         go_on(trainer)
         check_interval(trainer, self._plan, self._batches.loader)
@@ -233,14 +215,11 @@ class WeightTransfer(Callback, ABC):
         go_on(trainer)
         stretch = self._batches.enter(batch_idx)
         if stretch is not None:
-            self._start_visit(self._plan.itinerary.visit(stretch.visit))
+            visit = self._plan.itinerary.visit(stretch.visit)
+            self._events.on_visit_start(trainer, visit, visit.site in self.left_out)
+            self._display.on_visit_start(visit)
         self._events.on_step_start(trainer)
         self._batches.seed_step(batch_idx)
-
-    def _start_visit(self, visit: Visit) -> None:
-        assert self._display is not None
-        self._events.on_visit_start(self._trainer, visit, visit.site in self.left_out)
-        self._display.on_visit_start(visit)
 
     @override
     def on_train_batch_end(
@@ -293,19 +272,17 @@ class WeightTransfer(Callback, ABC):
 
     def _close(self) -> None:
         self._events.close()
-        if self._open_batches is not None:
-            self._open_batches.close()
-            self._open_batches = None
+        if self._in_fit:
+            self._in_fit = False
+            self._batches.close()
             self._trainer.check_val_every_n_epoch = self._check_val_every_n_epoch
             note_end(self._trainer)
-        if self._display is not None:
             self._display.close()
-            self._display = None
         self._lock.give_back()
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self._open_batches is not None:  # in a fit
+        if self._in_fit:
             make_resumable(checkpoint, trainer)
             self._events.on_save_checkpoint()
 

@@ -4,6 +4,7 @@
 """
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import CombinedLoader
 
 
 def train_source(trainer: Trainer) -> object:
@@ -27,6 +29,30 @@ def train_source(trainer: Trainer) -> object:
 def set_train_source(trainer: Trainer, loader: object) -> None:
     """Give a fit another training loader than was passed to it; the public way is the caller's, who passes one."""
     trainer.fit_loop._data_source.instance = loader
+
+
+class ResumableLoader(CombinedLoader, ABC):
+    """A loader that a fit resumes from where it was in the epoch.
+
+    Lightning asks a combined loader for its state by private methods: by the public way it would ask each loader, and
+    warn of one that has none. That the epoch resumes in its middle it cannot know, and would warn of that, too.
+    """
+
+    @property
+    @abstractmethod
+    def drawn(self) -> int:
+        """How many batches of the epoch have been drawn."""
+
+    @abstractmethod
+    def resume_at(self, drawn: int) -> None:
+        """Begin the next epoch after as many batches."""
+
+    def _state_dicts(self) -> list[dict[str, Any]]:
+        return [{"drawn": self.drawn}]
+
+    def _load_state_dicts(self, states: list[dict[str, Any]]) -> None:
+        self.resume_at(states[0]["drawn"] if states else 0)
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
 
 
 def end_auto_requeue(trainer: Trainer) -> int | None:

@@ -35,10 +35,7 @@ class Itinerary(ABC):
     """The sequence of visits of a run. A new heuristic implements ``site``.
 
     Args:
-        sites: The names of the sites that are visited.
-
-    Raises:
-        InputError: If a site stands twice.
+        sites: The names of the sites that are visited, each once.
 
     Example:
         >>> class ThereAndBack(Itinerary):

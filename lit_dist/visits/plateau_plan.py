@@ -23,22 +23,11 @@ class PlateauPlan(EpochPlan):
         return 1
 
     def epoch(self, number: int, batches_a_step: int = 1) -> list[Stretch]:
-        """The one stretch of an epoch: a whole pass over the site of the visit that it belongs to.
-
-        Args:
-            number: The epoch's number, from 0.
-            batches_a_step: How many batches make one optimizer step; it makes no difference.
-        """
+        """The one stretch of an epoch: a whole pass over the site of the visit that it belongs to."""
         visit = bisect_right(self.starts, number) - 1
         return [Stretch(self.itinerary.site(visit), None, visit, number - self.starts[visit], self.seed)]
 
     def mean_batches(self, epochs: int, batches_a_step: int, batches: Callable[[Stretch], float]) -> int:
-        """The mean length of one pass over each site: how often each is passed over is not known before.
-
-        Args:
-            epochs: The number of epochs of the run; it makes no difference.
-            batches_a_step: How many batches make one optimizer step.
-            batches: Gives the number of batches of a stretch.
-        """
+        """The mean length of one pass over each site: how often each is passed over is not known before."""
         steps = [-(-batches(Stretch(site)) // batches_a_step) for site in self.itinerary.sites]
         return int(-(-sum(steps) // len(steps))) * batches_a_step

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from lit_dist.visits.seeding import batch_seed, find_generators, seed_generators
+from lit_dist.visits.seeding import derive, find_generators, seed_generators
 
 
 def seeded_loader(loader: Any) -> tuple[Any, "SeededIndices | None"]:
@@ -65,7 +65,7 @@ class SeededIndices:
         indices = iter(self._indices)  # the first one is drawn with the pass's own seed, each other with its batch's
         pass_ = self.seed
         for number in itertools.count():
-            seed = batch_seed(pass_, "batch", number, self.rank)
+            seed = derive(pass_, "batch", number, self.rank)
             if number:
                 seed_generators(seed, self._generators)
             try:

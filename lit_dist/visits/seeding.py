@@ -45,15 +45,7 @@ def run_seed(seed: int | None = None) -> int:
 
 
 def check_seed(seed: object, name: str) -> None:
-    """Refuse a seed that numpy, and with it ``seed_everything``, does not take.
-
-    Args:
-        seed: The seed; what is no number is not looked at.
-        name: The setting.
-
-    Raises:
-        InputError: If it is out of range.
-    """
+    """Raise ``InputError`` for a whole number, the setting ``name``, that ``seed_everything`` does not take."""
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         raise InputError(f"{name}={seed} is not a number from 0 to {2**32 - 1}")
 
@@ -120,18 +112,6 @@ def step_seed(pass_: int, step: int, rank: int = 0) -> int:
     return derive(pass_, "step", step, rank)
 
 
-def batch_seed(pass_: int, what: str, number: int, rank: int = 0) -> int:
-    """The seed of one batch of a pass, apart from that of its step.
-
-    Args:
-        pass_: The pass's seed.
-        what: What it is for: ``"batch"`` loads it, and ``"loaded"`` decides what happens to it then.
-        number: The batch's number in the pass, from 0.
-        rank: The process's rank.
-    """
-    return derive(pass_, what, number, rank)
-
-
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
 """The kinds of generators that a sampler, a dataset or a transform may hold."""
 
@@ -188,23 +168,40 @@ def _content(cell: types.CellType) -> list[Any]:
         return []
 
 
-def module_generators(module: torch.nn.Module) -> dict[str, Any]:
+class ModuleGenerators:
     """The generators that a module and its parts hold, but for those of the trainer that it is attached to.
+
+    They are looked for before a first step and after it, in which the module may have made some.
 
     Args:
         module: The module.
 
-    Returns:
-        Each by a name that does not depend on the others.
+    Attributes:
+        found: Each by a name that does not depend on the others.
     """
-    elsewhere = {"_modules", "_trainer", "_fabric"}
-    return {
-        f"{part}.{name}.{number}": generator
-        for part, own in module.named_modules()
-        for name, value in vars(own).items()
-        if name not in elsewhere
-        for number, generator in enumerate(find_generators(value))
-    }
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.found: dict[str, Any] = {}
+        self._module = module
+        self._looks = 0
+
+    def begin(self) -> None:
+        """Look anew, twice."""
+        self._looks = 0
+
+    def look(self) -> bool:
+        """Look for them, unless that was done twice; whether the first step has made one."""
+        if self._looks > 1:
+            return False
+        before, self._looks = len(self.found), self._looks + 1
+        self.found = {
+            f"{part}.{name}.{number}": generator
+            for part, own in self._module.named_modules()
+            for name, value in vars(own).items()
+            if name not in ("_modules", "_trainer", "_fabric")
+            for number, generator in enumerate(find_generators(value))
+        }
+        return self._looks > 1 and len(self.found) > before
 
 
 def seed_generators(

@@ -1,26 +1,27 @@
 """SiteLoader: one training loader a site, drawn from one site at a time."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from lightning.fabric.utilities.data import sized_len
-from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, IterableDataset
+from typing_extensions import override
 
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.lightning_internals import ResumableLoader
 from lit_dist.visits.epoch_plan import Stretch
 from lit_dist.visits.seeded_loader import SeededIndices, seeded_loader
-from lit_dist.visits.seeding import GENERATORS, batch_seed, pass_seed, seed_generator, seed_generators
+from lit_dist.visits.seeding import GENERATORS, ModuleGenerators, derive, pass_seed, seed_generator, seed_generators
 from lit_dist.visits.site_names import check_site_names
 
 MAX_PERSISTENT_SITES = 8
 """Up to so many sites may keep their worker processes while another site trains."""
 
 
-class SiteLoader(CombinedLoader):
+class SiteLoader(ResumableLoader):
     """One loader a site, drawn from one at a time.
 
     Lightning's fit loop treats it as any ``CombinedLoader``: the loaders of this epoch's sites get the distributed
@@ -60,9 +61,7 @@ class SiteLoader(CombinedLoader):
         self.plan: Callable[[], Sequence[Stretch]] = self._stay
         self.estimate: Callable[[], int] | None = None
         self.place = torch.device("cpu"), 0
-        self.generators: Callable[[], Mapping[str, Any]] = dict  # that the module holds, seeded for each batch
-        self._own: Mapping[str, Any] = {}  # those of the epoch
-        self._looked = 0
+        self.generators: ModuleGenerators | None = None  # that the module holds, seeded for each batch
         self._active = self.sites[0]
         if active is not None:
             self.active = active
@@ -114,7 +113,7 @@ class SiteLoader(CombinedLoader):
         """Go back to drawing from ``active`` alone, in the loaders' own order."""
         self.plan = self._stay
         self.estimate = None
-        self.generators = dict  # else the module would be kept alive by its loader
+        self.generators = None  # else the module would be kept alive by its loader
 
     def _stay(self) -> Sequence[Stretch]:
         return (Stretch(self._active),)
@@ -161,7 +160,9 @@ class SiteLoader(CombinedLoader):
 
     def __iter__(self) -> Self:
         self._enter(list(self.plan()))
-        self._drawn_in_epoch = self._looked = 0
+        self._drawn_in_epoch = 0
+        if self.generators is not None:
+            self.generators.begin()
         self._skip, self._resume_at = self._resume_at, 0
         return self
 
@@ -194,15 +195,16 @@ class SiteLoader(CombinedLoader):
         super().reset()
         self._closing = False
 
-    # Lightning stores this with a checkpoint. The order of a pass is known from its seed, so the position is enough:
-    # a resumed epoch draws the batches of its stretch before it again and drops them.
-    def _state_dicts(self) -> list[dict[str, Any]]:
-        return [{"drawn": self._drawn_in_epoch + self._skip if self._epoch else 0}]
+    # The order of a pass is known from its seed, so the position is enough: a resumed epoch draws the batches of its
+    # stretch before it again and drops them.
+    @property
+    @override
+    def drawn(self) -> int:
+        return self._drawn_in_epoch + self._skip if self._epoch else 0
 
-    def _load_state_dicts(self, states: list[dict[str, Any]]) -> None:
-        self._resume_at = states[0]["drawn"] if states else 0
-        # Lightning cannot know that our epoch resumes where it was left.
-        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
+    @override
+    def resume_at(self, drawn: int) -> None:
+        self._resume_at = drawn
 
     def _warn_of_another_loader(self, site: str) -> None:
         dataset = getattr(self.loaders[site], "dataset", None)
@@ -219,29 +221,25 @@ class SiteLoader(CombinedLoader):
         batch = self._next(stretch)
         if self._pass_seed is not None:  # for what happens to the batch now, such as a device's augmentation
             where, rank = self.place
-            seed = batch_seed(self._pass_seed, "loaded", self._drawn_in_pass, rank)
-            self._find_generators()
-            seed_generators(seed, self._own, where)
+            seed_generators(derive(self._pass_seed, "loaded", self._drawn_in_pass, rank), self._found(), where)
         self._drawn_in_pass += 1
         return batch
 
-    def _find_generators(self) -> None:
-        if self._looked > 1:  # before an epoch's first step, and after it
-            return
-        self._looked += 1
-        found = self.generators()
-        if self._looked > 1 and len(found) > len(self._own):
+    def _found(self) -> Mapping[str, Any]:
+        if self.generators is None:
+            return {}
+        if self.generators.look():
             rank_zero_warn(
                 "The module has made a generator of random numbers in its first step. Make it in __init__, setup or"
                 " on_fit_start: then it is seeded by the place in the run. As it is, a resumed run will not equal one"
                 " that was never interrupted."
             )
-        self._own = found
+        return self.generators.found
 
     def _next(self, stretch: Stretch) -> Any:
         if self._pass is not None:
             if self._pass_seed is not None and self._seeded[stretch.site][2] is None:
-                seed_generators(batch_seed(self._pass_seed, "batch", self._drawn_in_pass, self.place[1]))
+                seed_generators(derive(self._pass_seed, "batch", self._drawn_in_pass, self.place[1]))
             try:
                 return next(self._pass)
             except StopIteration:

@@ -1,7 +1,6 @@
 """Turns the training loaders of any datamodule or module into a SiteLoader for one fit."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -10,7 +9,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import set_train_source, train_source
 from lit_dist.utils.method_patch import MethodPatch
-from lit_dist.visits.seeding import module_generators
+from lit_dist.visits.seeding import ModuleGenerators
 from lit_dist.visits.site_loader import EpochLoader, SiteLoader
 
 _HOW = "let train_dataloader() return {site: loader}, or pass fit(model, SiteLoader({site: loader}))"
@@ -104,7 +103,7 @@ class SiteSource:
     def _take(self, loader: SiteLoader) -> None:
         self.loader = loader
         loader.place = self._trainer.strategy.root_device, self._trainer.global_rank
-        loader.generators = partial(module_generators, self._trainer.lightning_module)
+        loader.generators = ModuleGenerators(self._trainer.lightning_module)
         self._connect(loader)
 
 

@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -54,6 +55,20 @@ def test_a_named_checkpoint_is_found_if_there_is_one() -> None:
     made.fit(SmallModule(), loader(0, 2), loader(0, 2, shuffle=False))
     assert Path(str(named_checkpoint(made, "last"))).name == "last.ckpt"
     assert named_checkpoint(trainer(ModelCheckpoint(dirpath="kept", save_last=True)), "last") is not None
+
+
+def test_a_fit_keeps_a_loaders_place_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Save(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            trainer.save_checkpoint(f"{trainer.global_step}.ckpt")
+
+    trainer(Save(), max_epochs=1).fit(SmallModule(), SiteLoader({"a": loader(0, 3)}), loader(0, 1, shuffle=False))
+    given: list[int] = []
+    monkeypatch.setattr(SiteLoader, "resume_at", lambda _, drawn: given.append(drawn))
+    trainer(max_epochs=1).fit(
+        SmallModule(), SiteLoader({"a": loader(0, 3)}), loader(0, 1, shuffle=False), ckpt_path="1.ckpt"
+    )
+    assert given == [2]  # the second batch was drawn, and not trained on
 
 
 def test_early_stopping_asks_this_attribute_when_to_look() -> None:
