@@ -39,6 +39,11 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     "fundus: a grade of no number": ("fundus", edit("4_left,0", "4_left,nan"), "row 10: level is 'nan'"),
     "fundus: after blank rows": ("fundus", edit("4_left,0", "\n\n4_left,6"), "row 12: level is '6'"),
     "fundus: a name with a zero byte": ("fundus", edit("4_left", b"4_l\0eft"), "row 10"),
+    "table: an unknown finding": (
+        "table",
+        edit("4.png,Benign", "4.png,odd"),
+        "row 6: finding is 'odd', not one",
+    ),
     "table: a row twice": ("table", append("films/4.png,M,p2,Bern,CC\n"), r"row 26 repeats '.*films/4\.png' of row 6"),
     "table: a patient of two hospitals": (
         "table",
@@ -47,6 +52,13 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     ),
     "table: a zero byte": ("table", edit("films/4.png", b"films/4\0.png"), "row 6"),
     "table: a folder's name": ("table", edit("films/4.png", "films"), "row 6: there is no image 'films'"),
+    "CBIS-DDSM: empty": ("CBIS-DDSM", put(b""), "cannot be read as a comma-separated"),
+    "CBIS-DDSM: no density": ("CBIS-DDSM", edit("breast_density", "density"), "no column 'breast_density'"),
+    "CBIS-DDSM: an absolute path": (
+        "CBIS-DDSM",
+        edit("Mass-Training_P_00002_LEFT_CC/", "/etc/"),
+        "row 2: film is '/etc/",
+    ),
     "CBIS-DDSM: Latin-1": ("CBIS-DDSM", edit("OVAL", b"OV\xc4L"), "UTF-8"),
     "CBIS-DDSM: half": ("CBIS-DDSM", cut(0.5), "cannot be read|row"),
     "CBIS-DDSM: a bad UID": ("CBIS-DDSM", edit("1.3.6.1.4.2.4.1", "1.3.6.x"), "row 2: film is 'Mass-Training_P_00002"),
@@ -61,10 +73,15 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
         "repeats 'P_00002 LEFT CC 1' of row 2",
     ),
     "mini-MIAS: Latin-1": ("mini-MIAS", edit("CIRC", b"C\xcdRC"), "cannot be read as text"),
+    "mini-MIAS: UTF-16": ("mini-MIAS", put(b"\xff\xfem\0d\0b\0"), "cannot be read as text"),
+    "mini-MIAS: empty": ("mini-MIAS", put(b""), "lists no films|holds no film"),
     "mini-MIAS: zeros": ("mini-MIAS", zeros, "has no|holds no film|lists no films"),
     "mini-MIAS: no films": ("mini-MIAS", lambda path: edit("mdb", "film ", 99)(path), "holds no film|lists no films"),
     "mini-MIAS: an unknown tissue": ("mini-MIAS", edit("mdb005 D", "mdb005 Q"), "line 7: 'mdb005 Q"),
     "mini-MIAS: no radius": ("mini-MIAS", edit("705 512 60", "705 512"), "line 7: 'mdb005 D CIRC"),
+    "mini-MIAS: a negative radius": ("mini-MIAS", edit("705 512 60", "705 512 -60"), "line 7: 'mdb005 D CIRC"),
+    "mini-MIAS: a normal finding": ("mini-MIAS", edit("D CIRC", "D NORM"), "line 7: 'mdb005 D NORM"),
+    "mini-MIAS: normal, and a finding": ("mini-MIAS", append("mdb002 D CIRC B 1 2 3\n"), "line 4 repeats 'mdb002'"),
     "mini-MIAS: words for places": ("mini-MIAS", edit("705 512 60", "left top 60"), "line 7: 'mdb005 D CIRC"),
     "mini-MIAS: a line twice": ("mini-MIAS", append("mdb002 D NORM\n"), "line 4 repeats 'mdb002'|line 19 repeats"),
     "Tiny-ImageNet: Latin-1": ("Tiny-ImageNet", edit("val_0", b"val_\xe9"), "cannot be read as UTF-8 text"),
@@ -74,11 +91,22 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
         append("val_0.JPEG\tcat\n"),
         "line 7: the image 'val_0.JPEG'",
     ),
+    "Tiny-ImageNet: two classes": ("Tiny-ImageNet", append("val_0.JPEG\tdog\n"), "line 7: the image 'val_0.JPEG'"),
+    "Tiny-ImageNet: no such image": (
+        "Tiny-ImageNet",
+        append("val_99.JPEG\tcat\t0\t0\t9\t9\n"),
+        "line 7: there is no image 'val/images/val_99.JPEG' in .*on_error=skip",
+    ),
+    "Tiny-ImageNet: a folder": ("Tiny-ImageNet", edit("val_0.JPEG", ".."), r"line 1: '..\\tcat"),
+    "Tiny-ImageNet: a zero byte": ("Tiny-ImageNet", edit("val_0.JPEG", b"val_0.JPEG\0"), r"line 1: 'val_0.JPEG\\x00"),
     "Tiny-ImageNet: dots": ("Tiny-ImageNet", edit("val_0.JPEG", DOTS), f"line 1: '{DOTS}"),
     "Tiny-ImageNet: an absolute path": ("Tiny-ImageNet", edit("val_0.JPEG", "/etc/passwd"), "line 1: '/etc/passwd"),
     "Tiny-ImageNet: a blank line": ("Tiny-ImageNet", append("\n"), "line 7: ''"),
     "ImageNet: words": ("ImageNet", edit("3\n", "cat\n"), "line 1: 'cat' is not the number of a class"),
     "ImageNet: a number of no class": ("ImageNet", edit("3\n", "4\n"), "line 1: '4' is not the number of a class"),
+    "ImageNet: a blank line": ("ImageNet", edit("3\n", "\n"), "line 1: '' is not the number of a class"),
+    "ImageNet: a raised number": ("ImageNet", edit("3\n", "²\n"), "line 1: '²' is not the number of a class"),
+    "ImageNet: too long": ("ImageNet", append("1\n"), "line 7: there is no image .*00000007.JPEG"),
     "ImageNet: too short": ("ImageNet", cut(0.6), "00000004.JPEG is none of the 3 images|is none of the"),
     "ImageNet: empty": ("ImageNet", put(b""), "is empty"),
     "ImageNet: UTF-16": ("ImageNet", put("3\n2\n".encode("utf-16")), "cannot be read as text"),
@@ -110,6 +138,7 @@ def test_a_damaged_list_is_refused_with_its_row(name: str, tmp_path: Path) -> No
 
 
 META_DAMAGES: dict[str, Damage] = {
+    "missing": lambda path: path.unlink(),
     "empty": put(b""),
     "half": cut(0.5),
     "zeros": zeros,
@@ -139,18 +168,11 @@ def test_a_list_that_is_missing_is_said(name: str, tmp_path: Path) -> None:
 # -- DDSM has no list, but names ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("normal_02", "unsorted", "it has no diagnosis"),
-        ("normal_02", "cancer_1", "it has no diagnosis"),
-        ("normal_02", "NORMAL_02", "it has no diagnosis"),
-    ],
-)
-def test_films_of_ddsm_in_no_volume_are_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["unsorted", "cancer_1", "NORMAL_02"])
+def test_films_of_ddsm_in_no_volume_are_refused(name: str, tmp_path: Path) -> None:
     root = COLLECTIONS["DDSM"].copy(tmp_path / "root")
-    (root / old).rename(root / new)
-    with pytest.raises(InputError, match=rf"{new}/.*{message}"):
+    (root / "normal_02").rename(root / name)
+    with pytest.raises(InputError, match=rf"{name}/.*it has no diagnosis .*volume's folder, such as benign_01"):
         COLLECTIONS["DDSM"].make(root).prepare_data()
 
 
@@ -162,7 +184,7 @@ def test_a_folder_of_names_that_ddsm_has_not_is_refused(name: str, tmp_path: Pat
     for path in sorted(root.rglob("*.png"))[1:]:
         path.unlink()
     next(root.rglob("*.png")).rename(root / name)
-    with pytest.raises(InputError, match="holds no film named as DDSM's are"):
+    with pytest.raises(InputError, match=r"holds no film named as DDSM's are.*convert the LJPEG files"):
         COLLECTIONS["DDSM"].make(root).prepare_data()
 
 

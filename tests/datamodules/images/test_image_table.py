@@ -33,6 +33,8 @@ BAD = {
     "dots within": (HEADER + b"mgh/../../x.png,0,p,h\n", "row 2: 'mgh/../../x.png' leads out of"),
     "a drive": (HEADER + rb"C:\windows\x,0,p,h" + b"\n", r"row 2: 'C:.* leads out of"),
     "dots of another system": (HEADER + rb"..\x,0,p,h" + b"\n", r"row 2: '\.\..* leads out of"),
+    "one file twice": (HEADER + b"a.png,0,p,h\nb.png,1,q,h\n./a,1,q,h\n", "row 4 repeats .*a.png' of row 2"),
+    "one folder twice": (HEADER + b"c/d.png,0,p,h\nc//d.png,1,q,h\n", "row 3 repeats .*c/d.png' of row 2"),
     "two files": (
         HEADER + b"a.png,0,p,h\n\nb,1,q,h\n",
         "row 4: 'b' may be b.jpg or b.png in .*images; write",
@@ -48,8 +50,8 @@ def message(kind: type[InstitutionDataModule], root: Path) -> str:
 
 @pytest.mark.parametrize("name", BAD)
 def test_every_collection_refuses_a_table_in_the_same_words(name: str, tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    for file in ("a.png", "b.png", "b.jpg"):
+    (tmp_path / "images/c").mkdir(parents=True)
+    for file in ("a.png", "b.png", "b.jpg", "c/d.png"):
         Image.new("L", (8, 8)).save(tmp_path / "images" / file)
     content, expected = BAD[name]
     (tmp_path / "labels.csv").write_bytes(content)

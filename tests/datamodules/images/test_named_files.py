@@ -60,14 +60,6 @@ def test_each_collection_finds_photographs_in_folders(kind: type, tmp_path: Path
     assert [str(file).removeprefix(f"{tmp_path}/images/") for file in table[data.source]] == names
 
 
-def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "images/mgh").mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(tmp_path / "images/mgh/1.png")
-    (tmp_path / "labels.csv").write_text("image,level\nmgh/1.png,0\n1,2\n")
-    with pytest.raises(InputError, match=r"row 3 repeats 'mgh/1.png' of row 2"):
-        FundusDataModule(tmp_path, cache_dir=tmp_path / "cache").read_images()
-
-
 @pytest.mark.parametrize(("folders", "patients"), [(["left", "right"], 2), (["mgh", "ucsf"], 4)])
 def test_folders_tell_patients_apart_where_names_repeat(folders: list[str], patients: int, tmp_path: Path) -> None:
     rows = ["image,level"]

@@ -9,8 +9,6 @@ from lit_dist.datamodules.mammography.cbis_ddsm import FILES, read_cbis_ddsm, re
 from lit_dist.utils.errors import InputError
 from real_data import real_folder
 
-MASS_TRAIN = FILES[0]
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -109,52 +107,6 @@ def test_a_film_is_missing_rather_than_guessed(root: Path) -> None:
     shutil.rmtree(next(root.rglob("Mass-Training_P_00002_LEFT_CC")))
     write_png(root / "other.png", draw_film(1))
     assert read_cbis_ddsm(root, root)["film"].isna().sum() == 1
-
-
-def edit(root: Path, old: str, new: str) -> None:
-    path = root / MASS_TRAIN
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
-
-
-BAD = {
-    "patient": (lambda root: edit(root, "P_00002,", "P_2,"), "row 2: patient is 'P_2'"),
-    "pathology": (lambda root: edit(root, ",BENIGN", ",GOOD"), "row [23]: pathology is 'GOOD"),
-    "uid": (lambda root: edit(root, "1.3.6.1.4.2.4.2/", "../"), r"row 2: film is 'Mass-Training_P_00002_LEFT_CC/"),
-    "absolute": (lambda root: edit(root, "Mass-Training_P_00002_LEFT_CC/", "/etc/"), "row 2: film is '/etc/"),
-    "column": (lambda root: edit(root, "pathology", "verdict"), "no column 'pathology'; it has patient_id"),
-    "density": (lambda root: edit(root, "breast_density", "density"), "no column 'breast_density'"),
-    "latin-1": (lambda root: (root / MASS_TRAIN).write_bytes(b"patient_id,\xe9\n1,2\n"), "UTF-8"),
-    "empty": (lambda root: (root / MASS_TRAIN).write_bytes(b""), "cannot be read as a comma-separated"),
-    "repeat": (
-        lambda root: (root / MASS_TRAIN).write_text((root / MASS_TRAIN).read_text() + _rows(root)),
-        "row 5 repeats 'P_00002 LEFT CC 1' of row 2",
-    ),
-}
-
-
-def _rows(root: Path) -> str:
-    return (root / MASS_TRAIN).read_text().split("\n", 1)[1]
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_tables_are_refused(root: Path, name: str) -> None:
-    damage, message = BAD[name]
-    damage(root)  # type: ignore[no-untyped-call]
-    with pytest.raises(InputError, match=rf"{MASS_TRAIN}.*({message})"):
-        read_cbis_ddsm(root, root)
-
-
-def test_marks_and_line_ends_of_other_programs_do_not_matter(root: Path) -> None:
-    path = root / MASS_TRAIN
-    before = read_cbis_ddsm(root, root)
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    assert read_cbis_ddsm(root, root)["diagnosis"].equals(before["diagnosis"])
-
-
-def test_no_tables_at_all(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"has none of CBIS-DDSM's tables: {MASS_TRAIN}"):
-        read_cbis_ddsm(tmp_path, tmp_path)
 
 
 def test_files_named_by_their_own_uid_are_found_by_the_one_in_them(tmp_path: Path) -> None:

@@ -63,32 +63,6 @@ def test_y_counts_from_the_bottom_and_a_box_is_half_as_wide_again_as_the_finding
     assert [share * 1024 for share in box] == pytest.approx([535 - 295.5, 599 - 295.5, 535 + 295.5, 599 + 295.5])
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "lists no films"),
-        (b"mdb001 G CIRC\n", "line 1: 'mdb001 G CIRC' is not a film's"),
-        (b"\nmdb001 X NORM\n", "line 2: 'mdb001 X NORM'"),
-        (b"mdb001 G NORM B 1 2 3\n", "line 1"),
-        (b"mdb001 G CIRC B 1 2\n", "line 1"),
-        (b"mdb001 G CIRC B 1 -2 3\n", "line 1"),
-        (b"mdb001 G NORM\nmdb001 G NORM\n", "line 1 repeats 'mdb001'|line 2 repeats 'mdb001'"),
-        (b"mdb001 G NORM\nmdb001 G CIRC B 1 2 3\n", "line 1 repeats 'mdb001'"),
-        (b"mdb001 G NORM \xff\n", "cannot be read as text"),
-        (b"\xff\xfem\0d\0b\0", "cannot be read as text"),
-    ],
-)
-def test_bad_lists_are_refused(root: Path, content: bytes, message: str) -> None:
-    (root / "Info.txt").write_bytes(content)
-    with pytest.raises(InputError, match=rf"Info\.txt.*({message})"):
-        read_mini_mias(root / "Info.txt", root)
-
-
-def test_a_byte_order_mark_does_not_matter(root: Path) -> None:
-    (root / "Info.txt").write_bytes(b"\xef\xbb\xbfmdb001 G NORM\n")
-    assert read_list(root / "Info.txt")["image"].tolist() == ["mdb001"]
-
-
 def test_a_missing_list_and_a_film_in_two_files_are_named(root: Path) -> None:
     with pytest.raises(InputError, match="no list of films at nowhere"):
         read_list(Path("nowhere"))

@@ -58,31 +58,17 @@ def test_the_hash_takes_one_value_of_a_strided_view() -> None:
 WIDE = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+BYTES = {torch.float8_e4m3fn: [math.nan], torch.float8_e5m2: [math.nan, math.inf, -math.inf]}
+NUMBERS = {**{dtype: [math.nan, math.inf, -math.inf] for dtype in WIDE}, **BYTES}
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(dtype, value) for dtype, values in NUMBERS.items() for value in values])
 @pytest.mark.parametrize("place", [0, 3, 5])
 def test_a_value_that_is_not_finite_is_found(dtype: torch.dtype, value: float, place: int) -> None:
-    tensor = torch.tensor([-2.0, 1.0, 0.0, 3.0, -0.0, 5.0], dtype=dtype)
+    tensor = torch.tensor([-2.0, 1.0, 0.0, 3.0, -0.0, 448.0], dtype=torch.float64)
     tensor[place] = value
+    tensor = tensor.to(dtype)
     assert not_finite({"a": torch.ones(2, dtype=dtype), "b": tensor.reshape(2, 3), "c": tensor}) == "b"
-
-
-@pytest.mark.parametrize(
-    ("dtype", "value"),
-    [
-        (torch.float8_e4m3fn, math.nan),
-        (torch.float8_e5m2, math.nan),
-        (torch.float8_e5m2, math.inf),
-        (torch.float8_e5m2, -math.inf),
-    ],
-)
-def test_a_value_of_a_byte_that_is_not_finite_is_found(dtype: torch.dtype, value: float) -> None:
-    assert not_finite({"a": torch.tensor([1.0, -448.0]).to(dtype), "b": torch.tensor([1.0, value]).to(dtype)}) == "b"
-
-
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_finite_values_of_a_byte_pass(dtype: torch.dtype) -> None:
-    assert not_finite({"a": torch.tensor([1.0, -448.0]).to(dtype)}) is None
 
 
 @pytest.mark.parametrize("value", [complex(math.nan, 0), complex(0, math.inf)])
@@ -90,10 +76,13 @@ def test_a_complex_value_that_is_not_finite_is_found(value: complex) -> None:
     assert not_finite({"a": torch.tensor([1j]), "b": torch.tensor([1j, value])}) == "b"
 
 
-@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("dtype", NUMBERS)
 def test_extreme_finite_values_pass(dtype: torch.dtype) -> None:
     limits = torch.finfo(dtype)
-    assert not_finite({"a": torch.tensor([limits.max, limits.min, limits.tiny, 0.0, -0.0], dtype=dtype)}) is None
+    assert (
+        not_finite({"a": torch.tensor([limits.max, limits.min, limits.tiny, 0.0, -0.0], dtype=torch.float64).to(dtype)})
+        is None
+    )
 
 
 def test_what_has_no_fractions_or_no_values_passes() -> None:
@@ -135,27 +124,19 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
         assert (adam["step"], adam["exp_avg"].tolist()) == (4, [1, 1])
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_weights_that_are_not_finite_replace_nothing(tmp_path: Path, value: float) -> None:
+def test_weights_that_are_not_finite_replace_nothing_and_are_read_only_if_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     write_checkpoint(checkpoint(), path)
-    message = rf"^{path} was not written: the tensor 'b\.weight' has values that are NaN or infinite, so training has"
-    with pytest.raises(InputError, match=message):
-        write_checkpoint(checkpoint(value), path)
+    diverged = r"the tensor 'b\.weight' has values that are NaN or infinite"
+    with pytest.raises(InputError, match=rf"^{path} was not written: {diverged}, so training has"):
+        write_checkpoint(checkpoint(math.nan), path)
     assert fingerprint(read_checkpoint(path)["state_dict"]) == fingerprint(checkpoint()["state_dict"])
-    assert list(tmp_path.glob("*.ckpt*")) == [path]
-    assert not list(tmp_path.glob(".*"))
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_weights_that_are_not_finite_are_read_only_if_asked_for(tmp_path: Path, value: float) -> None:
-    path = tmp_path / "a.ckpt"
-    write_checkpoint(checkpoint(value), path, finite=False)
-    message = rf"^{path} was not read: the tensor 'b\.weight' has values that are NaN or infinite"
-    with pytest.raises(InputError, match=message):
+    assert list(tmp_path.iterdir()) == [path]
+    write_checkpoint(checkpoint(math.nan), path, finite=False)
+    with pytest.raises(InputError, match=rf"^{path} was not read: {diverged}"):
         read_checkpoint(path)
     found = read_checkpoint(path, finite=False)
-    assert fingerprint(found["state_dict"]) == fingerprint(checkpoint(value)["state_dict"])
+    assert fingerprint(found["state_dict"]) == fingerprint(checkpoint(math.nan)["state_dict"])
 
 
 def test_only_the_weights_must_be_finite(tmp_path: Path) -> None:

@@ -148,21 +148,37 @@ class Point(NamedTuple):
     x: int
 
 
+class Names(set[str]):
+    pass
+
+
+def read_only() -> Any:
+    array = np.ones(2)
+    array.setflags(write=False)
+    return array
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (nn.Parameter(torch.ones(2)), torch.ones(2)),
+        (nn.Parameter(torch.ones(2)), [1.0, 1.0]),
         (defaultdict(int, {"a": 1}), {"a": 1}),
         (defaultdict(list, {1: [2]}), {1: [2]}),
         (Level.HIGH, 3),
         (Colour.RED, "red"),
         (Point(1), (1,)),
+        (Names({"a"}), {"a"}),
+        (np.str_("x"), "x"),
+        (np.bytes_(b"x"), b"x"),
+        (np.arange(3)[::-1], [2, 1, 0]),
+        (np.arange(3).astype(">i4"), [0, 1, 2]),
+        (read_only(), [1.0, 1.0]),
     ],
+    ids=repr,
 )
 def test_what_is_nearly_a_plain_kind_becomes_one(value: Any, expected: Any) -> None:
-    text, tensors = encode({"value": value})
-    found = decode(text, {name: tensor.detach() for name, tensor in tensors.items()})["value"]
-    assert found == expected if not isinstance(found, Tensor) else torch.equal(found, expected)
+    found = again(value)
+    assert same(found.tolist() if isinstance(found, np.ndarray | Tensor) else found, expected)
 
 
 scalars = st.one_of(
@@ -202,28 +218,16 @@ class Thing:
     pass
 
 
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        (function, "function"),
-        (lambda: 0, "function"),
-        (nn.Linear(1, 1), "Linear"),
-        (Thing(), "Thing"),
-        (Thing, "type"),
-        (torch, "module"),
-        (print, "builtin_function_or_method"),
-        (functools.partial(print), "partial"),
-        (1j, "complex"),
-        (range(3), "range"),
-        (bytearray(b"a"), "bytearray"),
-        (PurePosixPath("a"), "PurePosixPath"),
-        (torch.Generator(), "Generator"),
-        (iter([]), "list_iterator"),
-    ],
+NO_VALUES = (
+    *(function, nn.Linear(1, 1), Thing(), Thing, torch, print, functools.partial(print), 1j, range(3), iter([])),
+    *(bytearray(b"a"), PurePosixPath("a"), torch.Generator()),
 )
-def test_what_is_no_plain_value_is_refused_with_its_place(value: Any, kind: str) -> None:
-    message = rf"hyper_parameters/nested/1/0 is a {kind}; leave it out, for example by save_hyperparameters\(ignore="
-    with pytest.raises(InputError, match=message):
+
+
+@pytest.mark.parametrize("value", NO_VALUES, ids=lambda value: type(value).__name__)
+def test_what_is_no_plain_value_is_refused_with_its_place(value: Any) -> None:
+    message = rf"nested/1/0 is a {type(value).__name__}; leave it out, for example by save_hyperparameters\(ignore="
+    with pytest.raises(InputError, match=f"hyper_parameters/{message}"):
         encode({"epoch": 1, "hyper_parameters": {"nested": ["x", (value,)]}})
 
 
@@ -245,12 +249,6 @@ def deep() -> list[Any]:
     return tree
 
 
-def read_only() -> Any:
-    array = np.ones(2)
-    array.setflags(write=False)
-    return array
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -269,26 +267,6 @@ def test_what_neither_json_nor_torch_can_hold_is_refused(make: Callable[[], Any]
         encode({"value": make()})
 
 
-class Names(set[str]):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        pytest.param(lambda: np.str_("x"), "x", id="text of numpy"),
-        pytest.param(lambda: np.bytes_(b"x"), b"x", id="bytes of numpy"),
-        pytest.param(lambda: np.arange(3)[::-1], [2, 1, 0], id="reversed array"),
-        pytest.param(lambda: np.arange(3).astype(">i4"), [0, 1, 2], id="big-endian array"),
-        pytest.param(read_only, [1, 1], id="read-only array"),
-        pytest.param(lambda: Names({"a"}), {"a"}, id="subclass of set"),
-    ],
-)
-def test_what_is_nearly_known_comes_back(make: Callable[[], Any], expected: Any) -> None:
-    found = again(make())
-    assert (found.tolist() if isinstance(found, np.ndarray) else found) == expected
-
-
 def tagged(kind: Any, of: Any, **more: Any) -> str:
     return json.dumps({"a": {"!": kind, "of": of, **more}})
 
@@ -297,79 +275,28 @@ def tagged(kind: Any, of: Any, **more: Any) -> str:
     ("text", "message"),
     [
         ("", "Expecting value"),
-        ("nonsense", "Expecting value"),
-        ("{", "Expecting property name"),
         ('{"a":1} {', "Extra data"),
-        ('{"a":NaN}', "NaN is not JSON"),
-        ('{"a":[Infinity]}', "Infinity is not JSON"),
-        ('{"a":-Infinity}', "-Infinity is not JSON"),
-        ("[]", "it is no dictionary"),
-        ("null", "it is no dictionary"),
-        ("1", "it is no dictionary"),
-        ('{"!":"tuple","of":[]}', "it is no dictionary"),
-        ('{"!":"float","of":"nan"}', "it is no dictionary"),
+        *((f'{{"a":[{constant}]}}', f"{constant} is not JSON") for constant in ("NaN", "Infinity", "-Infinity")),
+        *((text, "it is no dictionary") for text in ("[]", "null", "1", '{"!":"tuple","of":[]}')),
         ("[" * 100_000 + "]" * 100_000, "RecursionError"),
         ('{"a":' * 5_000 + "1" + "}" * 5_000, "RecursionError"),
         (f'{{"a":{"9" * 5000}}}', "4300 digits"),
         (tagged("function", "print"), "KeyError: 'function'"),
         (tagged("builtins.eval", "1"), "KeyError: 'builtins.eval'"),
-        (tagged("", ""), "KeyError: ''"),
-        (tagged(None, 1), "KeyError: None"),
-        (tagged(1, 1), "KeyError: 1"),
-        (tagged([], 1), "unhashable"),
-        (tagged({}, 1), "unhashable"),
         ('{"a":{"!":"tuple"}}', "KeyError: 'of'"),
-        ('{"a":{"of":1,"!":"tensor"}}', "KeyError: 1"),
         (tagged("tensor", "b"), "KeyError: 'b'"),
-        (tagged("tensor", []), "unhashable"),
-        (tagged("array", "b"), "KeyError: 'b'"),
-        (tagged("scalar", None), "KeyError: None"),
-        (tagged("dict", [[[], 1]]), "unhashable"),
-        (tagged("dict", [["a"]]), "length 1"),
-        (tagged("dict", 1), "TypeError"),
-        (tagged("OrderedDict", [1]), "TypeError"),
         (tagged("Counter", [["a", 1, 2]]), "length 3"),
-        (tagged("tuple", 1), "TypeError"),
-        (tagged("set", [[]]), "unhashable"),
-        (tagged("deque", [[], "a"]), "TypeError"),
-        (tagged("deque", [[], -1]), "non-negative"),
-        (tagged("deque", [[], 2**70]), "OverflowError"),
-        (tagged("float", "1"), "KeyError: '1'"),
-        (tagged("float", []), "unhashable"),
-        (tagged("size", ["a"]), "TypeError"),
+        *((tagged("deque", of), r"\w") for of in ([], [[1]], [[], -1], [[], 2**70])),
         (tagged("bytes", "%"), "base64"),
-        (tagged("bytes", "ä"), "ASCII"),
-        (tagged("bytes", []), "TypeError"),
-        (tagged("path", []), "TypeError"),
-        (tagged("timedelta", ["a"]), "TypeError"),
         (tagged("timedelta", [10**12]), "OverflowError"),
-        (tagged("timedelta", 1), "TypeError"),
-        (tagged("dtype", "nn"), "nn is no dtype"),
-        (tagged("dtype", "load"), "load is no dtype"),
-        (tagged("dtype", "no_such"), "no_such"),
-        (tagged("dtype", "float32.is_complex"), "float32.is_complex"),
-        (tagged("dtype", 3), "TypeError"),
-        (tagged("device", []), "TypeError"),
+        *((tagged("dtype", name), f"{name} is no dtype") for name in ("nn", "load", "float32.is_complex")),
+        *((tagged("device", name), r"\w") for name in ("nonsense", "cuda:99999999999999999999", -1)),
         (tagged("tuple", [], versions={}), "AttributeError"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_a_text_that_is_nonsense_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        decode(text, {})
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        tagged("deque", []),
-        tagged("deque", [[1]]),
-        tagged("device", "nonsense"),
-        tagged("device", "cuda:99999999999999999999"),
-        tagged("device", -1),
-    ],
-)
-def test_a_text_that_is_nonsense_is_refused_as_one(text: str) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
         decode(text, {})
 
 
@@ -403,8 +330,8 @@ KINDS = [
 
 
 @settings(deadline=None, max_examples=500, database=None, derandomize=True)
-@given(st.sampled_from(KINDS), json_values, st.none() | json_values)
-def test_any_text_is_decoded_or_refused_with_a_value_error(kind: str, of: Any, versions: Any) -> None:
+@given(st.sampled_from(KINDS) | json_values, json_values, st.none() | json_values)
+def test_any_text_is_decoded_or_refused_with_a_value_error(kind: Any, of: Any, versions: Any) -> None:
     more = {} if versions is None else {"versions": versions}
     try:
         assert isinstance(decode(tagged(kind, of, **more), {"a": torch.ones(1)}), dict)

@@ -2,7 +2,6 @@ import errno
 import hashlib
 import json
 import os
-import pickle
 import random
 import threading
 import tracemalloc
@@ -15,6 +14,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from pickles import PICKLES, RAN, Payload
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
@@ -25,7 +25,6 @@ from lit_dist.utils.errors import InputError
 
 ZEROS = "0" * 64
 START = '{"__metadata__":{"sha256":"' + ZEROS + '","text":""}'
-F32 = '"dtype":"F32","shape":[1]'
 
 
 @pytest.fixture
@@ -41,7 +40,14 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def content(tensor: Tensor) -> bytes:
-    return bytes(tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).tolist())
+    return bytes(
+        tensor.detach()
+        .resolve_conj()
+        .clone(memory_format=torch.contiguous_format)
+        .reshape(-1)
+        .view(torch.uint8)
+        .tolist()
+    )
 
 
 def forge(path: Path, header: str, *parts: bytes) -> Path:
@@ -76,19 +82,19 @@ def measured() -> Iterator[Memory]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty", counted)
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.start()
         try:
             yield memory
         finally:
-            memory.python = tracemalloc.get_traced_memory()[1] - before
+            memory.python = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
 
 
-@pytest.fixture
-def _traced() -> Iterator[None]:
-    tracemalloc.start()
-    yield
-    tracemalloc.stop()
+def refused(path: Path, message: str, most: int) -> None:
+    """The file is refused, and its reading takes little memory."""
+    with measured() as memory, pytest.raises(InputError, match=message):
+        read(path)
+    assert memory.total < most
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -116,6 +122,9 @@ def test_tensors_of_any_layout_come_back(path: Path) -> None:
         "parameter": weight,
         "tied": weight,
         "tied in part": weight[0],
+        "conjugate": torch.tensor([1 + 2j], dtype=torch.complex64).conj(),
+        "one value of a strided view": torch.arange(4.0)[1::4],
+        "one value of a matrix": torch.arange(4.0).reshape(2, 2)[:1, 1:].T,
         "one byte": torch.tensor([True]),
         "unaligned": torch.randn(3, dtype=torch.float64),
         "": torch.ones(1),
@@ -206,30 +215,14 @@ def test_our_own_files_are_told_from_others(path: Path) -> None:
     assert not is_ours(path)
 
 
-class Payload:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path("payload-ran"),))
-
-
-def save_zip(value: Any, path: Path) -> None:
-    torch.save(value, path)
-
-
-def save_legacy(value: Any, path: Path) -> None:
-    torch.save(value, path, _use_new_zipfile_serialization=False)
-
-
-def save_pickle(value: Any, path: Path) -> None:
-    path.write_bytes(pickle.dumps(value))
-
-
-@pytest.mark.parametrize("save", [save_zip, save_legacy, save_pickle])
+@pytest.mark.parametrize("kind", PICKLES)
 @pytest.mark.parametrize("value", [{"a": torch.ones(2)}, {"state_dict": Payload()}], ids=["tensors", "payload"])
-def test_a_pickle_is_refused_and_not_run(path: Path, save: Callable[[Any, Path], None], value: Any) -> None:
-    save(value, path)
-    with pytest.raises(InputError, match=r"is a pickle, and reading one can run any program.*SafetensorsCheckpointIO"):
+def test_a_pickle_is_refused_and_not_run(path: Path, kind: str, value: Any) -> None:
+    PICKLES[kind](value, path)
+    said = "no checkpoint of" if kind == "text" else "is a pickle, and reading one can.*SafetensorsCheckpointIO"
+    with pytest.raises(InputError, match=said):
         read(path)
-    assert not Path("payload-ran").exists()
+    assert not RAN.exists()
 
 
 def entry(dtype: str = "F32", shape: str = "[1]", offsets: str = "[0,4]") -> str:
@@ -244,6 +237,12 @@ EITHER = "the tensor 'a' has another size|its header is not that of a safetensor
 SIZE = "the tensor 'b' has another size than its shape says"
 HEADER = "its header is not that of a safetensors file"
 FOUR = (b"four", b"more")
+NO_SHAPES = ("[-1]", "[-1,-1]", "[1.0]", "[true]", '["1"]', "1", "null", f"[{'9' * 5000}]")
+ENDLESS = f"[0,{'9' * 5000}]"
+NO_ENTRIES = (
+    *('{"dtype":"F32","shape":[1]}', '{"more":1,' + entry()[1:], "null", "[]", '"text"'),
+    *("[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000),
+)
 
 
 def test_a_forged_file_that_is_right_is_read(path: Path) -> None:
@@ -265,74 +264,38 @@ def test_a_forged_file_that_is_right_is_read(path: Path) -> None:
         (named(a=entry(offsets="[-4,0]")), EITHER),
         (named(a=entry()), "it has 8 bytes of tensors, and its header speaks of 4"),
         (named(a=entry(shape="[3]", offsets="[0,12]")), "it has 8 bytes of tensors, and its header speaks of 12"),
-        (named(a=entry(shape="[-1]")), HEADER),
-        (named(a=entry(shape="[-1,-1]")), HEADER),
-        (named(a=entry(shape="[1.0]")), HEADER),
-        (named(a=entry(shape="[true]")), HEADER),
-        (named(a=entry(shape='["1"]')), HEADER),
-        (named(a=entry(shape="1")), HEADER),
-        (named(a=entry(shape="null")), HEADER),
-        (named(a=entry(shape=f"[{2**64}]")), EITHER),
-        (named(a=entry(shape=f"[{'9' * 4000}]")), EITHER),
-        (named(a=entry(shape=f"[{'9' * 5000}]")), HEADER),
-        (named(a=entry(offsets=f"[0,{'9' * 5000}]")), HEADER),
+        *((named(a=entry(shape=f"[{huge}]")), EITHER) for huge in (2**64, "9" * 4000)),
         (named(a=entry(offsets=f"[{2**64},{2**64 + 4}]")), EITHER),
-        (named(a=entry(offsets="[0]")), HEADER),
-        (named(a=entry(offsets="[0,4,8]")), HEADER),
-        (named(a=entry(offsets="[0,NaN]")), HEADER),
-        (named(a=entry(offsets="null")), HEADER),
-        (named(a=entry("F4")), HEADER),
-        (named(a=entry("f32")), HEADER),
-        (named(a=entry("F8_E8M0")), HEADER),
-        (named(a=entry().replace('"F32"', "null")), HEADER),
-        (named(a=entry().replace('"F32"', "[]")), HEADER),
-        (named(a='{"dtype":"F32","shape":[1]}'), HEADER),
-        (named(a=entry().replace("{", '{"more":1,')), HEADER),
-        (named(a="null"), HEADER),
-        (named(a="[]"), HEADER),
-        (named(a='"text"'), HEADER),
+        *((named(a=entry(shape=shape)), HEADER) for shape in NO_SHAPES),
+        *((named(a=entry(offsets=offsets)), HEADER) for offsets in ("[0]", "[0,4,8]", "[0,NaN]", ENDLESS, "null")),
+        *((named(a=entry(dtype)), HEADER) for dtype in ("F4", "f32", "F8_E8M0")),
+        *((named(a=entry().replace('"F32"', dtype)), HEADER) for dtype in ("null", "[]")),
+        *((named(a=value), HEADER) for value in NO_ENTRIES),
         (named(a=entry()) + "}", HEADER),
         (named(a=entry())[:-1], HEADER),
-        (named(a="[" * 100_000 + "]" * 100_000), HEADER),
-        (named(a='{"a":' * 100_000 + "1" + "}" * 100_000), HEADER),
         (START.replace(',"text":""', "") + "}", HEADER),
     ],
+    ids=lambda text: text[-60:],
 )
 def test_a_header_that_does_not_fit_is_refused(path: Path, header: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^{path} is damaged: .*({message})"):
         read(forge(path, header, *FOUR))
 
 
-@pytest.mark.parametrize("text", ["null", "1", "[]", "{}"])
-def test_a_text_that_is_none_is_refused(path: Path, text: str) -> None:
-    with pytest.raises(InputError, match="is damaged"):
-        read(forge(path, START.replace('""', text) + "}"))
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [
-        pytest.param({"a": entry(offsets="[0,1e999]")}, id="infinite offset"),
-        pytest.param({"a": entry(offsets="[Infinity,4]")}, id="infinity"),
-        pytest.param({"a": entry(shape=f"[0,{2**70}]", offsets="[0,0]")}, id="huge side of an empty tensor"),
-        pytest.param({"a": entry(shape=f"[0,{2**62},{2**62}]", offsets="[0,0]")}, id="huge sides of an empty tensor"),
-    ],
-)
-def test_numbers_without_end_are_refused(path: Path, entries: dict[str, str]) -> None:
-    with pytest.raises(InputError, match="is damaged"):
-        read(forge(path, named(**entries), b""))
-
-
 @pytest.mark.parametrize(
     ("header", "parts"),
     [
-        (START + f',"a":{entry()},"a":{entry()}}}', (b"four",)),
-        (START + f',"a":{entry("I64", "[0]", "[0,0]")},"a":{entry()}}}', (b"four",)),
+        *((START.replace('""', text) + "}", ()) for text in ("null", "1", "[]", "{}", '"","text":"another"')),
+        *((named(a=entry(offsets=offsets)), ()) for offsets in ("[0,1e999]", "[Infinity,4]")),
+        *((named(a=entry(shape=f"[0,{sides}]", offsets="[0,0]")), ()) for sides in (2**70, f"{2**62},{2**62}")),
+        (START + f',"a":{entry()},"a":{entry()}}}', FOUR[:1]),
+        (START + f',"a":{entry("I64", "[0]", "[0,0]")},"a":{entry()}}}', FOUR[:1]),
         (START + ',"__metadata__":{"text":"another"}}', ()),
-        (START.replace('""', '"","text":"another"') + "}", ()),
     ],
 )
-def test_names_that_stand_twice_are_refused(path: Path, header: str, parts: tuple[bytes, ...]) -> None:
+def test_what_is_no_text_no_number_or_stands_twice_is_refused(
+    path: Path, header: str, parts: tuple[bytes, ...]
+) -> None:
     with pytest.raises(InputError, match="is damaged"):
         read(forge(path, header, *parts))
 
@@ -365,7 +328,6 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.usefixtures("_traced")
 def test_reading_takes_the_memory_of_the_tensors_once(path: Path) -> None:
     write(path, {"a": torch.ones(2**20), "b": torch.ones(2**18, 2)}, "")
     with measured() as memory:
@@ -374,101 +336,51 @@ def test_reading_takes_the_memory_of_the_tensors_once(path: Path) -> None:
     assert memory.python < 100_000
 
 
-@pytest.mark.usefixtures("_traced")
+@pytest.mark.parametrize("size", [0, 2 * MAX_HEADER])
 @pytest.mark.parametrize("length", [9, MAX_HEADER + 1, 2**40, 2**63, 2**64 - 1])
-def test_an_absurd_length_of_the_header_is_refused_without_reading_it(path: Path, length: int) -> None:
-    forge(path, named(a=entry()), b"four")
-    raw = path.read_bytes()
-    path.write_bytes(length.to_bytes(8, "little") + raw[8:])
-    with measured() as memory, pytest.raises(InputError, match="is damaged"):
-        read(path)
-    assert memory.total < 50_000
-
-
-@pytest.mark.usefixtures("_traced")
-def test_a_header_larger_than_any_is_refused_though_the_file_has_it(path: Path) -> None:
+def test_an_absurd_length_of_the_header_is_refused_without_reading_it(path: Path, length: int, size: int) -> None:
     forge(path, named(a=entry()), b"four")
     with path.open("r+b") as file:
-        file.write((MAX_HEADER + 1).to_bytes(8, "little"))
-        file.truncate(2 * MAX_HEADER)  # a hole, which takes no space
-    with measured() as memory, pytest.raises(InputError, match="it says that its header has 67,108,865 bytes, and the"):
-        read(path)
-    assert memory.total < 50_000
-
-
-@pytest.mark.usefixtures("_traced")
-@pytest.mark.parametrize("bomb", ["[],", "{},", "1,", '"",', "[[],[]],"])
-def test_a_header_of_too_many_parts_is_refused_before_it_is_parsed(path: Path, bomb: str) -> None:
-    forge(path, START + ',"a":[' + bomb * (MAX_ITEMS + 1) + "0]}")
-    size = path.stat().st_size
-    with measured() as memory, pytest.raises(InputError, match="was not read: its header has more parts than any"):
-        read(path)
-    assert memory.total < size + 50_000
-
-
-@pytest.mark.usefixtures("_traced")
-def test_deeply_nested_json_takes_little_memory(path: Path) -> None:
-    forge(path, named(a="[" * (MAX_ITEMS - 10)))
-    with measured() as memory, pytest.raises(InputError, match=HEADER):
-        read(path)
-    assert memory.total < 4 * path.stat().st_size
-
-
-@pytest.mark.usefixtures("_traced")
-def test_a_header_that_speaks_of_more_than_the_file_has_allocates_nothing(path: Path) -> None:
-    forge(path, named(a=entry(shape=f"[{2**40}]", offsets=f"[0,{2**42}]")), b"four")
-    with measured() as memory, pytest.raises(InputError, match="its header speaks of 4,398,046,511,104"):
-        read(path)
-    assert memory.total < 50_000
-
-
-def sparse() -> Tensor:
-    return torch.ones(2, 2).to_sparse()
-
-
-def compressed() -> Tensor:
-    return torch.ones(2, 2).to_sparse_csr()
-
-
-def quantized() -> Tensor:
-    return torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.quint8)
-
-
-def float8_of_another_kind() -> Tensor:
-    return torch.ones(2).to(torch.float8_e4m3fnuz)
-
-
-def wide_complex() -> Tensor:
-    return torch.ones(2, dtype=torch.complex128)
-
-
-@pytest.mark.filterwarnings("ignore")  # torch warns of what it makes here
-@pytest.mark.parametrize("make", [sparse, compressed, quantized, float8_of_another_kind, wide_complex])
-def test_tensors_that_safetensors_cannot_hold_are_refused(path: Path, make: Callable[[], Tensor]) -> None:
-    path.write_bytes(b"old")
-    with pytest.raises(InputError, match=r"safetensors cannot hold the tensor 'b' \(torch\."):
-        write(path, {"a": torch.ones(1), "b": make()}, "")
-    assert path.read_bytes() == b"old"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_tensor_without_values_is_refused(path: Path) -> None:
-    with pytest.raises(InputError, match="'a'"):
-        write(path, {"a": torch.ones(2, device="meta")}, "")
+        file.write(length.to_bytes(8, "little"))
+        file.truncate(size or path.stat().st_size)  # a hole, which takes no space
+    refused(path, f"is damaged: it says that its header has {length:,} bytes" if length > 9 else "is damaged", 50_000)
 
 
 @pytest.mark.parametrize(
-    "tensor",
+    ("header", "message", "most"),
     [
-        pytest.param(torch.tensor([1 + 2j], dtype=torch.complex64).conj(), id="conjugate"),
-        pytest.param(torch.tensor([1 + 2j], dtype=torch.complex64).conj().imag, id="negative"),
-        pytest.param(torch.arange(4.0)[1::4], id="one value of a strided view"),
-        pytest.param(torch.arange(4.0).reshape(2, 2)[:1, 1:].T, id="one value of a matrix"),
+        *(
+            (START + ',"a":[' + bomb * (MAX_ITEMS + 1) + "0]}", "was not read: its header has more parts than any", 1)
+            for bomb in ("[],", "{},", "1,", '"",', "[[],[]],")
+        ),
+        (named(a="[" * (MAX_ITEMS - 10)), HEADER, 4),
+        (named(a=entry(shape=f"[{2**40}]", offsets=f"[0,{2**42}]")), "its header speaks of 4,398,046,511,104", 1),
+    ],
+    ids=lambda value: str(value)[-40:],
+)
+def test_a_header_that_asks_for_much_takes_little_memory(path: Path, header: str, message: str, most: int) -> None:
+    forge(path, header, b"four")
+    refused(path, message, most * path.stat().st_size + 50_000)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of what it makes here
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ones: ones.to_sparse(),
+        lambda ones: ones.to_sparse_csr(),
+        lambda ones: torch.quantize_per_tensor(ones, 1.0, 0, torch.quint8),
+        lambda ones: ones.to(torch.float8_e4m3fnuz),
+        lambda ones: ones.to(torch.complex128),
+        lambda ones: ones.to("meta"),
     ],
 )
-def test_a_view_comes_back(path: Path, tensor: Tensor) -> None:
-    write(path, {"a": tensor}, "")
-    assert torch.equal(read(path)[0]["a"], tensor)
+def test_tensors_that_safetensors_cannot_hold_are_refused(path: Path, make: Callable[[Tensor], Tensor]) -> None:
+    path.write_bytes(b"old")
+    with pytest.raises(InputError, match=r"safetensors cannot hold the tensor 'b' \(torch\."):
+        write(path, {"a": torch.ones(1), "b": make(torch.ones(2, 2))}, "")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_no_tensor_takes_the_place_of_the_metadata(path: Path) -> None:
@@ -535,54 +447,24 @@ def checkpoint() -> dict[str, Any]:
     return {"epoch": 3, "state_dict": network.state_dict(), "optimizer_states": [optimizer.state_dict()]}
 
 
-Corruption = Callable[[random.Random, bytes], bytes]
+def damaged(raw: bytes, how: str, rng: random.Random) -> bytes:
+    """Change something anywhere in a file, and as often in its header, where more can go wrong."""
+    at = rng.randrange(rng.choice([40, 8 + int.from_bytes(raw[:8], "little"), len(raw)]))
+    size = rng.choice([1, 4, 8, rng.randrange(1, 200)])
+    before, part, after = raw[:at], raw[at : at + size], raw[at + size :]
+    later = rng.randrange(len(after) + 1)
+    some = [rng.randbytes(1), bytes([rng.choice(b'0123456789e.-[]{}",:')]), b"\0"]
+    return {
+        "flip": before + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1 :],
+        "cut": before + rng.choice([after, b""]),
+        "insert": rng.choice([before + rng.randbytes(size) + part + after, raw + rng.randbytes(size)]),
+        "swap": before + after[later : later + size] + after[:later] + part + after[later + size :],
+        "replace": before + b"".join(rng.choice(some) for _ in part) + after,
+    }[how]
 
 
-def flip(rng: random.Random, raw: bytes) -> bytes:
-    at = place(rng, raw)
-    return raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1 :]
-
-
-def cut(rng: random.Random, raw: bytes) -> bytes:
-    start = place(rng, raw)
-    return raw[:start] + raw[start + rng.choice([1, 4, 8, rng.randrange(1, 200), len(raw)]) :]
-
-
-def insert(rng: random.Random, raw: bytes) -> bytes:
-    at = rng.choice([place(rng, raw), len(raw)])
-    return raw[:at] + rng.randbytes(rng.choice([1, 4, 8, rng.randrange(1, 200)])) + raw[at:]
-
-
-def swap(rng: random.Random, raw: bytes) -> bytes:
-    size = rng.choice([1, 4, 8, 64, 256])
-    first, second = sorted(min(place(rng, raw), len(raw) - size) for _ in range(2))
-    second = max(second, first + size)
-    return b"".join(
-        (
-            raw[:first],
-            raw[second : second + size],
-            raw[first + size : second],
-            raw[first : first + size],
-            raw[second + size :],
-        )
-    )
-
-
-def replace(rng: random.Random, raw: bytes) -> bytes:
-    at = place(rng, raw)
-    end = at + rng.choice([1, 1, 4, 8, rng.randrange(1, 200)])
-    new = [rng.randbytes(1), bytes([rng.choice(b'0123456789e.-[]{}",:')]), b"\0"]
-    return raw[:at] + b"".join(rng.choice(new) for _ in raw[at:end]) + raw[end:]
-
-
-def place(rng: random.Random, raw: bytes) -> int:
-    """Somewhere in the file, and as often in its header, where more can go wrong."""
-    return rng.randrange(rng.choice([40, 8 + int.from_bytes(raw[:8], "little"), len(raw)]))
-
-
-@pytest.mark.usefixtures("_traced")
-@pytest.mark.parametrize("corrupt", [flip, cut, insert, swap, replace])
-def test_no_damage_goes_unnoticed_or_takes_memory(path: Path, corrupt: Corruption) -> None:
+@pytest.mark.parametrize("how", ["flip", "cut", "insert", "swap", "replace"])
+def test_no_damage_goes_unnoticed_or_takes_memory(path: Path, how: str) -> None:
     text, tensors = state_tree.encode(checkpoint())
     write(path, tensors, text)
     raw = path.read_bytes()
@@ -591,14 +473,8 @@ def test_no_damage_goes_unnoticed_or_takes_memory(path: Path, corrupt: Corruptio
     allowed = 2 * len(raw) + 150_000
     assert sum(tensor.nbytes for tensor in tensors.values()) == memory.tensors
     assert memory.total < allowed
-    tried = 0
-    for seed in range(300):
-        damaged = corrupt(random.Random(seed), raw)
-        if damaged == raw:
-            continue
-        path.write_bytes(damaged)
-        with measured() as memory, pytest.raises(InputError, match=r"damaged|no checkpoint of lit_dist|was not read"):
-            read(path)
-        assert memory.total < allowed, seed
-        tried += 1
-    assert tried > 200
+    tried = [found for seed in range(300) if (found := damaged(raw, how, random.Random(seed))) != raw]
+    assert len(tried) > 200
+    for found in tried:
+        path.write_bytes(found)
+        refused(path, r"damaged|no checkpoint of lit_dist|was not read", allowed)

@@ -1,4 +1,3 @@
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -325,25 +324,3 @@ def test_a_checkpoint_of_another_class_is_refused() -> None:
     path = stored(Path("classifier.ckpt"), ImageClassifier("squeezenet1_1"))
     with pytest.raises(InputError, match=r"classifier.ckpt does not hold a Own"):
         SiteEnsemble(checkpoints=[path], member=Own)
-
-
-class Payload:
-    """Makes a file when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("payload-ran"),)
-
-
-@pytest.mark.parametrize("archive", [True, False])
-def test_a_malicious_pickle_is_refused_and_not_run(archive: bool) -> None:
-    good = stored(Path("good.ckpt"), ImageClassifier("squeezenet1_1"))
-    content = {"state_dict": {"weight": torch.zeros(2)}, "hyper_parameters": {"backbone": Payload()}}
-    if archive:
-        torch.save(content, "evil.ckpt")
-    else:
-        Path("evil.ckpt").write_bytes(pickle.dumps(content))
-    with pytest.raises(InputError, match=r"evil.ckpt is a pickle, and reading one can run any program"):
-        SiteEnsemble(checkpoints=[good, "evil.ckpt"])
-    assert not Path("payload-ran").exists()
-    torch.load("evil.ckpt", weights_only=False) if archive else pickle.loads(Path("evil.ckpt").read_bytes())
-    assert Path("payload-ran").exists(), "the payload would run"
