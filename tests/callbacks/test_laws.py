@@ -53,7 +53,6 @@ class Noise(Callback):
 @pytest.mark.parametrize("transfer", INTERVALS)
 def test_weights_do_not_depend_on_workers_validation_or_what_else_draws(transfer: dict[str, int]) -> None:
     expected = final(transfer=transfer)
-    assert final(transfer=transfer, data=SmallData(num_workers=1)) == expected
     assert final(transfer=transfer, data=SmallData(num_workers=2)) == expected
     assert final(Noise(), transfer=transfer) == expected
     assert final(transfer=transfer, limit_val_batches=0) == expected
@@ -213,7 +212,7 @@ def test_law_2_broken_by_a_foreign_loader_is_noticed(tmp_path: Path) -> None:
 def test_every_visit_starts_with_the_weights_that_the_last_one_ended_with(
     transfer: dict[str, int], order: str | list[str]
 ) -> None:
-    module = fit(CyclicalWeightTransfer(**transfer, order=order), max_epochs=12)  # type: ignore[arg-type]
+    module = fit(CyclicalWeightTransfer(**transfer, order=order), max_epochs=8)  # type: ignore[arg-type]
     lines = ledger()
     assert [line["visit"] for line in lines] == list(range(len(lines)))
     assert all(line["sha256_out"] == following["sha256_in"] for line, following in pairwise(lines))
