@@ -68,19 +68,3 @@ def test_learning_rates_go_on_in_every_case() -> None:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0125)
         schedule.step()
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.00625)
-
-
-def test_local_states_survive_a_checkpoint(tmp_path: Any) -> None:
-    def run(epochs: int, path: Any = None) -> Any:
-        pl.seed_everything(0, verbose=False)
-        module = NoChance()
-        transfer = CyclicalWeightTransfer(every_n_epochs=1, optimizer_state="local")
-        fitting = trainer(transfer, max_epochs=epochs)
-        fitting.fit(module, SmallData(), ckpt_path=path, weights_only=True)
-        return fitting, module
-
-    broken, _ = run(4)
-    broken.save_checkpoint(tmp_path / "four.ckpt")
-    _, resumed = run(9, tmp_path / "four.ckpt")
-    _, unbroken = run(9)
-    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), unbroken.parameters(), strict=True))

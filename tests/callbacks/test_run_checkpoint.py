@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from pickles import PICKLES, RAN, Payload
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lit_dist import InputError, SafetensorsCheckpointIO, newest_checkpoint, read_checkpoint
@@ -584,6 +585,12 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     run(tmp_path, "epochs", RunCheckpoint())
     old, new = sorted(tmp_path.glob("checkpoints/*"))
+    evil = tmp_path / "checkpoints/step_00000099.ckpt"
+    PICKLES["zip"]({"state_dict": Payload()}, evil)
+    with pytest.warns(UserWarning, match=f"{evil.name} is a pickle.*it is passed over"):
+        assert newest_checkpoint(tmp_path) == new
+    assert not RAN.exists()
+    evil.unlink()
     new.write_bytes(new.read_bytes()[:-1])
     with pytest.warns(UserWarning, match=f"{new.name} is damaged.*passed over"):
         assert newest_checkpoint(tmp_path) == old

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from torch.utils.data import Dataset
 
 from lit_dist.callbacks import CyclicalWeightTransfer
@@ -16,6 +16,7 @@ from lit_dist.datamodules import InstitutionDataModule, PhantomDataModule, SiteD
 from lit_dist.datamodules.sampler import Draw
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.site_loader import SiteLoader
+from small import trainer
 
 
 class Rows(Dataset[Any]):
@@ -79,15 +80,7 @@ def test_records_that_are_no_images_have_loaders_by_site() -> None:
 
 def test_a_transfer_visits_sites_whose_records_are_no_images(tmp_path: Path) -> None:
     data, model = Heights(sites=2, batch_size=4), Regression()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    trainer = Trainer(
-        max_epochs=2,
-        default_root_dir=tmp_path,
-        enable_model_summary=False,
-        callbacks=[CyclicalWeightTransfer(every_n_epochs=1)],
-        **quiet,
-    )
-    trainer.fit(model, data)
+    trainer(CyclicalWeightTransfer(every_n_epochs=1), max_epochs=2).fit(model, data)
     visited = [data.table["height"].iloc[data.rows_of([site], "train")].tolist() for site in data.sites]
     assert [sorted(model.seen[: len(visited[0])]), sorted(model.seen[len(visited[0]) :])] == visited
     assert (tmp_path / "splits.csv").read_text().startswith("image,patient,site,split,label\n")

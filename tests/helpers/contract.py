@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -14,6 +13,7 @@ from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.datamodules import InstitutionDataModule
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.site_loader import SiteLoader
+from small import trainer
 
 Make = Callable[..., InstitutionDataModule]
 
@@ -64,18 +64,8 @@ class DataModuleContract:
         assert not places[0].equals(places[2])
 
     def test_splits_written_by_one_run_are_read_by_another(self, make: Make, tmp_path: Path) -> None:
-        run = pl.Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
-            limit_val_batches=0,
-            limit_train_batches=1,
-            callbacks=[CyclicalWeightTransfer(every_n_epochs=1)],
-        )
+        transfer = CyclicalWeightTransfer(every_n_epochs=1)
+        run = trainer(transfer, max_epochs=1, limit_val_batches=0, limit_train_batches=1, default_root_dir=tmp_path)
         first = make(split_seed=3)
         run.fit(ImageClassifier("slim_resnet18", num_classes=first.num_classes), first)
         header = (tmp_path / "splits.csv").read_text().splitlines()[0]

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +148,6 @@ def test_the_header_gives_the_series_however_long_its_uid_is() -> None:
     Path("text.dcm").write_text("no DICOM")
     with pytest.raises(ValueError, match=r"text\.dcm cannot be read as DICOM"):
         read_header(Path("text.dcm"))
-
-
-def test_pydicom_is_imported_when_the_first_file_is_read() -> None:
-    program = "import sys, lit_dist.datamodules; print({'pydicom', 'gdcm'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "set()"
 
 
 def test_a_real_film_is_that_of_its_reduced_copy() -> None:

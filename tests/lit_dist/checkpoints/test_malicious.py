@@ -145,20 +145,6 @@ def test_verify_names_it_though_there_is_an_older_checkpoint(kind: str, capsys: 
     assert_refused(path, ["verify", str(RUN)], capsys)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
-@pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists and is not empty")
-def test_resume_goes_on_from_an_older_checkpoint() -> None:
-    words = ["fit", *SMALL, "--resume"]
-    main([*words, "--trainer.max_epochs=2"])
-    path = malicious(RUN / "checkpoints" / "step_00000099.ckpt")
-    with pytest.warns(UserWarning, match=r"step_00000099\.ckpt is a pickle.*it is passed over"):
-        main([*words, "--trainer.max_epochs=4"])
-    assert len((RUN / "ledger.jsonl").read_text().splitlines()) == 4
-    assert path.exists()
-    assert not RAN.exists()
-
-
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("policy", ["reset", "local"])
 def test_replay_runs_nothing(policy: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:

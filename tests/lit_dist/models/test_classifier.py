@@ -17,6 +17,7 @@ from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.models.metrics import METRICS, judge
 from lit_dist.utils.errors import InputError
+from small import trainer
 
 
 def site(seed: int, images: int) -> DataLoader[tuple[Tensor, ...]]:
@@ -26,30 +27,17 @@ def site(seed: int, images: int) -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(TensorDataset(pixels, labels), batch_size=4)
 
 
-def make_trainer(tmp_path: Path, *callbacks: pl.Callback, **settings: Any) -> pl.Trainer:
-    defaults = {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": bool(callbacks),
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": tmp_path,
-    }
-    return pl.Trainer(callbacks=list(callbacks), **{**defaults, **settings})
-
-
 @pytest.fixture
 def model() -> ImageClassifier:
     pl.seed_everything(0, verbose=False)
-    return ImageClassifier("resnet18")
+    return ImageClassifier("slim_resnet18")
 
 
 @pytest.mark.parametrize("stage", ["val", "test"])
-def test_values_a_site_and_over_all_sites(model: ImageClassifier, tmp_path: Path, stage: str, capsys: Any) -> None:
+def test_values_a_site_and_over_all_sites(model: ImageClassifier, stage: str, capsys: Any) -> None:
     sites = {"mgh": site(0, 10), "Charité Berlin": site(1, 6)}
-    trainer = make_trainer(tmp_path)
-    (trainer.validate if stage == "val" else trainer.test)(model, sites, verbose=False)
+    run = trainer()
+    (run.validate if stage == "val" else run.test)(model, sites, verbose=False)
     model.eval()
     with torch.no_grad():
         outputs = {
@@ -58,28 +46,26 @@ def test_values_a_site_and_over_all_sites(model: ImageClassifier, tmp_path: Path
         }
     pooled = judge(*(torch.cat(part) for part in zip(*outputs.values(), strict=True)))
     for metric in METRICS:
-        assert trainer.callback_metrics[f"{stage}_{metric}"].item() == pytest.approx(pooled[metric].item(), abs=1e-5)
+        assert run.callback_metrics[f"{stage}_{metric}"].item() == pytest.approx(pooled[metric].item(), abs=1e-5)
         for name, output in outputs.items():
-            logged = trainer.callback_metrics[f"{stage}_{metric}/{name}"].item()
+            logged = run.callback_metrics[f"{stage}_{metric}/{name}"].item()
             assert logged == pytest.approx(judge(*output)[metric].item(), abs=1e-5)
-    losses = [trainer.callback_metrics[f"{stage}_loss/{name}"].item() for name in sites]
+    losses = [run.callback_metrics[f"{stage}_loss/{name}"].item() for name in sites]
     weighted = (10 * losses[0] + 6 * losses[1]) / 16
-    assert trainer.callback_metrics[f"{stage}_loss"] == torch.tensor(weighted), (
-        "to the last bit, as a federation has it"
-    )
+    assert run.callback_metrics[f"{stage}_loss"] == torch.tensor(weighted), "to the last bit, as a federation has it"
     table = capsys.readouterr().out
     assert f"{stage} images" in table
     assert "Charité Berlin" in table
 
 
-def test_one_loader_without_sites(model: ImageClassifier, tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path)
-    trainer.validate(model, site(0, 6), verbose=False)
-    assert set(trainer.callback_metrics) == {f"val_{metric}" for metric in METRICS}
+def test_one_loader_without_sites(model: ImageClassifier) -> None:
+    run = trainer()
+    run.validate(model, site(0, 6), verbose=False)
+    assert set(run.callback_metrics) == {f"val_{metric}" for metric in METRICS}
 
 
-def test_the_training_loss_has_smoothing_and_class_weights_and_the_validation_loss_has_not(tmp_path: Path) -> None:
-    model = ImageClassifier("resnet18", label_smoothing=0.2, class_weights=[1.0, 3.0])
+def test_the_training_loss_has_smoothing_and_class_weights_and_the_validation_loss_has_not() -> None:
+    model = ImageClassifier("slim_resnet18", label_smoothing=0.2, class_weights=[1.0, 3.0])
     images, labels = next(iter(site(0, 4)))
     model.eval()
     with pytest.MonkeyPatch.context() as patch:
@@ -87,9 +73,9 @@ def test_the_training_loss_has_smoothing_and_class_weights_and_the_validation_lo
         loss = model.training_step((images, labels), 0)
     expected = cross_entropy(model(images), labels, weight=torch.tensor([1.0, 3.0]), label_smoothing=0.2)
     assert torch.equal(loss, expected)
-    trainer = make_trainer(tmp_path)
-    trainer.validate(model, site(0, 4), verbose=False)
-    assert trainer.callback_metrics["val_loss"].item() == pytest.approx(
+    run = trainer()
+    run.validate(model, site(0, 4), verbose=False)
+    assert run.callback_metrics["val_loss"].item() == pytest.approx(
         cross_entropy(model(images), labels).item(), abs=1e-5
     )
     assert "class_weights" not in model.state_dict()
@@ -97,7 +83,7 @@ def test_the_training_loss_has_smoothing_and_class_weights_and_the_validation_lo
 
 def test_optimizer_and_schedule_are_the_given_ones() -> None:
     model = ImageClassifier(
-        "resnet18",
+        "slim_resnet18",
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.3),
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2),
         lr_scheduler_interval="step",
@@ -107,12 +93,12 @@ def test_optimizer_and_schedule_are_the_given_ones() -> None:
     assert configured["optimizer"].param_groups[0]["lr"] == 0.3
     schedule = configured["lr_scheduler"]
     assert (schedule["interval"], schedule["frequency"], schedule["monitor"]) == ("step", 4, "val_loss")
-    assert isinstance(ImageClassifier("resnet18").configure_optimizers(), torch.optim.Adam)
+    assert isinstance(ImageClassifier("slim_resnet18").configure_optimizers(), torch.optim.Adam)
 
 
 def test_a_plateau_is_found_by_the_metric_that_the_schedule_names() -> None:
     for monitor in ("val_auroc/a", "train_loss", "val_lss"):
-        model = ImageClassifier("resnet18", lr_scheduler=lambda of, name=monitor: ReduceLROnPlateau(of, name))
+        model = ImageClassifier("slim_resnet18", lr_scheduler=lambda of, name=monitor: ReduceLROnPlateau(of, name))
         if monitor == "val_lss":
             with pytest.raises(InputError, match="ReduceLROnPlateau monitors 'val_lss', which a fit does not log"):
                 model.configure_optimizers()
@@ -121,29 +107,29 @@ def test_a_plateau_is_found_by_the_metric_that_the_schedule_names() -> None:
             assert configured["lr_scheduler"]["monitor"] == monitor
 
 
-def test_what_no_checkpoint_could_hold_or_the_model_lacks_is_refused(model: ImageClassifier, tmp_path: Path) -> None:
-    rooted = ImageClassifier("resnet18", lr_scheduler=lambda of: torch.optim.lr_scheduler.LambdaLR(of, math.sqrt))
+def test_what_no_checkpoint_could_hold_or_the_model_lacks_is_refused(model: ImageClassifier) -> None:
+    rooted = ImageClassifier("slim_resnet18", lr_scheduler=lambda of: torch.optim.lr_scheduler.LambdaLR(of, math.sqrt))
     with pytest.raises(InputError, match=r"no checkpoint could hold the state of LambdaLR: .*written in Python"):
         rooted.configure_optimizers()
     with pytest.raises(InputError, match="LearningRateFinder looks for a hyperparameter lr"):
-        make_trainer(tmp_path, LearningRateFinder()).fit(model, site(0, 4), site(1, 4))
+        trainer(LearningRateFinder()).fit(model, site(0, 4), site(1, 4))
 
 
 def test_a_checkpoint_gives_the_model_back_without_unpickling_code(model: ImageClassifier, tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, plugins=[SafetensorsCheckpointIO()])
-    trainer.fit(model, site(0, 8), {"a": site(1, 4)})
-    trainer.save_checkpoint(tmp_path / "model.ckpt", weights_only=False)
+    run = trainer(max_epochs=1, plugins=[SafetensorsCheckpointIO()])
+    run.fit(model, site(0, 8), {"a": site(1, 4)})
+    run.save_checkpoint(tmp_path / "model.ckpt", weights_only=False)
     again = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(again.eval()(images), model.eval()(images))
-    warm = ImageClassifier("resnet18", num_classes=2, weights=tmp_path / "model.ckpt")
+    warm = ImageClassifier("slim_resnet18", num_classes=2, weights=tmp_path / "model.ckpt")
     assert torch.equal(warm.eval()(images), model(images))
     with pytest.raises(InputError, match="does not fit this network: it has unknown tensors"):
         ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt", backbone="squeezenet1_1")
 
 
-def test_predictions_are_probabilities(model: ImageClassifier, tmp_path: Path) -> None:
-    predictions: Any = make_trainer(tmp_path).predict(model, site(0, 6))
+def test_predictions_are_probabilities(model: ImageClassifier) -> None:
+    predictions: Any = trainer().predict(model, site(0, 6))
     assert torch.allclose(torch.cat(predictions).sum(1), torch.ones(6))
     model.eval()
     assert model.predict_step(torch.zeros(1, 3, 32, 32), 0).shape == (1, 2)
@@ -163,31 +149,29 @@ def test_predictions_are_probabilities(model: ImageClassifier, tmp_path: Path) -
 )
 def test_refused_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ImageClassifier(**{"backbone": "resnet18", **settings})
+        ImageClassifier(**{"backbone": "slim_resnet18", **settings})
 
 
 @pytest.mark.parametrize("monitor", ["val_los", "val_f1", "test_loss", "val_acc/mgh"])
-def test_a_metric_that_is_not_logged_is_refused_before_training(
-    model: ImageClassifier, tmp_path: Path, monitor: str
-) -> None:
+def test_a_metric_that_is_not_logged_is_refused_before_training(model: ImageClassifier, monitor: str) -> None:
     for callback in (ModelCheckpoint(monitor=monitor), EarlyStopping(monitor)):
-        trainer = make_trainer(tmp_path, callback)
+        run = trainer(callback)
         with pytest.raises(InputError, match=f"monitors '{monitor}', which a fit does not log; it logs val_loss"):
-            trainer.fit(model, site(0, 4), {"a": site(1, 4)})
-        assert trainer.global_step == 0
+            run.fit(model, site(0, 4), {"a": site(1, 4)})
+        assert run.global_step == 0
 
 
-def test_known_metrics_can_be_monitored(model: ImageClassifier, tmp_path: Path) -> None:
+def test_known_metrics_can_be_monitored(model: ImageClassifier) -> None:
     callbacks = [ModelCheckpoint(monitor="val_auroc/a", mode="max"), EarlyStopping("val_balanced_accuracy", mode="max")]
-    make_trainer(tmp_path, *callbacks).fit(model, site(0, 4), {"a": site(1, 4)})
+    trainer(*callbacks, max_epochs=1).fit(model, site(0, 4), {"a": site(1, 4)})
 
 
-def test_a_batch_of_all_sites_is_refused(model: ImageClassifier, tmp_path: Path) -> None:
+def test_a_batch_of_all_sites_is_refused(model: ImageClassifier) -> None:
     with pytest.raises(InputError, match="one batch of each of a, b: add a transfer callback"):
-        make_trainer(tmp_path).fit(model, {"a": site(0, 4), "b": site(1, 4)}, {"a": site(1, 4)})
+        trainer().fit(model, {"a": site(0, 4), "b": site(1, 4)}, {"a": site(1, 4)})
 
 
-def test_other_classes_than_the_datas_are_refused(tmp_path: Path) -> None:
+def test_other_classes_than_the_datas_are_refused() -> None:
     class Data(pl.LightningDataModule):
         num_classes = 5
 
@@ -198,11 +182,11 @@ def test_other_classes_than_the_datas_are_refused(tmp_path: Path) -> None:
             return site(0, 4)
 
     with pytest.raises(InputError, match="the data has 5 classes, the model 2: set num_classes=5"):
-        make_trainer(tmp_path).fit(ImageClassifier("resnet18"), Data())
+        trainer().fit(ImageClassifier("slim_resnet18"), Data())
 
 
 def test_hyperparameters_are_plain_values(model: ImageClassifier) -> None:
-    assert json.loads(json.dumps(dict(model.hparams)))["backbone"] == "resnet18"
+    assert json.loads(json.dumps(dict(model.hparams)))["backbone"] == "slim_resnet18"
 
 
 # -- ways to compute ---------------------------------------------------------------------------------------------------
@@ -210,7 +194,7 @@ def test_hyperparameters_are_plain_values(model: ImageClassifier) -> None:
 
 def test_channels_last_is_another_layout_of_the_same_weights(model: ImageClassifier) -> None:
     pl.seed_everything(0, verbose=False)
-    other = ImageClassifier("resnet18", channels_last=True)
+    other = ImageClassifier("slim_resnet18", channels_last=True)
     assert other.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr,operator]
     assert fingerprint(other.state_dict()) == fingerprint(model.state_dict())
     images = torch.randn(4, 3, 64, 64)
@@ -229,7 +213,7 @@ def test_a_compiled_network_is_compiled_for_each_shape(model: ImageClassifier) -
     torch.compiler.set_default_backend(compile_nothing)
     try:
         pl.seed_everything(0, verbose=False)
-        other = ImageClassifier("resnet18", compiled=True).eval()
+        other = ImageClassifier("slim_resnet18", compiled=True).eval()
         assert fingerprint(other.state_dict()) == fingerprint(model.state_dict())
         with torch.no_grad():
             for size in (4, 2, 3, 4):

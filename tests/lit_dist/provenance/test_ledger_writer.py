@@ -14,13 +14,17 @@ from small import SmallData, SmallModule, fit, ledger, trainer
 CYCLE = "aaaabbbbbbcc"
 
 
-def test_a_second_fit_goes_on_with_the_next_visits() -> None:
-    transfer = CyclicalWeightTransfer(every_n_epochs=1)
-    module, data, run = SmallModule(), SmallData(), trainer(transfer, max_epochs=2)
+def fitted_twice(transfer: CyclicalWeightTransfer, first: int) -> SmallModule:
+    """The module of a trainer that fits so many epochs, and four at the end."""
+    module, data, run = SmallModule(), SmallData(), trainer(transfer, max_epochs=first)
     run.fit(module, data)
     run.fit_loop.max_epochs = 4
     run.fit(module, data)
-    assert module.visited == "aaaabbbbbbccaaaa"
+    return module
+
+
+def test_a_second_fit_goes_on_with_the_next_visits() -> None:
+    assert fitted_twice(CyclicalWeightTransfer(every_n_epochs=1), 2).visited == "aaaabbbbbbccaaaa"
     lines = ledger()
     assert [line["visit"] for line in lines] == [0, 1, 2, 3]
     assert len({line["run"] for line in lines}) == 1
@@ -35,12 +39,7 @@ def test_one_callback_serves_another_model_anew() -> None:
 
 
 def test_a_visit_that_the_end_of_the_run_cuts_short_is_on_record_and_goes_on_later() -> None:
-    transfer = CyclicalWeightTransfer(every_n_epochs=2)
-    module, data, run = SmallModule(), SmallData(), trainer(transfer, max_epochs=3)
-    run.fit(module, data)
-    run.fit_loop.max_epochs = 4
-    run.fit(module, data)
-    assert module.visited == "aaaa" * 2 + "bbbbbb" * 2
+    assert fitted_twice(CyclicalWeightTransfer(every_n_epochs=2), 3).visited == "aaaa" * 2 + "bbbbbb" * 2
     lines = ledger()
     assert [(line["visit"], line["site"], line["steps"]) for line in lines] == [(0, "a", 8), (1, "b", 6), (1, "b", 6)]
     assert lines[1]["sha256_out"] == lines[2]["sha256_in"]

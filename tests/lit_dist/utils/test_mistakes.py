@@ -143,37 +143,36 @@ def test_of_an_own_optimizer_the_constructor_speaks_to_the_user_and_a_step_does_
     assert mistake(raised(Own(weights).step)) is None
 
 
-def killed() -> None:
-    class Images(torch.utils.data.Dataset[int]):
-        def __len__(self) -> int:
-            return 4
+class Images(torch.utils.data.Dataset[int]):
+    """Whose reading, in a worker, ends in what is given."""
 
-        def __getitem__(self, index: int) -> int:
-            os.kill(os.getpid(), 9)
-            return index
+    def __init__(self, end: Any) -> None:
+        self.end = end
 
-    list(torch.utils.data.DataLoader(Images(), num_workers=1))
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        self.end()
+        return index
 
 
-def wrong_in_a_worker() -> None:
-    class Images(torch.utils.data.Dataset[int]):
-        def __len__(self) -> int:
-            return 4
+def no_image() -> None:
+    raise InputError("scan.png is no image; remove it")
 
-        def __getitem__(self, index: int) -> int:
-            raise InputError("scan.png is no image; remove it")
 
-    list(torch.utils.data.DataLoader(Images(), num_workers=1))
+def of_a_worker(end: Any) -> str:
+    """What is said of a fit one of whose workers ends so."""
+    return str(mistake(raised(lambda: list(torch.utils.data.DataLoader(Images(end), num_workers=1)))))
 
 
 def test_a_worker_that_was_killed_speaks_of_memory() -> None:
-    said = mistake(raised(killed))
-    assert said is not None
+    said = of_a_worker(lambda: os.kill(os.getpid(), 9))
     assert all(word in said for word in ("memory", "num_workers", "batch_size"))
 
 
 def test_what_a_worker_found_is_said_without_its_traceback() -> None:
-    assert mistake(raised(wrong_in_a_worker)) == "scan.png is no image; remove it"
+    assert of_a_worker(no_image) == "scan.png is no image; remove it"
 
 
 @pytest.mark.parametrize(
