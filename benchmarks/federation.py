@@ -25,7 +25,8 @@ from lit_dist.cli.federate import parse
 from lit_dist.federation.flare.engine import write_job
 from lit_dist.federation.flare.local import ADMIN, LocalSystem
 from lit_dist.federation.flare.session import connect, make_job
-from lit_dist.provenance.ledger import Entry, read_entries
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.ledger import read_entries
 from lit_dist.runs.lightning_cli import build
 
 SITES = ["site-1", "site-2"]

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import Divergence, OnDivergence
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
-from lit_dist.provenance.ledger import Outcome
+from lit_dist.provenance.entry import Outcome
 from lit_dist.provenance.ledger_writer import LedgerWriter
 from lit_dist.provenance.visit_account import TransferState
 from lit_dist.provenance.visit_metrics import VisitMetrics

@@ -19,7 +19,8 @@ from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.federation.partial_fit import partial_fit
 from lit_dist.federation.travelling_state import split
 from lit_dist.federation.wire import Tree
-from lit_dist.provenance.ledger import Entry, read_entries
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import set_root

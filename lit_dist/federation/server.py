@@ -27,7 +27,8 @@ from lit_dist.federation.validate_answer import check_validated
 from lit_dist.federation.validate_update import Asked, check_update, due_visit
 from lit_dist.federation.wire import Tree
 from lit_dist.models.monitored import refuse_unpooled
-from lit_dist.provenance.ledger import Entry, Ledger, iter_entries
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.ledger import Ledger, iter_entries
 from lit_dist.provenance.visit_account import transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import MethodPatch

@@ -9,7 +9,7 @@ from typing import Any
 from lit_dist.federation.plain_bounds import is_count, is_name, is_number, said, shown
 from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
-from lit_dist.provenance.ledger import LONGEST
+from lit_dist.provenance.entry import LONGEST
 from lit_dist.utils.errors import InputError
 
 ALIKE = ("lit_dist", "torch", "lightning", "processes", "settings")

@@ -16,7 +16,7 @@ from lit_dist.federation.travelling_state import SCALE
 from lit_dist.federation.validate_optimizers import check_states
 from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree, size
-from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 

@@ -19,7 +19,7 @@ from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_s
 from lit_dist.federation.validate_progress import check_places, check_progress
 from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
-from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.visit_account import DivergenceState, VisitAccount, transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
 

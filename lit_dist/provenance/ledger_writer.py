@@ -12,7 +12,8 @@ from lightning.pytorch import Trainer
 
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
-from lit_dist.provenance.ledger import FIRST, Entry, Ledger, Outcome
+from lit_dist.provenance.entry import FIRST, Entry, Outcome
+from lit_dist.provenance.ledger import Ledger
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.provenance.visit_account import VisitAccount, waiting_entry
 from lit_dist.provenance.visit_metrics import VisitMetrics

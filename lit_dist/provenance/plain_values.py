@@ -57,6 +57,7 @@ _FIRST_ADDRESSES = {
     "lit_dist.models.metrics": "lit_dist.metrics",
     "lit_dist.models.site_reports": "lit_dist.site_reports",
     "lit_dist.models.slim_resnet": "lit_dist.slim_resnet",
+    "lit_dist.provenance.entry": "lit_dist.ledger",
     "lit_dist.provenance.ledger": "lit_dist.ledger",
     "lit_dist.visits.itinerary": "lit_dist.itinerary",
     "lit_dist.visits.site_loader": "lit_dist.site_loader",

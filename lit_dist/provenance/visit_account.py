@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, cast
 
-from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.entry import Entry
 
 
 class VisitAccount(TypedDict):

@@ -16,7 +16,8 @@ from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, read_settings
-from lit_dist.provenance.ledger import Entry, iter_entries
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.runs.lightning_cli import PARTS, build
 from lit_dist.utils.errors import InputError

@@ -18,7 +18,7 @@ from lit_dist.callbacks import RunCheckpoint, WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.federation.wire import Message, pack, unpack
-from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.entry import Entry
 from lit_dist.utils.errors import InputError
 from small_federation import InProcess, engine, federated, server
 

@@ -18,7 +18,8 @@ from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.transfer_client import TransferClient
 from lit_dist.federation.wire import Message
-from lit_dist.provenance.ledger import Entry, read_entries
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.ledger import read_entries
 
 SITES = ["site-1", "site-2", "site-3"]
 

@@ -24,7 +24,7 @@ from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.cli.verify import verify
 from lit_dist.federation import travelling_state, wire
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.entry import Entry
 from small_federation import SITES, InProcess, engine, federated, server, simulate
 
 CYCLE: dict[str, Any] = {"every_n_epochs": 1, "validation": "cycle"}

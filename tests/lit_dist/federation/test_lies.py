@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from lit_dist import ImageClassifier
 from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, WeightTransfer
 from lit_dist.federation.wire import unpack
-from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.entry import Entry
 
 Tree = dict[str, Any]
 SITE = "site-2"

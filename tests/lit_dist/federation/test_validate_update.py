@@ -12,7 +12,7 @@ from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.federation import wire
-from lit_dist.provenance.ledger import Entry
+from lit_dist.provenance.entry import Entry
 from small_federation import engine, federated, server
 
 Answer = dict[str, Any]
