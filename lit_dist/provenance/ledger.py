@@ -5,8 +5,9 @@ The lines form a chain: each has the hash of the one before, and a hash of its o
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from itertools import count
+from functools import partial
 from pathlib import Path
 
 from lit_dist.provenance.entry import FIRST, LONGEST, Entry, parse_entry
@@ -50,51 +51,56 @@ class Ledger:
         Raises:
             InputError: If the file has lines, but not that one.
         """
-        if self._last_line() == head:
-            self.head, self._ahead = head, []
-        else:
-            self._read(head)
-
-    def _last_line(self) -> str | None:
-        """The hash of the last line, if it is a whole one."""
-        try:
-            with open_file(self.path) as file:
-                file.seek(max(file.seek(0, os.SEEK_END) - LONGEST, 0))
-                *_, line, end = file.read().rsplit(b"\n", 2)
-            return None if end else parse_entry(line + b"\n").sha256
-        except (OSError, ValueError):
-            return None
+        with suppress(ValueError):  # which reading all of it names
+            *_, line, torn = self._last_lines()
+            if not torn and parse_entry(line + b"\n").sha256 == head:
+                self.head, self._ahead = head, []
+                return
+        self._read(head)
 
     def _read(self, head: str | None, run: str | None = None) -> None:
-        path = self.path
+        *whole, torn = self._last_lines()
+        if not whole and not _BEGINNING.startswith(torn[: len(_BEGINNING)].rstrip(b"\0")):  # which a power cut leaves
+            raise InputError(f"{self.path} is not a ledger; move it away, or take another folder")
         self._ahead = []
-        found = head in (None, FIRST)
-        last = FIRST
-        end, torn = self._whole_lines()
-        for entry in iter_entries(path, end) if end else ():
+        found, last = head in (None, FIRST), FIRST
+        for entry in iter_entries(self.path, torn=bool(torn)) if whole else ():
             if run is not None and entry.previous != last:
-                raise InputError(
-                    f"{path} is broken at visit {entry.visit} (lit-dist verify {path.parent} says how). Put back a copy"
-                    " of this run's ledger, or begin a new run in another folder"
-                )
+                raise self._broken(f"is broken at visit {entry.visit} (lit-dist verify {self.path.parent} says how)")
             last = entry.sha256
             if found and head is not None:
                 self._ahead.append(entry)
             found = found or last == head
         if not found and (last != FIRST or run is not None):
-            what = "lacks" if last != FIRST else f"{'is empty' if path.exists() else 'is missing'}, and lacks"
-            raise InputError(
-                f"{path} {what} the line that the checkpoint goes on after; it was changed or cut. Put back a copy of"
-                " this run's ledger, or begin a new run in another folder"
-            )
-        if run is not None and (others := [entry for entry in self._ahead if entry.run != run]):
-            raise InputError(
-                f"{path} has visits of another run ({others[0].run!r}) after the line that the checkpoint goes on"
-                " after. Put back a copy of this run's ledger, or begin a new run in another folder"
+            lacks = "" if last != FIRST else "is empty, and " if self.path.exists() else "is missing, and "
+            raise self._broken(f"{lacks}lacks the line that the checkpoint goes on after; it was changed or cut")
+        if run is not None and (others := [entry.run for entry in self._ahead if entry.run != run]):
+            raise self._broken(
+                f"has visits of another run ({others[0]!r}) after the line that the checkpoint goes on after"
             )
         if torn:
-            os.truncate(path, end)
+            os.truncate(self.path, self.path.stat().st_size - len(torn))
         self.head = last if head is None else head
+
+    def _last_lines(self) -> list[bytes]:
+        """What ends with the last whole lines, and what follows of one in whose writing a kill or a power cut came."""
+        lines = [b""]
+        if not self.path.exists():
+            return lines
+        try:
+            with open_file(self.path) as file:
+                for most in (2**16, 2 * LONGEST):
+                    if len(lines) < 3:  # none of two usual lines is as long
+                        file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
+                        lines = file.read().rsplit(b"\n", 2)
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        return lines
+
+    def _broken(self, what: str) -> InputError:
+        return InputError(
+            f"{self.path} {what}. Put back a copy of this run's ledger, or begin a new run in another folder"
+        )
 
     def add(self, entry: Entry) -> None:
         """Add an entry, or compare it with the one that is on record for the same visit.
@@ -134,40 +140,24 @@ class Ledger:
         except OSError as error:
             raise not_written(self.path, error) from None
 
-    def _whole_lines(self) -> tuple[int, bool]:
-        """Where they end; and whether another follows, in whose writing the process was killed, or the power cut."""
-        if not self.path.exists():
-            return 0, False
-        try:
-            with open_file(self.path) as file:
-                end = sum(len(line) for line in file if line.endswith(b"\n"))
-                file.seek(end)
-                begun = file.read(len(_BEGINNING))
-        except OSError as error:
-            raise _unreadable(self.path, error) from None
-        if not end and not _BEGINNING.startswith(begun.rstrip(b"\0")):  # zeros are what a power cut leaves
-            raise InputError(f"{self.path} is not a ledger; move it away, or take another folder")
-        return end, bool(begun)
-
 
 _BEGINNING = b'{"run": "'
 
 
-def iter_entries(path: Path, end: int | None = None) -> Iterator[Entry]:
+def iter_entries(path: Path, torn: bool = False) -> Iterator[Entry]:
     """Read a ledger line by line, each checked by itself; only one is in memory at a time.
 
     Args:
         path: The file.
-        end: The byte to end before; by default the file's end.
+        torn: Whether to leave out a last line that is cut short.
 
     Raises:
         InputError: If the file cannot be read, or a line is not an entry.
     """
     try:
         with open_file(path) as file:
-            for number in count(1):
-                line = file.readline(LONGEST) if end is None or file.tell() < end else b""
-                if not line:
+            for number, line in enumerate(iter(partial(file.readline, LONGEST), b""), start=1):
+                if torn and len(line) < LONGEST and not line.endswith(b"\n"):
                     return
                 try:
                     yield parse_entry(line)

@@ -15,7 +15,7 @@ from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpo
 from lit_dist.provenance.entry import FIRST, Entry, Outcome
 from lit_dist.provenance.ledger import Ledger
 from lit_dist.provenance.run_settings import RULE, versions
-from lit_dist.provenance.visit_account import VisitAccount, waiting_entry
+from lit_dist.provenance.visit_account import VisitAccount, new_account, waiting_entry
 from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.visits.itinerary import Visit
 
@@ -27,57 +27,53 @@ class LedgerWriter:
         metrics: What was logged in the visit.
 
     Attributes:
-        visit: The visit under way, or the last one; None before the first.
-        ended: Whether that visit has ended.
         kept: Whether a checkpoint has the line that waits: a fit that resumes from it writes it, with the validation.
         settings: The SHA-256 of the settings that decide what a visit does.
     """
 
     def __init__(self, metrics: VisitMetrics) -> None:
-        self.visit: Visit | None = None
-        self.ended = True
         self.kept = False
-        self._metrics = metrics
         self.settings = ""
-        self._run = ""
-        self._rule = RULE  # by which the settings are hashed
-        self._origin = ""  # the checkpoint of another run that it began with
+        self._metrics = metrics
+        self._account = new_account(RULE)
         self._head: str | None = None
         self._ledger: Ledger | None = None
         self._waiting: Entry | None = None
-        self._images = 0
-        self._first_step = 0
         self._left_out_after: int | None = None  # steps, after which the rest of the visit is left out
-        self._rates_start: list[float] = []
-        self._rates_end: list[float] = []
-        self._sha256_in = ""
-        self._sha256_out = ""
-        self._seconds = 0.0
         self._resumed_at = 0.0
 
+    @property
+    def visit(self) -> Visit | None:
+        """The visit under way, or the last one; None before the first."""
+        return Visit(*self._account["visit"]) if self._account["visit"] else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether that visit has ended."""
+        return self._account["ended"]
+
     def open_ledger(self, trainer: Trainer, settings: Callable[[int], str]) -> None:
-        """Find the run's folder, and give a new run its id. To be called by every process.
+        """Find the run's folder, and give a new run its id.
 
-        A run that begins with the state of another one is a new one, whose lines say with which.
-
-        Args:
-            trainer: The trainer.
-            settings: Gives the SHA-256 of the settings by a rule.
+        To be called by every process. A run that begins with the state of another one is a new one, whose lines say
+        with which. ``settings`` gives the SHA-256 of the settings by a rule.
         """
+        account = self._account
         foreign = foreign_checkpoint(trainer)
         if foreign is not None:
-            self._origin = f"{foreign.name} {_weights(trainer)[0]}"
-            self._run, self._head, self._waiting, self._rule = "", None, None, RULE
-        self._run = self._run or uuid.uuid4().hex
+            account.update({"run": "", "rule": RULE, "origin": f"{foreign.name} {_weights(trainer)[0]}"})
+            self._head = self._waiting = None
+        account["run"] = account["run"] or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         path = folder / LEDGER if folder and trainer.is_global_zero else None
         if self._ledger is not None and self._ledger.path == path and self._head is not None:
             self._ledger.go_on(self._head)
         else:
-            self._ledger = Ledger(path, self._head, self._run if _goes_on_in(path, trainer) else None) if path else None
+            run = account["run"] if path and _goes_on_in(path, trainer) else None
+            self._ledger = Ledger(path, self._head, run) if path else None
         if self._ledger is not None:
             self._head = self._ledger.head
-        self.settings = settings(self._rule)
+        self.settings = settings(account["rule"])
         self._resumed_at = time.monotonic()
 
     def begin(self, trainer: Trainer, visit: Visit) -> None:
@@ -87,65 +83,63 @@ class LedgerWriter:
             RuntimeError: If they are not.
         """
         self.write()
+        account, last = self._account, self.visit
         sha256, _ = _weights(trainer)
-        if self.visit is not None and sha256 != self._sha256_out:
+        if last is not None and sha256 != account["sha256_out"]:
             raise RuntimeError(
-                f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {self.visit.number}"
-                f" ended with (SHA-256 {sha256[:12]} against {self._sha256_out[:12]}): a callback or a hook changes"
-                " the weights or buffers between two visits; let it do so within a visit"
+                f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {last.number} ended"
+                f" with (SHA-256 {sha256[:12]} against {account['sha256_out'][:12]}): a callback or a hook changes the"
+                " weights or buffers between two visits; let it do so within a visit"
             )
         self._metrics.forget_validation()
-        self.visit = visit
-        self.ended = False
-        self._images = 0
-        self._first_step = trainer.global_step
+        account.update({"visit": (visit.number, visit.cycle, visit.site), "ended": False, "images": 0})
+        account.update({"first_step": trainer.global_step, "rates": (_learning_rates(trainer), account["rates"][1])})
+        account.update({"sha256_in": sha256, "seconds": 0.0})
         self._left_out_after = None
-        self._rates_start = _learning_rates(trainer)
-        self._sha256_in = sha256
-        self._seconds = 0.0
         self._resumed_at = time.monotonic()
 
     def step(self, trainer: Trainer) -> None:
         """Note the learning rates of a step that begins; a schedule may change them before the visit's end is seen."""
-        self._rates_end = _learning_rates(trainer)
+        self._account["rates"] = (self._account["rates"][0], _learning_rates(trainer))
 
     def leave_out(self, trainer: Trainer) -> None:
         """Note that what is left of the visit passes without training; Lightning counts steps all the same."""
-        self._left_out_after = trainer.global_step - self._first_step
+        self._left_out_after = trainer.global_step - self._account["first_step"]
 
     def count(self, batch: Any) -> None:
         """Count the images of a batch."""
-        self._images += batch_size(batch)
+        self._account["images"] += batch_size(batch)
 
     def end(self, trainer: Trainer, outcome: Outcome) -> None:
         """End the visit. Its line waits for a validation that may follow, until ``write``."""
-        if self.visit is None or self.ended:
+        account, visit = self._account, self.visit
+        if visit is None or account["ended"]:
             return
-        self.ended = True
         if outcome != "cut short":  # which is known only after the validation
             self._metrics.forget_validation()
-        self._sha256_out, size = _weights(trainer) if outcome != "diverged" else (self._sha256_in, 0)
-        steps = trainer.global_step - self._first_step if self._left_out_after is None else self._left_out_after
-        images = torch.tensor(self._images, device=trainer.strategy.root_device)
+        sha256_out, size = _weights(trainer) if outcome != "diverged" else (account["sha256_in"], 0)
+        account.update({"ended": True, "sha256_out": sha256_out})
+        steps = trainer.global_step - account["first_step"] if self._left_out_after is None else self._left_out_after
+        images = torch.tensor(account["images"], device=trainer.strategy.root_device)
         images = trainer.strategy.reduce(images, reduce_op="sum")
         self._waiting = Entry(
-            run=self._run,
-            visit=self.visit.number,
-            cycle=self.visit.cycle,
-            site=self.visit.site,
+            run=account["run"],
+            visit=visit.number,
+            cycle=visit.cycle,
+            site=visit.site,
             outcome=outcome,
             images=int(images),
             steps=steps,
-            learning_rates_start=self._rates_start,
-            learning_rates_end=self._rates_end,
-            sha256_in=self._sha256_in,
-            sha256_out=self._sha256_out,
+            learning_rates_start=account["rates"][0],
+            learning_rates_end=account["rates"][1],
+            sha256_in=account["sha256_in"],
+            sha256_out=sha256_out,
             bytes=size,
             seconds=round(self._elapsed(), 6),
             settings=self.settings,
             versions=versions(),
             metrics=self._metrics.of_training(trainer),
-            origin=self._origin,
+            origin=account["origin"],
         )
         self.kept = False
 
@@ -165,42 +159,19 @@ class LedgerWriter:
             self._head = self._ledger.head
 
     def _elapsed(self) -> float:
-        return self._seconds + time.monotonic() - self._resumed_at
+        return self._account["seconds"] + time.monotonic() - self._resumed_at
 
     def state_dict(self) -> VisitAccount:
         """The account as plain values, for a checkpoint."""
-        return {
-            "run": self._run,
-            "rule": self._rule,
-            "origin": self._origin,
-            "visit": (self.visit.number, self.visit.cycle, self.visit.site) if self.visit else None,
-            "ended": self.ended,
-            "head": self._head if self._head is not None else FIRST,
-            "waiting": asdict(self._waiting) if self._waiting else None,
-            "images": self._images,
-            "first_step": self._first_step,
-            "rates": (self._rates_start, self._rates_end),
-            "sha256_in": self._sha256_in,
-            "sha256_out": self._sha256_out,
-            "seconds": self._elapsed(),
-        }
+        waiting = asdict(self._waiting) if self._waiting else None
+        return {**self._account, "head": self._head or FIRST, "waiting": waiting, "seconds": self._elapsed()}
 
     def load_state_dict(self, state: VisitAccount) -> None:
         """Restore the account of a checkpoint."""
-        self._run = state["run"]
-        self._rule = state.get("rule", 1)
-        self._origin = state.get("origin", "")  # which an earlier release did not keep
-        self.visit = Visit(*state["visit"]) if state["visit"] else None
-        self.ended = state["ended"]
-        self.kept = True
+        self._account = {**new_account(rule=1), **state}
         self._head = state["head"]
         self._waiting = waiting_entry(state)
-        self._images = state["images"]
-        self._first_step = state["first_step"]
-        self._rates_start, self._rates_end = state["rates"]
-        self._sha256_in = state["sha256_in"]
-        self._sha256_out = state["sha256_out"]
-        self._seconds = state["seconds"]
+        self.kept = True
 
 
 def _goes_on_in(path: Path, trainer: Trainer) -> bool:

@@ -10,7 +10,7 @@ import sys
 import types
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from copyreg import dispatch_table
 from datetime import date, time, timedelta
@@ -63,6 +63,9 @@ _FIRST_ADDRESSES = {
     "lit_dist.visits.site_loader": "lit_dist.site_loader",
 }
 """Modules by the names that they had when hashes were first made of the classes and functions in them."""
+
+Inner = Callable[[Any], Any]
+"""Gives what stands for a part of a value."""
 
 _OF_EVERY_MODULE = {*vars(nn.Module()), "__annotations__"}
 
@@ -131,6 +134,14 @@ def _plain(value: Any, outer: tuple[int, ...], walk: _Walk) -> Any:
             return _tagged("dict", _sorted([inner(key), inner(item)] for key, item in value.items()))
         case AbstractSet():
             return _tagged("set", _sorted(map(inner, value)))
+        case deque():
+            return _tagged("deque", [[inner(item) for item in value], value.maxlen])
+    return _of_numbers(value, inner, walk)
+
+
+def _of_numbers(value: Any, inner: Inner, walk: _Walk) -> Any:
+    """Tensors, arrays, and single values that are no JSON."""
+    match value:
         case Tensor() if id(value) in walk.trained:
             return _tagged("tensor", [str(value.dtype), list(value.shape)])
         case Tensor():
@@ -141,12 +152,16 @@ def _plain(value: Any, outer: tuple[int, ...], walk: _Walk) -> Any:
             array = np.asarray(value)
             content = hashlib.sha256(array.tobytes()).hexdigest()
             return _tagged("array", [array.dtype.str, list(array.shape), content])
-        case deque():
-            return _tagged("deque", [[inner(item) for item in value], value.maxlen])
         case bytes() | bytearray():
             return _tagged("bytes", value.hex())
         case complex() | range() | slice() | torch.dtype() | torch.device() | date() | time() | timedelta() | Number():
             return _tagged(_name(type(value)), str(value))
+    return _of_code(value, inner, walk)
+
+
+def _of_code(value: Any, inner: Inner, walk: _Walk) -> Any:
+    """Functions, classes and what they are made of."""
+    match value:
         case functools.partial():
             return _tagged("partial", [inner(value.func), inner(value.args), inner(value.keywords)])
         case type() | types.BuiltinFunctionType():
@@ -162,6 +177,12 @@ def _plain(value: Any, outer: tuple[int, ...], walk: _Walk) -> Any:
             return _tagged("code", [value.co_code.hex(), inner(value.co_consts), list(value.co_names)])
         case types.MethodType():
             return _tagged("method", [inner(value.__self__), value.__name__])
+    return _of_training(value, inner, walk)
+
+
+def _of_training(value: Any, inner: Inner, walk: _Walk) -> Any:
+    """Modules, generators of random numbers and optimizers."""
+    match value:
         case LightningModule():
             parts = [[name, _name(type(part))] for name, part in value.named_modules()]
             return _tagged("module", [parts, [[name, list(each.shape)] for name, each in value.named_parameters()]])
@@ -185,7 +206,7 @@ def _beside_items(value: Any) -> dict[str, Any]:
     return {**held, "default_factory": value.default_factory} if isinstance(value, defaultdict) else held
 
 
-def _of_object(value: Any, inner: Any, walk: _Walk) -> Any:
+def _of_object(value: Any, inner: Inner, walk: _Walk) -> Any:
     walk.step()
     kind = type(value)
     machinery = {kind.__module__.partition(".")[0], ".".join(kind.__module__.split(".")[:2])} & _MACHINERY

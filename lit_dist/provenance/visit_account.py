@@ -40,6 +40,25 @@ class VisitAccount(TypedDict):
     seconds: float
 
 
+def new_account(rule: int) -> VisitAccount:
+    """The account of a run that has not begun, without an id; what a checkpoint lacks of one is as it is here."""
+    return {
+        "run": "",
+        "rule": rule,
+        "origin": "",
+        "visit": None,
+        "ended": True,
+        "head": "",
+        "waiting": None,
+        "images": 0,
+        "first_step": 0,
+        "rates": ([], []),
+        "sha256_in": "",
+        "sha256_out": "",
+        "seconds": 0.0,
+    }
+
+
 class DivergenceState(TypedDict):
     """What became of a visit that diverged.
 
