@@ -29,11 +29,7 @@ from lit_dist.utils.terminal_table import print_table
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: Its words, without ``compare``.
-    """
+    """Run ``lit-dist compare`` with the words that follow it."""
     if any(word == "--run" or word.startswith("--run=") for word in args):
         _one(args)
         return

@@ -6,9 +6,9 @@ import os
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 from typing_extensions import override
 
 from lit_dist.callbacks.heuristics.find_transfer import find_transfer
-from lit_dist.datamodules import InstitutionDataModule
+from lit_dist.datamodules import SiteDataModule
 from lit_dist.federation.policy import FOLDERS
 from lit_dist.federation.site_settings import ALL, OF_SITE
 from lit_dist.runs.lightning_cli import PARTS, SiteCLI, build, site_cli
@@ -37,15 +37,11 @@ _NOT_HERE = {
 
 
 class _Parser(PlainErrors, argparse.ArgumentParser):
-    """The parser of the options that fit has not."""
+    """That of jsonargparse takes no words that it does not know."""
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: Its words, without ``federate``.
-    """
+    """Run ``lit-dist federate`` with the words that follow it."""
     parser = _Parser(
         prog="lit-dist federate",
         description="Make the run of a configuration where the images are, on NVIDIA FLARE. All other options are those"
@@ -75,7 +71,7 @@ def main(args: list[str]) -> None:
         " any other",
     )
     parser.add_argument("--timeout", type=_seconds, default=DAY, help="seconds to wait for a site's answer (one day)")
-    parser.add_argument("--retries", type=_count, default=3, help="how often to go on after a process has died (3)")
+    parser.add_argument("--retries", type=_count, default=3, help="how often to resume after a process has died (3)")
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
     options, words = parser.parse_known_args(args)
     if options.folder is not None and options.folder.exists() and not options.folder.is_dir():
@@ -127,27 +123,22 @@ def _kept_on_failure(given: Path | None) -> Iterator[Path]:
     if given is not None:
         yield given.absolute()
         return
-    folder = Path(tempfile.mkdtemp(prefix="lit_dist_"))
+    folder, kept = Path(tempfile.mkdtemp(prefix="lit_dist_")), False
     try:
         yield folder
     except Exception:
-        if any(folder.iterdir()):
+        kept = any(folder.iterdir())
+        raise
+    finally:
+        if kept:
             print(f"The logs of this command are kept in {folder}; delete it when they are not needed", flush=True)
         else:
-            folder.rmdir()
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def parse(words: list[str]) -> dict[str, Any]:
     """The settings of ``fit``, checked and with all defaults, from its words."""
-    with warnings.catch_warnings():
-        # Lightning's advice is for scripts that give both, the process's words and their own.
-        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
-        command = site_cli(["fit", *words], run=True, kind=_Settings)
+    command = site_cli(["fit", *words], run=True, kind=_Settings)
     assert isinstance(command, _Settings)
     return command.settings
 
@@ -158,8 +149,11 @@ class _Settings(SiteCLI):
     @override
     def instantiate_classes(self) -> None:
         parser: Any = self._parser("fit")
-        _check_options(self.config["fit"], parser.get_defaults())
-        given = yaml.safe_load(parser.dump(self.config["fit"], skip_none=False))
+        fit, defaults = self.config["fit"], parser.get_defaults()
+        for name, instead in _NOT_HERE.items():
+            if fit.get(name) != defaults.get(name):
+                raise InputError(f"--{name} is not for a federation: {instead}")
+        given = yaml.safe_load(parser.dump(fit, skip_none=False))
         self.settings = {name: given[name] for name in PARTS if name in given}
 
     @override
@@ -167,22 +161,17 @@ class _Settings(SiteCLI):
         pass
 
 
-def _check_options(given: Any, defaults: Any) -> None:
-    """Refuse what fit obeys and a federation does not."""
-    for name, instead in _NOT_HERE.items():
-        if given.get(name) != defaults.get(name):
-            raise InputError(f"--{name} is not for a federation: {instead}")
-
-
 def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     command = build({**settings, "trainer": {**settings["trainer"], "logger": False}})
     sites = _sites_of(command)
-    _check_names(sites)
-    if len(sites) < 2:
-        raise InputError(f"there is only the site {sites[0]!r}; a federation needs at least two")
-    if find_transfer(command.trainer) is not None:
+    transfer = find_transfer(command.trainer)
+    if transfer is not None:
         command.datamodule.check_monitors(command.trainer)
-    _check_folder(options, command)
+    if transfer is not None and transfer.optimizer_state == "local" and options.resume and options.folder is None:
+        raise InputError(
+            "with optimizer_state=local each site keeps a part of the run: give --folder when it begins, and the"
+            " same one with --resume"
+        )
     from lit_dist.federation.flare.local import ADMIN, LocalSystem
     from lit_dist.federation.flare.retry import make_run
     from lit_dist.federation.flare.session import connect
@@ -196,30 +185,22 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     own = {site: {"data": _data_of(settings, site), **same} for site in sites}
     with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system:
         may_die = sites if options.absent == "skip" else []
-        session = connect(system.kits / ADMIN, ADMIN, 120, system.check)
-        try:
-            return make_run(session, folder, settings, sites, options, lambda: system.check(may_die))
-        finally:
-            session.close()
-
-
-def _check_folder(options: argparse.Namespace, command: SiteCLI) -> None:
-    transfer = find_transfer(command.trainer)
-    local = transfer is not None and transfer.optimizer_state == "local"
-    if options.resume and options.folder is None and local:
-        raise InputError(
-            "with optimizer_state=local each site keeps a part of the run: give --folder when it begins, and the"
-            " same one with --resume"
-        )
+        with closing(connect(system.kits / ADMIN, ADMIN, 120, system.check)) as session:
+            return make_run(session, folder, settings, sites, options, partial(system.check, may_die))
 
 
 def _sites_of(command: SiteCLI) -> list[str]:
     data = command.datamodule
-    if find_transfer(command.trainer) is None and isinstance(data, InstitutionDataModule):
+    several = isinstance(data, SiteDataModule) and not data.centralized
+    if several and find_transfer(command.trainer) is None:
         data.only_site = None  # each trains alone, and all of them do
-    if not isinstance(data, InstitutionDataModule) or data.centralized or data.only_site:
+    if not several or data.only_site:
         raise InputError("--local needs a datamodule of lit_dist with several sites, to give each process its own")
-    return data.sites
+    _check_names(data.sites)
+    if len(data.sites) < 2:
+        raise InputError(f"there is only the site {data.sites[0]!r}; a federation needs at least two")
+    sites: list[str] = data.sites
+    return sites
 
 
 def _data_of(settings: dict[str, Any], site: str) -> dict[str, Any]:
@@ -249,17 +230,14 @@ def _classes(tree: Any) -> Iterator[str]:
 def _below_one(trainer: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """A folder that has all those of the loggers and callbacks, and the trainer's settings with them relative to it."""
     given = copy.deepcopy(trainer)
-    arguments = [each.get("init_args") or {} for name in ("logger", "callbacks") for each in _named(given[name])]
+    settings = [each for name in ("logger", "callbacks") for each in as_list(given[name]) if isinstance(each, dict)]
+    arguments = [each.get("init_args") or {} for each in settings]
     named = [(each, name) for each in arguments for name in FOLDERS if isinstance(each.get(name), str)]
     places = [os.path.abspath(each[name]) for each, name in named]
     root = os.path.commonpath([Path.cwd(), *places])
     for (each, name), place in zip(named, places, strict=True):
         each[name] = os.path.relpath(place, root)
     return Path(root), given
-
-
-def _named(setting: Any) -> list[dict[str, Any]]:
-    return [each for each in as_list(setting) if isinstance(each, dict)]
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -270,8 +248,5 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Pat
         raise InputError("--kit needs --sites, the names of the sites in the order of the run")
     kit = options.kit.absolute()
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
-    session = connect(kit, options.user or kit.name, 30)
-    try:
+    with closing(connect(kit, options.user or kit.name, 30)) as session:
         return make_run(session, folder, settings, options.sites, options, lambda: None)
-    finally:
-        session.close()

@@ -5,30 +5,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
-
-from lit_dist.datamodules import InstitutionDataModule
+from lit_dist.datamodules import InstitutionDataModule, SiteDataModule
 from lit_dist.datamodules.images.cached import CachedDataModule
 from lit_dist.datamodules.images.contact_sheet import COLUMNS, draw_sheet
 from lit_dist.datamodules.site_table import print_sites
 from lit_dist.runs.class_kinds import check_kinds
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.plain_errors import PlainErrors
+from lit_dist.utils.plain_errors import PlainParser
 from lit_dist.utils.yaml_text import guard_parsers, read_yaml
 
 guard_parsers()
 
 
-class _Parser(PlainErrors, jsonargparse.ArgumentParser):
-    """The parser of ``lit-dist prepare``."""
-
-
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: Its words, without ``prepare``.
-    """
+    """Run ``lit-dist prepare`` with the words that follow it."""
     parser = _parser(args)
     given = parser.parse_args(args)
     if given.images < 1:
@@ -37,13 +27,8 @@ def main(args: list[str]) -> None:
     prepare(parser.instantiate_classes(given).data, Path(given.output), given.images)
 
 
-def prepare(data: InstitutionDataModule, output: Path, images: int = COLUMNS) -> None:
-    """Build the cache, check what it holds, and write the table of sites and a contact sheet a site.
-
-    Args:
-        data: The collection.
-        output: The folder for the sheets.
-        images: How many images of a class a sheet shows.
+def prepare(data: SiteDataModule, output: Path, images: int = COLUMNS) -> None:
+    """Build the cache, check what it holds, show the table of sites, and draw a contact sheet a site into a folder.
 
     Raises:
         InputError: If an image cannot be used, or there is no room for the cache.
@@ -61,6 +46,8 @@ def prepare(data: InstitutionDataModule, output: Path, images: int = COLUMNS) ->
         print(f"The cache: {cache.folder} ({len(pixels)} images, {pixels.nbytes / 1e9:.2f} GB)")
     data.setup("prepare")
     print_sites(data.table, data.sites, data.class_names, left_out=data.left_out_of)
+    if not isinstance(data, InstitutionDataModule):  # records that nobody can look at
+        return
     try:
         output.mkdir(parents=True, exist_ok=True)
         for number, site in enumerate(data.sites, start=1):
@@ -77,8 +64,8 @@ def _file_name(site: str, number: int) -> str:
     return name if name == site and not name.startswith(".") else f"{number}_{name}"
 
 
-def _parser(args: list[str]) -> jsonargparse.ArgumentParser:
-    parser = _Parser(
+def _parser(args: list[str]) -> PlainParser:
+    parser = PlainParser(
         prog="lit-dist prepare",
         usage="lit-dist prepare --config FILE [--output FOLDER] [--data.SETTING VALUE ...]",
         description="Prepare the images of a collection, and draw a contact sheet a site.",
@@ -87,18 +74,13 @@ def _parser(args: list[str]) -> jsonargparse.ArgumentParser:
     parser.add_argument("--config", type=str, help="A configuration of fit or compare; its part `data` is used.")
     parser.add_argument("--output", type=str, default="prepared", help="The folder for the contact sheets.")
     parser.add_argument("--images", type=int, default=COLUMNS, help="How many images of a class a sheet shows.")
-    parser.add_subclass_arguments(InstitutionDataModule, "data", required=True)
-    config = _config(args)
+    parser.add_subclass_arguments(SiteDataModule, "data", required=True)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    config = first.parse_known_args(args)[0].config
     if config is not None:
-        parser.set_defaults({"data": _data(Path(config))})
+        parser.set_defaults({"data": _data(config)})
     return parser
-
-
-def _config(args: list[str]) -> str | None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config")
-    config: str | None = parser.parse_known_args(args)[0].config
-    return config
 
 
 def _data(config: Path) -> Any:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from lit_dist.checkpoints.baton import APART, TRAINED, fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoints_of
 from lit_dist.provenance.audit import AuditError, audit
@@ -13,20 +11,12 @@ from lit_dist.provenance.entry import FIRST, Entry
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.visit_account import find_account, waiting_entry
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.plain_errors import PlainErrors
-
-
-class _Parser(PlainErrors, ArgumentParser):
-    """The parser of ``lit-dist verify``."""
+from lit_dist.utils.plain_errors import PlainParser
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: Its words, without ``verify``.
-    """
-    parser = _Parser(
+    """Run ``lit-dist verify`` with the words that follow it."""
+    parser = PlainParser(
         prog="lit-dist verify",
         description="Check what a run has recorded: that no line of its ledger was changed, left out, moved or doubled,"
         " that every visit began with the weights that the last one ended with, and that the newest checkpoint has the"
@@ -46,10 +36,7 @@ def main(args: list[str]) -> None:
 
 
 def verify(run: str | Path) -> str:
-    """Check a run's ledger, by itself and against the run's newest checkpoint.
-
-    Args:
-        run: The run's folder.
+    """Check the ledger in a run's folder, by itself and against the run's newest checkpoint.
 
     Returns:
         What was found to be in order, as text.

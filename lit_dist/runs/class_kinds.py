@@ -1,7 +1,6 @@
 """Refuses settings in which a class stands that the setting does not want, before anything of them is called."""
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -10,7 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
 
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.signatures import alternatives, made, parameters
+from lit_dist.utils.signatures import alternatives, imported, made, parameters
 
 # A class among settings of no type stays data. No setting names what runs programs, reads pickles or writes files; of
 # what is installed with torch, sympy evaluates texts.
@@ -18,13 +17,10 @@ set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylis
 
 
 def check_kinds(settings: Any) -> None:
-    """Check the classes of settings of ``fit`` that have been parsed.
+    """Check the classes of parsed settings of ``fit``: ``model``, ``data`` and ``trainer``.
 
     The parser itself sees to it where an object of a class is wanted. Where something to be called is wanted, such as
     what makes an optimizer, it would call any function by its name, with arguments from the settings.
-
-    Args:
-        settings: ``model``, ``data`` and ``trainer``.
 
     Raises:
         InputError: If a setting names a function, or a class of another kind than it wants.
@@ -54,7 +50,7 @@ def _element(annotation: Any, number: int) -> Any:
 
 
 def _check_class(value: Namespace, annotation: Any, where: str) -> None:
-    named = _imported(value.class_path)
+    named = imported(value.class_path)
     kinds = made(annotation)
     takes_any = any(each is Any for each in alternatives(annotation))
     is_class = inspect.isclass(named)
@@ -71,17 +67,6 @@ def _check_class(value: Namespace, annotation: Any, where: str) -> None:
             raise InputError(f"{where} names {value.class_path!r}; what is wanted there is a class of the kind {names}")
     if is_class:
         _check_arguments(value.get("init_args"), named, f"{where}.init_args")
-
-
-def _imported(name: str) -> Any:
-    """What the parser has imported under a name."""
-    module = name
-    while module not in sys.modules and "." in module:
-        module = module.rpartition(".")[0]
-    found: Any = sys.modules.get(module)
-    for part in name.removeprefix(module).split(".")[1:]:
-        found = getattr(found, part, None)
-    return found
 
 
 def _check_arguments(given: Any, kind: type, where: str) -> None:

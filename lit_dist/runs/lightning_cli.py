@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 # Imported so that a configuration can name their classes without their modules.
@@ -25,6 +28,9 @@ from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.run_files import check_run, check_trainer_folders
 from lit_dist.checkpoints.run_folder import LEDGER, run_folder
 from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
+from lit_dist.datamodules.images.augmentation import Augmenter
+from lit_dist.datamodules.images.datamodule import ImageDataModule
+from lit_dist.datamodules.partition import Partition
 from lit_dist.models.classifier import ImageClassifier
 from lit_dist.runs.class_kinds import check_kinds
 from lit_dist.runs.make_trainer import as_list, make_trainer
@@ -44,6 +50,9 @@ PARTS = ("seed_everything", "model", "data", "trainer")
 
 class SiteParser(PlainErrors, LightningArgumentParser):
     """Lightning's parser, whose errors are one sentence, and which takes no option that is cut short."""
+
+    kinds = (LightningModule, LightningDataModule, Callback, Logger, Optimizer, LRScheduler, Partition, Augmenter)
+    parts: ClassVar = {"data": ImageDataModule, "model": ImageClassifier, "model.optimizer": Adam}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
@@ -120,7 +129,10 @@ class SiteCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        super().parse_arguments(parser, args)
+        with warnings.catch_warnings():
+            # Lightning's advice is for scripts that give both, the process's words and their own.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
+            super().parse_arguments(parser, args)
         settings = self.config.get(str(self.config.get("subcommand")), self.config)
         seed = settings.get("seed_everything")
         if seed is False and self.config.get("subcommand") == "fit":
@@ -163,19 +175,13 @@ class SiteCLI(LightningCLI):
             rank_zero_info(f"Best model: {best}\nTest it: lit-dist test --config {self.trainer.log_dir}/config.yaml"
                            f" --ckpt_path {best}")  # fmt: skip
 
-    def before_test(self) -> None:
-        """Leave the table to the model."""
-        self.config_init["test"]["verbose"] = False
-        self._check_evaluation()
-
-    def before_validate(self) -> None:
-        """Leave the table to the model."""
-        self.config_init["validate"]["verbose"] = False
-        self._check_evaluation()
-
     def before_predict(self) -> None:
-        """See that there is something to predict with."""
+        """Check the checkpoint and the run's folder; the table of a test or a validation is the model's own."""
+        if self.subcommand != "predict":
+            self.config_init[str(self.subcommand)]["verbose"] = False
         self._check_evaluation()
+
+    before_test = before_validate = before_predict
 
     def _check_named_checkpoint(self) -> None:
         word = self.config[str(self.subcommand)].ckpt_path
@@ -226,18 +232,11 @@ def build(settings: dict[str, Any]) -> SiteCLI:
     Returns:
         The command, with its ``trainer``, ``model`` and ``datamodule``.
     """
-    with warnings.catch_warnings():
-        # Lightning's advice is for scripts that give both, the process's words and their own.
-        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended", category=UserWarning)
-        return site_cli(copy.deepcopy(settings), run=False)  # the parser changes what it is given
+    return site_cli(copy.deepcopy(settings), run=False)  # the parser changes what it is given
 
 
 def own_parts(data: dict[str, Any], trainer: dict[str, Any]) -> tuple[LightningDataModule, dict[str, Any]]:
-    """Make a machine's own datamodule, and what it gives to a trainer.
-
-    Args:
-        data: The datamodule, as ``class_path`` and ``init_args``.
-        trainer: Arguments of the trainer by name.
+    """Make a machine's own datamodule, and what it gives to a trainer, of the settings of both.
 
     Returns:
         The datamodule, and the arguments with the objects that they name.

@@ -3,11 +3,13 @@
 import difflib
 import inspect
 import re
-import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+from jsonargparse import ArgumentParser
 
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.signatures import imported, parameters
 
 _TYPES = {
     "int": "a whole number",
@@ -18,23 +20,6 @@ _TYPES = {
     "dict": "settings by name",
     "NoneType": "null",
 }
-_BASES = (
-    "lightning.pytorch.LightningModule",
-    "lightning.pytorch.LightningDataModule",
-    "lightning.pytorch.callbacks.Callback",
-    "lightning.pytorch.loggers.Logger",
-    "torch.optim.Optimizer",
-    "torch.optim.lr_scheduler.LRScheduler",
-    "lit_dist.datamodules.partition.Partition",
-    "lit_dist.datamodules.images.augmentation.Augmenter",
-)
-"""What a setting's ``class_path`` may have to belong to."""
-_PARTS = {
-    "data": "lit_dist.datamodules.images.datamodule.ImageDataModule",
-    "model": "lit_dist.models.classifier.ImageClassifier",
-    "model.optimizer": "torch.optim.Adam",
-}
-"""Classes whose settings are likely meant where a part's name was left out."""
 _MEANT = {"seed_everything": "seeds"}
 """Settings of one command, by those of another that are as likely meant."""
 _REASON = re.compile(
@@ -55,31 +40,28 @@ class PlainErrors:
     """For parsers of the kind of ``argparse``: what they refuse is an ``InputError`` of one sentence.
 
     Put it before the parser's own class. Parsers that others use to try something out keep their own way.
+
+    Attributes:
+        kinds: What a setting's ``class_path`` may have to belong to; the classes of these kinds are suggested.
+        parts: Classes whose settings are likely meant where a part's name, such as ``data``, was left out.
     """
 
+    kinds: ClassVar[Sequence[type]] = ()
+    parts: ClassVar[Mapping[str, type]] = {}
+
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse the words.
-
-        Args:
-            message: What is wrong, as the parser says it.
-            *args: What else the parser passes on.
-            **kwargs: Likewise.
-
-        Raises:
-            InputError: With the sentence.
-        """
+        """Refuse the words, of which the parser says what is wrong, by an ``InputError``."""
         if not getattr(self, "exit_on_error", True):
             super().error(message, *args, **kwargs)  # type: ignore[misc]
         raise InputError(plain(message, self)) from None
 
 
-def plain(message: str, parser: Any) -> str:
-    """Say in one sentence what a parser has refused.
+class PlainParser(PlainErrors, ArgumentParser):
+    """The parser of a command that is not Lightning's."""
 
-    Args:
-        message: What the parser says.
-        parser: The parser, whose options are suggested.
-    """
+
+def plain(message: str, parser: Any) -> str:
+    """Say in one sentence what a parser has refused, and what of its options may have been meant."""
     text = _of_words(message, parser) or _of_value(message, parser)
     if text is None:
         text = "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
@@ -122,8 +104,8 @@ def _of_words(message: str, parser: Any) -> str | None:
     if found := re.match(r"Subcommand '\w+' does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
         name = found[1] or found[2]
         return f"there is no setting {name!r}{nearest(name, _options(parser)) or _part_of(name, parser)}"
-    if found := re.match(r"argument subcommand: invalid choice: '(.*?)' \(choose from (.*)\)", message):
-        commands = [*re.findall(r"\w+", found[2]), "compare", "federate", "prepare", "verify"]
+    if found := re.match(r"argument subcommand: invalid choice: '(.*?)' \(choose from ", message):
+        commands = re.findall(r"\w+", parser.usage.partition("{")[2])
         return f"there is no command {found[1]!r}{nearest(found[1], commands)}; there are {', '.join(commands)}"
     if message.startswith('expected "subcommand"'):
         return f"say which command: {parser.usage}"
@@ -143,8 +125,8 @@ def _options(parser: Any) -> Iterator[str]:
         if isinstance(action.choices, dict):  # the parsers of subcommands
             for sub in action.choices.values():
                 yield from _options(sub)
-    for part, path in _PARTS.items():
-        yield from (f"{part}.{name}" for name in _arguments(path))
+    for part, kind in parser.parts.items():
+        yield from (f"{part}.{name}" for name in parameters(kind)[0])
 
 
 def _part_of(name: str, parser: Any) -> str:
@@ -168,8 +150,10 @@ def _of_value(message: str, parser: Any) -> str | None:
     if option := reason["option"]:
         line = after.partition("\n")[0]
         owner = re.search(r"class_path='([^']+)'", line) or [*re.finditer(r"class_path '([^']+)'", before), None][0]
-        names = [*_arguments(owner[1]), "class_path", "init_args"] if owner else []
-        hint = nearest(option, names) or nearest(option.partition(".")[0], names) or f"; it has {', '.join(names[:-2])}"
+        kind = imported(owner[1]) if owner else None
+        names = list(parameters(kind)[0]) if inspect.isclass(kind) else []
+        known = [*names, "class_path", "init_args"]
+        hint = nearest(option, known) or nearest(option.partition(".")[0], known) or f"; it has {', '.join(names)}"
         whose = f" of {owner[1].rpartition('.')[2]}" if owner else ""
         return f"there is no setting {setting}.{option}{whose}{hint}"
     if reason["path"] is not None or reason["attribute"] or reason["module"]:
@@ -179,7 +163,7 @@ def _of_value(message: str, parser: Any) -> str | None:
         name = given[1] if given else reason["path"].strip()
         if not name:
             return f"{setting} is empty; name a class"
-        return f"{setting}: there is no class {name}{nearest(name.rpartition('.')[2], _classes())}"
+        return f"{setting}: there is no class {name}{nearest(name.rpartition('.')[2], _classes(parser.kinds))}"
     if reason["denied"]:
         return f"{setting}: {reason['denied']} is nothing that a run is made of; name a class of the wanted kind"
     if reason["foreign"]:
@@ -223,30 +207,8 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
-def _arguments(path: str) -> list[str]:
-    """The names of the arguments of a class that was imported, and of the classes it comes from."""
-    found = _imported(path)
-    kinds = inspect.getmro(found) if inspect.isclass(found) else [found]
-    names: dict[str, None] = {}
+def _classes(kinds: Iterable[type]) -> Iterator[str]:
+    """The names of all classes of these kinds that were imported."""
     for kind in kinds:
-        make = vars(kind).get("__init__") if inspect.isclass(kind) else kind
-        if inspect.isfunction(make):
-            parameters = inspect.signature(make).parameters.values()
-            names |= dict.fromkeys(
-                each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-            )
-    return [name for name in names if name != "self"]
-
-
-def _classes() -> Iterator[str]:
-    """The names of all classes that were imported and that a setting may want."""
-    waiting = [found for path in _BASES if inspect.isclass(found := _imported(path))]
-    while waiting:
-        kind = waiting.pop()
         yield kind.__name__
-        waiting += kind.__subclasses__()
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
+        yield from _classes(kind.__subclasses__())

@@ -1,6 +1,7 @@
 """What a class's constructor takes, as its annotations say it."""
 
 import inspect
+import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -117,3 +118,14 @@ def made(annotation: Any) -> list[tuple[type, int]]:
 def _is_class(each: Any) -> bool:
     kind = get_origin(each) or each
     return isinstance(kind, type) and kind.__module__ not in ("builtins", "collections.abc", "typing", "types")
+
+
+def imported(name: str) -> Any:
+    """What has been imported under a name; None if it is not there."""
+    module = name
+    while module not in sys.modules and "." in module:
+        module = module.rpartition(".")[0]
+    found: Any = sys.modules.get(module)
+    for part in name.removeprefix(module).split(".")[1:]:
+        found = getattr(found, part, None)
+    return found
