@@ -1,6 +1,5 @@
 """How a run is resumed (``lit-dist fit --resume``): which one, from where, and what must be as it was."""
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import count
@@ -18,18 +17,18 @@ from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, checkpoints_of, ne
 from lit_dist.checkpoints.run_lock import held as hold_run
 from lit_dist.provenance.ledger import Ledger
 from lit_dist.provenance.visit_account import find_account
+from lit_dist.runs.changed_settings import changed_settings
+from lit_dist.runs.make_trainer import as_list
 from lit_dist.utils.atomic_write import check_folder, replacing
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.signatures import imported
 
 MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
     *("num_workers", "persistent_workers", "pin_memory", "ckpt_path", "resume", "weights_only"),
-    "default_root_dir",
+    *("default_root_dir", "folder"),  # places
 }
 """Settings, by a part of their names, that may differ when a run is resumed."""
-
-_STUDY = re.compile(r"trainer\.callbacks\.\d+\.init_args\.folder")
-"""The place of a study, which may have been moved."""
 
 WITH_FOLDERS = ("CSVLogger", "TensorBoardLogger")
 """The loggers by whose folder a run is found again."""
@@ -54,13 +53,10 @@ class Resumption:
         self._logs: dict[str, Any] = {}
 
     def begin(self, stack: ExitStack, patience: float = 0.0) -> None:
-        """Hold the run's folder, and change the settings so that they continue the run.
+        """Hold the run's folder until the stack is closed, and change the settings so that they continue the run.
 
-        The loggers continue in its folder, and its newest whole checkpoint is loaded.
-
-        Args:
-            stack: What lets go of the folder at the end.
-            patience: How long to wait for another process to let go of it, in seconds.
+        The loggers continue in its folder, and its newest whole checkpoint is loaded. Another process has so many
+        seconds to let go of the folder.
 
         Raises:
             BusyError: If another process works on the run.
@@ -95,11 +91,9 @@ class Resumption:
                 arguments.version = int(version) if version.isdigit() else version
 
     def restore(self, trainer: Trainer, text: str) -> None:
-        """See that the settings are the run's, and give the loggers that write CSV files the rows that it had.
+        """Check the settings, and give the loggers that write CSV files the rows that the run had.
 
-        Args:
-            trainer: The trainer that resumes it.
-            text: The settings as YAML, as they are saved with a run.
+        The settings are the YAML that is saved with a run.
 
         Raises:
             InputError: If a setting differs that must not, or a file of the run is damaged; nothing was changed then.
@@ -119,16 +113,14 @@ class Resumption:
     def _check_settings(self, text: str) -> None:
         assert self.run is not None
         path = self.run / SETTINGS
-        if path.exists():
-            before, now = dict(flat(read_settings(path))), dict(flat(yaml.safe_load(text)))
-        else:
+        if not path.exists():
             rank_zero_warn(f"{path} is missing, so nobody can tell whether these settings are those that the run had")
-            before = now = {}
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name) and not (MAY_DIFFER & set(name.split(".")) or _STUDY.fullmatch(name)):
+        for name, before, now in changed_settings(read_settings(path), yaml.safe_load(text)) if path.exists() else ():
+            same_class = name.endswith(".class_path") and imported(str(before)) is imported(str(now)) is not None
+            if not same_class and not MAY_DIFFER & set(name.split(".")):
                 raise InputError(
-                    f"{name} is {now.get(name)!r}, but it was {before.get(name)!r} in {self.run}: resume with the"
-                    f" settings of that run (--config {path}), or leave --resume out for a new one"
+                    f"{name} is {now!r}, but it was {before!r} in {self.run}: resume with the settings of that run"
+                    f" (--config {path}), or leave --resume out for a new one"
                 )
         with replacing(path) as file:
             file.write(text.encode())
@@ -137,8 +129,7 @@ class Resumption:
 def claim_version(settings: Any) -> Path | None:
     """Give a new run a folder that no other run has, which may begin at the same moment.
 
-    Args:
-        settings: The settings of ``fit``; those of the logger are changed.
+    The settings of its logger are changed.
 
     Returns:
         The folder, which is empty; None if the logger was told which to take, or has none.
@@ -149,27 +140,24 @@ def claim_version(settings: Any) -> Path | None:
         if (every := arguments.get("flush_logs_every_n_steps", 1)) < 1:
             raise InputError(f"{kind} has flush_logs_every_n_steps={every}, which counts from 1")
         runs = _runs(arguments)
-        for number in count(max((_number(run) for run in _numbered(runs)), default=-1) + 1):
+        for number in count(max(_numbered(runs), default=-1) + 1):
             with suppress(FileExistsError):
-                _make(runs / f"version_{number}")
+                _make(folder := runs / f"version_{number}")
                 arguments.version = number
-                return runs / f"version_{number}"
+                return folder
     return None
 
 
 def _make(folder: Path) -> None:
+    check_folder(folder.parent)
     try:
-        check_folder(folder.parent)
         folder.mkdir(parents=True)
-    except InputError:
-        raise
     except ValueError as error:  # a zero byte in its name
         raise InputError(f"the logger's folder {str(folder)!r} cannot be made: {error}") from None
 
 
 def _loggers(settings: Any) -> Iterator[tuple[str, Any]]:
-    loggers = settings.trainer.logger
-    for logger in loggers if isinstance(loggers, list) else [loggers]:
+    for logger in as_list(settings.trainer.logger):
         if hasattr(logger, "class_path"):
             yield logger.class_path.rpartition(".")[2], logger.init_args
 
@@ -184,8 +172,8 @@ def _newest_run(settings: Any) -> Path | None:
         if version is not None:
             return runs / (version if isinstance(version, str) else f"version_{version}")
         # The folder of a test or a prediction has a number, too, but nothing to resume from.
-        newest_first = sorted(_numbered(runs), key=_number, reverse=True)
-        return next((run for run in newest_first if checkpoints_of(run)), None)
+        newest_first = sorted(_numbered(runs).items(), reverse=True)
+        return next((run for _, run in newest_first if checkpoints_of(run)), None)
     raise InputError(
         "--resume finds a run by the folder of its logger: give one, for example --trainer.logger CSVLogger"
         " --trainer.logger.save_dir runs"
@@ -197,18 +185,6 @@ def _runs(arguments: Any) -> Path:
     return Path(arguments.get("save_dir") or ".") / (arguments.get("name", "lightning_logs") or "")
 
 
-def _numbered(runs: Path) -> list[Path]:
-    return [run for run in runs.glob("version_*") if run.name.removeprefix("version_").isdigit()]
-
-
-def _number(run: Path) -> int:
-    return int(run.name.removeprefix("version_"))
-
-
-def flat(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested settings by their dotted names."""
-    if isinstance(tree, dict | list):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from flat(value, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, tree
+def _numbered(runs: Path) -> dict[int, Path]:
+    names = {run: run.name.removeprefix("version_") for run in runs.glob("version_*")}
+    return {int(number): run for run, number in names.items() if number.isdecimal()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from lit_dist.runs.resume import flat
+from lit_dist.runs.changed_settings import changed_settings
 from lit_dist.study.execute import FIT_SETTINGS, RESULT
 from lit_dist.study.plan import NO_MATTER, PLAN, Run, run_path
 from lit_dist.study.progress import FILE
@@ -43,10 +43,6 @@ def check_files(study: Path, runs: Sequence[Run]) -> None:
 def check_same(study: Path, settings: Mapping[str, Any]) -> None:
     """Refuse other settings than those of the study in a folder; there may be more seeds, heuristics or options.
 
-    Args:
-        study: The folder.
-        settings: Those of the command.
-
     Raises:
         InputError: If one differs.
     """
@@ -65,11 +61,9 @@ def check_same(study: Path, settings: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{name} lacks {missing[0]!r}, which the study in {study} has: name it, too, or give another --output"
             )
-    old, new = dict(flat(before)), dict(flat(now))
-    for name in sorted(old.keys() | new.keys()):
-        differs = old.get(name) != new.get(name) and not _MAY_DIFFER & set(name.split("."))
-        if differs and name.partition(".")[0] in before:  # else a setting that a newer release has
+    for name, was, wanted in changed_settings(before, now):
+        if name.partition(".")[0] in before and not _MAY_DIFFER & set(name.split(".")):  # else it is a newer release's
             raise InputError(
-                f"{name} is {new.get(name)!r}, but it was {old.get(name)!r} in the study in {study}: take its settings"
-                f" (--config {path}), or give another --output"
+                f"{name} is {wanted!r}, but it was {was!r} in the study in {study}: take its settings (--config"
+                f" {path}), or give another --output"
             )

@@ -57,10 +57,6 @@ def read_result(study: Path, name: str) -> dict[str, Any]:
 def execute(study: Path, name: str) -> bool:
     """Do a run of a study, or resume it, unless it is finished.
 
-    Args:
-        study: The study's folder.
-        name: The run's name.
-
     Returns:
         Whether there was something to do.
 
@@ -102,8 +98,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
     if not best.exists():
         raise InputError(f"{folder} ended without a best model, since nothing was validated")
     trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
-    found = {**_travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps}
-    found |= {"ended": ended}
+    found = {**_travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps, "ended": ended}
     found |= _judge(folder / FIT / PREDICTIONS)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):

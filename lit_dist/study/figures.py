@@ -1,7 +1,7 @@
 """The figures of a study. Each takes the study's tables and draws on axes of its own; none keeps state."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, read_predictions
 from lit_dist.study.plan import run_path
-from lit_dist.study.results import label_of
 from lit_dist.study.summary import groups
 from lit_dist.utils.atomic_write import replacing
 
@@ -42,11 +41,6 @@ class Tables:
     results: pd.DataFrame
     summary: pd.DataFrame
 
-    def one_of_each(self) -> Iterator[tuple[str, pd.Series]]:
-        """The label and the first run of each heuristic."""
-        for key, group in groups(self.results):
-            yield label_of(key, self.results), group.iloc[0]
-
     def fit(self, run: str) -> Path:
         """What the training of a run has left."""
         return run_path(self.study, run) / FIT
@@ -55,11 +49,12 @@ class Tables:
 def heuristics(axes: Axes, tables: Tables, metric: str = "accuracy") -> str | None:
     """A test metric of each heuristic, with its interval, and its seeds as points."""
     rows = tables.summary[tables.summary["metric"] == metric].dropna(subset="mean").reset_index(drop=True)
+    runs = groups(tables.results)
     for place, row in enumerate(rows.to_dict("records")):
         colour = COLOURS[place % len(COLOURS)]
         axes.plot([max(row["low"], 0), min(row["high"], 1)], [place, place], color=colour, linewidth=2, alpha=0.5)
         axes.plot(row["mean"], place, "D", color=colour, markersize=8)
-        own = _runs_of(row["label"], tables).groupby("seed")[metric].mean()
+        own = runs[row["label"]].groupby("seed")[metric].mean()
         axes.plot(own, np.full(len(own), place), "o", color=colour, markersize=4, alpha=0.7)
     axes.set_yticks(range(len(rows)), rows["label"])
     axes.invert_yaxis()
@@ -76,7 +71,8 @@ def curves(axes: Axes, tables: Tables) -> str | None:
     """The validation loss of the first seed's transfers and of central; the visits' sites as a coloured band."""
     drawn, band = 0, 0
     sites: dict[str, str] = {}
-    for label, run in tables.one_of_each():
+    for label, runs in groups(tables.results).items():
+        run = runs.iloc[0]
         if run["heuristic"] in ("single", "ensemble"):
             continue
         path = tables.fit(run["run"]) / "metrics.csv"
@@ -137,7 +133,8 @@ def frequency(axes: Axes, tables: Tables) -> str | None:
 
 def matrix(axes: Axes, tables: Tables) -> str | None:
     """The accuracy on each site's validation images after each visit or cycle of cyclical weight transfer."""
-    for label, run in tables.one_of_each():
+    for label, runs in groups(tables.results).items():
+        run = runs.iloc[0]
         path = tables.fit(run["run"]) / MATRIX
         if run["heuristic"] == "cyclical_weight_transfer" and path.exists():
             table = pd.read_csv(path, dtype={"site": str}, keep_default_na=False, na_values={"value": [""]})
@@ -180,8 +177,7 @@ def _heat(axes: Axes, values: pd.DataFrame, across: str) -> None:
 
 def bytes_sent(axes: Axes, tables: Tables) -> str | None:
     """The test accuracy against the bytes that were sent between sites."""
-    for place, (label, _) in enumerate(tables.one_of_each()):
-        runs = _runs_of(label, tables)
+    for place, (label, runs) in enumerate(groups(tables.results).items()):
         if runs["heuristic"].iloc[0] in ("central", "single"):
             continue
         sent, accuracy = runs["bytes_sent"].astype(float) / 1e6, runs["accuracy"]
@@ -198,10 +194,6 @@ def bytes_sent(axes: Axes, tables: Tables) -> str | None:
     )
 
 
-def _runs_of(label: str, tables: Tables) -> pd.DataFrame:
-    return next(runs for key, runs in groups(tables.results) if label_of(key, tables.results) == label)
-
-
 Draw = Callable[[Axes, Tables], str | None]
 FIGURES: Mapping[str, tuple[str, Draw]] = {
     "heuristics": ("Test accuracy", heuristics),
@@ -216,11 +208,7 @@ FIGURES: Mapping[str, tuple[str, Draw]] = {
 
 
 def draw(name: str, tables: Tables) -> tuple[Figure, str] | None:
-    """Draw a figure.
-
-    Args:
-        name: One of ``FIGURES``.
-        tables: What it is drawn from.
+    """Draw one of ``FIGURES``.
 
     Returns:
         The figure and its caption; None if there is nothing to draw.

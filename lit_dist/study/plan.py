@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.runs.make_trainer import as_list
-from lit_dist.study.settings import StudySettings, make_data
+from lit_dist.study.settings import StudySettings
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 
@@ -89,9 +91,6 @@ def make_plan(settings: StudySettings) -> list[Run]:
 
     The collection is prepared, since the number of steps follows from the number of images.
 
-    Args:
-        settings: What the study is set to.
-
     Raises:
         InputError: If the data has no sites.
     """
@@ -112,7 +111,7 @@ def make_plan(settings: StudySettings) -> list[Run]:
 
 def _train_loaders(settings: dict[str, Any], **changes: Any) -> Any:
     """What the fit will draw from: it alone knows how many batches so many images give."""
-    data = make_data({**settings, "init_args": {**settings["init_args"], **changes}})
+    data, _ = own_parts({**settings, "init_args": {**settings["init_args"], **changes}}, {})
     data.prepare_data()
     data.setup("fit")
     return data.train_dataloader()
@@ -166,33 +165,20 @@ class _Planner:
 
     def _single_weight_transfer(self) -> Iterator[Run]:
         study = self.settings
+        plateau = {"monitor": study.monitor, "mode": study.mode, "patience": study.patience}
         # None is visited twice anyhow, so that these two orders are the same.
-        for order in dict.fromkeys("shuffled" if order == "no_repeat" else order for order in study.orders):
-            for state in study.optimizer_states:
-                transfer = {
-                    "monitor": study.monitor,
-                    "mode": study.mode,
-                    "patience": study.patience,
-                    "max_epochs_per_site": study.passes,
-                    "order": order,
-                    "optimizer_state": state,
-                }
-                epochs = study.passes * len(self.sites)
-                yield self._run("single_weight_transfer", {}, epochs, transfer, order=order, optimizer_state=state)
+        orders = dict.fromkeys("shuffled" if order == "no_repeat" else order for order in study.orders)
+        for order, state in product(orders, study.optimizer_states):
+            options: dict[str, Any] = {"order": order, "optimizer_state": state}
+            transfer = {**plateau, "max_epochs_per_site": study.passes, **options}
+            yield self._run("single_weight_transfer", {}, study.passes * len(self.sites), transfer, **options)
 
     def _cyclical_weight_transfer(self) -> Iterator[Run]:
-        for every in self.settings.every_n_epochs:
-            for order in self.settings.orders:
-                for state in self.settings.optimizer_states:
-                    transfer = {
-                        "every_n_epochs": every,
-                        "order": order,
-                        "optimizer_state": state,
-                        "validation": "cycle",
-                    }
-                    named: dict[str, Any] = {"every_n_epochs": every, "order": order, "optimizer_state": state}
-                    epochs = self.settings.passes * len(self.sites)
-                    yield self._run("cyclical_weight_transfer", {}, epochs, transfer, **named)
+        study = self.settings
+        for every, order, state in product(study.every_n_epochs, study.orders, study.optimizer_states):
+            options: dict[str, Any] = {"every_n_epochs": every, "order": order, "optimizer_state": state}
+            transfer = {**options, "validation": "cycle"}
+            yield self._run("cyclical_weight_transfer", {}, study.passes * len(self.sites), transfer, **options)
 
     def _run(
         self,
@@ -219,9 +205,8 @@ class _Planner:
         callbacks.append({"class_path": "ModelCheckpoint", "init_args": {**best, "enable_version_counter": False}})
         shared["trainer"] |= {"max_epochs": epochs, "max_steps": max_steps, "callbacks": callbacks}
         name = _name(heuristic, self.seed, {"seed": self.seed, **shared}, **named)
-        return Run(
-            name, heuristic, self.seed, steps, {"seed_everything": self.seed, **shared}, wandb=self._wandb, **named
-        )
+        config = {"seed_everything": self.seed, **shared}
+        return Run(name, heuristic, self.seed, steps, config, wandb=self._wandb, **named)
 
 
 def _put(tree: Any, name: str, value: int) -> None:

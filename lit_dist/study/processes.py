@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -196,11 +195,4 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
     except BusyError:
         sys.exit(_ELSEWHERE)
     except InputError as error:
-        print(f"lit-dist: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
-    except SystemExit:  # the parser has said why
-        raise
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        sys.exit(1)
+        sys.exit(f"lit-dist: {error}")

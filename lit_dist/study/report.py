@@ -26,15 +26,7 @@ def write_report(
     study: Path, runs: Sequence[Run], settings: StudySettings, results: pd.DataFrame, summary: pd.DataFrame,
     pairs: pd.DataFrame,
 ) -> Path:  # fmt: skip
-    """Draw the figures and write the report.
-
-    Args:
-        study: The study's folder, which has the file of its settings.
-        runs: The plan.
-        settings: What the study is set to.
-        results: The columns of ``results.csv``.
-        summary: The columns of ``summary.csv``.
-        pairs: The columns of ``pairs.csv``.
+    """Draw the figures and write the report, beside the file of the study's settings.
 
     Returns:
         The report's path.

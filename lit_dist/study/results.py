@@ -35,11 +35,6 @@ _WHOLE = ["every_n_epochs", "seed", "n", "best_cycle", "visits", "transfers", "b
 def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
     """Make the table of the runs of a plan that are finished.
 
-    Args:
-        study: The study's folder.
-        runs: The plan.
-        collection: The collection's name.
-
     Returns:
         The columns of ``results.csv``, one row a run, in the order of the plan.
     """
@@ -57,10 +52,6 @@ def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
 def by_site(study: Path, results: pd.DataFrame) -> pd.DataFrame:
     """Make the table of how well each run performs at each site, from the saved predictions.
 
-    Args:
-        study: The study's folder.
-        results: The columns of ``results.csv``.
-
     Returns:
         The columns of ``sites.csv``, one row a run and site of test images (``tested_at``).
     """
@@ -73,12 +64,7 @@ def by_site(study: Path, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def label_of(which: Sequence[Any], table: pd.DataFrame) -> str:
-    """A short name for what a row is one of, among the others of a table.
-
-    Args:
-        which: The values of ``WHICH``.
-        table: The columns of ``results.csv``.
-    """
+    """A short name for what a row is one of, by the values of ``WHICH``, among the others of a table."""
     heuristic, every_n_epochs, order, state = which
     words = {
         "central": "central",
@@ -111,10 +97,6 @@ class Predictions:
 
 def predictions(study: Path, names: Sequence[str]) -> Predictions:
     """Read the saved predictions of runs of one heuristic.
-
-    Args:
-        study: The study's folder.
-        names: The runs' names.
 
     Raises:
         InputError: If the runs were tested on different images.

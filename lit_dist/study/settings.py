@@ -18,7 +18,6 @@ from lit_dist.callbacks.fit_checks import check_numbers
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.site_evaluation import Moment
 from lit_dist.models.monitored import check_mode
-from lit_dist.runs.class_kinds import check_kinds
 from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.utils.child_processes import most_processes
 from lit_dist.utils.errors import InputError
@@ -154,11 +153,7 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
 
 
 def with_lists(words: Sequence[str]) -> list[str]:
-    """The words of a command, with several values of an option as one list: ``--seeds 0,1`` and ``--seeds 0 1``, too.
-
-    Args:
-        words: The words.
-    """
+    """Words in which the several values of an option, ``--seeds 0,1`` or ``--seeds 0 1``, are one list."""
     names = {f"--{item.name}" for item in fields(Settings) if get_origin(item.type) is list}
     result: list[str] = []
     values: list[str] | None = None  # of the option that is being read
@@ -203,26 +198,13 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def make_data(data: dict[str, Any]) -> LightningDataModule:
-    """Make the datamodule that settings name."""
-    parser = LightningArgumentParser()
-    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    given = parser.parse_object({"data": data})
-    check_kinds(given)
-    made: LightningDataModule = parser.instantiate_classes(given).data
-    return made
-
-
 def study_folder(output: str | None, settings: Settings) -> Path:
     """Where a study leaves everything.
 
     Raises:
         InputError: If that is not said, and the collection's name is no folder's.
     """
-    if not output and (not settings.collection.isprintable() or not settings.collection.strip(". ")):
-        raise InputError(f"collection={settings.collection!r} is no name of a folder; give one, or --output FOLDER")
-    if not output and {"/", "\\"} & set(settings.collection):
-        raise InputError(
-            f"collection={settings.collection!r} has a slash, so say where the study goes: --output FOLDER"
-        )
-    return Path(output or f"studies/{settings.collection}")
+    name = settings.collection
+    if not output and (not name.isprintable() or not name.strip(". ") or {"/", "\\"} & set(name)):
+        raise InputError(f"collection={name!r} is no name of a folder; give one, or --output FOLDER")
+    return Path(output or f"studies/{name}")

@@ -1,6 +1,5 @@
 """What a study's results say: means with their intervals, and differences with theirs."""
 
-from collections.abc import Hashable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -41,42 +40,36 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     Of single-institution models, the value of a seed is the mean over its sites' models. A seed that lacks one of them
     is left out. The share of central and the difference from it are of the seeds that both have.
 
-    Args:
-        results: The columns of ``results.csv``.
-
     Returns:
         ``label``, those of ``WHICH``, ``metric``, ``seeds``, ``mean``, ``sd``, the 95 % interval of the mean (``low``,
         ``high``), ``share_of_central``, and the mean paired difference from central with its interval
         (``difference``, ``difference_low``, ``difference_high``); NaN where there is too little for it.
     """
-    by_seed = {key: group.groupby("seed")[METRICS].mean() for key, group in groups(results)}
-    central = next((values for key, values in by_seed.items() if key[0] == "central"), None)
+    runs = groups(results)
+    by_seed = {label: group.groupby("seed")[METRICS].mean() for label, group in runs.items()}
+    central = by_seed.get("central")
     rows = []
-    for key, values in by_seed.items():
+    for label, values in by_seed.items():
+        which = runs[label][WHICH].iloc[0].to_dict()
         for metric in METRICS:
             own = values[metric].astype(np.float64)
             low, high = interval(np.asarray(own, np.float64))
-            row = {**dict(zip(WHICH, key, strict=True)), "metric": metric, "seeds": len(own), "mean": own.mean()}
+            row = {"label": label, **which, "metric": metric, "seeds": len(own), "mean": own.mean()}
             row |= {"sd": own.std(ddof=1), "low": low, "high": high}
             if central is not None:
                 both = own.index.intersection(central.index)
                 row["share_of_central"] = own[both].mean() / central.loc[both, metric].mean()
-            if central is not None and key[0] != "central":
+            if central is not None and label != "central":
                 paired = np.asarray((own - central[metric]).dropna(), np.float64)
                 row["difference"] = paired.mean() if len(paired) else np.nan
                 row["difference_low"], row["difference_high"] = interval(paired)
-            rows.append({"label": label_of(key, results), **row})
+            rows.append(row)
     columns = ["label", *WHICH, "metric", "seeds", "mean", "sd", "low", "high", "share_of_central"]
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high"])
 
 
 def what_it_does_not_say(summary: pd.DataFrame, majority_rate: float) -> list[str]:
-    """What the numbers of a summary do not say by themselves, as lines.
-
-    Args:
-        summary: The columns of ``summary.csv``.
-        majority_rate: The share of the commonest class among the test images.
-    """
+    """What the numbers of a summary do not say by themselves, as lines."""
     lines = []
     if summary.loc[summary["metric"] == "auroc", "mean"].isna().any():
         lines.append("The AUROC is undefined: all test images are of one class.")
@@ -88,13 +81,15 @@ def what_it_does_not_say(summary: pd.DataFrame, majority_rate: float) -> list[st
     return lines
 
 
-def groups(results: pd.DataFrame) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
-    """The runs of each heuristic, by the values of ``WHICH``; of single-institution models, the whole seeds."""
+def groups(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs of each heuristic, by its label; of single-institution models, the whole seeds."""
+    found = {}
     for key, group in results.groupby(WHICH, dropna=False, sort=False):
         models = group.groupby("seed")["site"].nunique()
         whole = group[group["seed"].map(models) == group["site"].nunique()]
         if not whole.empty:
-            yield tuple(key), whole
+            found[label_of(key, results)] = whole
+    return found
 
 
 def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_000) -> dict[str, float]:
@@ -142,23 +137,12 @@ def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_00
 def compare_pairs(study: Path, results: pd.DataFrame) -> pd.DataFrame:
     """Compare the accuracy of any two heuristics on the test images.
 
-    Args:
-        study: The study's folder.
-        results: The columns of ``results.csv``.
-
     Returns:
         ``first``, ``second`` (labels), ``n`` and the values of ``paired_bootstrap``.
     """
-    right: Mapping[str, Predictions] = {
-        label_of(key, results): predictions(study, list(group["run"])) for key, group in groups(results)
-    }
+    found = {label: predictions(study, list(group["run"])) for label, group in groups(results).items()}
     rows = [
-        {
-            "first": first,
-            "second": second,
-            "n": len(right[first].right),
-            **paired_bootstrap(right[first], right[second]),
-        }
-        for first, second in combinations(right, 2)
+        {"first": first, "second": second, "n": len(one.right), **paired_bootstrap(one, other)}
+        for (first, one), (second, other) in combinations(found.items(), 2)
     ]
     return pd.DataFrame(rows, columns=["first", "second", "n", "difference", "low", "high", "p"])

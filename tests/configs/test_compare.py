@@ -13,7 +13,8 @@ from fake_mammograms import write_mini_mias
 from fake_photographs import write_photographs
 from lit_dist.cli.compare import main
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
-from lit_dist.study.settings import StudySettings, make_data, parsed, study_folder, study_parser
+from lit_dist.runs.lightning_cli import own_parts
+from lit_dist.study.settings import StudySettings, parsed, study_folder, study_parser
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = sorted(CONFIGS.glob("*/compare*.yaml"))
@@ -27,7 +28,7 @@ def read(path: Path, *words: str) -> StudySettings:
 
 def fundus(name: str, root: Path) -> tuple[StudySettings, FundusDataModule]:
     settings = read(CONFIGS / "fundus" / name, "--data.root", str(root))
-    data = make_data(settings.data)
+    data = own_parts(settings.data, {})[0]
     assert isinstance(data, FundusDataModule)
     return settings, data
 

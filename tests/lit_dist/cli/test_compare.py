@@ -141,9 +141,9 @@ def test_the_best_model_of_a_run_gives_its_predictions(finished: Path) -> None:
     assert len(values) == 1  # two epochs at two sites are one cycle
     model = SiteEnsemble.from_checkpoints([best]).eval()
     data = settings("--data.patients", "40").data
-    from lit_dist.study.settings import make_data
+    from lit_dist.runs.lightning_cli import own_parts
 
-    module: Any = make_data(data)
+    module: Any = own_parts(data, {})[0]
     for site, loader in module.test_dataloader().items():
         table = predictions(finished, run).query(f"site == '{site}'")
         images, _ = next(iter(loader))
