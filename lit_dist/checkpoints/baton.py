@@ -131,12 +131,7 @@ def read_checkpoint(path: str | Path, finite: bool = True, with_tensors: bool = 
 
 
 def check_weights(found: Mapping[str, Any], expected: Mapping[str, Any], path: str | Path) -> None:
-    """Check weights before they are put into a network.
-
-    Args:
-        found: The file's tensors by name.
-        expected: The network's.
-        path: The file.
+    """Check the tensors of a file before they are put into a network.
 
     Raises:
         InputError: If a name is unknown or missing, or a shape or a dtype differs.

@@ -51,12 +51,9 @@ class RowCount:
 
 
 def check_rows(folder: Path, rows: int, columns: Sequence[str] = ()) -> None:
-    """See that the rows that were there when the checkpoint was written can be put back. A file that is gone is said.
+    """See that the rows that were there when the checkpoint was written can be put back.
 
-    Args:
-        folder: The logger's folder.
-        rows: Their number.
-        columns: The columns that the file had, which it may have more of since.
+    A file that is gone is said; it may have more columns since.
 
     Raises:
         InputError: If the file is damaged; it is untouched.
@@ -85,12 +82,7 @@ def set_aside(folder: Path) -> None:
 
 
 def put_back(logger: CSVLogger, rows: int) -> None:
-    """Give a logger the rows that were there when the checkpoint was written.
-
-    Args:
-        logger: The logger that resumes the run.
-        rows: The number of rows to keep; the visits after them are repeated.
-    """
+    """Give a logger the first of the rows that were set aside; the visits after them are repeated."""
     aside = Path(logger.log_dir) / _ASIDE
     if not aside.exists():
         return

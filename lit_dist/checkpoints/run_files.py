@@ -20,11 +20,7 @@ _ENDINGS = (".ckpt", ".baton", ".local", PARTIAL)
 
 
 def check_run(run: Path, files: Iterable[str] = FILES) -> None:
-    """See that a run can write its files and its checkpoints. Nothing is changed.
-
-    Args:
-        run: The run's folder, which may be missing.
-        files: The names of the files.
+    """See that a run can write its files and checkpoints into its folder, which may be missing.
 
     Raises:
         InputError: If a pipe, a socket, a device, a folder or a link to nowhere has the name of one, or this user may
@@ -39,9 +35,7 @@ def check_run(run: Path, files: Iterable[str] = FILES) -> None:
 def check_trainer_folders(trainer: "Trainer", run: Path) -> None:
     """See that the files of a trainer's run can be written, also those that its callbacks put elsewhere.
 
-    Args:
-        trainer: The trainer.
-        run: Its ``run_folder``, for which all its processes have to ask.
+    The run's folder is its ``run_folder``, for which all its processes have to ask.
 
     Raises:
         InputError: As for ``check_run``.
@@ -55,10 +49,7 @@ def check_trainer_folders(trainer: "Trainer", run: Path) -> None:
 
 
 def check_states(folder: Path) -> None:
-    """See that checkpoints and batons can be written into a folder, and old ones deleted.
-
-    Args:
-        folder: The folder, which may be missing.
+    """See that checkpoints and batons can be written into a folder, which may be missing.
 
     Raises:
         InputError: As for ``check_run``.

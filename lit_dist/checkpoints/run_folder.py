@@ -35,11 +35,7 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 
 def read_settings(path: Path, needed: Sequence[str] = ("model", "trainer")) -> dict[str, Any]:
-    """Read the settings that a run has left.
-
-    Args:
-        path: The run's ``config.yaml``.
-        needed: The groups of settings without which it is none.
+    """Read the ``config.yaml`` that a run has left, with the groups of settings without which it is none.
 
     Raises:
         InputError: If the file is not what a run leaves.

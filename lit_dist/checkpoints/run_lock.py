@@ -90,12 +90,7 @@ def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
 
 
 def hold_new(trainer: "Trainer", stack: ExitStack, patience: float = 0.0) -> None:
-    """Hold the folder of a run that begins.
-
-    Args:
-        trainer: The trainer, of which this is the first process.
-        stack: What lets go of the folder at the end.
-        patience: How long to wait for another process to let go of it, in seconds.
+    """Hold the folder of a run that begins, until the stack is closed; to be called by the trainer's first process.
 
     Raises:
         BusyError: If another run has the folder.

@@ -41,11 +41,7 @@ def encode(tree: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
 
 
 def decode(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Turn what ``encode`` gave back into the checkpoint.
-
-    Args:
-        text: The JSON.
-        tensors: The tensors by name.
+    """Turn the text and the tensors that ``encode`` gave back into the checkpoint.
 
     Raises:
         ValueError: If the text is not such JSON, names a tensor that is not there, or leaves one out.

@@ -43,12 +43,7 @@ _PIECE = 2**20
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
-    """Write tensors and a text, such that ``path`` holds either all of it or what it held before.
-
-    Args:
-        path: The file.
-        tensors: Tensors by name, on any device.
-        text: The text.
+    """Write tensors, on any device, and a text; ``path`` then holds all of it, or what it held before.
 
     Raises:
         InputError: If safetensors has no such dtype, or the file cannot be written.
@@ -168,12 +163,7 @@ def is_ours(path: Path) -> bool:
 
 
 def read_from(file: BinaryIO, path: Path, with_tensors: bool = True) -> tuple[dict[str, Tensor], str]:
-    """Read an open file from where it stands, its beginning; see ``read``.
-
-    Args:
-        file: The file.
-        path: What to call it in messages.
-        with_tensors: As for ``read``.
+    """Read an open file from where it stands, its beginning; see ``read``. Messages call it ``path``.
 
     Raises:
         InputError: If it is a pickle or of another kind, or is not whole.

@@ -71,11 +71,9 @@ def head_name(network: nn.Module) -> str:
 
 
 def trains_on_one(network: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a network can be trained on a batch of one image: batch normalisation may need two.
+    """Whether a network can be trained on one image of a shape (3, height, width): batch normalisation may need two.
 
-    Args:
-        network: The network, which is not changed, and computes nothing.
-        shape: The image's: (3, height, width).
+    The network is not changed, and computes nothing.
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         return True

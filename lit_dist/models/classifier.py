@@ -1,7 +1,7 @@
 """ImageClassifier: the LightningModule of the paper, for any torchvision backbone."""
 
 import math
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -230,18 +230,16 @@ def _check(
     class_weights: list[float] | None,
     lr_scheduler_frequency: int,
 ) -> None:
-    checks: dict[str, Callable[[], bool]] = {
-        f"num_classes={num_classes} is not at least 2": lambda: num_classes >= 2,
-        f"dropout={dropout} is not in [0, 1)": lambda: 0 <= dropout < 1,
-        f"label_smoothing={label_smoothing} is not in [0, 1)": lambda: 0 <= label_smoothing < 1,
-        f"class_weights={class_weights} are not {num_classes} positive numbers": lambda: (
-            class_weights is None
-            or (len(class_weights) == num_classes and all(0 < weight < math.inf for weight in class_weights))
+    weights = [1.0] * num_classes if class_weights is None else class_weights
+    checks = {
+        f"num_classes={num_classes} is not at least 2": num_classes >= 2,
+        f"dropout={dropout} is not in [0, 1)": 0 <= dropout < 1,
+        f"label_smoothing={label_smoothing} is not in [0, 1)": 0 <= label_smoothing < 1,
+        f"class_weights={weights} are not {num_classes} positive numbers": (
+            len(weights) == num_classes and all(0 < weight < math.inf for weight in weights)
         ),
-        f"lr_scheduler_frequency={lr_scheduler_frequency} is not a positive number": lambda: (
-            lr_scheduler_frequency >= 1
-        ),
+        f"lr_scheduler_frequency={lr_scheduler_frequency} is not a positive number": lr_scheduler_frequency >= 1,
     }
     for message, holds in checks.items():
-        if not holds():
+        if not holds:
             raise InputError(message)

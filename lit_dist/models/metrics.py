@@ -168,13 +168,7 @@ def shown(metric: str, value: float) -> str:
 
 
 def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str, sizes: Mapping[str, int]) -> None:
-    """Print a table with one row a report, and what its numbers do not say.
-
-    Args:
-        reports: For each row's name, its values by name; the names of all rows are the same.
-        title: What was judged.
-        sizes: The number of images of each row.
-    """
+    """Print a table with one row a report, by its name, and what its numbers do not say."""
     metrics = list(next(iter(reports.values()), {}))
     columns = ["site", "images", *(metric.replace("_", " ") for metric in metrics)]
     values = {name: {metric: value.item() for metric, value in report.items()} for name, report in reports.items()}

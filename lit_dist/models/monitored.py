@@ -58,10 +58,7 @@ def check_mode(who: str, monitor: str, mode: object) -> None:
 def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str]) -> None:
     """Refuse to be steered by a number that means nothing, and warn of one that means little.
 
-    Args:
-        trainer: The trainer.
-        labels: The labels of the validation images of each site.
-        class_names: The names of the labels from 0.
+    What it means follows from the labels of each site's validation images.
 
     Raises:
         InputError: If a metric that something monitors is of no image, or an AUROC of images of one class; or if

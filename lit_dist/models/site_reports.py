@@ -28,14 +28,7 @@ class SiteReports:
         self._reports: dict[str, SiteReport | RegressionReport] = {}
 
     def collect(self, outputs: Tensor, labels: Tensor, loaders: Any, dataloader_idx: int) -> None:
-        """Add a batch.
-
-        Args:
-            outputs: As the report takes them.
-            labels: As the report takes them.
-            loaders: The trainer's loaders of this stage.
-            dataloader_idx: Which of them the batch is from.
-        """
+        """Add a batch of one of the trainer's loaders; outputs and labels are as the report takes them."""
         names = [""]  # all sites together
         if isinstance(loaders, Mapping):
             names.append("/" + list(loaders)[dataloader_idx])

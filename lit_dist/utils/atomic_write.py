@@ -54,10 +54,7 @@ def read_text(path: Path) -> str:
 
 
 def refuse_special(path: Path | str) -> None:
-    """Refuse a folder, pipe, socket or device where there should be a file.
-
-    Args:
-        path: The file; if nothing is there, nothing is said.
+    """Refuse a folder, pipe, socket or device where there should be a file; if nothing is there, nothing is said.
 
     Raises:
         InputError: If it is one of these.

@@ -7,11 +7,7 @@ from multiprocessing.context import ForkServerContext
 
 
 def prepared(module: str) -> ForkServerContext:
-    """Give processes that are forked from one that has imported a module and done nothing else.
-
-    Args:
-        module: The module's name.
-    """
+    """Give processes that are forked from one that has imported a module and done nothing else."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([module])
     return processes

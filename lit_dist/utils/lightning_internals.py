@@ -165,15 +165,11 @@ def set_root(trainer: Trainer, folder: Path) -> None:
 
 
 def make_resumable(checkpoint: dict[str, Any], trainer: Trainer) -> None:
-    """Change the progress in a checkpoint so that a fit resumes from exactly where it was written.
+    """Change the progress in a checkpoint that is saved, so that a fit resumes from exactly where it was written.
 
     Lightning does so from the middle of an epoch. From its edges (measured on 2.6.0 and 2.6.6, in every hook) it skips
     a validation, or a whole epoch whose number of batches differs from that of the one before. Here each such edge
     becomes one of two states that Lightning resumes from rightly: a validation to run, or an epoch to begin.
-
-    Args:
-        checkpoint: What a callback's ``on_save_checkpoint`` is given.
-        trainer: The trainer.
     """
     progress = checkpoint["loops"]["fit_loop"]
     epoch, batch = progress["epoch_progress"]["total"], progress["epoch_loop.batch_progress"]
@@ -220,9 +216,6 @@ def go_on(trainer: Trainer) -> None:
     To be called at the start of training, of each batch and of each validation. Lightning takes the whole first epoch
     for the restart: it would count a step too many at its beginning, and leave schedules that wait for a plateau out at
     its end.
-
-    Args:
-        trainer: The trainer.
     """
     loop = trainer.fit_loop
     if loop.restarting and (trainer.state.stage != "train" or _past_restart(trainer)):

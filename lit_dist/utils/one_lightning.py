@@ -18,10 +18,7 @@ _ADVICE = (
 
 
 def check_package(parts: Iterable[object]) -> None:
-    """Refuse what comes from the other package.
-
-    Args:
-        parts: What takes part in a fit: the trainer, the module, the data, callbacks and loggers.
+    """Refuse a trainer, module, callback or other part of a fit that comes from the other package.
 
     Raises:
         InputError: If one of them is the other package's.

@@ -9,13 +9,7 @@ from rich.text import Text
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose first column holds names and whose others hold numbers.
-
-    Args:
-        title: Stands above the table.
-        columns: The columns' headings.
-        rows: The cells of each row.
-    """
+    """Print a table whose first column holds names and whose others hold numbers."""
     # As Text, since rich takes a name such as [/] for markup.
     table = Table(title=Text(title, "table.title"), box=SIMPLE, pad_edge=False, collapse_padding=True)
     for number, column in enumerate(columns):
