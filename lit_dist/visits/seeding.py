@@ -10,7 +10,8 @@ import hashlib
 import os
 import random
 import types
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,11 +117,12 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, np.ra
 """The kinds of generators that a sampler, a dataset or a transform may hold."""
 
 
-def find_generators(holder: object, most: int = 10_000) -> list[Any]:
+def find_generators(holder: object, others: Collection[int] = (), most: int = 10_000) -> list[Any]:
     """The generators that an object holds, or an object that it holds: those of a dataset's transforms, for example.
 
     Args:
         holder: The object.
+        others: The ids of objects that are not looked at.
         most: How many objects to look at.
 
     Returns:
@@ -138,7 +140,7 @@ def find_generators(holder: object, most: int = 10_000) -> list[Any]:
             found.append(item)
             continue
         for one in _held(item)[:1000]:  # a list of many is one of records, not of transforms
-            if id(one) not in seen and not isinstance(one, str | bytes | int | float | None):
+            if id(one) not in seen and id(one) not in others and not isinstance(one, str | bytes | int | float | None):
                 seen.add(id(one))
                 waiting.append(one)
     return found
@@ -194,14 +196,20 @@ class ModuleGenerators:
         if self._looks > 1:
             return False
         before, self._looks = len(self.found), self._looks + 1
+        parts = {id(part) for part in self._module.modules()}  # a hook or a list may have them, too
         self.found = {
             f"{part}.{name}.{number}": generator
             for part, own in self._module.named_modules()
             for name, value in vars(own).items()
-            if name not in ("_modules", "_trainer", "_fabric")
-            for number, generator in enumerate(find_generators(value))
+            if name not in ("_modules", "_parameters", "_buffers", "_trainer", "_fabric") and not _is_bare(value)
+            for number, generator in enumerate(find_generators(value, parts))
         }
         return self._looks > 1 and len(self.found) > before
+
+
+def _is_bare(value: object) -> bool:
+    """Whether a value holds nothing: most attributes of a layer are numbers and hooks that nobody has set."""
+    return type(value) in (bool, int, float, str, types.NoneType) or (type(value) in (dict, OrderedDict) and not value)
 
 
 def seed_generators(

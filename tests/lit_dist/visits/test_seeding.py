@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lit_dist.visits.seeding import (
+    ModuleGenerators,
     derive,
     find_generators,
     pass_seed,
@@ -90,6 +91,16 @@ def test_generators_are_found_wherever_an_object_may_hold_one() -> None:
     enclosed = torch.Generator()
     holders = [Slots(), functools.partial(round, random.Random()), lambda: enclosed, Methods().draw]
     assert [len(find_generators([holder])) for holder in holders] == [1, 1, 1, 1]
+
+
+def test_a_generator_has_the_name_of_the_part_that_holds_it_though_a_hook_reaches_it_too() -> None:
+    module, inner = torch.nn.Module(), torch.nn.Module()
+    inner.own, module.inner = [random.Random()], inner
+    module.hook = lambda: (module, inner)
+    module.other = functools.partial(round, torch.Generator())
+    generators = ModuleGenerators(module)
+    generators.look()
+    assert [*generators.found] == [".other.0", "inner.own.0"]
 
 
 def test_uniforms_are_those_of_the_published_generator() -> None:
