@@ -8,38 +8,37 @@ import pytest
 
 import growth
 import harness
-import start_up
+import program
 from harness import Facts, Way
 
 BENCHMARKS = Path(growth.__file__).parent
 pytestmark = pytest.mark.slow
 
 
-def visits(sites: int, number: int) -> Facts:
-    return harness.measure(Way("growth", [sys.executable, growth.__file__, "--only", str(sites), str(number)]))
-
-
-def test_our_imports_take_little_more_than_lightnings() -> None:
-    found = start_up.measure([start_up.LIGHTNING, "import lit_dist.callbacks"], repeats=1)
-    assert min(run["cpu"] for run in found["import lit_dist.callbacks"]) < 1.5 * harness.median(
-        found[start_up.LIGHTNING], "cpu"
-    )
+def measure(path: Path, *words: str) -> Facts:
+    """As the harness does, but for the imports, in a process that begins with them."""
+    process = program.start([str(path), *words], Path("output"), Path("errors"))
+    assert process.pid is not None
+    watch = harness.Watch(process.pid)
+    watch.start()
+    process.join()
+    watch.end.set()
+    watch.join()
+    assert process.exitcode == 0, Path("errors").read_text()
+    own: Facts = json.loads(Path("output").read_text().splitlines()[-1])
+    return {**own, "cpu": sum(watch.cpu.values()), "owned": watch.owned}
 
 
 def test_a_visit_costs_the_same_with_many_sites_and_after_many_visits() -> None:
-    few, many = visits(4, 120), visits(120, 120)
+    few, many = (measure(Path(growth.__file__), "--only", str(sites), "120") for sites in (4, 120))
     assert many["visit"] < 2 * few["visit"]
     assert many["owned"] < 1.3 * few["owned"]
     assert few["quarters"][-1] < 2 * few["quarters"][0]
 
 
-def test_transfers_cost_little_beside_plain_lightning() -> None:
-    programs = BENCHMARKS / "programs"
-    found = {
-        name: harness.measure(Way(name, [sys.executable, str(programs / f"{name}.py")], {"LIT_DIST_IMAGES": "32"}))
-        for name in ("plain_lightning", "by_lit_dist")
-    }
-    plain, ours = found["plain_lightning"], found["by_lit_dist"]
+def test_transfers_cost_little_beside_plain_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_DIST_IMAGES", "32")
+    plain, ours = (measure(BENCHMARKS / "programs" / f"{name}.py") for name in ("plain_lightning", "by_lit_dist"))
     assert ours["sha256"] == plain["sha256"]
     assert ours["cpu"] < 1.5 * plain["cpu"]
     assert ours["owned"] < 1.2 * plain["owned"]

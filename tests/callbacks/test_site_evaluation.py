@@ -5,8 +5,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -430,33 +428,3 @@ def test_an_offline_wandb_run_has_the_table_and_the_metrics(tmp_path: Path, monk
     assert content["columns"] == list(rows[0])
     kinds = [int, int, str, str, float, float, float]
     assert content["data"] == [[kind(row[name]) for kind, name in zip(kinds, row, strict=True)] for row in rows]
-
-
-# -- two processes -----------------------------------------------------------------------------------------------------
-
-SCRIPT = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import torch
-from lightning.pytorch.loggers import CSVLogger
-from test_site_evaluation import Module, Data, fit
-from lit_dist.callbacks import CyclicalWeightTransfer, SiteEvaluation
-
-logger = CSVLogger(".", name="runs")
-transfer = CyclicalWeightTransfer(every_n_epochs=1)
-fit(transfer, SiteEvaluation("visit"), max_epochs=3, devices=2, strategy="ddp", logger=logger, limit_val_batches=0)
-torch.distributed.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_leave_one_matrix(tmp_path: Path) -> None:
-    helpers = Path(__file__).parents[1] / "helpers"
-    search = os.pathsep.join(filter(None, [str(helpers), os.environ.get("PYTHONPATH")]))
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-W", "ignore", "script.py", str(Path(__file__).parent)]
-    environment = {**os.environ, "PYTHONPATH": search}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = matrix(tmp_path / "runs" / "version_0")
-    assert [(row["visited"], row["site"]) for row in rows] == [(visited, site) for visited in SITES for site in SITES]

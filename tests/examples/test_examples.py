@@ -1,21 +1,19 @@
 """Each example is run as a user runs it."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import program
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(name: str, *words: str) -> str:
-    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+    done = program.run(EXAMPLES / name, *words, timeout=280)
     # With two processes, gloo's threads now and then abort a process that has already ended its work.
     assert done.returncode == 0 or words, done.stderr
     return done.stdout

@@ -1,10 +1,11 @@
 """Two processes on one CPU, as Lightning starts them for a user."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from small import SmallData, fit, inputs
 from torch.utils.data import DataLoader, TensorDataset
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.callbacks import CyclicalWeightTransfer, SiteEvaluation
 from lit_dist.datamodules.sampler import Draw, VisitSampler
 
 class Own(TensorDataset):
@@ -44,6 +46,12 @@ def train(name, settings):
 for name, settings in json.loads(sys.argv[1]).items():
     Path(name).mkdir(exist_ok=True)
     train(name, settings)
+sys.path.insert(0, sys.argv[2])
+import test_site_evaluation
+transfer, logger = CyclicalWeightTransfer(every_n_epochs=1), CSVLogger(".", name="evaluated")
+test_site_evaluation.fit(
+    transfer, SiteEvaluation("visit"), max_epochs=3, devices=2, strategy="ddp", logger=logger, limit_val_batches=0
+)
 torch.distributed.destroy_process_group()  # else gloo's threads may abort the process at its end
 """
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -59,12 +67,13 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What each rank of each fit has found; one pair of processes makes them all."""
     folder = tmp_path_factory.mktemp("ddp")
-    helpers = Path(__file__).parents[2] / "helpers"
+    tests = Path(__file__).parents[2]
     (folder / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-W", "ignore", "script.py", json.dumps(SETTINGS)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-W", "ignore", "script.py", json.dumps(SETTINGS), str(tests / "callbacks")]
+    search = os.pathsep.join([str(tests / "helpers"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": search}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
-    assert (folder / "own sampler" / "rank1.json").exists(), done.stderr[-3000:]
+    assert (folder / "evaluated/version_0/site_matrix.csv").exists(), done.stderr[-3000:]
     return folder
 
 
@@ -95,3 +104,8 @@ def test_our_sampler_draws_no_image_twice_of_an_odd_number(folder: Path) -> None
     for start, end, count in ((0, 3, 7), (3, 8, 11), (8, 10, 5)):
         drawn = rows[0][start:end] + rows[1][start:end]
         assert len(set(drawn)) == len(drawn) == count - 1
+
+
+def test_two_processes_leave_one_matrix_of_sites(folder: Path) -> None:
+    with (folder / "evaluated/version_0/site_matrix.csv").open(newline="") as file:
+        assert [(row["visited"], row["site"]) for row in csv.DictReader(file)] == [*product("abc", "abc")]

@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -88,22 +84,6 @@ def test_rotations_reach_every_angle_and_fill_corners() -> None:
 
 def test_nothing_is_changed_where_nothing_is_asked_for() -> None:
     assert (one(Augmentation(**PLAIN), IMAGE, 1) == IMAGE).all()
-
-
-def test_importing_and_using_it_asks_nobody_for_updates_and_imports_no_decoder() -> None:
-    code = """
-import socket, sys, urllib.request
-def refuse(*args, **kwargs): raise SystemExit("network was used")
-socket.socket.connect = socket.create_connection = urllib.request.urlopen = socket.getaddrinfo = refuse
-import numpy, lit_dist.datamodules, lit_dist.callbacks, lit_dist.cli.main
-assert not {"pydicom", "gdcm"} & {*sys.modules}
-lit_dist.datamodules.Albumentations(["HorizontalFlip"])(numpy.zeros((1, 8, 8, 3), numpy.uint8), numpy.array([1]))
-import albumentations
-print("quiet")
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment)
-    assert done.stdout.strip() == "quiet", done.stderr
 
 
 REFUSED = {"rotation": (181, -1), "brightness": (1,), "fill": (256,)}

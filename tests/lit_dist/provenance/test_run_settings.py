@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,7 @@ from lit_dist import (
 )
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.checkpoints.baton import write_checkpoint
+from lit_dist.provenance.plain_values import plain_json
 from lit_dist.provenance.run_settings import callback_settings, versions
 from small import SmallData, SmallModule, ledger, loaders, trainer
 
@@ -299,19 +301,28 @@ def test_the_hash_of_a_classifier(options: dict[str, Any], same: bool) -> None:
     assert (settings(other, images()) == settings(first, images())) is same
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_same_hash() -> None:
-    code = """
-from pathlib import Path
+VALUES = "[{'a', 'b', 'c', ('d', 1)}, types.SimpleNamespace(x={1, 'y'}), lambda: 3, print]"
+PROCESS = f"""
+import types
 from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.provenance.plain_values import plain_json
 from small import fit, ledger
 fit(CyclicalWeightTransfer(every_n_epochs=1, order=["b", "c", "a"]), max_epochs=1)
 print(ledger()[0]["settings"])
+print(plain_json({VALUES}))
 """
-    environment = {**os.environ, "PYTHONPATH": str(HELPERS), "PYTHONHASHSEED": "3"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_hash_and_the_same_text_of_values() -> None:
+    search = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": search, "PYTHONHASHSEED": "3"}
+    done = subprocess.run([sys.executable, "-c", PROCESS], env=environment, capture_output=True, text=True, timeout=200)
     expected = settings(SmallModule(), transfer={"order": ["b", "c", "a"]})
-    assert done.stdout.splitlines()[-1] == expected, done.stderr
+    assert done.stdout.splitlines()[-2:] == [
+        expected,
+        plain_json(eval(VALUES, {"types": types, "__name__": "__main__"})),
+    ], done.stderr
 
 
 def test_the_versions_are_those_of_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
