@@ -7,7 +7,7 @@ import random
 import signal
 import weakref
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -72,34 +72,16 @@ class Everywhere(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.saved: list[tuple[Path, int]] = []
+        for kind in ("train_epoch", "train_batch", "validation"):
+            setattr(self, f"on_{kind}_start", partial(self.save, f"{kind}_start"))
+        for kind in ("train_epoch", "train_batch", "validation_batch", "train"):
+            setattr(self, f"on_{kind}_end", partial(self.save, f"{kind}_end"))
 
-    def save(self, hook: str, trainer: pl.Trainer) -> None:
-        if trainer.sanity_checking:
-            return
-        path = self.folder / f"{len(self.saved):03d}_{hook}.ckpt"
-        trainer.save_checkpoint(path, weights_only=False)
-        self.saved.append((path, len(trainer.lightning_module.trace)))  # type: ignore[arg-type]
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.save("epoch_start", trainer)
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.save("batch_start", trainer)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.save("batch_end", trainer)
-
-    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.save("validation_start", trainer)
-
-    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.save("validation_batch_end", trainer)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.save("epoch_end", trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.save("end", trainer)
+    def save(self, hook: str, trainer: pl.Trainer, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            path = self.folder / f"{len(self.saved):03d}_{hook}.ckpt"
+            trainer.save_checkpoint(path, weights_only=False)
+            self.saved.append((path, len(trainer.lightning_module.trace)))  # type: ignore[arg-type]
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = {

@@ -1,6 +1,7 @@
 import io
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from coloured_photographs import COLOURS, draw, write
-from contract import DataModuleContract, Make
+from contract import DataModuleContract, Make, once, pixels_of
 from lit_dist.cli.main import main
 from lit_dist.datamodules import Augmentation, CountPartition, ImageNetDataModule
 from lit_dist.datamodules.images.decoding import decode
@@ -21,7 +22,7 @@ from real_data import real_folder
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    return write(tmp_path / "tiny")
+    return shutil.copytree(once(write), tmp_path / "tiny")
 
 
 def make(root: Path, **settings: Any) -> ImageNetDataModule:
@@ -29,26 +30,15 @@ def make(root: Path, **settings: Any) -> ImageNetDataModule:
     return ImageNetDataModule(root, **{**defaults, **settings})
 
 
-class TestTinyImageNet(DataModuleContract):
-    @pytest.fixture
-    def make(self, tiny: Path) -> Make:
-        def build(**settings: Any) -> ImageNetDataModule:
-            return make(tiny, **{"sites": 4, "size": 32, "augmentation": Augmentation(), **settings})
-
-        return build
+LAYOUTS = {"tiny": write, "plain": partial(write, layout="plain", train=40)}
+"""One whose test is published, and one whose test is a part of the images."""
 
 
-class TestPlainFolders(DataModuleContract):
-    """The same contract where the test is a part of the images."""
-
-    @pytest.fixture
-    def make(self, tmp_path: Path) -> Make:
-        root = write(tmp_path / "plain", "plain", train=40)
-
-        def build(**settings: Any) -> ImageNetDataModule:
-            return make(root, **{"sites": 4, "size": 32, "augmentation": Augmentation(), **settings})
-
-        return build
+class TestPhotographs(DataModuleContract):
+    @pytest.fixture(params=LAYOUTS)
+    def make(self, request: pytest.FixtureRequest) -> Make:
+        own = {"sites": 4, "size": 32, "augmentation": Augmentation()}
+        return lambda **settings: make(once(LAYOUTS[request.param]), **{**own, **settings})
 
 
 # -- layouts -----------------------------------------------------------------------------------------------------------
@@ -71,15 +61,13 @@ def test_the_test_is_val_and_is_dealt_out_equally(layout: str, tmp_path: Path) -
 def test_each_image_has_the_class_whose_colour_it_has(layout: str, tmp_path: Path) -> None:
     data = make(write(tmp_path / layout, layout))
     assert data.class_names == ["cat", "dog", "owl"]
-    data.prepare_data()
-    pixels, slots = data.pixels(data.table)
     coloured = 0
-    for slot, label, name in zip(slots, data.table["label"], data.table["image"], strict=True):
-        mean = np.asarray(pixels[slot]).mean(axis=(0, 1))
+    for image, label, name in zip(pixels_of(data), data.table["label"], data.table["image"], strict=True):
+        mean = image.mean(axis=(0, 1))
         if np.ptp(mean) > 15:  # grey ones have none
             assert int(mean.argmax()) == label, name
             coloured += 1
-    assert coloured > 0.75 * len(slots)
+    assert coloured > 0.75 * len(data.table)
 
 
 @pytest.mark.parametrize("layout", ["plain", "no val"])
@@ -117,18 +105,14 @@ def test_images_are_cut_to_the_square_around_their_centre(shape: tuple[int, int]
             (tmp_path / "root" / name).mkdir(parents=True, exist_ok=True)
             pixels[0, 0] = number + 6 * (name == "b")  # no two files the same
             Image.fromarray(pixels).save(tmp_path / "root" / name / f"{number}.png")
-    data = make(tmp_path / "root", sites=1)
-    data.prepare_data()
-    images, slots = data.pixels(data.table)
-    assert all((np.asarray(images[slot])[3:, 3:] == (250, 120, 30)).all() for slot in slots)
+    images = pixels_of(make(tmp_path / "root", sites=1))
+    assert (images[:, 3:, 3:] == (250, 120, 30)).all()
     assert images.shape[1:] == (16, 16, 3)
 
 
 def test_grey_and_cmyk_images_become_rgb(tiny: Path) -> None:
     data = make(tiny)
-    data.prepare_data()
-    pixels, slots = data.pixels(data.table)
-    slot = dict(zip(data.table["image"], slots, strict=True))
+    pixels = dict(zip(data.table["image"], pixels_of(data).astype(int), strict=True))
     modes = {}
     for name in data.table["image"]:
         with Image.open(tiny / name) as image:
@@ -136,7 +120,7 @@ def test_grey_and_cmyk_images_become_rgb(tiny: Path) -> None:
     assert list(modes.values()).count("CMYK") == 3
     assert list(modes.values()).count("L") > 3
     for name, mode in modes.items():
-        found = np.asarray(pixels[slot[name]]).astype(int)
+        found = pixels[name]
         if mode == "L":
             assert np.ptp(found, axis=-1).max() == 0
         elif mode == "CMYK":

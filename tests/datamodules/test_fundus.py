@@ -1,6 +1,7 @@
 import os
 import pickle
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from contract import DataModuleContract, Make
+from contract import DataModuleContract, Make, once, pixels_of
 from fake_fundus import write_fundus
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
 from lit_dist.datamodules.splits import write_splits
@@ -19,7 +20,7 @@ from lit_dist.utils.errors import InputError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_fundus(tmp_path / "eyepacs")
+    return shutil.copytree(once(write_fundus), tmp_path / "eyepacs")
 
 
 def make(root: Path, **settings: Any) -> FundusDataModule:
@@ -28,8 +29,8 @@ def make(root: Path, **settings: Any) -> FundusDataModule:
 
 class TestFundusDataModule(DataModuleContract):
     @pytest.fixture
-    def make(self, root: Path) -> Make:
-        return lambda **settings: make(root, **settings)
+    def make(self) -> Make:
+        return partial(make, once(write_fundus))
 
 
 class TestRealPhotographs(DataModuleContract):
@@ -144,22 +145,16 @@ def test_partitions_deal_out_patients(root: Path) -> None:
 # -- the cache -------------------------------------------------------------------------------------------------------
 
 
-def pixels(data: FundusDataModule) -> np.ndarray:
-    data.prepare_data()
-    images, slots = data.pixels(data.table)
-    return np.stack([images[slot] for slot in slots])
-
-
 @pytest.mark.filterwarnings("ignore:1 images have copies of another label")
 def test_a_changed_setting_or_image_never_meets_an_old_entry(root: Path) -> None:
-    before = pixels(make(root))
-    assert (pixels(make(root, radius=24)) != before).any()
+    before = pixels_of(make(root))
+    assert (pixels_of(make(root, radius=24)) != before).any()
     changed, other = root / "train" / "0_left.jpeg", root / "train" / "2_right.jpeg"
     content = other.read_bytes()
     stat = changed.stat()
     changed.write_bytes(content.ljust(stat.st_size, b"\0")[: max(stat.st_size, len(content))])
     os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    after = pixels(make(root))
+    after = pixels_of(make(root))
     assert make(root).table["image"].iloc[0] == "0_left"
     assert (after[0] != before[0]).any()
     assert (after[1:] == before[1:]).all()
@@ -167,12 +162,12 @@ def test_a_changed_setting_or_image_never_meets_an_old_entry(root: Path) -> None
 
 
 def test_nothing_is_prepared_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = pixels(make(root))
+    expected = pixels_of(make(root))
     calls: list[int] = []
     monkeypatch.setattr(FundusDataModule, "_prepare", lambda self, content: calls.append(len(content)))
-    assert (pixels(make(root)) == expected).all()
+    assert (pixels_of(make(root)) == expected).all()
     shutil.copytree(root, root.parent / "moved")
-    assert (pixels(make(root.parent / "moved")) == expected).all(), "the same content elsewhere"
+    assert (pixels_of(make(root.parent / "moved")) == expected).all(), "the same content elsewhere"
     assert calls == []
 
 

@@ -1,9 +1,12 @@
 """What every datamodule of the package promises; each one's tests inherit it."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -16,6 +19,21 @@ from lit_dist.visits.site_loader import SiteLoader
 from small import trainer
 
 Make = Callable[..., InstitutionDataModule]
+
+_FOLDER = TemporaryDirectory()
+
+
+@cache
+def once(write: Callable[[Path], Path]) -> Path:
+    """A collection that is written once a process, and whose images are prepared once, for tests that only read it."""
+    return write(Path(mkdtemp(dir=_FOLDER.name)) / "root")
+
+
+def pixels_of(data: InstitutionDataModule) -> np.ndarray:
+    """The prepared images, in the order of the table."""
+    data.prepare_data()
+    images, slots = data.pixels(data.table)
+    return np.stack([images[slot] for slot in slots])
 
 
 class DataModuleContract:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from coloured_photographs import write
+from damaged import COLLECTIONS
 from fake_fundus import write_fundus
-from fake_mammograms import write_cbis_ddsm, write_ddsm, write_mini_mias
+from fake_mammograms import write_cbis_ddsm
 from lit_dist.datamodules import FundusDataModule, ImageNetDataModule, MammographyDataModule
-from lit_dist.datamodules.images.cached import CachedDataModule
 from lit_dist.utils.errors import InputError
 
 LEFT = (
@@ -33,33 +33,12 @@ def litter(root: Path) -> None:
             shutil.copy(file, copy.parent / file.name) if copy.parent != folder else None
 
 
-def opened(name: str, root: Path) -> CachedDataModule:
-    if name == "fundus":
-        return FundusDataModule(root, radius=30, size=32)
-    if name in ("tiny", "plain"):
-        return ImageNetDataModule(root, sites=2)
-    return MammographyDataModule(root, format=name, sites=["A", "B", "C", "D"] if name == "ddsm" else 2)
-
-
-def written(name: str, root: Path) -> Path:
-    if name == "fundus":
-        return write_fundus(root, patients=8)
-    if name in ("tiny", "plain"):
-        return write(root, name, train=6, test=2)
-    if name == "table":
-        files = sorted(write_mini_mias(root, patients=8).rglob("*.pgm"))
-        lines = [f"{file.stem},{('normal', 'malignant')[number % 2]}" for number, file in enumerate(files)]
-        (root / "labels.csv").write_text("\n".join(["image,label", *lines]) + "\n")
-        return root
-    return {"mini_mias": write_mini_mias, "ddsm": write_ddsm, "cbis_ddsm": write_cbis_ddsm}[name](root, 8)
-
-
-@pytest.mark.parametrize("name", ["fundus", "tiny", "plain", "table", "mini_mias", "ddsm", "cbis_ddsm"])
+@pytest.mark.parametrize("name", COLLECTIONS)
 def test_what_other_programs_leave_changes_nothing(name: str, tmp_path: Path) -> None:
-    root = written(name, tmp_path / "root")
-    before = opened(name, root).read_images()
+    root = COLLECTIONS[name].copy(tmp_path / "root", prepared=False)
+    before = COLLECTIONS[name].make(root).read_images()
     litter(root)
-    data = opened(name, root)
+    data = COLLECTIONS[name].make(root)
     after = data.read_images()
     assert after["image"].tolist() == before["image"].tolist()
     assert list(map(str, after[data.source])) == list(map(str, before[data.source]))
@@ -74,7 +53,7 @@ def test_a_thumbnail_does_not_take_the_place_of_a_crop(tmp_path: Path) -> None:
 
 
 def test_what_was_passed_over_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = opened("plain", written("plain", tmp_path))
+    data = ImageNetDataModule(write(tmp_path, "plain", train=6), sites=2)
     litter(tmp_path)
     with caplog.at_level("INFO"):
         data.read_images()

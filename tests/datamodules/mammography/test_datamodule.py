@@ -1,4 +1,6 @@
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from contract import DataModuleContract, Make
+from contract import DataModuleContract, Make, once, pixels_of
 from fake_mammograms import (
     draw_film,
     write_cbis_ddsm,
@@ -26,44 +28,31 @@ TABLE = {"image_column": "file", "label_column": "finding", "patient_column": "p
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_mini_mias(tmp_path / "mias")
+    return shutil.copytree(once(write_mini_mias), tmp_path / "mias")
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    return write_table(tmp_path / "own")
+    return shutil.copytree(once(write_table), tmp_path / "own")
 
 
 def make(root: Path, **settings: Any) -> MammographyDataModule:
     return MammographyDataModule(**{"root": root, "size": 32, "cache_dir": root.parent / "cache", **settings})
 
 
-class TestMiniMias(DataModuleContract):
-    @pytest.fixture
-    def make(self, root: Path) -> Make:
-        return lambda **settings: make(root, **settings)
+WRITERS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
+    "mini-MIAS": (write_mini_mias, {}),
+    "CBIS-DDSM": (write_cbis_ddsm, {}),
+    "DDSM": (write_ddsm, {}),  # whose real sites are the digitisers
+    "table": (write_table, TABLE),
+}
 
 
-class TestCbisDdsm(DataModuleContract):
-    @pytest.fixture
-    def make(self, tmp_path: Path) -> Make:
-        root = write_cbis_ddsm(tmp_path / "cbis")
-        return lambda **settings: make(root, **settings)
-
-
-class TestDdsm(DataModuleContract):
-    """Over the real sites: the digitisers."""
-
-    @pytest.fixture
-    def make(self, tmp_path: Path) -> Make:
-        root = write_ddsm(tmp_path / "ddsm")
-        return lambda **settings: make(root, **settings)
-
-
-class TestTable(DataModuleContract):
-    @pytest.fixture
-    def make(self, table: Path) -> Make:
-        return lambda **settings: make(table, **TABLE, **settings)
+class TestDrawnFilms(DataModuleContract):
+    @pytest.fixture(params=WRITERS)
+    def make(self, request: pytest.FixtureRequest) -> Make:
+        write, settings = WRITERS[request.param]
+        return partial(make, once(write), **settings)
 
 
 class TestRealFilms(DataModuleContract):
@@ -130,10 +119,10 @@ def test_both_breasts_and_all_findings_of_a_patient_stay_together(root: Path) ->
 def test_crops_are_other_images_than_films(root: Path, tmp_path: Path) -> None:
     whole, parts = make(root, task="malignant_benign"), make(root, task="malignant_benign", crop=True)
     assert parts.table["image"].tolist() == [f"{name}_0" for name in whole.table["image"]]
-    assert not (pixels(whole) == pixels(parts)).all(axis=(1, 2, 3)).any()
+    assert not (pixels_of(whole) == pixels_of(parts)).all(axis=(1, 2, 3)).any()
     assert parts.left_out_of["", "without a finding that has a place (crop=true)"] == 24
     cbis = make(write_cbis_ddsm(tmp_path / "cbis", crops=True), crop=True)
-    assert len(pixels(cbis)) == 48
+    assert len(pixels_of(cbis)) == 48
 
 
 def test_real_crops_with_a_table_are_shown_whole(tmp_path: Path) -> None:
@@ -144,7 +133,7 @@ def test_real_crops_with_a_table_are_shown_whole(tmp_path: Path) -> None:
     )  # fmt: skip
     assert data.class_names == ("normal", "abnormal")
     data.prepare_data()
-    images = dict(zip(data.table["image"], pixels(data), strict=True))
+    images = dict(zip(data.table["image"], pixels_of(data), strict=True))
     with Image.open(folder / "roi224" / "mdb003_n.png") as image:
         greys = np.asarray(image.convert("L")).astype(float)
     shown = images["mdb003_n.png"][..., 0].astype(float)
@@ -178,7 +167,7 @@ def test_images_in_a_table_may_lack_their_suffix(table: Path) -> None:
     path.write_text(path.read_text().replace(".png", ""))
     data = make(table, **TABLE)
     assert sorted(data.table["label"]) == sorted(expected)
-    assert len(pixels(data)) == 40
+    assert len(pixels_of(data)) == 40
 
 
 def test_the_format_is_told_by_the_files(root: Path, table: Path, tmp_path: Path) -> None:
@@ -210,7 +199,7 @@ def some(root: Path, missing: int, **settings: Any) -> dict[str, np.ndarray]:
     data = make(root, **{**SOME, **settings})
     with pytest.warns(UserWarning, match=f"{missing} are missing"):
         names = data.table["image"].tolist()
-    return dict(zip(names, pixels(data), strict=True))
+    return dict(zip(names, pixels_of(data), strict=True))
 
 
 def test_original_films_of_mini_mias_are_prepared_like_reduced_ones(tmp_path: Path) -> None:
@@ -238,17 +227,11 @@ def test_real_films_of_cbis_ddsm(tmp_path: Path) -> None:
 # -- the cache -------------------------------------------------------------------------------------------------------
 
 
-def pixels(data: MammographyDataModule) -> np.ndarray:
-    data.prepare_data()
-    images, slots = data.pixels(data.table)
-    return np.stack([images[slot] for slot in slots])
-
-
 def test_a_changed_film_or_method_never_meets_an_old_entry(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = pixels(make(root))
+    before = pixels_of(make(root))
     write_pgm(root / "mdb003.pgm", draw_film(99, right=True))
     place = make(root).table["image"].tolist().index("mdb003")
-    after = pixels(make(root))
+    after = pixels_of(make(root))
     assert (after[place] != before[place]).any()
     assert (np.delete(after, place, 0) == np.delete(before, place, 0)).all()
     folder = make(root).cache().folder
@@ -261,7 +244,7 @@ def test_a_changed_film_or_method_never_meets_an_old_entry(root: Path, monkeypat
 
 def test_kinds_of_files_that_hold_greys(table: Path) -> None:
     film = draw_film(0)
-    expected = pixels(make(table, **TABLE))[0].astype(int)
+    expected = pixels_of(make(table, **TABLE))[0].astype(int)
     folder = table / "films"
     (folder / "0.png").unlink()
     Image.fromarray(film).save(folder / "0.tif")
@@ -271,7 +254,7 @@ def test_kinds_of_files_that_hold_greys(table: Path) -> None:
     path = table / "labels.csv"
     path.write_text(path.read_text().replace("0.png", "0.tif", 1).replace("s/2.png", "s/2.dcm"))
     data = make(table, **TABLE)
-    images = dict(zip(data.table["image"], pixels(data), strict=True))
+    images = dict(zip(data.table["image"], pixels_of(data), strict=True))
     assert (images["films/0.tif"] == expected).all()
     assert images["films/2.dcm"].max() == 255
 

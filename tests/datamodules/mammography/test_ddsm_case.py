@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from contract import pixels_of
 from fake_mammograms import write_ddsm, write_ddsm_facts
 from lit_dist.datamodules import MammographyDataModule
 from lit_dist.datamodules.mammography.ddsm import read_ddsm
@@ -161,10 +162,8 @@ def test_crops_and_densities_through_the_datamodule(tmp_path: Path) -> None:
     assert crops.sites == ["A", "B", "C"]
     shown = crops.table["image"].str.rpartition("_")[0].nunique()
     assert crops.left_out_of["", "without a finding that has a place (crop=true)"] == 72 - shown
-    crops.prepare_data()
-    images, slots = crops.pixels(crops.table)
-    assert len(slots) == 27
-    seen = np.array([images[slot] for slot in slots])
+    seen = pixels_of(crops)
+    assert len(seen) == 27
     assert (seen.max(axis=(1, 2, 3)) > 200).all()
 
 

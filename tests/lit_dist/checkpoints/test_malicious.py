@@ -77,13 +77,12 @@ def test_checkpoints_of_an_ensemble_run_nothing(command: str, kind: str, capsys:
     assert_refused(path, [command, *words, "--model.checkpoints=[evil.ckpt]"], capsys)
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_a_checkpoint_of_lightning_is_refused_too(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_lightning_is_refused_too(capsys: pytest.CaptureFixture[str]) -> None:
     run, path = trainer(CyclicalWeightTransfer(every_n_epochs=1), max_epochs=1), Path("lightning.ckpt")
     run.fit(SmallModule(), SmallData())
     run.save_checkpoint(path)
     assert torch.load(path, weights_only=True)["global_step"] == 4
-    assert_refused(path, [command, *SMALL, "--ckpt_path", str(path)], capsys)
+    assert_refused(path, ["fit", *SMALL, "--ckpt_path", str(path)], capsys)
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -164,15 +163,11 @@ def test_replay_runs_nothing(policy: str, kind: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["fit", *SMALL, "--ckpt_path"], ["fit", *SMALL, "--model.weights"], ["verify"]])
-def test_the_program_runs_nothing(words: list[str]) -> None:
-    fit(CyclicalWeightTransfer(every_n_epochs=1), default_root_dir=RUN, max_epochs=2)
-    path = malicious(RUN / "checkpoints" / "step_00000099.ckpt")
-    words = [*words, str(RUN if words == ["verify"] else path)]
-    done = program.run(*words)
+def test_the_program_runs_nothing() -> None:
+    path = malicious(Path("evil.ckpt"))
+    done = program.run("fit", *SMALL, "--ckpt_path", str(path))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("lit-dist: ")]
-    assert len(told) == 1
-    assert str(path) in told[0]
+    [told] = [line for line in done.stderr.splitlines() if line.startswith("lit-dist: ")]
+    assert str(path) in told
     assert not RAN.exists()
