@@ -78,11 +78,6 @@ def test_a_test_set_of_the_sites(tmp_path: Path) -> None:
     assert table[table["split"] == "test"].groupby("site").size().to_dict() == {"mgh": 3, "ucsf": 3}
 
 
-@pytest.mark.parametrize("layout", ["tiny", "official", "flat", "plain", "no val"])
-def test_layouts_with_one_level_stay_as_they_are(layout: str, tmp_path: Path) -> None:
-    assert make(write(tmp_path / layout, layout), sites=2).class_names == list(COLOURS)
-
-
 def test_an_image_beside_the_inner_folders_is_refused(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "tree", "{site}/{label}")
     draw(root / "mgh/1.JPEG", COLOURS["cat"], 1)

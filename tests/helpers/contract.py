@@ -1,5 +1,6 @@
 """What every datamodule of the package promises; each one's tests inherit it."""
 
+import atexit
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from small import trainer
 Make = Callable[..., InstitutionDataModule]
 
 _FOLDER = TemporaryDirectory()
+atexit.register(_FOLDER.cleanup)
 
 
 @cache

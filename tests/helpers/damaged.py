@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from coloured_photographs import write as write_photographs
+from contract import once
 from fake_fundus import write_fundus
 from fake_mammograms import write_cbis_ddsm, write_ddsm, write_mini_mias, write_table
 from lit_dist.datamodules import FundusDataModule, ImageNetDataModule, InstitutionDataModule, MammographyDataModule
@@ -57,12 +57,9 @@ class Collection:
         return self.kind(root, **given)
 
 
-_FOLDER = TemporaryDirectory()
-
-
 @cache
 def _whole(collection: Collection) -> Path:
-    root = collection.write(Path(mkdtemp(dir=_FOLDER.name)) / "root")
+    root = once(collection.write)
     collection.make(root).prepare_data()
     return root
 

@@ -315,12 +315,3 @@ def test_weights_by_size_need_sites_and_one_a_member() -> None:
         run.test(ensemble, sites(torch.arange(16) % 2))
     with pytest.raises(InputError, match=r"weights=\[14.0, 14.0, 14.0\] are not 2 positive numbers, one a member"):
         run.test(ensemble, PhantomDataModule(sites=3, patients=20, size=32))
-
-
-def test_a_checkpoint_of_another_class_is_refused() -> None:
-    path = stored(Path("own.ckpt"), Own())
-    with pytest.raises(InputError, match=r"own.ckpt does not hold a ImageClassifier: .*unexpected keyword"):
-        SiteEnsemble(checkpoints=[path])
-    path = stored(Path("classifier.ckpt"), ImageClassifier("squeezenet1_1"))
-    with pytest.raises(InputError, match=r"classifier.ckpt does not hold a Own"):
-        SiteEnsemble(checkpoints=[path], member=Own)
