@@ -16,11 +16,7 @@ _ASIDE = "metrics.before.csv"
 
 
 class RowCount:
-    """Counts the rows of a logger's file, each time from where it had got to.
-
-    Args:
-        logger: The logger.
-    """
+    """Counts the rows of a logger's file, each time from where it had got to."""
 
     def __init__(self, logger: CSVLogger) -> None:
         self.logger = logger

@@ -96,6 +96,7 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
+    from lit_dist.study.figures import Tables
     from lit_dist.study.report import write_report
     from lit_dist.study.results import by_site, collect
     from lit_dist.study.summary import compare_pairs, summarise
@@ -103,13 +104,12 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     results = collect(study, runs, settings.study.collection)
     if results.empty:
         return
-    summary, pairs = summarise(results), compare_pairs(study, results)
-    tables = (results, by_site(study, results), summary, pairs)
-    for name, table in zip(TABLES, tables, strict=True):
+    tables = Tables(study, results, summarise(results), compare_pairs(study, results))
+    for name, table in zip(TABLES, (results, by_site(study, results), tables.summary, tables.pairs), strict=True):
         with replacing(study / f"{name}.csv") as file:
             table.to_csv(file, index=False)
-    report = write_report(study, runs, settings, results, summary, pairs)
-    _print_summary(summary, results["majority_rate"].iloc[0])
+    report = write_report(runs, settings, tables)
+    _print_summary(tables.summary, results["majority_rate"].iloc[0])
     print(f"The report: {report}")
 
 

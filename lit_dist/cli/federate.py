@@ -182,7 +182,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     # Who gives the command is the people of the server and of all sites, and has named these classes.
     classes = sorted(set(_classes([settings["model"], trainer["callbacks"], trainer["logger"]])))
     same = {"metrics": ALL, "trainer": hardware, "classes": classes}
-    own = {site: {"data": _data_of(settings, site), **same} for site in sites}
+    own = {site: {"data": _absolute(settings["data"], only_site=site), **same} for site in sites}
     with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system:
         may_die = sites if options.absent == "skip" else []
         with closing(connect(system.kits / ADMIN, ADMIN, 120, system.check)) as session:
@@ -203,19 +203,13 @@ def _sites_of(command: SiteCLI) -> list[str]:
     return sites
 
 
-def _data_of(settings: dict[str, Any], site: str) -> dict[str, Any]:
-    data = settings["data"]
-    arguments = {**(data.get("init_args") or {}), "only_site": site}
-    return _absolute({**data, "init_args": arguments})
-
-
-def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
-    """The processes of server and sites run in folders of their own."""
+def _absolute(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A class with absolute paths among its arguments: server and sites run in folders of their own."""
     arguments = {
         name: str(Path(value).absolute()) if name in _PATHS and value is not None else value
         for name, value in (settings.get("init_args") or {}).items()
     }
-    return {**settings, "init_args": arguments}
+    return {**settings, "init_args": {**arguments, **more}}
 
 
 def _classes(tree: Any) -> Iterator[str]:

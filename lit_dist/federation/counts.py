@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from lit_dist.federation.plain_bounds import is_count
 from lit_dist.federation.refusal import Refusal
 from lit_dist.utils.atomic_write import open_file, replacing
 
@@ -159,27 +160,23 @@ def _check_form(counts: Any) -> None:
     """Raise an error of any kind where counts are not such as this program writes."""
     if counts.keys() != _NOTHING.keys() or type(counts["format"]) is not int or counts["format"] != 1:
         raise ValueError
-    if not _is_count(counts["validations"]) or not all(type(each) is str for each in _list(counts["remembered"])):
+    if not is_count(counts["validations"]) or not all(type(each) is str for each in _list(counts["remembered"])):
         raise ValueError
     for run in counts["runs"].values():
         order = [*run["legs"]]
         if type(run["by_steps"]) is not bool:
             raise ValueError
         for place, (sha256, fit) in enumerate(run["legs"].items()):
-            trained = [[*map(_is_count, _list(each))] == [True, True] for each in _list(fit["trained"])]
+            trained = [[*map(is_count, _list(each))] == [True, True] for each in _list(fit["trained"])]
             follows, out = fit["follows"], fit["out"]
             passes = fit.get("passes", 1)
-            known = passes and _is_count(passes) and (follows is None or follows in order[:place])
+            known = passes and is_count(passes) and (follows is None or follows in order[:place])
             if not known or not trained or not all(trained):
                 raise ValueError(sha256)
             if out is not None:
                 weights, *numbers, over = _list(out)
-                if type(weights) is not str or type(over) is not bool or [*map(_is_count, numbers)] != [True] * 3:
+                if type(weights) is not str or type(over) is not bool or [*map(is_count, numbers)] != [True] * 3:
                     raise ValueError(sha256)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
 
 
 def _list(value: Any) -> list[Any]:

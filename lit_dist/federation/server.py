@@ -145,7 +145,7 @@ class Server:
         if self._ledger is None:
             self._ledger = Ledger(run_folder(self.trainer) / LEDGER, head)
         else:
-            self._ledger.go_on(head)
+            self._ledger.resume(head)
         for entry in entries:
             self._ledger.add(entry)
         return self._ledger.head

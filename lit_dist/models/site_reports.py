@@ -41,7 +41,7 @@ class SiteReports:
         """Log the values, and begin anew; in a fit one line is printed, else a table."""
         reports = {name: report.compute() for name, report in self._reports.items()}
         self._pool(reports)
-        sizes = {name.removeprefix("/") or "all sites": report.size for name, report in self._reports.items()}
+        sizes = {_row(name): report.size for name, report in self._reports.items()}
         self._reports.clear()
         for name, values in reports.items():
             # The values are those of all processes already; sync_dist only tells Lightning so.
@@ -49,8 +49,7 @@ class SiteReports:
         trainer = module.trainer
         if trainer.state.fn != "fit":
             if trainer.is_global_zero:
-                rows = {name.removeprefix("/") or "all sites": values for name, values in reports.items()}
-                print_reports(rows, f"{stage} images", sizes)
+                print_reports({_row(name): values for name, values in reports.items()}, f"{stage} images", sizes)
         elif not trainer.sanity_checking and "" in reports:
             line = ", ".join(
                 f"{metric.replace('_', ' ')} {shown(metric, value.item())}" for metric, value in reports[""].items()
@@ -64,6 +63,10 @@ class SiteReports:
         for metric in set(POOLED) & values.get("", {}).keys() if sites else ():
             pooled = pool([values[site][metric].item() for site in sites], sizes)
             values[""][metric] = torch.full_like(values[""][metric], pooled)
+
+
+def _row(name: str) -> str:
+    return name.removeprefix("/") or "all sites"
 
 
 class SiteReported(pl.LightningModule, ABC):

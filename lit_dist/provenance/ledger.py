@@ -27,9 +27,9 @@ class Ledger:
 
     Args:
         path: The file; it and its folder are made at the first entry.
-        head: The hash of the line after which to go on; None goes on after the last one.
-        run: The id of the run that goes on in its own folder: then the file must be a whole chain with the line to go
-            on after, and the lines after that must be the run's.
+        head: The hash of the line to resume after; None resumes after the last one.
+        run: The id of the run that resumes in its own folder: then the file must be a whole chain with the line to
+            resume after, and the lines after that must be the run's.
 
     Attributes:
         head: The hash of the line that the next entry follows.
@@ -45,8 +45,8 @@ class Ledger:
         self._ahead: list[Entry] = []  # the lines after the head
         self._read(head, run)
 
-    def go_on(self, head: str) -> None:
-        """Go on after a line, as if the file were opened anew. If that line is the last, no other is read.
+    def resume(self, head: str) -> None:
+        """Resume after a line, as if the file were opened anew. If that line is the last, no other is read.
 
         Raises:
             InputError: If the file has lines, but not that one.
@@ -73,10 +73,10 @@ class Ledger:
             found = found or last == head
         if not found and (last != FIRST or run is not None):
             lacks = "" if last != FIRST else "is empty, and " if self.path.exists() else "is missing, and "
-            raise self._broken(f"{lacks}lacks the line that the checkpoint goes on after; it was changed or cut")
+            raise self._broken(f"{lacks}lacks the line that the checkpoint resumes after; it was changed or cut")
         if run is not None and (others := [entry.run for entry in self._ahead if entry.run != run]):
             raise self._broken(
-                f"has visits of another run ({others[0]!r}) after the line that the checkpoint goes on after"
+                f"has visits of another run ({others[0]!r}) after the line that the checkpoint resumes after"
             )
         if torn:
             os.truncate(self.path, self.path.stat().st_size - len(torn))

@@ -23,9 +23,6 @@ from lit_dist.visits.itinerary import Visit
 class LedgerWriter:
     """Keeps the account of the visit that is under way.
 
-    Args:
-        metrics: What was logged in the visit.
-
     Attributes:
         kept: Whether a checkpoint has the line that waits: a fit that resumes from it writes it, with the validation.
         settings: The SHA-256 of the settings that decide what a visit does.
@@ -67,7 +64,7 @@ class LedgerWriter:
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         path = folder / LEDGER if folder and trainer.is_global_zero else None
         if self._ledger is not None and self._ledger.path == path and self._head is not None:
-            self._ledger.go_on(self._head)
+            self._ledger.resume(self._head)
         else:
             run = account["run"] if path and _goes_on_in(path, trainer) else None
             self._ledger = Ledger(path, self._head, run) if path else None

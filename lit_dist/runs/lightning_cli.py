@@ -154,16 +154,18 @@ class SiteCLI(LightningCLI):
     def before_fit(self) -> None:
         """Look at what training would fail of later, hold the run's folder, and resume an interrupted run."""
         check_trainer(self.trainer)
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        settings = self.config[str(self.subcommand)]
+        writes = self.trainer.is_global_zero and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if writes:
             check_trainer_folders(self.trainer, run_folder(self.trainer))
-        if self.config[str(self.subcommand)].ckpt_path != "last":  # which a fit begins without, too
+        if settings.ckpt_path != "last":  # which a fit begins without, too
             self._check_named_checkpoint()
         if self.resumption is not None and self.resumption.run is not None:
             parser: Any = self._parser(self.subcommand)
-            self.resumption.restore(self.trainer, parser.dump(self.config[str(self.subcommand)], skip_none=False))
-        elif self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.resumption.restore(self.trainer, parser.dump(settings, skip_none=False))
+        elif writes:
             hold_new(self.trainer, self._held)
-            if self.resumption is None and not self.config[str(self.subcommand)].ckpt_path:
+            if self.resumption is None and not settings.ckpt_path:
                 _refuse_a_run_in_the_place_of_another(self.trainer)
 
     def after_fit(self) -> None:

@@ -35,10 +35,7 @@ WITH_FOLDERS = ("CSVLogger", "TensorBoardLogger")
 
 
 class Resumption:
-    """A run that is to be resumed.
-
-    Args:
-        settings: The settings of ``fit``, as the command line parsed them.
+    """A run that is to be resumed, by the settings of ``fit`` as the command line has parsed them.
 
     Attributes:
         run: The run's folder; None if there is nothing to resume.

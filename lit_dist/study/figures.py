@@ -29,17 +29,19 @@ _INK = {"light": "#1f2328", "dark": "#e6edf3"}
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What figures are drawn from.
+    """What the figures and the report of a study are made of.
 
     Attributes:
         study: The study's folder.
         results: The columns of ``results.csv``.
         summary: The columns of ``summary.csv``.
+        pairs: The columns of ``pairs.csv``.
     """
 
     study: Path
     results: pd.DataFrame
     summary: pd.DataFrame
+    pairs: pd.DataFrame
 
     def fit(self, run: str) -> Path:
         """What the training of a run has left."""

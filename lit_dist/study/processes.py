@@ -36,14 +36,9 @@ class _Child:
 
 
 class Workers:
-    """Does what is missing of a study.
+    """Does what is missing of a study, so many runs at a time.
 
     A run that another process has, on this machine or another one with the same folder, is left to it and waited for.
-
-    Args:
-        study: The study's folder.
-        runs: The plan.
-        jobs: The number of runs at a time.
     """
 
     def __init__(self, study: Path, runs: Sequence[Run], jobs: int) -> None:
@@ -51,7 +46,7 @@ class Workers:
         self.runs = {run.name: run for run in runs}
         self.jobs = jobs
         self.failed: dict[str, str] = {}
-        self._console = Console()
+        self._console = Console(highlight=False, markup=False, soft_wrap=True)
         self._children: dict[str, _Child] = {}
         self._elsewhere: set[str] = set()
         self._estimated = False
@@ -110,7 +105,7 @@ class Workers:
     def _say_who_has(self, name: str) -> None:
         if name not in self._elsewhere:
             self._elsewhere.add(name)
-            self._console.print(f"Another process has {name}; it is waited for.", highlight=False, soft_wrap=True)
+            self._console.print(f"Another process has {name}; it is waited for.")
 
     def _gpu(self, slot: int) -> str | None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -129,25 +124,23 @@ class Workers:
                 continue
             seconds = time.monotonic() - child.start
             if result_path(self.study, name).exists():
-                self._console.print(f"done in {seconds:.0f} s: {name}", highlight=False)
+                self._console.print(f"done in {seconds:.0f} s: {name}")
                 for line in read_result(self.study, name).get("ended") or []:
-                    self._console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+                    self._console.print(f"  {line}")
                 self._estimate(self.runs[name], seconds)
             else:
                 self._fail(name, _why(child.process.exitcode, run_path(self.study, name) / LOG))
 
     def _fail(self, name: str, why: str) -> None:
         self.failed[name] = why
-        self._console.print(f"FAILED: {name}: {why}", highlight=False, markup=False)
+        self._console.print(f"FAILED: {name}: {why}")
 
     def _estimate(self, run: Run, seconds: float) -> None:
         """After the first run, say how long the rest takes."""
         left = sum(run.steps for name, run in self.runs.items() if not self._settled(name))
         if run.steps and left and not self._estimated:
             minutes = left * seconds / run.steps / 60 / self.jobs
-            self._console.print(
-                f"The rest takes about {minutes:.0f} minutes, if each step takes as long as in this run."
-            )
+            self._console.print(f"The rest takes about {minutes:.0f} minutes, if each step takes as long as here.")
             self._estimated = True
 
     def _done(self) -> int:

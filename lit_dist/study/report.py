@@ -22,16 +22,13 @@ from lit_dist.utils.atomic_write import replacing
 REPORT = "report.html"
 
 
-def write_report(
-    study: Path, runs: Sequence[Run], settings: StudySettings, results: pd.DataFrame, summary: pd.DataFrame,
-    pairs: pd.DataFrame,
-) -> Path:  # fmt: skip
+def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -> Path:
     """Draw the figures and write the report, beside the file of the study's settings.
 
     Returns:
         The report's path.
     """
-    tables = Tables(study, results, summary)
+    study, results, summary = tables.study, tables.results, tables.summary
     drawn = write_figures(tables, study / "figures")
     seeds = ", ".join(map(str, settings.study.seeds))
     images, rate = results["n"].max(), results["majority_rate"].iloc[0]
@@ -45,7 +42,7 @@ def write_report(
         " sites. Difference: from central with the same seed."
         + "".join(f" {html.escape(line)}" for line in what_it_does_not_say(summary, rate))
         + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
-        pairs=_table(_pairs(pairs)),
+        pairs=_table(_pairs(tables.pairs)),
         figures="\n".join(_figure(name, *each) for name, each in drawn.items()),
         plan=_table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),

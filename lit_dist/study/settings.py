@@ -155,21 +155,18 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
 def with_lists(words: Sequence[str]) -> list[str]:
     """Words in which the several values of an option, ``--seeds 0,1`` or ``--seeds 0 1``, are one list."""
     names = {f"--{item.name}" for item in fields(Settings) if get_origin(item.type) is list}
-    result: list[str] = []
-    values: list[str] | None = None  # of the option that is being read
-    for word in [*words, "--"]:
-        if values is not None and word.startswith("--"):
-            result.append(_list_of(values))
-            values = None
-        name, equals, value = word.partition("=")
-        if values is not None:
-            values.append(word)
-        elif name in names:
-            result.append(name)
-            values = [value] if equals else []
+    given: list[list[str]] = []  # each option with its values
+    for word in words:
+        if word.startswith("--") or not given:
+            given.append([word])
         else:
-            result.append(word)
-    return result[:-1]
+            given[-1].append(word)
+    result: list[str] = []
+    for option, *values in given:
+        name, equals, value = option.partition("=")
+        listed = [name, _list_of([value, *values] if equals else values)]
+        result += listed if name in names else [option, *values]
+    return result
 
 
 def _list_of(values: Sequence[str]) -> str:

@@ -224,26 +224,26 @@ def test_a_ledger_that_is_open_goes_on_after_its_last_line_without_reading_the_o
     Ledger(path, ledger.head).add(entry(3))  # another object's line
     last = read_entries(path)[-1]
     path.write_bytes(b"x" + path.read_bytes()[1:])
-    ledger.go_on(last.sha256)
+    ledger.resume(last.sha256)
     ledger.add(entry(4))
     assert path.read_text().endswith(replace(entry(4), previous=last.sha256).line + "\n")
     with pytest.raises(InputError, match="line 1"):
-        ledger.go_on(last.sha256)  # which is not the last one any more
+        ledger.resume(last.sha256)  # which is not the last one any more
 
 
 def test_a_ledger_that_is_open_goes_on_as_if_it_were_opened_anew(path: Path) -> None:
     ledger = Ledger(path)
-    ledger.go_on(FIRST)
+    ledger.resume(FIRST)
     lines = grown(path, *(entry(visit) for visit in range(3)))
-    ledger.go_on(lines[1].sha256)
+    ledger.resume(lines[1].sha256)
     ledger.add(entry(2))  # it is compared
     assert read_entries(path) == lines
     with path.open("a") as file:
         file.write(lines[0].line[:50])
-    ledger.go_on(lines[2].sha256)
+    ledger.resume(lines[2].sha256)
     assert read_entries(path) == lines
     with pytest.raises(InputError, match="lacks the line"):
-        ledger.go_on("7" * 64)
+        ledger.resume("7" * 64)
 
 
 def test_a_ledger_goes_on_after_a_head(path: Path) -> None:
@@ -307,7 +307,7 @@ def test_reading_refuses_a_torn_line_a_folder_and_nothing(path: Path) -> None:
 @pytest.mark.parametrize("head", ["f" * 64, "", "none", replace(entry(1), previous=entry(0).sha256).sha256])
 def test_a_head_that_is_not_there_or_was_cut_off_is_refused(path: Path, head: str) -> None:
     grown(path, entry(0))
-    with pytest.raises(InputError, match=r"ledger\.jsonl lacks the line that the checkpoint goes on after; it was"):
+    with pytest.raises(InputError, match=r"lacks the line that the checkpoint resumes after; it was changed or cut"):
         Ledger(path, head)
 
 

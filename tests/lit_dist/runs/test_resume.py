@@ -153,9 +153,9 @@ def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) 
 
 LONGER = [*FIT, "--trainer.callbacks+=SiteEvaluation", "--trainer.max_epochs=4", "--resume"]
 DAMAGED: list[tuple[str, bytes | None, str]] = [
-    ("ledger.jsonl", None, "ledger.jsonl is missing, and lacks the line that the checkpoint goes on after"),
-    ("ledger.jsonl", b"", "ledger.jsonl is empty, and lacks the line that the checkpoint goes on after"),
-    ("ledger.jsonl", b"\0" * 500, "ledger.jsonl is empty, and lacks the line that the checkpoint goes on after"),
+    ("ledger.jsonl", None, "ledger.jsonl is missing, and lacks the line that the checkpoint resumes after"),
+    ("ledger.jsonl", b"", "ledger.jsonl is empty, and lacks the line that the checkpoint resumes after"),
+    ("ledger.jsonl", b"\0" * 500, "ledger.jsonl is empty, and lacks the line that the checkpoint resumes after"),
     ("ledger.jsonl", b"time,event\n", "ledger.jsonl, line 1: "),
     ("ledger.jsonl", b"\x89PNG without an end", "ledger.jsonl is not a ledger; move it away"),
     ("config.yaml", b"", "config.yaml is not the configuration that lit-dist fit leaves (it needs model, trainer)"),
@@ -187,7 +187,7 @@ def test_a_ledger_that_is_not_this_runs_is_refused(two_visits: Path, capsys: pyt
     path = RUN / "ledger.jsonl"
     first, second = path.read_text().splitlines(keepends=True)
     path.write_text(first)
-    refused(LONGER, "ledger.jsonl lacks the line that the checkpoint goes on after", capsys)
+    refused(LONGER, "ledger.jsonl lacks the line that the checkpoint resumes after", capsys)
     path.write_text(second)
     refused(LONGER, "ledger.jsonl is broken at visit 1 (lit-dist verify", capsys)
     other = replace(Entry.parse(second[:-1]), previous=Entry.parse(second[:-1]).sha256, run="another")

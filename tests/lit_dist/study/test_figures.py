@@ -15,4 +15,4 @@ def test_the_curves_are_left_out_where_no_validation_loss_is_logged(metric: str,
         folder.mkdir(parents=True)
         pd.DataFrame({"step": [1, 2], metric: [0.7, 0.6]}).to_csv(folder / "metrics.csv", index=False)
     results = pd.DataFrame([{"run": run, "heuristic": runs[run], "seed": 0} for run in runs], columns=COLUMNS)
-    assert (draw("curves", Tables(tmp_path, results, pd.DataFrame())) is not None) is drawn
+    assert (draw("curves", Tables(tmp_path, results, pd.DataFrame(), pd.DataFrame())) is not None) is drawn
