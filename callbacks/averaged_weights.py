@@ -1,5 +1,6 @@
 """AveragedWeights: tells the weights that are trained from their average, which Lightning puts in their place."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -8,20 +9,15 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from lit_dist.checkpoints.baton import APART, TRAINED
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import at_swap, average_back
-from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.method_patch import patched
 
 
 class AveragedWeights:
     """Sees to it that a checkpoint of a fit with ``WeightAveraging`` has the trained weights and the average apart.
 
     While it validates, and when it has ended, the module has the average. A checkpoint that Lightning writes then has
-    the two in each other's place, or no trained weights at all.
-
-    Args:
-        trainer: The trainer of the fit.
-
-    Raises:
-        InputError: If there are two averages, or one that cannot be resumed.
+    the two in each other's place, or no trained weights at all. Two averages, or one that cannot be resumed, are an
+    ``InputError``.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -36,10 +32,9 @@ class AveragedWeights:
             )
         self._average = averages[0] if averages else None
         self._in_place = False
-        self._patches: list[MethodPatch] = []
+        self._patches = ExitStack()
         if self._average is not None:
-            methods = at_swap(self._average, self._swapped)
-            self._patches = [MethodPatch(self._average, name, method) for name, method in methods.items()]
+            self._patches.enter_context(patched(self._average, **at_swap(self._average, self._swapped)))
 
     def _swapped(self) -> None:
         self._in_place = not self._in_place
@@ -66,6 +61,4 @@ class AveragedWeights:
 
     def close(self) -> None:
         """Leave the callback as it was."""
-        for patch in self._patches:
-            patch.lift()
-        self._patches = []
+        self._patches.close()

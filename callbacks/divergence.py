@@ -72,7 +72,7 @@ class Divergence:
 
     def skip(self, trainer: Trainer, visit: Visit, what: str) -> None:
         """Put back what came in; the rest of the visit is to pass without training."""
-        rank_zero_warn(f"{_happened(trainer, visit, what)}; the visit is skipped, and the weights that came in go on")
+        rank_zero_warn(f"{_happened(trainer, visit, what)}; the visit is skipped, and hands on what came in")
         assert self._came_in is not None
         trainer.lightning_module.load_state_dict(self._came_in["weights"])
         put_state(trainer.optimizers, copy.deepcopy(self._came_in["optimizers"]))
@@ -90,7 +90,7 @@ class Divergence:
         return InputError(
             f"{_happened(trainer, visit, what)}, so the run ends, and nothing that was good is overwritten. Look at the"
             " images of this site, or lower the learning rate and start a new run; on_divergence='skip' leaves such"
-            " visits out and goes on"
+            " visits out and continues"
         )
 
     def state_dict(self) -> DivergenceState:

@@ -28,13 +28,7 @@ from lit_dist.visits.site_loader import SiteLoader
 
 
 def check_callbacks(callbacks: Sequence[Callback], transfer: type[Callback], by_steps: bool) -> None:
-    """Raise ``InputError`` if a transfer cannot work with one of the trainer's callbacks.
-
-    Args:
-        callbacks: The trainer's callbacks.
-        transfer: The class that only one of them may belong to.
-        by_steps: Whether visits are counted in optimizer steps.
-    """
+    """Raise ``InputError`` if a transfer, by steps or not, cannot work with one of the callbacks."""
     check_one(callbacks, transfer)
     if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
         raise InputError(
@@ -104,11 +98,7 @@ _LENGTHS = ("max_epochs", "max_steps", "limit_train_batches")
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
-    """Raise ``InputError`` for a setting of the trainer by which it would divide, or that would let nothing be learned.
-
-    Args:
-        settings: The trainer's settings by name; those that are missing are not looked at.
-    """
+    """Raise ``InputError`` for a setting of the trainer that it would divide by, or that lets nothing be learned."""
     for name in _COUNTS:
         value = settings.get(name)
         if isinstance(value, int | float) and not value > 0:
@@ -122,11 +112,7 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
 
 
 def check_optimizers(trainer: Trainer) -> None:
-    """Refuse settings of optimizers with which nothing can be learned, whoever made them.
-
-    Raises:
-        InputError: If a number is NaN, a rate or the like is negative or infinite, or a beta is not in [0, 1).
-    """
+    """Raise ``InputError`` if an optimizer has a NaN, a negative or infinite rate, or a beta that is not in [0, 1)."""
     for optimizer in trainer.optimizers:
         _check_epsilon(optimizer)
         for name, value in ((name, value) for group in optimizer.param_groups for name, value in group.items()):

@@ -12,7 +12,7 @@ StatePerOptimizer = list[dict[int, Any]]
 class OptimizerStates:
     """Applies a policy to the optimizers, once a transfer.
 
-    Learning rates and their schedules go on in every case: only the state of the parameters is touched. An optimizer
+    Learning rates and their schedules continue in every case: only the state of the parameters is touched. An optimizer
     that keeps a state in its parameter groups, as Prodigy does, keeps that.
 
     Args:

@@ -44,15 +44,12 @@ class PredictionWriter(BasePredictionWriter):
             _site_table(site, loader, batches, indices)
             for (site, loader), batches, indices in zip(loaders.items(), predictions, batch_indices, strict=True)
         ]
-        path = run_folder(trainer) / _file_name(trainer)
+        process = "" if trainer.world_size == 1 else f"-{trainer.global_rank}"
+        path = run_folder(trainer) / f"predictions{process}.csv"
         check_kind(path)
         with replacing(path) as file:
             pd.concat(tables, ignore_index=True).to_csv(file, index=False)
         rank_zero_info(f"Predictions are in {path}")
-
-
-def _file_name(trainer: Trainer) -> str:
-    return "predictions.csv" if trainer.world_size == 1 else f"predictions-{trainer.global_rank}.csv"
 
 
 def _site_table(

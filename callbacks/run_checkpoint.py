@@ -1,4 +1,4 @@
-"""RunCheckpoint: keeps the state of a run on disk, so that it can go on after any interruption."""
+"""RunCheckpoint: keeps the state of a run on disk, so that it can be resumed after any interruption."""
 
 from typing import Any
 
@@ -225,7 +225,7 @@ class RunCheckpoint(Checkpoint):
 
     def _count_rows(self, logger: CSVLogger) -> RowCount:
         count = self._rows.get(logger.log_dir)
-        if count is None or count.logger is not logger:  # a partial fit of a federation goes on counting
+        if count is None or count.logger is not logger:  # a partial fit of a federation continues to count
             count = self._rows[logger.log_dir] = RowCount(logger)
         return count
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -25,6 +25,7 @@ from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.models.metrics import METRICS, judge, log_of
 from lit_dist.utils.atomic_write import check_kind, replacing
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_choice
 
 Moment = Literal["off", "visit", "cycle"]
 
@@ -61,8 +62,9 @@ class SiteEvaluation(Callback):
         split: Literal["val", "test"] = "val",
         metric: Literal["accuracy", "balanced_accuracy", "auroc"] = "accuracy",
     ) -> None:
-        if every not in ("off", "visit", "cycle") or split not in ("val", "test") or metric not in METRICS[1:4]:
-            raise InputError(f"every={every!r}, split={split!r} or metric={metric!r} is none of those that there are")
+        check_choice(get_args(Moment), every=every)
+        check_choice(("val", "test"), split=split)
+        check_choice(METRICS[1:4], metric=metric)
         self.every = every
         self.split = split
         self.metric = metric
@@ -136,7 +138,8 @@ class SiteEvaluation(Callback):
         path = run_folder(trainer) / MATRIX
         for logger in trainer.loggers if trainer.is_global_zero else []:
             if isinstance(logger, WandbLogger):
-                logger.log_table("site_matrix", columns=_COLUMNS, data=_numbers(_read(path)))
+                rows = [[int(row[0]), int(row[1]), *row[2:4], *map(float, row[4:])] for row in _read(path)]
+                logger.log_table("site_matrix", columns=_COLUMNS, data=rows)
 
     # -- what --------------------------------------------------------------------------------------------------------
 
@@ -204,7 +207,7 @@ class SiteEvaluation(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
 
-    # -- going on ----------------------------------------------------------------------------------------------------
+    # -- resuming ---------------------------------------------------------------------------------------------------
 
     def _keep_rows(self, path: Path) -> None:
         """Of a run that is resumed, keep the rows that were there when the checkpoint was written."""
@@ -265,10 +268,6 @@ def _evaluating(trainer: Trainer, pl_module: LightningModule, split: str) -> Ite
         trainer.training = True
         for module, training in modes:
             module.training = training
-
-
-def _numbers(rows: list[list[str]]) -> list[list[Any]]:
-    return [[int(row[0]), int(row[1]), *row[2:4], *map(float, row[4:])] for row in rows]
 
 
 def _read(path: Path) -> list[list[str]]:

@@ -10,12 +10,7 @@ from lit_dist.visits.itinerary import Visit
 
 
 class VisitDisplay:
-    """Adds the site to the progress bar, and the visit, cycle and site to what is logged.
-
-    Args:
-        trainer: The trainer of the fit.
-        visit: Gives the visit under way; None before the first.
-    """
+    """Adds the site to the progress bar, and the visit under way, its cycle and site to what is logged."""
 
     def __init__(self, trainer: Trainer, visit: Callable[[], Visit | None]) -> None:
         self._trainer = trainer

@@ -39,9 +39,6 @@ class SiteDataModule(SiteRecords):
         persistent_workers: Whether a site keeps its worker processes while others train; for few sites only.
         pin_memory: Whether batches are put into page-locked memory, which speeds the copy to a GPU up.
         **kwargs: Those of ``SiteRecords``.
-
-    Raises:
-        InputError: If a setting does not fit, or the data is not as it should be.
     """
 
     def __init__(
@@ -131,12 +128,9 @@ class SiteDataModule(SiteRecords):
         return [self.only_site] if self.only_site else self.sites
 
     def check_monitors(self, trainer: Trainer) -> None:
-        """Refuse that a fit is steered by a metric that means nothing, see ``lit_dist.models.monitored``.
+        """Raise ``InputError`` if a fit is steered by a metric that means nothing, see ``lit_dist.models.monitored``.
 
         A site of a federation is not asked: it does not know the others' images.
-
-        Raises:
-            InputError: If it is.
         """
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if len(self._validated) == 1 and any(hasattr(callback, "itinerary") for callback in callbacks):

@@ -11,8 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules.images.augmentation import Augmenter
-from lit_dist.datamodules.images.cached import CachedDataModule
+from lit_dist.datamodules.images.cached import LEAST, CachedDataModule
 from lit_dist.datamodules.images.class_choice import Classes, choose_classes
 from lit_dist.datamodules.images.data_root import check_inside
 from lit_dist.datamodules.images.decoding import SUFFIXES, decode
@@ -30,8 +29,7 @@ from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
 from lit_dist.datamodules.images.image_table import read_image_table
 from lit_dist.datamodules.site_table import shown_names
 from lit_dist.utils.errors import InputError
-
-_LEAST = 8  # pixels of an image's side
+from lit_dist.utils.setting_checks import check_choice
 
 
 class ImageNetDataModule(CachedDataModule):
@@ -71,8 +69,6 @@ class ImageNetDataModule(CachedDataModule):
         folders: What the folders in ``train`` or ``root`` are: ``"class"``, the classes; ``"site/class"``, real sites
             with the classes in them; or ``"class/site"``. By default they are the classes, unless several have folders
             of the same names, which may be either and is refused.
-        size: The side of the prepared images, in pixels.
-        augmentation: What is done to training images; by default nothing.
         **kwargs: Further arguments of ``CachedDataModule`` and ``ImageDataModule``.
 
     Raises:
@@ -92,19 +88,16 @@ class ImageNetDataModule(CachedDataModule):
         site_column: str | None = None,
         folders: Folders | None = None,
         size: int = 64,
-        augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(size, augmentation=augmentation, **kwargs)
-        if size < _LEAST:
-            raise InputError(f"size={size} must be at least {_LEAST} pixels")
+        super().__init__(size, **kwargs)
         if images_per_class is not None and images_per_class < 1:
             raise InputError(f"images_per_class={images_per_class} is not a positive number")
         self.root = Path(root)
         self.train = "train" if os.path.isdir(self.root / "train") else ""
         self.images_per_class = images_per_class
-        if folders is not None and folders not in get_args(Folders):
-            raise InputError(f"folders={folders!r} is none of {', '.join(get_args(Folders))}")
+        if folders is not None:
+            check_choice(get_args(Folders), folders=folders)
         self.folders = folders
         self.labels = _labels(self.root, labels)
         self.images = self.root
@@ -218,7 +211,7 @@ class ImageNetDataModule(CachedDataModule):
         image = decode(content)
         height, width = image.shape[:2]
         side = min(height, width)
-        if side < _LEAST:
+        if side < LEAST:
             raise ValueError(f"it has {width} x {height} pixels, too few to show anything")
         top, left = (height - side) // 2, (width - side) // 2
         square = image[top : top + side, left : left + side]

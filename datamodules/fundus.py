@@ -14,14 +14,15 @@ from typing_extensions import override
 
 from lit_dist.datamodules.images import graham
 from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
-from lit_dist.datamodules.images.cached import CachedDataModule
+from lit_dist.datamodules.images.cached import LEAST, CachedDataModule
 from lit_dist.datamodules.images.data_root import check_inside
 from lit_dist.datamodules.images.decoding import SUFFIXES, decode
-from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
+from lit_dist.datamodules.images.image_index import ImageFile
 from lit_dist.datamodules.images.image_table import find_files, parse_labels, read_image_table
 from lit_dist.datamodules.images.named_files import NamedFiles
 from lit_dist.datamodules.label_table import refuse_repeats
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_choice
 
 _SUFFIX = re.compile(r"\.[A-Za-z]+$")
 
@@ -66,7 +67,6 @@ class FundusDataModule(CachedDataModule):
         patient_column: The table's column with the patients, if there is one.
         site_column: The table's column with the hospitals; without it, sites are simulated.
         radius: The retina's radius at which photographs are prepared, in pixels.
-        size: The side of the prepared images, in pixels.
         augmentation: What is done to training images; by default every rotation and both flips.
         **kwargs: Further arguments of ``CachedDataModule`` and ``ImageDataModule``.
 
@@ -91,12 +91,10 @@ class FundusDataModule(CachedDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(size, augmentation=augmentation or Augmentation(fill=graham.GREY), **kwargs)
-        if task not in TASKS:
-            raise InputError(f"task={task!r} is none of {', '.join(TASKS)}")
-        if eyes not in EYES:
-            raise InputError(f"eyes={eyes!r} is none of {', '.join(EYES)}")
-        if min(radius, size) < 8:
-            raise InputError(f"radius={radius} and size={size} must be at least 8 pixels")
+        check_choice(TASKS, task=task)
+        check_choice(EYES, eyes=eyes)
+        if radius < LEAST:
+            raise InputError(f"radius={radius} must be at least {LEAST} pixels")
         root = Path(root)
         self.task = task
         self.class_of, self.class_names = TASKS[task]
@@ -105,38 +103,30 @@ class FundusDataModule(CachedDataModule):
         self.images = Path(images) if images else _first(root / "images", root / "train", root)
         if not images:
             check_inside(self.images, root, f"the folder {self.images}")
-        self.image_column = image_column
-        self.grade_column = grade_column
-        self.patient_column = patient_column
-        self.site_column = site_column
+        self.columns = {"image": image_column, "grade": grade_column, "patient": patient_column, "site": site_column}
         self.radius = radius
 
     # -- the table ---------------------------------------------------------------------------------------------------
 
     @override
     def read_images(self) -> pd.DataFrame:
-        columns = {"image": self.image_column, "grade": self.grade_column}
-        more = {"patient": self.patient_column, "site": self.site_column}
-        table = read_image_table(self.labels, self.images, {**columns, **more})
-        grades = parse_labels(table, GRADES, self.grade_column, "grade")
+        table = read_image_table(self.labels, self.images, self.columns)
+        grades = parse_labels(table, GRADES, self.columns["grade"], "grade")
         names = [_SUFFIX.sub("", name) if "." in name else name for name in table["image"].tolist()]
         sides = _sides(names)
         eyes = [eye for _, eye in sides]
         images = table.assign(image=names, eye=eyes, grade=grades, label=grades.map(self.class_of))
-        if self.patient_column is None:
+        if "patient" not in images:
             images["patient"] = [patient for patient, _ in sides]
         refuse_repeats(images, "image", self.labels)
-        self.say_patients(self.patient_column is not None or any(eyes))
+        self.say_patients("patient" in table or any(eyes))
         return self._keep(images.assign(path=self._files(table)))
 
     def _files(self, table: pd.DataFrame) -> "pd.Series[Any]":
         """The file of each row; None where there is none."""
-        index = ImageIndex(self.images, SUFFIXES, self.cache_dir)
-        files = index.files()
-        index.save()
-        index.report()
-        found = find_files(table, self.labels, NamedFiles(files, self.images).find)
-        unused = len(files) - sum(file is not None for file in found)
+        named = NamedFiles.below(self.images, SUFFIXES, self.cache_dir)
+        found = find_files(table, self.labels, named.find)
+        unused = len(named.files) - sum(file is not None for file in found)
         if unused:
             rank_zero_warn(f"{unused} images in {self.images} have no row in {self.labels}; they are not used")
         prefix = f"{self.images}/"

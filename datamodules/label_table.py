@@ -1,4 +1,4 @@
-"""Reading tables of images and labels, with errors that name the row."""
+"""Reading tables and lists of images and labels, with errors that name the row."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_dist.utils.atomic_write import refuse_special
+from lit_dist.utils.atomic_write import open_file, refuse_special
 from lit_dist.utils.errors import InputError
 
 
@@ -21,6 +21,29 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def read_lines(path: Path, where: str = "", most: int = -1) -> list[str]:
+    """Read a text file, UTF-8.
+
+    Args:
+        path: The file.
+        where: What to add to the message that it is missing.
+        most: The greatest number of bytes that such a file has; -1 sets no limit.
+
+    Raises:
+        InputError: If the file is missing, longer, or no text.
+    """
+    try:
+        with open_file(path) as file:
+            content = file.read(most + 1 if most >= 0 else -1)
+        if 0 <= most < len(content):
+            raise InputError(f"{path} is longer than {most} bytes, which no such file is")
+        return content.decode("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}{where}") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from None
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -49,7 +72,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {_one_line(error)}") from None
+        text = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {text}") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first fields as names of rows
         raise InputError(f"{path} cannot be read as a comma-separated table: row 2 has more fields than the header")
     for column in columns:
@@ -79,21 +103,13 @@ def _separator(path: Path, columns: Sequence[str]) -> str:
     return ","
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def row_number(index: int) -> int:
     """The line of a table's row as a spreadsheet shows it: the header is line 1."""
     return index + 2
 
 
 def refuse_repeats(table: pd.DataFrame, column: str, path: Path) -> None:
-    """Refuse a table that names something twice.
-
-    Raises:
-        InputError: If a value of the column stands in two rows.
-    """
+    """Raise ``InputError`` if a value of a column stands in two rows."""
     repeats = table.index[table[column].duplicated()]
     if len(repeats):
         again = int(repeats[0])
@@ -106,11 +122,7 @@ def refuse_repeats(table: pd.DataFrame, column: str, path: Path) -> None:
 
 
 def refuse_empty(table: pd.DataFrame, column: str, path: Path) -> None:
-    """Refuse a table with an empty field.
-
-    Raises:
-        InputError: If a value of the column is empty.
-    """
+    """Raise ``InputError`` if a value of a column is empty."""
     values = table[column].tolist()
     if "" in values:
         empty = table.index[[not value for value in values]]

@@ -78,23 +78,14 @@ class PhantomDataModule(ImageDataModule):
 
     @override
     def read_images(self) -> pd.DataFrame:
-        grades = np.repeat(
-            list(GRADE_SHARES), np.round(np.array(list(GRADE_SHARES.values())) * self.patients).astype(int)
-        )
-        tables = [
-            pd.DataFrame(
-                {
-                    "image": [f"{site}_{number:05d}" for number in range(len(grades))],
-                    "patient": [f"{site}_{number:05d}" for number in range(len(grades))],
-                    "site": site,
-                    "camera": camera,
-                    "grade": grades,
-                    "label": (grades > 0).astype(np.int64),
-                }
-            )
+        grades = [grade for grade, share in GRADE_SHARES.items() for _ in range(round(share * self.patients))]
+        rows = [
+            (f"{site}_{number:05d}", site, camera, grade)
             for camera, site in enumerate(self.site_names)
+            for number, grade in enumerate(grades)
         ]
-        return pd.concat(tables, ignore_index=True)
+        table = pd.DataFrame(rows, columns=["image", "site", "camera", "grade"])
+        return table.assign(patient=table["image"], label=(table["grade"] > 0).astype("int64"))
 
     @override
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:

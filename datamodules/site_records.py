@@ -195,11 +195,7 @@ class SiteRecords(LightningDataModule, ABC):
                 )
 
     def rows_of(self, sites: Sequence[str], split: str) -> NDArray[np.int64]:
-        """The rows of some sites and one split, as places in ``table``, which holds usable records alone from here on.
-
-        Raises:
-            InputError: If it is no split.
-        """
+        """The rows of some sites and one split, as places in ``table``, which now has usable records only."""
         if split not in SPLITS:
             raise InputError(f"{split!r} is no split; they are {', '.join(SPLITS)}")
         found, none = self._open(), np.empty(0, np.int64)

@@ -83,15 +83,7 @@ def print_sites(
     most: int = 24,
     left_out: LeftOut | None = None,
 ) -> None:
-    """Print the summary; of more than ``most`` sites, the first ones. Then, what is left out and why.
-
-    Args:
-        table: As for ``summarise``.
-        sites: As for ``summarise``.
-        class_names: As for ``summarise``.
-        most: The greatest number of rows.
-        left_out: As for ``summarise``.
-    """
+    """Print what ``summarise`` gives; of more than ``most`` sites, the first ones. Then, what is left out and why."""
     summary = summarise(table, list(sites)[:most], class_names, left_out)
     title = "Sites (classes and majority rate: of the training images)"
     print_table(
@@ -107,13 +99,7 @@ def print_sites(
 
 
 def say_absent_classes(table: pd.DataFrame, only_site: str | None, class_names: Sequence[str]) -> None:
-    """Say which classes cannot be recognised, or are not tested.
-
-    Args:
-        table: As for ``summarise``.
-        only_site: The site that is trained on, if it is one alone.
-        class_names: As for ``summarise``.
-    """
+    """Say which classes cannot be recognised, or are not tested; ``only_site`` is trained on, if it is one alone."""
     trained = table if only_site is None else table[table["site"] == only_site]
     for split, rows in (("train", trained), ("test", table)):
         present = set(rows.loc[rows["split"] == split, "label"])

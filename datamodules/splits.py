@@ -108,7 +108,7 @@ def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float
     Args:
         table: One row an image, with the columns ``patient``, ``site`` and ``label``, and ``held_out`` if there is one.
         val_fraction: The share of a site's patients for validation.
-        test_fraction: The share of a site's patients for the test.
+        test_fraction: That for the test.
         seed: The only source of chance.
     """
     if "held_out" in table:
@@ -144,14 +144,11 @@ def _numbers_in(name: str) -> list[tuple[int, str]]:
 
 
 def check_splits(table: pd.DataFrame, origin: str) -> None:
-    """Refuse a table in which a patient is in two places.
+    """Raise ``InputError`` if a patient is at two sites or in two splits, or a split has another name than those known.
 
     Args:
         table: With the columns of ``COLUMNS``.
         origin: What to call the table in the message.
-
-    Raises:
-        InputError: If a patient is at two sites or in two splits, or a split has another name than those known.
     """
     unknown = sorted(set(table["split"].unique()) - set(SPLITS))
     if unknown:
@@ -168,14 +165,11 @@ def check_splits(table: pd.DataFrame, origin: str) -> None:
 
 
 def check_copies(table: pd.DataFrame, setting: str = "on_duplicate") -> None:
-    """Refuse a table in which an image's copy is somewhere else.
+    """Raise ``InputError`` if copies of one image are at two sites or in two splits.
 
     Args:
         table: With the columns ``image``, ``site`` and ``split``, and ``CONTENT`` where there are copies.
         setting: The name of the setting, for the message.
-
-    Raises:
-        InputError: If a content is at two sites or in two splits.
     """
     if CONTENT not in table:
         return
@@ -193,11 +187,7 @@ def check_copies(table: pd.DataFrame, setting: str = "on_duplicate") -> None:
 
 
 def write_splits(table: pd.DataFrame, path: Path) -> None:
-    """Write the table.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
+    """Write the table."""
     check_kind(path)
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")

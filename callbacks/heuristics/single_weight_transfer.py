@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_choice
 from lit_dist.visits.epoch_plan import EpochPlan
 from lit_dist.visits.itinerary import Itinerary, Order, ordered
 from lit_dist.visits.plateau_plan import PlateauPlan
@@ -46,6 +47,8 @@ class SingleWeightTransfer(WeightTransfer):
         ['mgh', 'ucsf']
     """
 
+    fixed_arguments = ("every_n_epochs", "every_n_steps", "validation")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -63,8 +66,8 @@ class SingleWeightTransfer(WeightTransfer):
                 f"patience={patience} and max_epochs_per_site={max_epochs_per_site} count from 1, and"
                 f" min_delta={min_delta} from 0"
             )
-        if mode not in ("min", "max") or hand_over not in ("best", "last"):
-            raise InputError(f"mode={mode!r} is 'min' or 'max', and hand_over={hand_over!r} is 'best' or 'last'")
+        check_choice(("min", "max"), mode=mode)
+        check_choice(("best", "last"), hand_over=hand_over)
         self.monitor = monitor
         self.mode = mode
         self.patience = patience
@@ -80,11 +83,6 @@ class SingleWeightTransfer(WeightTransfer):
         self._waited = 0
         self._plateau = False
         self._best_weights: dict[str, Any] | None = None
-
-    @override
-    def settings(self) -> dict[str, Any]:
-        fixed = ("every_n_epochs", "every_n_steps")
-        return {name: value for name, value in super().settings().items() if name not in fixed}
 
     @override
     def itinerary(self, sites: Sequence[str]) -> Itinerary:

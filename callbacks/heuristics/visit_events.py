@@ -17,12 +17,7 @@ from lit_dist.visits.itinerary import Itinerary, Visit
 
 
 class VisitEvents:
-    """Proves the hand-off, watches for divergence, applies the policy for the optimizers' state, and keeps the batons.
-
-    Args:
-        optimizer_state: What becomes of momentum and the like at a transfer.
-        on_divergence: What happens when the loss or the weights become NaN or infinite.
-    """
+    """Proves the hand-off, watches for divergence, applies the policy for the optimizers' state, keeps the batons."""
 
     def __init__(self, optimizer_state: OptimizerState, on_divergence: OnDivergence) -> None:
         self._metrics = VisitMetrics()
@@ -72,7 +67,8 @@ class VisitEvents:
 
     def _pass_without_training(self, trainer: Trainer) -> None:
         """Lightning changes no weights where a training step gives None."""
-        self._idle = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
+        if self._idle is None:
+            self._idle = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
 
     def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
         """Begin a visit, unless it is under way; what is left out of it passes without training."""
@@ -89,14 +85,7 @@ class VisitEvents:
         self._record.step(trainer)
 
     def on_step_end(self, trainer: Trainer, outputs: Any, batch: Any, number: int, visit_ends: bool) -> None:
-        """Take a training step into account.
-
-        Args:
-            trainer: The fit's trainer.
-            outputs: What the step gave.
-            batch: Its batch.
-            number: The batch's number in the epoch.
-            visit_ends: Whether it is the visit's last.
+        """Take a training step into account, by the batch and its number in the epoch.
 
         Raises:
             InputError: If training has diverged, and the run is to end then.
@@ -157,7 +146,7 @@ class VisitEvents:
         self._record.write(trainer)
 
     def write_baton(self, trainer: Trainer) -> None:
-        """Write the baton of a visit that has ended. Not after the last batch of an epoch: schedules go on after it."""
+        """Write the baton of a visit that has ended. Not after an epoch's last batch: schedules step after it."""
         if self._batons is not None and self._handed_on is not None:
             self._batons.write(trainer, self._handed_on)
         self._handed_on = None

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -28,6 +28,7 @@ from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import go_on, make_resumable
 from lit_dist.utils.one_lightning import warn_of_other_package
+from lit_dist.utils.setting_checks import check_choice
 from lit_dist.utils.signatures import parameters
 from lit_dist.visits.epoch_plan import EpochPlan
 from lit_dist.visits.itinerary import Itinerary, Visit
@@ -57,8 +58,8 @@ class WeightTransfer(Callback, ABC):
         validation: ``"trainer"`` leaves it to the trainer when to validate; ``"cycle"`` validates after each whole
             cycle, unless the trainer's ``check_val_every_n_epoch`` was set to something else than 1.
         seed: The run's seed; None takes that of ``seed_everything``, or 0.
-        on_divergence: When the loss or the weights become NaN or infinite, ``"stop"`` ends the run; ``"skip"`` goes on
-            to the next site with the weights that came in, of which it keeps a copy.
+        on_divergence: When the loss or the weights become NaN or infinite, ``"stop"`` ends the run; ``"skip"``
+            continues at the next site with the weights that came in, of which it keeps a copy.
         baton_dir: A folder to keep each baton in, so that any visit can be repeated and compared (``lit-dist verify
             --replay``); a relative path is one inside the run's folder. None keeps none.
 
@@ -83,10 +84,9 @@ class WeightTransfer(Callback, ABC):
             raise InputError("give every_n_epochs or every_n_steps, and only one of them")
         if (every_n_epochs or every_n_steps or 0) < 1:
             raise InputError("every_n_epochs and every_n_steps count from 1")
-        if optimizer_state not in ("reset", "carry", "local"):
-            raise InputError(f"optimizer_state={optimizer_state!r} is not 'reset', 'carry' or 'local'")
-        if on_divergence not in ("stop", "skip"):
-            raise InputError(f"on_divergence={on_divergence!r} is not 'stop' or 'skip'")
+        check_choice(get_args(OptimizerState), optimizer_state=optimizer_state)
+        check_choice(get_args(OnDivergence), on_divergence=on_divergence)
+        check_choice(("trainer", "cycle"), validation=validation)
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.optimizer_state = optimizer_state
@@ -192,6 +192,7 @@ class WeightTransfer(Callback, ABC):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._batches.settle()
         go_on(trainer)
+        assert self._batches.loader is not None
         check_interval(trainer, self._plan, self._batches.loader)
         if trainer.global_step == 0 and not self._restored:  # the callback may have served another run before
             self.begin_run()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_range
 from lit_dist.utils.threads import in_threads
 from lit_dist.visits.seeding import uniforms
 
@@ -73,16 +73,12 @@ class Augmentation(Augmenter):
         stretch: float = 1.0,
         fill: int = 0,
     ) -> None:
-        for name, value, least, most in (
-            ("rotation", rotation, 0, 180),
-            ("brightness", brightness, 0, 0.9),
-            ("shift", shift, 0, 1),
-            ("crop", crop, 0.01, 1),
-            ("stretch", stretch, 1, 4),
-            ("fill", fill, 0, 255),
-        ):
-            if not least <= value <= most:
-                raise InputError(f"{name}={value} does not lie between {least} and {most}")
+        check_range(0, 180, rotation=rotation)
+        check_range(0, 0.9, brightness=brightness)
+        check_range(0, 1, shift=shift)
+        check_range(0.01, 1, crop=crop)
+        check_range(1, 4, stretch=stretch)
+        check_range(0, 255, fill=fill)
         self.rotation = rotation
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
@@ -112,13 +108,7 @@ class Augmentation(Augmenter):
         return (chance[:, :2] < 0.5) & (self.horizontal_flip, self.vertical_flip)
 
     def _matrices(self, chance: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-        """Where each image's pixels go, (images, 2, 3): cut out, then turn, then mirror, about the centre, then shift.
-
-        Args:
-            chance: As ``_chance`` draws it.
-            height: In pixels.
-            width: In pixels.
-        """
+        """Where each image's pixels go, (images, 2, 3): cut out, turn, mirror about the centre, then shift."""
         turn, move = chance[:, 2], chance[:, 3:5]
         angle = np.deg2rad(self.rotation) * (2 * turn - 1)
         mirror = np.where(self._flips(chance), -1.0, 1.0)

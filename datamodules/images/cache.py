@@ -226,14 +226,7 @@ class _Pending:
 
 
 def refuse_failures(failures: Mapping[Source, str]) -> None:
-    """Refuse images that could not be prepared.
-
-    Args:
-        failures: The images' files, with the reasons.
-
-    Raises:
-        InputError: If there are any; it names the first few.
-    """
+    """Raise ``InputError``, with the first few, if there are images that could not be prepared."""
     if failures:
         raise InputError(
             f"{len(failures)} images cannot be used; mend or remove them, or leave them out with on_error=skip:\n"

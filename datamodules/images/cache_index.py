@@ -29,9 +29,6 @@ class CacheIndex:
     """Which prepared image is in which slot of the pixel file, and which files have it.
 
     A damaged database counts as an empty one. SQLite keeps it whole when a process is killed.
-
-    Args:
-        path: The database's file.
     """
 
     def __init__(self, path: Path) -> None:

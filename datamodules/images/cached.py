@@ -18,11 +18,12 @@ from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.images.site_images import Pixels
 from lit_dist.datamodules.splits import CONTENT
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_choice, check_range
 
 _SLOT = "slot of the image"
 """The column with the slots that were looked up when the table was read."""
-LARGEST = 8192
-"""The greatest side of prepared images, in pixels."""
+LEAST, LARGEST = 8, 8192
+"""The least and the greatest side of prepared images, in pixels."""
 
 
 class CachedDataModule(ImageDataModule):
@@ -44,9 +45,6 @@ class CachedDataModule(ImageDataModule):
     Attributes:
         source: The table's column with what the cache reads.
         left_out: The files that ``prepare_data`` could not read and has left out, with the reasons.
-
-    Raises:
-        InputError: If a setting does not fit.
     """
 
     source = "path"
@@ -62,12 +60,9 @@ class CachedDataModule(ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if on_error not in ("raise", "skip"):
-            raise InputError(f"on_error={on_error!r} is none of raise, skip")
-        if on_duplicate not in get_args(OnDuplicate):
-            raise InputError(f"on_duplicate={on_duplicate!r} is none of {', '.join(get_args(OnDuplicate))}")
-        if not 1 <= size <= LARGEST:
-            raise InputError(f"size={size} is not a number of pixels from 1 to {LARGEST}")
+        check_choice(("raise", "skip"), on_error=on_error)
+        check_choice(get_args(OnDuplicate), on_duplicate=on_duplicate)
+        check_range(LEAST, LARGEST, size=size)
         self.size = size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache()
         self.on_error = on_error
@@ -180,12 +175,7 @@ class CachedDataModule(ImageDataModule):
         return table[there]
 
     def say_patients(self, told: bool, advice: str = "set --data.patient_column") -> None:
-        """Say that each image counts as a patient, where nothing tells whose it is.
-
-        Args:
-            told: Whether something does.
-            advice: How to say it.
-        """
+        """Say that each image counts as a patient, unless it is told whose it is."""
         if not told:
             rank_zero_info(
                 "Nothing says which images are of one patient, so each counts as one, and a patient's images may be in"

@@ -59,12 +59,9 @@ def _sections(dataset: SiteImages, label: int, name: str, images: int) -> list[t
 
 def _tiles(dataset: SiteImages, keys: Sequence[int] | Sequence[Draw]) -> list[Tile]:
     names = dataset.table["image"].to_numpy()
-    return [(_picture(dataset, key), str(names[key.row if isinstance(key, Draw) else key])) for key in keys]
-
-
-def _picture(dataset: SiteImages, key: int | Draw) -> NDArray[np.uint8]:
-    picture: NDArray[np.uint8] = dataset[key][0].permute(1, 2, 0).numpy()
-    return picture
+    pictures = [dataset[key][0].permute(1, 2, 0).numpy() for key in keys]
+    rows = [key.row if isinstance(key, Draw) else key for key in keys]
+    return [(picture, str(names[row])) for picture, row in zip(pictures, rows, strict=True)]
 
 
 def _drawn(title: str, sections: Sequence[tuple[str, list[Tile]]]) -> Image.Image:

@@ -4,7 +4,8 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Literal
+from itertools import islice
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from lit_dist.datamodules.splits import CONTENT
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.threads import in_threads
 
+_Read = TypeVar("_Read")
 OnDuplicate = Literal["group", "drop", "raise", "keep"]
 
 _BLOCK = 4096  # bytes in the middle of two files that are compared, before all of them are
@@ -40,11 +42,11 @@ def content_numbers(
     if (slots >= 0).all():
         return np.unique(slots, return_inverse=True)[1].astype(np.int64)
     numbers = np.arange(len(files))
-    alike = _repeated([_size(file) for file in files], numbers)
-    alike = _repeated(in_threads(_middle, [files[place] for place in alike]), alike)
+    alike = _repeated(list(map(_if_readable(_size), files)), numbers)
+    alike = _repeated(in_threads(_if_readable(_middle), [files[place] for place in alike]), alike)
     known = stored() if (slots[alike] >= 0).any() else {}
     unknown = [place for place in alike.tolist() if int(slots[place]) not in known]
-    hashes = dict(zip(unknown, in_threads(_hash, [files[place] for place in unknown]), strict=True))
+    hashes = dict(zip(unknown, in_threads(_if_readable(_hash), [files[place] for place in unknown]), strict=True))
     first: dict[bytes, int] = {}
     for place in alike.tolist():
         content = hashes[place] if place in hashes else known[int(slots[place])]
@@ -59,31 +61,29 @@ def _repeated(keys: Sequence[Hashable], places: NDArray[np.int64]) -> NDArray[np
     return places[[key is not None and counts[key] > 1 for key in keys]] if len(keys) else places
 
 
-def _size(file: ImageFile) -> int | None:
-    try:
-        return os.stat(file.path).st_size or None
-    except OSError:
-        return None
-
-
-def _middle(file: ImageFile) -> tuple[int, bytes] | None:
-    """A file's size, and what is in its middle."""
-    try:
-        descriptor = os.open(file.path, os.O_RDONLY)
+def _if_readable(read: Callable[[ImageFile], _Read]) -> Callable[[ImageFile], _Read | None]:
+    def attempt(file: ImageFile) -> _Read | None:
         try:
-            size = os.fstat(descriptor).st_size
-            return size, os.pread(descriptor, _BLOCK, max(0, (size - _BLOCK) // 2))
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
+            return read(file)
+        except OSError:
+            return None
+
+    return attempt
 
 
-def _hash(file: ImageFile) -> bytes | None:
-    try:
-        return hashlib.sha256(file.read_bytes()).digest()
-    except OSError:
-        return None
+def _size(file: ImageFile) -> int | None:
+    return file.stat().st_size or None
+
+
+def _middle(file: ImageFile) -> tuple[int, bytes]:
+    """A file's size, and what is in its middle."""
+    with open(file.path, "rb", buffering=0) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        return size, os.pread(opened.fileno(), _BLOCK, max(0, (size - _BLOCK) // 2))
+
+
+def _hash(file: ImageFile) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def settle(table: pd.DataFrame, how: OnDuplicate, setting: str = "on_duplicate") -> pd.DataFrame:
@@ -132,10 +132,8 @@ def settle(table: pd.DataFrame, how: OnDuplicate, setting: str = "on_duplicate")
 def _names(copies: pd.DataFrame) -> list[str]:
     """The names of the images of each content, and their labels where these differ."""
     shown = []
-    for _, same in copies.groupby(CONTENT, sort=False):
+    for _, same in islice(copies.groupby(CONTENT, sort=False), _SHOWN):
         label = same["class"] if "class" in same else same["label"]
         names = [f"{n} ({v})" if label.nunique() > 1 else n for n, v in zip(same["image"], label, strict=True)]
         shown.append(" and ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""))
-        if len(shown) == _SHOWN:
-            break
     return shown

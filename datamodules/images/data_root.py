@@ -10,15 +10,12 @@ from lit_dist.utils.errors import InputError
 
 
 def check_inside(path: Path, folder: Path, origin: str) -> None:
-    """Refuse a path that leads out of a folder, by ``..``, from the root, or through a link.
+    """Raise ``InputError`` for a path that leads out of a folder, by ``..``, from the root, or through a link.
 
     Args:
         path: The path.
         folder: The folder.
         origin: What to begin the message with: the file and row that gave the path.
-
-    Raises:
-        InputError: If it does.
     """
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
@@ -38,16 +35,9 @@ _PICTURES = (
 def image_entries(
     folder: str, root: Path, suffixes: tuple[str, ...]
 ) -> tuple[list[str], list[str], list[str], list[str]]:
-    """What a folder holds, each sorted by name.
-
-    They are the image files, the folders, what other programs left, and images of kinds that are not read.
+    """A folder's image files, folders, what other programs left, and images of kinds that are not read; each sorted.
 
     Links to folders are not followed, so that a circle of them is no trap. A link that leads nowhere counts as a file.
-
-    Args:
-        folder: The folder.
-        root: What links must not lead out of.
-        suffixes: The suffixes of images, in small letters.
 
     Raises:
         InputError: If the folder cannot be read, a name is not UTF-8, a link leads out of ``root``, or something
@@ -85,11 +75,7 @@ def unreadable(folder: Path | str, error: OSError) -> InputError:
 
 
 def check_name(name: str, folder: Path | str) -> None:
-    """Refuse a name that is not UTF-8.
-
-    Raises:
-        InputError: If it is none.
-    """
+    """Raise ``InputError`` for a name that is not UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

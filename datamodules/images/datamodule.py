@@ -35,9 +35,6 @@ class ImageDataModule(SiteDataModule):
         mean: The mean of each colour that is subtracted, in the range 0 to 1.
         std: The standard deviation of each colour that is divided by, in the range 0 to 1.
         **kwargs: Those of ``SiteDataModule``.
-
-    Raises:
-        InputError: If a setting does not fit, or the data is not as it should be.
     """
 
     def __init__(

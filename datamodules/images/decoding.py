@@ -1,10 +1,14 @@
 """Decoding image files."""
 
 import io
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+Kind = TypeVar("Kind", np.uint8, np.uint16)
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".ppm")
 MOST_PIXELS = 80_000_000
@@ -15,28 +19,38 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "GIF", "WEBP")
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    """Decode an image file whole; an EXIF tag that says how the camera was held is not followed.
-
-    Args:
-        content: The file's bytes.
+    """Decode an image file's bytes whole; an EXIF tag that says how the camera was held is not followed.
 
     Returns:
         RGB, uint8, (height, width, 3).
 
     Raises:
-        ValueError: If the file is empty, is no image, ends too early, says that it has more than ``MOST_PIXELS``, or
-            has numbers that are no colours.
+        ValueError: See ``decoded``; or if the file has numbers that are no colours.
+    """
+    return decoded(content, _rgb)
+
+
+def decoded(content: bytes, pixels: Callable[[Image.Image], NDArray[Kind]], otherwise: str = "") -> NDArray[Kind]:
+    """The pixels of an image file.
+
+    Args:
+        content: The file's bytes.
+        pixels: Gives them, or raises ValueError.
+        otherwise: What it is neither, where it is no image.
+
+    Raises:
+        ValueError: If the file is empty, is no image, ends too early, or says that it has more than ``MOST_PIXELS``.
     """
     if not content:
         raise ValueError("the file is empty")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"it is said to have {image.width} x {image.height} pixels, which is no photograph")
+                raise ValueError(f"it is said to have {image.width} x {image.height} pixels, more than {MOST_PIXELS}")
             image.load()
-            return _rgb(image)
+            return pixels(image)
     except UnidentifiedImageError:
-        raise ValueError("it is not an image") from None
+        raise ValueError(f"it is neither {otherwise} nor an image" if otherwise else "it is not an image") from None
     except Exception as error:  # Pillow raises whatever damaged bytes lead it to
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
@@ -51,11 +65,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def wide_greys(image: Image.Image) -> NDArray[np.uint16]:
-    """The greys of an image of 16 or 32 bits a pixel.
-
-    Raises:
-        ValueError: If they do not fit into 16 bits.
-    """
+    """The greys of an image of 16 or 32 bits a pixel; ValueError if they do not fit into 16 bits."""
     wide = np.asarray(image).astype(np.int64)
     if wide.min() < 0 or wide.max() > 65535:
         raise ValueError("its greys do not lie between 0 and 65535")

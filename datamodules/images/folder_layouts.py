@@ -18,7 +18,7 @@ from lit_dist.datamodules.images.image_index import ImageIndex
 from lit_dist.datamodules.images.image_table import find_files
 from lit_dist.datamodules.images.imagenet_devkit import TRUTH, find_devkit, image_name, image_number, read_devkit
 from lit_dist.datamodules.images.named_files import NamedFiles
-from lit_dist.utils.atomic_write import read_text
+from lit_dist.datamodules.label_table import read_lines
 from lit_dist.utils.errors import InputError
 
 ANNOTATIONS = "val_annotations.txt"
@@ -48,13 +48,7 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def shared_folders(folder: Path, index: ImageIndex, names: Sequence[str]) -> list[str]:
-    """The names that folders of several folders have, where each of these has some and no image of its own.
-
-    Args:
-        folder: Where the folders are.
-        index: Of the collection's root.
-        names: The folders' names.
-    """
+    """The names that folders of several of a folder's folders have, where each has some and no image of its own."""
     place = os.path.relpath(folder, index.root)
     paths = [os.path.normpath(os.path.join(place, name)) for name in names]
     within = [[] if index.own_files(path) else index.own_folders(path) for path in paths]
@@ -94,15 +88,12 @@ def read_site_folders(index: ImageIndex, folder: str, chosen: Chosen, order: Fol
 
 
 def read_folders(index: ImageIndex, folder: str, chosen: Chosen) -> pd.DataFrame:
-    """Images in one folder a class.
+    """Images in one folder a class; one that is missing or has no images is an ``InputError``.
 
     Args:
         index: Of the collection's root.
         folder: Where the classes' folders are, relative to the root.
         chosen: The folders that each class is made of.
-
-    Raises:
-        InputError: If a folder is missing or has no images.
     """
     images: list[str] = []
     classes: list[str] = []
@@ -155,7 +146,7 @@ def sorted_classes(values: "pd.Series[str]") -> list[str]:
 
 def _annotated(index: ImageIndex, path: Path, class_of: Mapping[str, str]) -> Iterator[Row]:
     files, seen = set(index.files("val")), set()
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         image, name, *_ = [*line.split("\t"), ""]
         origin = f"{path}, line {number}"
         if not name or os.path.basename(image) != image or not image.lower().endswith(index.suffixes) or "\0" in image:
@@ -183,10 +174,3 @@ def _numbered(index: ImageIndex, class_of: Mapping[str, str]) -> Iterator[Row]:
         if wnid in class_of:
             file = f"val/{image_name(number)}"
             yield file, class_of[wnid], f"{devkit / TRUTH}, line {number}", file in files
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from None

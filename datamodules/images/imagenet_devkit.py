@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_dist.utils.atomic_write import read_text
+from lit_dist.datamodules.label_table import read_lines
 from lit_dist.utils.errors import InputError
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -33,12 +33,8 @@ def read_devkit(folder: Path) -> list[str]:
     """
     wnids = _read_meta(folder / _META)
     path = folder / TRUTH
-    try:
-        lines = read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from None
     classes = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         text = line.strip()
         wnid = wnids.get(int(text)) if text.isascii() and text.isdecimal() and len(text) < 9 else None
         if wnid is None:

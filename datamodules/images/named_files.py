@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+from lit_dist.datamodules.images.image_index import ImageIndex
 from lit_dist.utils.errors import InputError
 
 _FAMILIES = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".dicom": ".dcm"}
@@ -34,6 +35,15 @@ class NamedFiles:
         self.folder = folder
         self._exact = set(files)
 
+    @classmethod
+    def below(cls, folder: Path, suffixes: tuple[str, ...], cache_dir: Path | None = None) -> "NamedFiles":
+        """Those of the images below a folder, see ``ImageIndex``; says what is passed over."""
+        index = ImageIndex(folder, suffixes, cache_dir)
+        files = index.files()
+        index.save()
+        index.report()
+        return cls(files, folder)
+
     def find(self, name: str, origin: str) -> str | None:
         """The file that a name means, if it is there.
 
@@ -50,12 +60,10 @@ class NamedFiles:
         place, stem, suffix = _split(wanted)
         rungs: list[list[str]] = [[], [], [], []]
         for file, (folder, found) in self._by_stem.get(stem, {}).items():
-            here = folder == place
-            if here or not place or folder.endswith(f"/{place}"):
-                same = not suffix or found == suffix or _FAMILIES.get(found, found) == _FAMILIES.get(suffix, suffix)
-                exact = not suffix or found == suffix
-                if same or here:
-                    rungs[(2 if not exact else 0) + (not here)].append(file)
+            here, exact = folder == place, not suffix or found == suffix
+            same = exact or _FAMILIES.get(found, found) == _FAMILIES.get(suffix, suffix)
+            if here or (same and (not place or folder.endswith(f"/{place}"))):
+                rungs[2 * (not exact) + (not here)].append(file)
         meant = next((rung for rung in rungs if rung), [])
         if len(meant) > 1:
             raise InputError(

@@ -11,11 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalisation:
-    """Subtracts each colour's mean, and divides by its standard deviation, on whichever device the images are.
-
-    Args:
-        mean: Of each colour, in the range 0 to 1.
-        std: Of each colour, in the range 0 to 1.
+    """Subtracts each colour's mean, in the range 0 to 1, and divides by its standard deviation, on the images' device.
 
     Example:
         >>> Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten()

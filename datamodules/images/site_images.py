@@ -115,19 +115,7 @@ def one_thread(worker: int) -> None:
 
 
 def degraded(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """Lower an image's resolution: make it smaller, and as large as it was again.
-
-    Args:
-        image: uint8, (height, width, 3).
-        factor: By how much it is made smaller; 1 leaves it as it is.
-
-    Returns:
-        uint8, of the same shape.
-
-    Example:
-        >>> degraded(np.zeros((8, 8, 3), np.uint8), 4).shape
-        (8, 8, 3)
-    """
+    """Make an image, uint8, (height, width, 3), smaller by a factor from 1, and as large as it was again."""
     if factor <= 1:
         return image
     height, width = image.shape[:2]

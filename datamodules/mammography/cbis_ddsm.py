@@ -44,7 +44,8 @@ def read_descriptions(path: Path) -> pd.DataFrame:
     if "breast_density" not in table:
         raise InputError(f"{path} has no column 'breast_density' or 'breast density'")
     table["row"] = [row_number(int(index)) for index in table.index]
-    refuse_repeats(table.assign(name=_names(table)), "name", path)
+    names = table["patient"] + " " + table["side"] + " " + table["view"] + " " + table["abnormality"]
+    refuse_repeats(table.assign(name=names), "name", path)
     for column, pattern in (
         ("patient", r"P_\d{5}"),
         ("side", "LEFT|RIGHT"),
@@ -57,9 +58,8 @@ def read_descriptions(path: Path) -> pd.DataFrame:
             raise InputError(
                 f"{path}, row {wrong['row'].iloc[0]}: {column} is {wrong[column].iloc[0]!r}, which CBIS-DDSM has not"
             )
-    diagnosis = table["pathology"].map(_PATHOLOGIES)
-    names = ["patient", "side", "view", "abnormality", "diagnosis", "density", "film", "crop", "mask", "row"]
-    return pd.DataFrame(table.assign(diagnosis=diagnosis, density=table["breast_density"])[names])
+    table = table.assign(diagnosis=table["pathology"].map(_PATHOLOGIES), density=table["breast_density"])
+    return table[["patient", "side", "view", "abnormality", "diagnosis", "density", "film", "crop", "mask", "row"]]
 
 
 def read_cbis_ddsm(folder: Path, images: Path, crop: bool = False) -> pd.DataFrame:
@@ -103,10 +103,6 @@ def read_cbis_ddsm(folder: Path, images: Path, crop: bool = False) -> pd.DataFra
     rows["side"] = rows["side"].str.lower()
     names = ["image", "patient", "side", "view", "diagnosis", "density", "film", "origin", "held_out"]
     return rows[names].reset_index(drop=True)
-
-
-def _names(table: pd.DataFrame) -> "pd.Series[str]":
-    return table["patient"] + " " + table["side"] + " " + table["view"] + " " + table["abnormality"]
 
 
 class _Tree:

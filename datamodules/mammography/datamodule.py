@@ -20,6 +20,7 @@ from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, decode_film,
 from lit_dist.datamodules.mammography.mini_mias import LISTS, read_mini_mias
 from lit_dist.utils.atomic_write import open_file
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_choice
 
 Task = Literal["malignant", "malignant_benign", "abnormal", "density"]
 Format = Literal["cbis_ddsm", "ddsm", "mini_mias", "table"]
@@ -83,7 +84,6 @@ class MammographyDataModule(CachedDataModule):
         patient_column: The table's column with the patients; without it, each film is one.
         site_column: The table's column with the institutions; without it, sites are simulated.
         view_column: The table's column with the views.
-        size: The side of the prepared images, in pixels.
         augmentation: What is done to training images; by default as said above.
         **kwargs: Further arguments of ``CachedDataModule`` and ``ImageDataModule``.
 
@@ -129,21 +129,17 @@ class MammographyDataModule(CachedDataModule):
             "view": view_column,
         }
         self._check_settings()
-        self.class_of, self.class_names = TISSUES if self._tissues() else TASKS[task]
+        tissues = task == "density" and self.format == "mini_mias"
+        self.class_of, self.class_names = TISSUES if tissues else TASKS[task]
 
     def _check_settings(self) -> None:
-        for name, kind in (("task", Task), ("format", Format), ("views", Views)):
-            if getattr(self, name) not in get_args(kind):
-                raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(get_args(kind))}")
-        if self.size < 8:
-            raise InputError(f"size={self.size} must be at least 8 pixels")
+        check_choice(TASKS, task=self.task)
+        check_choice(get_args(Format), format=self.format)
+        check_choice(get_args(Views), views=self.views)
         if self.crop and self.task == "abnormal" and self.format != "table":
             raise InputError("crop=true leaves normal films out, so task=abnormal has nothing to tell apart")
         if self.published_test and self.format != "cbis_ddsm":
             raise InputError(f"published_test=true is for cbis_ddsm; {self.format} has no test set of its own")
-
-    def _tissues(self) -> bool:
-        return self.task == "density" and self.format == "mini_mias"
 
     # -- the table ---------------------------------------------------------------------------------------------------
 

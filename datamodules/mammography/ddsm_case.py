@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from lit_dist.datamodules.images.data_root import check_inside
+from lit_dist.datamodules.label_table import read_lines
 from lit_dist.datamodules.mammography.breast import Box, square_around
-from lit_dist.utils.atomic_write import open_file
 from lit_dist.utils.errors import InputError
 
 _FILM = re.compile(
@@ -45,11 +45,7 @@ class Case:
 
 
 def read_case(path: Path, root: Path) -> Case:
-    """Read a case's ``.ics``, such as ``A-1141-1.ics``.
-
-    Args:
-        path: The file.
-        root: The folder that it must not lead out of.
+    """Read a case's ``.ics``, such as ``A-1141-1.ics``, which must not lead out of ``root``.
 
     Raises:
         InputError: If it cannot be read, or lists no films.
@@ -89,16 +85,13 @@ def read_findings(path: Path, root: Path, size: tuple[int, int, float]) -> list[
             diagnosis = _DIAGNOSES.get(" ".join(words[1:]))
         elif words == ["BOUNDARY"]:
             if diagnosis is None:
-                raise InputError(f"{path}, line {number}: a boundary without one of the pathologies {_known()}")
+                known = ", ".join(_DIAGNOSES)
+                raise InputError(f"{path}, line {number}: a boundary without one of the pathologies {known}")
             number, outline = next(lines, (number, ""))
             found.append((diagnosis, _surroundings(outline.split(), size, f"{path}, line {number}")))
     if not found:
         raise InputError(f"{path} has no line BOUNDARY, so it outlines no finding")
     return found
-
-
-def _known() -> str:
-    return ", ".join(_DIAGNOSES)
 
 
 def _surroundings(words: list[str], size: tuple[int, int, float], origin: str) -> Box:
@@ -124,13 +117,4 @@ def _surroundings(words: list[str], size: tuple[int, int, float], origin: str) -
 
 def _lines(path: Path, root: Path) -> list[str]:
     check_inside(path, root, str(path))
-    try:
-        with open_file(path) as file:
-            content = file.read(_LONGEST + 1)
-        if len(content) > _LONGEST:
-            raise InputError(f"{path} is longer than {_LONGEST} bytes, which no such file of DDSM is")
-        return content.decode("ascii").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}; it belongs beside the films of its case") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from None
+    return read_lines(path, "; it belongs beside the films of its case", _LONGEST)

@@ -42,11 +42,7 @@ def is_dicom(content: bytes) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Read a file up to its pixels.
-
-    Raises:
-        ValueError: If it is no DICOM file, or damaged.
-    """
+    """Read a file up to its pixels; ValueError if it is no DICOM file, or damaged."""
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
 

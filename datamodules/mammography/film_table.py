@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from lit_dist.datamodules.images.data_root import check_inside, is_foreign
-from lit_dist.datamodules.images.image_index import ImageIndex
 from lit_dist.datamodules.images.image_table import find_files, parse_labels, read_image_table
 from lit_dist.datamodules.images.named_files import NamedFiles
 from lit_dist.datamodules.mammography.films import SUFFIXES, Film
@@ -70,12 +69,7 @@ def read_film_table(
 
 
 class _FilmFiles:
-    """Finds films by the names in a table. A file need not have an image's suffix where the table names all its path.
-
-    Args:
-        images: The folder with the films.
-        cache_dir: Where the list of files is kept.
-    """
+    """Finds films by the names in a table: where that is a whole path, the file need not have an image's suffix."""
 
     def __init__(self, images: Path, cache_dir: Path | None) -> None:
         self.images = images
@@ -100,11 +94,7 @@ class _FilmFiles:
     @cached_property
     def _below(self) -> NamedFiles:
         """The films in all folders, which are listed only where a name is not a path."""
-        index = ImageIndex(self.images, SUFFIXES, self.cache_dir)
-        files = index.files()
-        index.save()
-        index.report()
-        return NamedFiles(files, self.images)
+        return NamedFiles.below(self.images, SUFFIXES, self.cache_dir)
 
 
 def _listed(folder: str) -> dict[str, bool]:

@@ -1,16 +1,16 @@
 """Film: a file with a mammogram, or a part of one, decoded with all its greys."""
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from lit_dist.datamodules.images.decoding import FORMATS, MOST_PIXELS, wide_greys
-from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
+from lit_dist.datamodules.images.decoding import FORMATS, MOST_PIXELS, decoded, wide_greys
+from lit_dist.datamodules.images.image_index import ImageFile
+from lit_dist.datamodules.images.named_files import NamedFiles
 from lit_dist.datamodules.mammography.breast import Box
 from lit_dist.datamodules.mammography.dicom import is_dicom, read_dicom, read_header
 from lit_dist.utils.atomic_write import open_file
@@ -52,10 +52,7 @@ def find_films(folder: Path) -> list[Path]:
     Raises:
         InputError: If the folder is missing or holds none, or a file is a link that leads out of it.
     """
-    index = ImageIndex(folder, SUFFIXES)
-    files = index.files()
-    index.report()
-    return sorted(folder / name for name in files)
+    return sorted(folder / name for name in NamedFiles.below(folder, SUFFIXES).files)
 
 
 def split_content(content: bytes) -> tuple[Film, bytes]:
@@ -76,29 +73,13 @@ def decode_film(content: bytes) -> NDArray[np.uint16]:
         Greyscale, uint16, (height, width), bright where tissue is dense.
 
     Raises:
-        ValueError: If the file is empty, is no image, ends too early, or says that it has more than ``MOST_PIXELS``.
+        ValueError: See ``decoded`` and ``read_dicom``.
     """
-    if not content:
-        raise ValueError("the file is empty")
-    if is_dicom(content):
-        return read_dicom(content, MOST_PIXELS)
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_size(*image.size)
-            image.load()
-            return _greys(image)
-    except UnidentifiedImageError:
-        raise ValueError("it is neither DICOM nor an image") from None
-    except Exception as error:  # Pillow raises whatever damaged bytes lead it to
-        raise ValueError(str(error) or "it cannot be decoded") from None
+    return read_dicom(content, MOST_PIXELS) if is_dicom(content) else decoded(content, _greys, "DICOM")
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """The height and width that an image file's header gives, of DICOM too.
-
-    Raises:
-        ValueError: If it has no such header.
-    """
+    """The height and width in an image file's header, of DICOM too; ValueError if it has none."""
     with open_file(path) as file:
         if is_dicom(file.read(132)):
             header = read_header(path)
@@ -106,13 +87,8 @@ def size_of(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.height, image.width
-    except Exception as error:  # as above
+    except Exception as error:  # Pillow raises whatever damaged bytes lead it to
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise ValueError(f"it is said to have {width} x {height} pixels, which is no film")
 
 
 def _greys(image: Image.Image) -> NDArray[np.uint16]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lit_dist.datamodules.label_table import read_lines
 from lit_dist.datamodules.mammography.breast import square_around
 from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, Film, find_films
-from lit_dist.utils.atomic_write import read_text
 from lit_dist.utils.errors import InputError
 
 LISTS = ("Info.txt", "README", "README.txt", "README.md")
@@ -33,14 +33,8 @@ def read_list(path: Path) -> pd.DataFrame:
     Raises:
         InputError: If the file is missing or a line cannot be read; the message names the line.
     """
-    try:
-        lines = read_text(path).splitlines()
-    except FileNotFoundError:
-        raise InputError(f"there is no list of films at {path}") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from None
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, ", the list of films"), start=1):
         film = _FILM.fullmatch(line.strip())
         if film is None:
             continue
@@ -101,11 +95,7 @@ def read_mini_mias(path: Path, images: Path, crop: bool = False) -> pd.DataFrame
 
 
 def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
-    """Files by their names without suffix.
-
-    Raises:
-        InputError: If two files have one name.
-    """
+    """Files by their names without suffix, of which no two may be the same."""
     found: dict[str, Path] = {}
     for path in paths:
         if path.stem in found:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -173,7 +173,6 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
             " same one with --resume"
         )
     from lit_dist.federation.flare.local import ADMIN, LocalSystem
-    from lit_dist.federation.flare.retry import make_run
     from lit_dist.federation.flare.session import connect
 
     hardware = {name: settings["trainer"][name] for name in OF_SITE if name != "logger"}
@@ -186,7 +185,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system:
         may_die = sites if options.absent == "skip" else []
         with closing(connect(system.kits / ADMIN, ADMIN, 120, system.check)) as session:
-            return make_run(session, folder, settings, sites, options, partial(system.check, may_die))
+            return _made(session, folder, settings, sites, options, partial(system.check, may_die))
 
 
 def _sites_of(command: SiteCLI) -> list[str]:
@@ -235,7 +234,6 @@ def _below_one(trainer: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
 
 
 def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    from lit_dist.federation.flare.retry import make_run
     from lit_dist.federation.flare.session import connect
 
     if not options.sites:
@@ -243,4 +241,13 @@ def _with_kit(options: argparse.Namespace, settings: dict[str, Any], folder: Pat
     kit = options.kit.absolute()
     settings = {name: value for name, value in settings.items() if name != "data"}  # each site has its own
     with closing(connect(kit, options.user or kit.name, 30)) as session:
-        return make_run(session, folder, settings, options.sites, options, lambda: None)
+        return _made(session, folder, settings, options.sites, options, lambda: None)
+
+
+def _made(
+    session: Any, folder: Path, settings: dict[str, Any], sites: list[str], options: Any, check: Callable[[], None]
+) -> dict[str, Any]:
+    from lit_dist.federation.flare.retry import RunOptions, make_run
+
+    given = RunOptions(**{name: getattr(options, name) for name in RunOptions.__slots__})
+    return make_run(session, folder, settings, sites, given, check)

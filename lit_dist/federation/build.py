@@ -49,12 +49,9 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Site
 
     Args:
         name: The site's name.
-        run: The run's settings.
+        run: The run's settings, which the site's policy may refuse.
         own: The site's.
         folder: Where the site may keep files.
-
-    Raises:
-        Refusal: If the site's policy refuses the run.
     """
     check_policy(run, own)
     metrics = None if own.metrics is None else list(own.metrics)
@@ -196,11 +193,7 @@ class FederatedRun:
                 raise InputError("baton_dir is not for a federation, where nobody has all batons: leave it out")
 
     def make(self) -> Path:
-        """Make the run, or resume it.
-
-        Returns:
-            The run's folder.
-        """
+        """Make the run, or resume it; gives the run's folder."""
         trainer = self.trainer
         folder = run_folder(trainer)
         with self._held as held:

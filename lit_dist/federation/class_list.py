@@ -45,13 +45,9 @@ LOGGERS = tuple(f"lightning.pytorch.loggers.{name}" for name in ("CSVLogger", "T
 
 
 class ClassList:
-    """The classes.
+    """The classes shipped, and those that the people whose machine it is have named, such as ``mylab.models.Net``.
 
-    Args:
-        names: Further ones, as those whose machine it is have named them, such as ``mylab.models.Net``.
-
-    Raises:
-        InputError: If one of them is no class that can be imported.
+    A name of theirs that is no class that can be imported is an ``InputError``.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:

@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +13,15 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from lit_dist.federation.counts import Counts, Limits
+from lit_dist.federation.partial_fit import with_callback
 from lit_dist.federation.refusal import Refusal, refusal
 from lit_dist.federation.validate_question import check_names, check_size, named
 from lit_dist.federation.wire import Message, Tree, pack, unpack
 from lit_dist.provenance.ledger_writer import batch_size
 from lit_dist.provenance.run_settings import versions
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.method_patch import patched
 from lit_dist.visits.site_loader import SiteLoader
 
 # Of a run's settings, or of a question: asked again, the site would fail again.
@@ -56,13 +59,25 @@ class SiteClient(ABC):
         parts: What its fits are made of.
         metrics: The names of the metrics that may leave the site; None lets all of them.
         min_images: The least number of training images with which the site takes part.
+        limits: How much it trains and judges; by default there is no limit.
+        folder: Where the site counts that; None takes the folder of the trainer.
     """
 
-    def __init__(self, name: str, parts: Parts, metrics: list[str] | None = None, min_images: int = 1) -> None:
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        metrics: list[str] | None = None,
+        min_images: int = 1,
+        limits: Limits | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.name = name
         self.trainer, self.module, self.data = parts.trainer, parts.module, parts.data
         self.metrics = metrics
         self.min_images = min_images
+        self.limits = limits or Limits()
+        self.counts = Counts(folder or Path(self.trainer.default_root_dir))
 
     @property
     @abstractmethod
@@ -85,11 +100,7 @@ class SiteClient(ABC):
             return refusal(error)
 
     def reply(self, question: str, content: Message) -> Tree:
-        """Answer a question as ``answer`` does, but for packing.
-
-        Raises:
-            InputError: If it cannot be answered.
-        """
+        """Answer a question as ``answer`` does, but for packing, and raise ``InputError`` where that cannot be."""
         if question not in self.questions:
             raise Refusal(f"there is no question {question!r}")
         check_size(question, content, sum(tensor.nbytes for tensor in self.module.parameters()))
@@ -120,31 +131,20 @@ class SiteClient(ABC):
         }
 
     def evaluate(self, module: LightningModule, trainer: Trainer, split: str = "val") -> Tree:
-        """What a module is worth on this site's validation or test images.
-
-        Args:
-            module: The module.
-            trainer: The trainer.
-            split: ``"val"`` or ``"test"``.
+        """How a module performs on this site's ``"val"`` or ``"test"`` images.
 
         Returns:
             The number of images, and of the metrics those that may leave the site.
         """
         count = _Count()
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         self.data.prepare_data()
         self.data.setup("validate" if split == "val" else "test")
         loaders = self._own_loaders(split)
         if not loaders:
             return {"images": 0, "metrics": {}}
-        patch = MethodPatch(self.data, f"{split}_dataloader", lambda: loaders)
-        callbacks.append(count)
-        try:
-            evaluation = trainer.validate if split == "val" else trainer.test
+        evaluation = trainer.validate if split == "val" else trainer.test
+        with patched(self.data, **{f"{split}_dataloader": lambda: loaders}), with_callback(trainer, count):
             found = evaluation(module, datamodule=self.data, verbose=False)
-        finally:
-            callbacks.remove(count)
-            patch.lift()
         values = {name: float(value) for name, value in (found[0] if found else {}).items()}
         allowed = values if self.metrics is None else self.metrics
         # Each process has counted its part; where the parts are filled up to one size, so are those of a simulation.
@@ -182,26 +182,14 @@ class _Count(Callback):
 
 
 def run_id(given: Any) -> str:
-    """Check a run's id, which comes from the server, and which a site names a folder by.
-
-    Raises:
-        Refusal: If it is anything else than an id.
-    """
+    """A run's id, which comes from the server, and which a site names a folder by; anything else is refused."""
     if not isinstance(given, str) or not re.fullmatch("[0-9a-f]{32}", given):
         raise Refusal("the run's id is not one of 32 hexadecimal digits")
     return given
 
 
 def own_loader(loaders: Any, site: str) -> Any:
-    """A site's own loader.
-
-    Args:
-        loaders: What its datamodule gives: a loader, alone or under the site's name.
-        site: The site's name.
-
-    Raises:
-        InputError: If it is not among them.
-    """
+    """A site's own loader, of what its datamodule gives: a loader, alone or under the site's name."""
     if isinstance(loaders, SiteLoader):
         loaders = loaders.loaders
     if not isinstance(loaders, Mapping):

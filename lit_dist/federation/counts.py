@@ -1,5 +1,6 @@
 """Counts: what a site has done for all runs, in a file of its own, so that limits hold whatever a server says."""
 
+import copy
 import json
 import os
 from collections import Counter
@@ -65,9 +66,6 @@ class Counts:
 
     A partial fit that is repeated after a crash counts once. One that resumes a visit where another has left it counts
     as the same visit; a second one from the same place is another visit.
-
-    Args:
-        folder: The site's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,11 +73,7 @@ class Counts:
         self.path = folder / COUNTS
 
     def charge(self, fit: PartialFit, visit: int, epoch: int, limits: Limits) -> None:
-        """Count an epoch of a visit, before it is trained.
-
-        Raises:
-            Refusal: If it is beyond the limits; it is then not counted.
-        """
+        """Count an epoch of a visit before it is trained; one beyond the limits is not counted, but a ``Refusal``."""
         with self._open(limits) as counts:
             run = counts["runs"].setdefault(fit.run, {"by_steps": fit.by_steps, "legs": {}})
             fits = run["legs"]
@@ -98,24 +92,18 @@ class Counts:
                 _check(name, limit, sum(map(count, counts["runs"].values())), "all runs together would make {}")
 
     def end(self, fit: PartialFit, weights: str, place: tuple[int, int, int], epoch_over: bool) -> None:
-        """Note where a partial fit has ended, from where its visit may go on."""
+        """Note where a partial fit has ended, from where its visit may be resumed."""
         with self._open(Limits()) as counts:
             counts["runs"][fit.run]["legs"][fit.sha256]["out"] = [weights, *place, epoch_over]
 
     def validate(self, sha256: str, limits: Limits) -> None:
-        """Count a validation, before it is made.
-
-        Raises:
-            Refusal: If it is beyond the limits.
-        """
+        """Count a validation before it is made; one beyond the limits is a ``Refusal``."""
         with self._open(limits) as counts:
             if sha256 not in counts["remembered"]:
                 counts["validations"] += 1
                 counts["remembered"] = [*counts["remembered"], sha256][-_REMEMBERED:]
-                _check(
-                    *("max_validations_in_all", limits.validations_in_all, counts["validations"]),
-                    "all runs together would make {}",
-                )
+                most = limits.validations_in_all
+                _check("max_validations_in_all", most, counts["validations"], "all runs together would make {}")
 
     @contextmanager
     def _open(self, limits: Limits) -> Iterator[dict[str, Any]]:
@@ -136,7 +124,7 @@ class Counts:
                     f"its {COUNTS} is gone, in which it counts what its site.yaml limits; put back a copy, or write"
                     f" {json.dumps(_NOTHING)} into it to count from nothing"
                 )
-            return json.loads(json.dumps(_NOTHING))  # type: ignore[no-any-return]
+            return copy.deepcopy(_NOTHING)
         try:
             with open_file(self.path) as file:
                 text = file.read().decode()

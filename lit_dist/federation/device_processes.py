@@ -43,11 +43,7 @@ class DeviceProcesses:
         atexit.register(self.close)  # comes before multiprocessing waits for its processes
 
     def answer(self, question: str, content: Message) -> Message:
-        """Answer a question, see ``SiteClient.answer``.
-
-        Raises:
-            RuntimeError: If a process has died.
-        """
+        """Answer a question, see ``SiteClient.answer``; RuntimeError if a process has died."""
         if not self._members:
             self._start()
         try:

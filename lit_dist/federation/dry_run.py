@@ -3,8 +3,8 @@
 import copy
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import set_root
-from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.method_patch import patched
 
 _OF_BATCHES = (
     *("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"),
@@ -79,9 +79,7 @@ def dry_run(
     waits = _WithoutMetrics()
     kept = [each for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
     with _apart(trainer, [twin, *kept, waits]) as folder, _without_training(module):
-        pause = partial_fit(
-            trainer, module, data, _without_tensors_of_optimizers(state, transfer.state_key), at_site=True
-        )
+        pause = partial_fit(trainer, module, data, _without_tensors(state, transfer.state_key), at_site=True)
         ledger = folder / LEDGER
         if pause is None:
             raise InputError("a callback or hook ended the fit in the middle of a site's visit")
@@ -115,18 +113,16 @@ class _WithoutMetrics(Callback):
         return bool(waits) and (by_steps or epochs[0] != epochs[1])
 
 
-def _without_tensors_of_optimizers(state: Tree, key: str) -> Tree:
+def _without_tensors(state: Tree, key: str) -> Tree:
     """A copy that a partial fit may empty, without the other callbacks' states and the optimizers' tensors."""
     return {
         **state,
         "state_dict": dict(state["state_dict"]),
         "callbacks": {key: transfer_state(state, key)},
-        "optimizer_states": [{**each, "state": {}} for each in copy.deepcopy(_groups(state))],
+        "optimizer_states": [
+            {"param_groups": copy.deepcopy(each["param_groups"]), "state": {}} for each in state["optimizer_states"]
+        ],
     }
-
-
-def _groups(state: Mapping[str, Any]) -> list[Tree]:
-    return [{"param_groups": each["param_groups"]} for each in state["optimizer_states"]]
 
 
 @contextmanager
@@ -148,21 +144,11 @@ def _apart(trainer: Trainer, callbacks: list[Callback]) -> Iterator[Path]:
             set_root(trainer, Path(root))
 
 
-@contextmanager
-def _without_training(module: LightningModule) -> Iterator[None]:
+def _without_training(module: LightningModule) -> AbstractContextManager[None]:
     """Let steps count and do nothing, and keep an empty batch from the module's own hooks."""
 
     def step(epoch: int, batch_idx: int, optimizer: Any, closure: Any = None) -> None:
         closure()  # in which Lightning counts
 
-    replaced: dict[str, Any] = {
-        **{name: getattr(LightningModule, name).__get__(module) for name in _OF_BATCHES},
-        "optimizer_step": step,
-        "training_step": lambda *_, **__: None,
-    }
-    patches = [MethodPatch(module, name, replacement) for name, replacement in replaced.items()]
-    try:
-        yield
-    finally:
-        for patch in patches:
-            patch.lift()
+    usual = {name: getattr(LightningModule, name).__get__(module) for name in _OF_BATCHES}
+    return patched(module, **usual, optimizer_step=step, training_step=lambda *_, **__: None)

@@ -8,7 +8,7 @@ from lit_dist.utils.errors import InputError
 
 
 class NoAnswerError(InputError):
-    """Some sites did not answer; the run can go on when they are there again.
+    """Some sites did not answer; the run can be resumed when they are there again.
 
     Args:
         message: What happened.

@@ -15,9 +15,9 @@ from typing_extensions import override
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import newest_checkpoint, run_folder
 from lit_dist.federation.client import Parts, SiteClient, run_id
-from lit_dist.federation.counts import Counts, Limits, PartialFit
+from lit_dist.federation.counts import PartialFit
 from lit_dist.federation.limits import Limiter
-from lit_dist.federation.partial_fit import AwayError
+from lit_dist.federation.partial_fit import AwayError, with_callback
 from lit_dist.federation.transfer_client import AtStart
 from lit_dist.federation.validate_question import check_members, check_names, check_sent_weights
 from lit_dist.federation.wire import Tree
@@ -32,31 +32,19 @@ SPLITS = ("val", "test")
 
 
 class EnsembleClient(SiteClient):
-    """Trains alone as ``lit-dist fit`` would, and tells what the models of all sites are worth on its own images.
+    """Trains alone as ``lit-dist fit`` would, and tells how the models of all sites perform on its own images.
 
     Args:
         name: The site's name.
         make: Makes the parts anew for the run of an id, with torch's generators as a fit finds them. Its callbacks
             write a ``RunCheckpoint``, to resume from, if a fit is to outlast a crash.
-        metrics: The names of the metrics that may leave the site; None lets all of them.
-        min_images: The least number of training images with which the site takes part.
-        limits: How much it trains and judges; by default there is no limit.
-        folder: Where the site counts that; None takes the folder of the trainer.
+        *args: The other arguments of ``SiteClient``.
+        **kwargs: The same.
     """
 
-    def __init__(
-        self,
-        name: str,
-        make: Callable[[str], Parts],
-        metrics: list[str] | None = None,
-        min_images: int = 1,
-        limits: Limits | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        super().__init__(name, make(""), metrics, min_images)
+    def __init__(self, name: str, make: Callable[[str], Parts], *args: Any, **kwargs: Any) -> None:
+        super().__init__(name, make(""), *args, **kwargs)
         self.make = make
-        self.limits = limits or Limits()
-        self._counts = Counts(folder or Path(self.trainer.default_root_dir))
 
     @property
     @override
@@ -71,8 +59,7 @@ class EnsembleClient(SiteClient):
     def _settings(self) -> str:
         parts = self.make("")
         asking = _Asking()
-        parts.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
-        with contextlib.suppress(AwayError):
+        with contextlib.suppress(AwayError), with_callback(parts.trainer, asking):
             parts.trainer.fit(parts.module, datamodule=parts.data)
         return asking.sha256
 
@@ -84,7 +71,7 @@ class EnsembleClient(SiteClient):
         parts = self.make(run)
         weights = check_sent_weights(content["state_dict"], parts.module.state_dict(), "the server's weights")
         parts.module.load_state_dict(weights)
-        limiter = Limiter(self.limits, self.name, None, self._counts)
+        limiter = Limiter(self.limits, self.name, None, self.counts)
         sent = fingerprint(weights)[0]
         limiter.begin(PartialFit(run, hashlib.sha256(f"{sent}{settings}".encode()).hexdigest(), sent, (0, 0, 0)))
         parts.trainer.callbacks.insert(0, limiter)  # type: ignore[attr-defined]
@@ -99,14 +86,14 @@ class EnsembleClient(SiteClient):
         return {"state_dict": trained}
 
     def judge(self, content: Tree) -> Tree:
-        """What each model, and the mean of what they all predict, is worth on this site's images."""
+        """How each model, and the mean of what they all predict, performs on this site's images."""
         check_names(content, {"members"})
         parts = self.make("")
         models: dict[str, LightningModule] = {}
         members = check_members(content["members"], parts.module.state_dict())
         hashes = {name: fingerprint(weights)[0] for name, weights in members.items()}
         for sha256 in (*hashes.values(), "".join(hashes.values())):  # of the mean, too
-            self._counts.validate(sha256, self.limits)
+            self.counts.validate(sha256, self.limits)
         for name, weights in members.items():
             models[name] = copy.deepcopy(parts.module)
             models[name].load_state_dict(weights)

@@ -25,7 +25,7 @@ ALL = "all sites"
 
 
 class EnsembleServer:
-    """Collects the models of all sites, and what each is worth at each.
+    """Collects the models of all sites, and how well each performs at each.
 
     It leaves each site's model as ``checkpoints/<site>.ckpt``, of which ``SiteEnsemble`` makes the ensemble, and
     ``cross_site.csv``: a row a model, site and split, with the model's SHA-256, the number of images, and the metrics
@@ -43,10 +43,7 @@ class EnsembleServer:
         self.module = module
 
     def run(self, checkpoint: str | Path | None = None) -> None:
-        """Make the run, or resume it.
-
-        Args:
-            checkpoint: The state to resume from.
+        """Make the run, or resume it from a checkpoint.
 
         Raises:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
@@ -67,7 +64,7 @@ class EnsembleServer:
     def summary(self) -> list[str]:
         """What the run has come to, as lines."""
         models = [f"SHA-256 of the model of {site}: {sha256}" for site, sha256 in self._hashes.items()]
-        return [*models, f"What each model is worth at each site: {run_folder(self.trainer) / TABLE}"]
+        return [*models, f"How each model performs at each site: {run_folder(self.trainer) / TABLE}"]
 
     def _begin(self, folder: Path) -> Tree:
         """Keep what a run that is resumed needs: its id, by which the sites know their part, and the weights."""
@@ -118,7 +115,7 @@ def _found(site: str, answer: Tree, model: str, split: str, sites: list[str]) ->
         check_validated(site, found, sites)
         return found["images"], found["metrics"]
     except (KeyError, TypeError, AttributeError):
-        raise refused(site, f"it does not say what {model} is worth") from None
+        raise refused(site, f"it does not say how {model} performs") from None
 
 
 def _rows(

@@ -15,8 +15,6 @@ from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.visit_account import transfer_state
 
-__all__ = ["Limiter", "Limits", "describe_fit", "place_of"]
-
 LONGEST = 10**6
 """The greatest number of visits, and of epochs, that a run can have."""
 
@@ -25,17 +23,7 @@ _CHANGING = ("seconds", "head", "waiting")
 
 
 class Limiter(Callback):
-    """Ends a partial fit that goes beyond the limits.
-
-    Args:
-        limits: The limits.
-        site: The site's name.
-        transfer: The run's transfer callback; None where the site trains alone.
-        counts: What the site has done so far.
-
-    Attributes:
-        fit: What is trained now.
-    """
+    """Ends a partial fit that goes beyond a site's limits; ``transfer`` is None where the site trains alone."""
 
     takes_part = False
 
@@ -44,7 +32,7 @@ class Limiter(Callback):
         self.site = site
         self.transfer = transfer
         self.counts = counts
-        self.fit: PartialFit | None = None
+        self.fit: PartialFit | None = None  # what is trained now
         self._charged = (-1, -1)
 
     def begin(self, fit: PartialFit) -> None:
@@ -53,24 +41,17 @@ class Limiter(Callback):
         self._charged = (-1, -1)
 
     def check_length(self, epochs: int) -> None:
-        """Refuse a run that is longer than any.
-
-        Raises:
-            Refusal: If it is.
-        """
+        """Raise ``Refusal`` for a run that is longer than any."""
         if epochs > LONGEST:
             raise Refusal(f"the run has {epochs} epochs; {LONGEST} are the most")
 
     def check_plan(self, epochs: int, batches_a_step: int, passes: int) -> None:
-        """Refuse a run of too many visits, or of too long ones, before it begins, where that is known.
+        """Raise ``Refusal`` for a run of too many visits, or of too long ones, before it begins, where that is known.
 
         Args:
             epochs: The number of epochs of the run.
             batches_a_step: How many batches make one optimizer step.
             passes: How often a visit goes through the site's images in an epoch, rounded up.
-
-        Raises:
-            Refusal: If the site would be visited too often, or train too long.
         """
         assert self.transfer is not None
         if self.limits.epochs is not None and epochs * passes > self.limits.epochs:
@@ -92,7 +73,7 @@ class Limiter(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         epoch = trainer.current_epoch
         if self.limits.epochs is not None and epoch >= self.limits.epochs:
-            raise Refusal(f"its site.yaml allows max_epochs: {self.limits.epochs}, and the run goes on after them")
+            raise Refusal(f"its site.yaml allows max_epochs: {self.limits.epochs}, and the run is longer")
         visit = 0
         if self.transfer is not None and self.transfer.visit is not None:  # that of this batch: the transfer's place
             visit = self.transfer.visit.number  # among the callbacks is before this one's

@@ -19,16 +19,10 @@ T = TypeVar("T")
 
 
 def make_limited(make: Callable[[], T], most: int) -> T:
-    """Make a network that has no more than so many weights.
+    """Make a network whose parameters and buffers have no more than so many values.
 
-    It is made twice: first without memory for its weights, which some networks cannot do; then in earnest.
-
-    Args:
-        make: Makes the network.
-        most: The greatest number of values in its parameters and buffers.
-
-    Raises:
-        Refusal: If it has more, or more layers than any network in use.
+    It is made twice: first without memory for its weights, which some networks cannot do; then in earnest. One that has
+    more, or more layers than any network in use, is a ``Refusal``.
     """
     try:
         with _limits(most), torch.device("meta"):

@@ -1,7 +1,7 @@
 """A partial fit: the part of a run that the server or one site can do alone, until what comes next is elsewhere.
 
-A federated run is a run that is interrupted wherever the next batch or the next validation is not here, and gone on
-with where it is. What makes an interrupted run equal an unbroken one makes a federated run equal a simulated one.
+A federated run is a run that is interrupted wherever the next batch or the next validation is not here, and resumed
+where it is. What makes an interrupted run equal an unbroken one makes a federated run equal a simulated one.
 """
 
 import os
@@ -30,21 +30,23 @@ class AwayError(Exception):
     """
 
     def __init__(self, where: str) -> None:
-        super().__init__(f"the fit goes on at {where}")
+        super().__init__(f"the fit continues at {where}")
         self.where = where
 
 
+@contextmanager
+def with_callback(trainer: Trainer, callback: Callback, first: bool = False) -> Iterator[None]:
+    """Add a callback to a trainer's in the block: as the last one, or as the first."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.insert(0 if first else len(callbacks), callback)
+    try:
+        yield
+    finally:
+        callbacks.remove(callback)
+
+
 class Elsewhere:
-    """Stands for the training loader of a site that is not here.
-
-    Args:
-        site: The site's name.
-        batches: The number of its batches.
-
-    Example:
-        >>> len(Elsewhere("mgh", 12))
-        12
-    """
+    """Stands for the training loader of a site that is not here, with as many batches."""
 
     def __init__(self, site: str, batches: int) -> None:
         self.site = site
@@ -65,8 +67,8 @@ class Pause:
     """Where a partial fit ended.
 
     Attributes:
-        state: The checkpoint, from which the run goes on; its tensors are those of the module.
-        where: Where it goes on, as in ``AwayError``.
+        state: The checkpoint, from which the run is resumed; its tensors are those of the module.
+        where: Where it is resumed, as in ``AwayError``.
     """
 
     state: dict[str, Any]
@@ -74,7 +76,7 @@ class Pause:
 
 
 class _Pausing(Callback):
-    """Takes the state in the moment in which the fit cannot go on, before anything is torn down.
+    """Takes the state in the moment in which the fit cannot continue, before anything is torn down.
 
     Lightning has no way to resume a fit that has nothing left but its end. So a site leaves the end to the server,
     which is brought past the place where Lightning would pass the whole fit over.
@@ -169,22 +171,20 @@ def partial_fit(
         Where the partial fit ended; None if the run has.
     """
     pausing = _Pausing(at_site, state)
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     forget_validation(trainer)
     trainer.num_sanity_val_steps = 0
     limit = trainer.limit_val_batches
     trainer.limit_val_batches = 1.0 if limit > 0 else limit  # the loader of a validation elsewhere is a placeholder
     modes = [(part, part.training) for part in module.modules()]
-    callbacks.insert(0, pausing)  # the first one, so that no other has left its place when the state is taken
     try:
-        with warnings.catch_warnings(), _from_memory(trainer, state):
+        # As the first callback: no other has left its place then when the state is taken.
+        with warnings.catch_warnings(), _from_memory(trainer, state), with_callback(trainer, pausing, first=True):
             # That it has some of this run's already is so in every partial fit but the first.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             trainer.fit(module, datamodule=data, ckpt_path=None if state is None else _MEMORY)
     except AwayError:
         return pausing.pause
     finally:
-        callbacks.remove(pausing)
         pausing.restore(trainer)
         trainer.limit_val_batches = limit
         for part, training in modes:  # a validation that did not come to its end leaves them in evaluation mode

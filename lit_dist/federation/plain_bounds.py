@@ -1,7 +1,8 @@
 """Comparing and bounding the plain values that come from another machine."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, equal
@@ -11,6 +12,9 @@ LARGEST = 1e30
 
 LONGEST_NAME = 200
 """The greatest number of characters of a name, such as that of a metric or a version."""
+
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError)
+"""What values of another form lead a check to raise."""
 
 _SAID = 2000
 _SHOWN = 80
@@ -34,6 +38,26 @@ def is_name(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
+
+
+def is_hash(value: object) -> bool:
+    """Whether a value is a SHA-256 in hexadecimal digits."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def is_plain(tree: Any, is_leaf: Callable[[Any], bool], depth: int = 8) -> bool:
+    """Whether a value is made of lists and dictionaries, of no more than so many levels, and of certain leaves."""
+    if isinstance(tree, Mapping):
+        named = all(type(name) in (int, str) for name in tree)
+        return depth > 0 and named and all(is_plain(each, is_leaf, depth - 1) for each in tree.values())
+    if isinstance(tree, list | tuple):
+        return depth > 0 and all(is_plain(each, is_leaf, depth - 1) for each in tree)
+    return tree is None or type(tree) is bool or is_leaf(tree)
+
+
+def item(value: Any) -> Any:
+    """The number in a tensor that has one; anything else as it is."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def said(value: object, most: int = _SAID) -> str:

@@ -45,14 +45,7 @@ _MOST_CALLBACKS, _MOST_CHECKPOINTS = 32, 5
 
 
 def read_run(text: Any) -> Settings:
-    """Read the settings of a run, as a job brings them.
-
-    Args:
-        text: JSON.
-
-    Raises:
-        Refusal: If they are too long, or none.
-    """
+    """The settings of a run, of the JSON that a job brings; ``Refusal`` if they are too long, or none."""
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise Refusal(f"the run's settings are no text of at most {_LONGEST} letters")
     try:
@@ -64,11 +57,7 @@ def read_run(text: Any) -> Settings:
 
 
 def check_run(run: Any) -> None:
-    """Check that settings are plain, and have the form of a run's.
-
-    Raises:
-        Refusal: If not.
-    """
+    """Raise ``Refusal`` unless settings are plain, and have the form of a run's."""
     check_plain(run)
     parts = ("seed_everything", "model", "data", "trainer")
     if type(run) is not dict or type(run.get("model")) is not dict or type(run.get("trainer")) is not dict:
@@ -86,15 +75,7 @@ def check_run(run: Any) -> None:
 
 
 def check_policy(run: Settings, own: SiteSettings) -> None:
-    """Compare a run's settings with what a site allows.
-
-    Args:
-        run: The run's settings.
-        own: The site's.
-
-    Raises:
-        Refusal: If the site takes no part in such a run.
-    """
+    """Raise ``Refusal`` if a site, by its own settings, takes no part in a run of these settings."""
     check_run(run)
     trainer = run["trainer"]
     for name, allowed in _HARMLESS.items():
@@ -144,13 +125,7 @@ def without_own(trainer: Settings) -> Settings:
 def inside(callback: Mapping[str, Any], folder: Path, whose: str = "the site") -> dict[str, Any]:
     """A callback's settings, with a folder of its own for the files that it writes.
 
-    Args:
-        callback: The settings, as ``class_path`` and ``init_args``.
-        folder: The folder.
-        whose: Whose machine it is.
-
-    Raises:
-        Refusal: If another place outside is named.
+    One that names another place of the machine is a ``Refusal``.
     """
     given: Settings = callback.get("init_args") or {}
     for name, value in given.items():
@@ -161,15 +136,12 @@ def inside(callback: Mapping[str, Any], folder: Path, whose: str = "the site") -
 
 
 def check_places(tree: Any, name: str, whose: str) -> None:
-    """Refuse texts that name a place of a machine.
+    """Raise ``Refusal`` for a text that names a place of a machine, or a file's name that could become one.
 
     Args:
         tree: A setting, and those in it.
         name: Its name.
         whose: Whose machine it is.
-
-    Raises:
-        Refusal: If there is one, or a file's name that could become one.
     """
     if isinstance(tree, dict):
         inner = tree.get("init_args") if "class_path" in tree else None

@@ -1,37 +1,29 @@
-"""SiteEvaluation in a federation: at the server, from what each site says that the weights are worth."""
+"""SiteEvaluation in a federation: at the server, from what each site says of the model's performance there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 from lightning.pytorch import Trainer
 
 from lit_dist.callbacks import SiteEvaluation, WeightTransfer
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.method_patch import patched
 
 
-def connect(
+@contextmanager
+def remote_evaluation(
     trainer: Trainer, transfer: WeightTransfer, sites: list[str], validate: Callable[[], Mapping[str, float]]
-) -> list[MethodPatch]:
-    """Let the trainer's ``SiteEvaluation``, if there is one, ask the sites.
+) -> Iterator[None]:
+    """Let the ``SiteEvaluation`` of the server's trainer, if there is one, ask the sites in the block.
 
-    Args:
-        trainer: The server's trainer.
-        transfer: Its transfer callback.
-        sites: The names of the sites, in the order of the run.
-        validate: Gives the metrics of a validation on every site.
-
-    Returns:
-        What is to be lifted after the run.
-
-    Raises:
-        InputError: If it asks for what the sites do not say.
+    One that asks for more than ``validate`` gives, the metrics of a validation on every site, is an ``InputError``.
     """
-    patches = []
-    for each in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(each, SiteEvaluation) and each.every != "off":
-            _check(each, trainer, transfer, sites)
-            patches.append(MethodPatch(each, "values", _values(each.metric, validate)))
-    return patches
+    with ExitStack() as patches:
+        for each in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(each, SiteEvaluation) and each.every != "off":
+                _check(each, trainer, transfer, sites)
+                patches.enter_context(patched(each, values=_values(each.metric, validate)))
+        yield
 
 
 def _values(metric: str, validate: Callable[[], Mapping[str, float]]) -> Callable[..., dict[str, float]]:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lit_dist.federation.engine import Engine, NoAnswerError
 from lit_dist.federation.plain_bounds import said
 from lit_dist.federation.validate_answer import check_greeting, check_settings, compare, refused
-from lit_dist.federation.wire import Message, Tree, pack, size, unpack
+from lit_dist.federation.wire import SMALL, TEXT, Message, Tree, pack, size, unpack
 from lit_dist.provenance.run_settings import versions
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
@@ -19,8 +19,6 @@ Absent = Literal["retry", "skip"]
 Weights = Literal["images", "equal"]
 
 GREETINGS = "sites.json"
-_SMALL = 2**20  # bytes of an answer without weights
-_TEXT = 2**24  # bytes of what belongs to weights
 _WITH_WEIGHTS = ("train", "fit")
 
 
@@ -31,7 +29,7 @@ class Roster:
         engine: Carries questions and answers.
         sites: The names of the sites, in the order of the run.
         absent: What happens where a site does not answer: ``"retry"`` ends the run, to be resumed when the site is
-            there again; ``"skip"`` goes on without it. It is then asked again when a visit there is due.
+            there again; ``"skip"`` continues without it. It is then asked again when a visit there is due.
         weights: What a site counts in values of all sites together: its ``"images"``, or ``"equal"``.
 
     Attributes:
@@ -68,7 +66,7 @@ class Roster:
             The answers by site, in the order of the run; without those that are missing.
 
         Raises:
-            NoAnswerError: If a site does not answer, and the run is not to go on without it; or if none does.
+            NoAnswerError: If a site does not answer, and the run is not to continue without it; or if none does.
             InputError: If a site refuses, or its answer cannot be read.
         """
         asked = self.there if site is None else [site]
@@ -79,20 +77,16 @@ class Roster:
             if self.absent != "skip" or error.over:
                 raise
             found = error.answers
-            self._note(error.silent, question)
+            self.missing += [site for site in error.silent if site not in self.missing]
+            silent = ", ".join(map(repr, error.silent))
+            rank_zero_warn(f"site {silent} gave no answer to {question!r}; the run continues without it")
         self.missing = [each for each in self.missing if each not in found]
         if not self.there:
             raise NoAnswerError("no site answers any more; resume with --resume when they are there again", self.sites)
         # Weights, and an optimizer's state of twice their size, if that is carried.
-        most = 4 * size(message) + _TEXT if question in _WITH_WEIGHTS else _SMALL
+        most = 4 * size(message) + TEXT if question in _WITH_WEIGHTS else SMALL
         del message
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
-
-    def _note(self, silent: Sequence[str], question: str) -> None:
-        self.missing += [site for site in silent if site not in self.missing]
-        rank_zero_warn(
-            f"site {', '.join(map(repr, silent))} gave no answer to {question!r}; the run continues without it"
-        )
 
     def greet(self, folder: Path) -> dict[str, Tree]:
         """Ask how many images and batches there are at each site, and for the versions of the programs.
@@ -119,13 +113,10 @@ class Roster:
         return self.greetings
 
     def agree(self, content: Tree) -> None:
-        """Compare the programs and the settings of all that were greeted.
+        """Raise ``InputError`` if the programs or the settings of those that were greeted differ.
 
         Args:
             content: What the sites need to tell their settings.
-
-        Raises:
-            InputError: If they differ.
         """
         found = self.ask("settings", content)
         for site, answer in found.items():

@@ -59,13 +59,9 @@ class RunParts:
         self._trainer = typed.arguments(without_own(given), Trainer, "trainer")
 
     def module(self, most: int | None = None) -> LightningModule:
-        """Seed all generators, and make the module; its hyperparameters are the settings, as in a fit from YAML.
+        """Seed all generators, and make the module, of not more than so many weights.
 
-        Args:
-            most: The greatest number of weights that it may have; None sets no limit.
-
-        Raises:
-            Refusal: If it has more.
+        Its hyperparameters are the settings, as in a fit from YAML.
         """
         return self._seeded_module() if most is None else make_limited(self._seeded_module, most)
 

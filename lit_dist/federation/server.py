@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 from lit_dist.federation.dry_run import dry_run
-from lit_dist.federation.partial_fit import Elsewhere, Pause, partial_fit
+from lit_dist.federation.partial_fit import Elsewhere, Pause, partial_fit, with_callback
 from lit_dist.federation.pooled_validation import pooled, strange
-from lit_dist.federation.remote_evaluation import connect
+from lit_dist.federation.remote_evaluation import remote_evaluation
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.travelling_state import SCALE, join, split
 from lit_dist.federation.validate_answer import check_validated
@@ -31,7 +32,7 @@ from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import Ledger, iter_entries
 from lit_dist.provenance.visit_account import transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.method_patch import patched
 
 _LEFT_OUT = "left_out"
 _WEIGHTS = "pooled_by"
@@ -54,7 +55,7 @@ class Server:
         self.trainer = trainer
         self.module = module
         self.transfer = require_transfer(trainer)
-        self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and what they are worth
+        self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and the metrics
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
         self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it
         self._ledger: Ledger | None = None
@@ -63,20 +64,17 @@ class Server:
         refuse_unpooled(trainer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
-        """Make the run, or resume it.
-
-        Args:
-            checkpoint: The state to resume from.
+        """Make the run, or resume it from a checkpoint.
 
         Raises:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
         """
         data = _RemoteData(self.roster.greet(run_folder(self.trainer)))
         self.roster.agree({"batches": data.batches})
-        patches = connect(self.trainer, self.transfer, self.roster.sites, self.validate)
-        sites = _Sites(self)
-        self.trainer.callbacks.insert(0, sites)  # type: ignore[attr-defined]
-        try:
+        with (
+            remote_evaluation(self.trainer, self.transfer, self.roster.sites, self.validate),
+            with_callback(self.trainer, _Sites(self), first=True),
+        ):
             state = read_checkpoint(checkpoint) if checkpoint else None
             self._left_out = state.pop(_LEFT_OUT, {}) if state else {}
             weights = state.pop(_WEIGHTS, "images") if state else self.roster.weights
@@ -88,10 +86,6 @@ class Server:
                 if not self._kept:
                     self._keep(pause.state)
                 pause = self._visit(pause, data)
-        finally:
-            self.trainer.callbacks.remove(sites)  # type: ignore[attr-defined]
-            for patch in patches:
-                patch.lift()
 
     def summary(self) -> list[str]:
         """What the run has come to, as lines."""
@@ -105,7 +99,7 @@ class Server:
         ]
 
     def _visit(self, pause: Pause, data: "_RemoteData") -> Pause | None:
-        """Let a site go on, and then the server, until the next site's turn."""
+        """Let a site continue, and then the server, until the next site's turn."""
         site = pause.where
         baton, _ = split(pause.state, self.trainer, self.transfer)
         baton |= self._scale
@@ -152,13 +146,13 @@ class Server:
 
     def _leave_out(self, site: str, pause: Pause, data: "_RemoteData") -> Pause | None:
         """Let the visit, or what is left of it, pass without training."""
-        rank_zero_warn(f"the visit at {site!r} that is due is left out, and the weights go on as they are")
+        rank_zero_warn(f"the visit at {site!r} that is due is left out, and the weights stay as they are")
         self.transfer.left_out = data.left_out = (site,)
         self._kept = False
         try:
             with warnings.catch_warnings():
                 # What is drawn again of the site's batches is nothing, each time.
-                warnings.filterwarnings("ignore", message="The fit goes on in the middle of an epoch")
+                warnings.filterwarnings("ignore", message="The fit is resumed in the middle of an epoch")
                 warnings.filterwarnings("ignore", message="`training_step` returned `None`")
                 return partial_fit(self.trainer, self.module, data, pause.state)
         finally:
@@ -188,7 +182,7 @@ class Server:
         return {**self._scale, _LEFT_OUT: self._left_out, _WEIGHTS: self.roster.weights}
 
     def validate(self) -> Tree:
-        """What the weights are worth on the sites' images: each site's values, and those of all of them."""
+        """How the model performs on the sites' images: each site's metrics, and those of all of them."""
         of = (fingerprint(self.module.state_dict())[0], *self.roster.missing)
         if self._validated[0] != of:  # SiteEvaluation and a validation may look at the same weights
             self._kept = False
@@ -264,7 +258,7 @@ class _Sites(Callback):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._patches: list[MethodPatch] = []
+        self._patches = ExitStack()
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -273,29 +267,26 @@ class _Sites(Callback):
             f"After epoch {trainer.current_epoch + 1}, validation images of all sites: "
             + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "/" not in name)
         )
-        self._patches = [
-            MethodPatch(pl_module, "validation_step", lambda *_, **__: pl_module.log_dict(found, batch_size=1)),
-            MethodPatch(pl_module, "on_validation_epoch_end", lambda: None),
-        ]
+        log = patched(
+            pl_module,
+            validation_step=lambda *_, **__: pl_module.log_dict(found, batch_size=1),
+            on_validation_epoch_end=lambda: None,
+        )
+        self._patches.enter_context(log)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._lift()
+        self._patches.close()
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._lift()
+        self._patches.close()
 
     @override
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint.update(self.server.of_sites)
-
-    def _lift(self) -> None:
-        for patch in self._patches:
-            patch.lift()
-        self._patches = []
 
 
 def _check_trainer(trainer: Any) -> None:

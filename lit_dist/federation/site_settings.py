@@ -56,11 +56,7 @@ class SiteSettings:
 
     @classmethod
     def read(cls, path: Path) -> "SiteSettings":
-        """Read a ``site.yaml``.
-
-        Raises:
-            InputError: If there is none, or it has another form.
-        """
+        """Read a ``site.yaml``; one that is missing, or has another form, is an ``InputError``."""
         settings = _read(path)
         if settings is None:
             raise InputError(f"there is no {path}; this site's own settings belong there")
@@ -88,11 +84,7 @@ class ServerSettings:
 
     @classmethod
     def read(cls, path: Path) -> "ServerSettings":
-        """Read a ``server.yaml``, if there is one.
-
-        Raises:
-            InputError: If it has another form.
-        """
+        """Read a ``server.yaml``, if there is one; one of another form is an ``InputError``."""
         settings = _read(path) or {}
         for name, value in settings.items():
             if name not in ("classes", "runs"):
@@ -128,10 +120,6 @@ def _check(path: Path, name: str, value: Any) -> None:
         raise InputError(f"{path}: {others[0]!r} of the trainer is not the site's to set; only {', '.join(OF_SITE)}")
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
@@ -140,20 +128,17 @@ def _is(kind: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kind)
 
 
+_LIMITS = ("max_epochs", "max_visits", "max_epochs_in_all", "max_visits_in_all", "max_validations_in_all")
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data": (_is(dict), "class_path and init_args"),
     "trainer": (_is(dict), "settings by name"),
     "classes": (_is_list, "a list of classes, such as [mylab.models.Net]"),
     "backbones": (_is_list, "a list of names, such as [resnet34]"),
-    "max_epochs": (_is_count, "a whole number from 1"),
-    "max_visits": (_is_count, "a whole number from 1"),
-    **{f"max_{what}_in_all": (_is_count, "a whole number from 1") for what in ("epochs", "visits", "validations")},
-    "max_parameters": (_is_count, "a whole number from 1"),
-    "min_images": (_is_count, "a whole number from 1"),
+    **dict.fromkeys(
+        (*_LIMITS, "max_parameters", "min_images"),
+        (lambda value: type(value) is int and value >= 1, "a whole number from 1"),
+    ),
     "metrics": (lambda value: value == ALL or _is_list(value), _METRICS),
     "folder": (_is(str), "a folder's path"),
 }
-_MAY_BE_NONE = (
-    *("backbones", "max_epochs", "max_visits", "folder"),
-    *("max_epochs_in_all", "max_visits_in_all", "max_validations_in_all"),
-)
+_MAY_BE_NONE = (*_LIMITS, "backbones", "folder")

@@ -15,7 +15,7 @@ class SiteState:
     """Keeps it in files, by the optimizer step, so that a partial fit can be repeated after a crash of either side.
 
     Args:
-        folder: Where; what stays of another run is elsewhere.
+        folder: Of this run alone.
         site: The site's name.
         transfer: The run's transfer callback.
     """
@@ -34,16 +34,16 @@ class SiteState:
 
         Args:
             baton: The baton.
-            due: The number of the visit that begins, or goes on, now.
-            left_out: The step after which the server went on without this site, if it has not heard of it since: what
+            due: The number of the visit that begins, or is resumed, now.
+            left_out: The step after which the server continued without this site, if it has not heard of it since: what
                 stayed later is of an answer that was not used.
             came_before: Whether the model was due at this site in an earlier visit of the run.
 
         Raises:
             Refusal: If what belongs to the visit, or stayed of the one before, is gone.
         """
-        if left_out is not None:
-            self._forget_after(left_out)
+        for later in (number for number in self._steps() if left_out is not None and number > left_out):
+            self._path(later).unlink(missing_ok=True)
         step = baton["global_step"]
         account = transfer_state(baton, self.transfer.state_key)
         record = account["record"]
@@ -52,7 +52,7 @@ class SiteState:
         under_way = record["visit"] is not None and record["visit"][0] == due and record["first_step"] < last
         stay = self._newest(last)
         if under_way and (stay is None or stay["step"] != last):
-            raise Refusal(f"the visit cannot go on: what stayed here after step {last} of the run is gone")
+            raise Refusal(f"the visit cannot be resumed: what stayed here after step {last} of the run is gone")
         local = self.transfer.optimizer_state == "local"
         if stay is None and local and came_before and left_out is None:  # else it may be that it was never here
             raise Refusal(
@@ -78,10 +78,6 @@ class SiteState:
         for older in steps[:-1]:
             self._path(older).unlink(missing_ok=True)
         return {**stay, "step": steps[-1]}
-
-    def _forget_after(self, step: int) -> None:
-        for later in (number for number in self._steps() if number > step):
-            self._path(later).unlink(missing_ok=True)
 
     def _steps(self) -> list[int]:
         return [int(path.stem) for path in self.folder.glob("*.stay")]

@@ -1,7 +1,7 @@
 """TransferClient: what a site does in a run in which the model travels."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from typing_extensions import override
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, run_folder
-from lit_dist.federation.client import Parts, SiteClient, own_loader, run_id
-from lit_dist.federation.counts import Counts, Limits
+from lit_dist.federation.client import SiteClient, own_loader, run_id
 from lit_dist.federation.limits import Limiter, describe_fit, place_of
-from lit_dist.federation.partial_fit import AwayError, Elsewhere, partial_fit
+from lit_dist.federation.partial_fit import AwayError, Elsewhere, partial_fit, with_callback
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.site_state import SiteState
 from lit_dist.federation.travelling_state import split
@@ -25,37 +24,18 @@ from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import dump_checkpoint, set_root
-from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.method_patch import patched
 
 
 class TransferClient(SiteClient):
-    """Goes on with the run from a baton, and gives the next one back.
+    """Resumes the run from a baton, and gives the next one back; takes what ``SiteClient`` takes."""
 
-    Args:
-        name: The site's name.
-        parts: What its fits are made of; the trainer has the run's transfer callback.
-        metrics: The names of the metrics that may leave the site; None lets all of them.
-        min_images: The least number of training images with which the site takes part.
-        limits: How long a run may be; by default there is no limit.
-
-    Raises:
-        InputError: If the trainer has no transfer callback.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        parts: Parts,
-        metrics: list[str] | None = None,
-        min_images: int = 1,
-        limits: Limits | None = None,
-    ) -> None:
-        super().__init__(name, parts, metrics, min_images)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.transfer = require_transfer(self.trainer)
-        self._counts = Counts(Path(self.trainer.default_root_dir))
-        self._limiter = Limiter(limits or Limits(), name, self.transfer, self._counts)
+        self._limiter = Limiter(self.limits, self.name, self.transfer, self.counts)
         self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
-        self.transfer.recorded = metrics
+        self.transfer.recorded = self.metrics
         self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
         self._own: Tree = {}  # the baton of a fit that begins here
         self._batches = 0  # of this site's images
@@ -86,11 +66,8 @@ class TransferClient(SiteClient):
         """Begin a fit, and end it before its first batch."""
         asking = AtStart()
         self._limiter.fit = None
-        self.trainer.callbacks.append(asking)  # type: ignore[attr-defined]
-        try:
+        with with_callback(self.trainer, asking):
             self._fit_here(batches, None)
-        finally:
-            self.trainer.callbacks.remove(asking)  # type: ignore[attr-defined]
         self._own, _ = split(asking.state, self.trainer, self.transfer)
         self._settings = self.transfer.settings_sha256
 
@@ -108,12 +85,13 @@ class TransferClient(SiteClient):
         fit = describe_fit({**content, "baton": baton}, key, by_steps, self._settings, self._passes)
         self._limiter.begin(fit)
         set_root(self.trainer, folder)  # the partial fit's ledger is the run's, too
-        stays = SiteState(folder, self.name, self.transfer)
+        kept = SiteState(folder, self.name, self.transfer)
         ledger = run_folder(self.trainer) / LEDGER
         ledger.unlink(missing_ok=True)
         try:
-            came_before = self._came_before(content["visit"], content["batches"])
-            state = stays.join(baton, content["visit"], content["left_out"], came_before)
+            itinerary = self.transfer.itinerary(list(content["batches"]))
+            came_before = any(itinerary.site(visit) == self.name for visit in range(content["visit"]))
+            state = kept.join(baton, content["visit"], content["left_out"], came_before)
             pause = self._fit_here(content["batches"], state)
         except InputError as error:
             if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
@@ -125,9 +103,9 @@ class TransferClient(SiteClient):
         if not self.trainer.is_global_zero:
             return {}  # the first process keeps what stays, and answers
         going, staying = split(pause.state, self.trainer, self.transfer)
-        stays.keep(pause.state["global_step"], staying)
+        kept.keep(pause.state["global_step"], staying)
         over = going["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
-        self._counts.end(fit, fingerprint(going["state_dict"])[0], place_of(going), over)
+        self.counts.end(fit, fingerprint(going["state_dict"])[0], place_of(going), over)
         return {"baton": going, "entries": self._lines(ledger, going)}
 
     @property
@@ -136,22 +114,11 @@ class TransferClient(SiteClient):
         batches = (self.transfer.every_n_steps or 0) * self.trainer.accumulate_grad_batches
         return max(1, math.ceil(batches / max(1, self._batches)))
 
-    def _came_before(self, due: int, sites: Iterable[str]) -> bool:
-        """Whether the model was due here before the visit that begins, or goes on, now."""
-        itinerary = self.transfer.itinerary(list(sites))
-        return any(itinerary.site(visit) == self.name for visit in range(due))
-
     def _fit_here(self, batches: Mapping[str, int], state: Tree | None) -> Any:
-        patches = [
-            MethodPatch(self.data, "train_dataloader", lambda: self._loaders(train.original(), batches)),
-            MethodPatch(self.data, "val_dataloader", lambda: [0]),  # validation is where it begins to be the server's
-        ]
-        train = patches[0]
-        try:
+        own = self.data.train_dataloader
+        # Where a validation begins, the run continues at the server.
+        with patched(self.data, train_dataloader=lambda: self._loaders(own(), batches), val_dataloader=lambda: [0]):
             return partial_fit(self.trainer, self.module, self.data, state, at_site=True)
-        finally:
-            for patch in patches:
-                patch.lift()
 
     def _loaders(self, own: Any, batches: Mapping[str, int]) -> dict[str, Any]:
         here = {self.name: own_loader(own, self.name)}
@@ -166,10 +133,10 @@ class TransferClient(SiteClient):
         return [entry.line for entry in entries[:last]]
 
     def validate(self, content: Tree) -> Tree:
-        """What the weights are worth on this site's validation images."""
+        """How the model performs with the server's weights on this site's validation images."""
         check_names(content, {"state_dict"})
         weights = check_sent_weights(content["state_dict"], self.module.state_dict(), "the server's weights")
-        self._counts.validate(fingerprint(weights)[0], self._limiter.limits)
+        self.counts.validate(fingerprint(weights)[0], self.limits)
         self.module.load_state_dict(weights)
         return self.evaluate(self.module, self.trainer)
 

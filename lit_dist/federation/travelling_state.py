@@ -6,9 +6,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
+from torch.amp import GradScaler
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.callbacks.baton_writer import baton_of
+from lit_dist.federation.plain_bounds import is_number
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.visit_account import transfer_state
 
@@ -16,18 +18,21 @@ SCALE = MixedPrecision.__qualname__
 """Where Lightning has the scale of the gradients with ``16-mixed``: a site with a GPU has one, the server has none."""
 
 
+def is_scale(scale: Any) -> bool:
+    """Whether a value can be the scale of the gradients, which only ``16-mixed`` has."""
+    usual = GradScaler("cpu").state_dict()
+    if scale.keys() != usual.keys() or not all(is_number(value) and value >= 0 for value in scale.values()):
+        return False
+    whole = all(type(scale[name]) is int for name in ("growth_interval", "_growth_tracker"))
+    return whole and all(0 < scale[name] < 2.0**64 for name in ("scale", "growth_factor", "backoff_factor"))
+
+
 def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTransfer) -> tuple[Tree, Tree]:
-    """Divide a checkpoint into the baton and what stays.
-
-    The transfer's account travels without its tensors.
-
-    Args:
-        checkpoint: The whole of it.
-        trainer: The trainer that it comes from.
-        transfer: The trainer's transfer callback.
+    """Divide a trainer's checkpoint into the baton and what stays.
 
     Returns:
-        The baton; and the optimizer's state and the tensors of the transfer callback, as checkpoints have them.
+        The baton, with the transfer's account without its tensors; and these, and the optimizer's state, as checkpoints
+        have them.
     """
     baton = baton_of(checkpoint, trainer, transfer.state_key, transfer.optimizer_state == "carry")
     baton["callbacks"] = _without_tensors(baton["callbacks"])
@@ -36,13 +41,7 @@ def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTrans
 
 
 def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
-    """Put a baton that came back into the checkpoint that it was taken from.
-
-    Args:
-        baton: The baton.
-        own: The checkpoint.
-        transfer: The transfer callback.
-    """
+    """Put a baton that came back into the checkpoint that it was taken from, the server's own."""
     key = transfer.state_key
     account = with_tensors(transfer_state(baton, key), transfer_state(own, key))
     return {**own, **baton, "callbacks": {**own["callbacks"], key: account}}

@@ -25,11 +25,7 @@ _MAPPINGS = (dict, Mapping, MutableMapping)
 
 
 def check_plain(settings: Any) -> None:
-    """Check that settings are plain: text, numbers, lists and dictionaries, of a size that nobody needs more of.
-
-    Raises:
-        Refusal: If they are not, with the place of what is not.
-    """
+    """Raise ``Refusal`` unless settings are text, numbers, lists and dictionaries, and not more than anybody needs."""
     count = 0
     waiting: list[tuple[str, Any, int]] = [("", settings, 0)]
     while waiting:
@@ -122,29 +118,18 @@ class TypedSettings:
         return found
 
     def value(self, given: Any, annotation: Any, where: str) -> Make:
-        """A value of a type.
-
-        Args:
-            given: The value.
-            annotation: The type.
-            where: The setting's name.
-
-        Raises:
-            Refusal: If the type has no such value.
-        """
+        """What makes the value of a type that a setting has; ``Refusal`` if the type has no such value."""
         if type(given) is dict and "class_path" in given:
             return self._instance(given, made(annotation), where)[1]
         types = list(alternatives(annotation))
-        found = None
         if type(given) is dict:
             found = self._mapping(given, types, where)
         elif type(given) is list:
             found = self._sequence(given, types, where)
         else:
             fitting = [value for each in types for value in _scalar(given, each)]
-            found = (
-                partial(_itself, min(fitting, key=lambda value: type(value) is not type(given))) if fitting else None
-            )
+            fitting.sort(key=lambda value: type(value) is not type(given))
+            found = (lambda: fitting[0]) if fitting else None
         if found is None:
             raise Refusal(f"{where} is {shown(given)}; it must be {_worded(annotation)}")
         return found
@@ -161,7 +146,7 @@ class TypedSettings:
             if found is not None:
                 makes = self.arguments(given.get("init_args"), found, join(where, "init_args"), max(calls, 0))
                 make = partial(_made_with, found, makes)
-                return found, make if calls < 0 else partial(_itself, make)
+                return found, make if calls < 0 else partial(partial, make)  # what is to be called makes the object
         if kinds and self.classes.find(name) is None:
             raise Refusal(
                 f"{where} names {shown(name)}, which is none of the classes that a run is built of here; whoever it is"
@@ -183,7 +168,7 @@ class TypedSettings:
             except Refusal as error:
                 refusal = error
                 continue
-            return partial(_gathered, container, parts)
+            return lambda: container(make() for make in parts)
         if refusal is not None:
             raise refusal
         return None
@@ -198,7 +183,7 @@ class TypedSettings:
                 if wrong:
                     raise Refusal(f"{where} has {shown(wrong[0])}; its names must be whole numbers")
                 makes = {names[name]: self.value(value, values, join(where, name)) for name, value in given.items()}
-                return partial(_made_all, makes)
+                return lambda: _made_all(makes)
         return None
 
 
@@ -243,17 +228,9 @@ def _worded(annotation: Any) -> str:
     return text.replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "None")
 
 
-def _itself(value: Any) -> Any:
-    return value
-
-
 def _made_with(kind: type, makes: Mapping[str, Make], *given: Any) -> Any:
     return kind(*given, **_made_all(makes))
 
 
 def _made_all(makes: Mapping[Any, Make]) -> dict[Any, Any]:
     return {name: make() for name, make in makes.items()}
-
-
-def _gathered(container: type, makes: Sequence[Make]) -> Any:
-    return container(make() for make in makes)

@@ -2,11 +2,10 @@
 
 import json
 import math
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lit_dist.federation.plain_bounds import is_count, is_name, is_number, said, shown
+from lit_dist.federation.plain_bounds import is_count, is_hash, is_name, is_number, said, shown
 from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.entry import LONGEST
@@ -20,14 +19,7 @@ _MOST = 2**20  # batches of a site, images of a batch, or classes
 
 
 def compare(found: Mapping[str, Mapping[str, str]]) -> None:
-    """Refuse sites that would train in different ways.
-
-    Args:
-        found: The versions and the hash of the settings of each site.
-
-    Raises:
-        InputError: If they differ; the message is a table.
-    """
+    """Raise ``InputError``, with a table, if the sites' versions and hashes of settings differ."""
     names = [name for name in ALIKE if len({values.get(name) for values in found.values()}) > 1]
     if names:
         rows = [
@@ -45,11 +37,7 @@ def refused(site: str, why: object) -> InputError:
 
 
 def check_greeting(site: str, answer: Any) -> None:
-    """Check what a site says of itself.
-
-    Raises:
-        InputError: If it is not numbers of images, batches and classes, and versions.
-    """
+    """Raise ``InputError`` unless a site says its numbers of images, batches and classes, and its versions."""
     known = {"versions", "batches", "images", "batch_size", "classes"}
     counts = [answer.get("images"), answer.get("batches")]
     may_lack = [answer.get(name) for name in ("classes", "batch_size")]
@@ -60,12 +48,8 @@ def check_greeting(site: str, answer: Any) -> None:
 
 
 def check_settings(site: str, answer: Any) -> None:
-    """Check what a site says of its settings.
-
-    Raises:
-        InputError: If it is not their hash.
-    """
-    if answer.keys() != {"settings"} or not _is_text(answer) or not re.fullmatch("[0-9a-f]{64}", answer["settings"]):
+    """Raise ``InputError`` unless a site says the hash of its settings, and no more."""
+    if answer.keys() != {"settings"} or not is_hash(answer["settings"]):
         raise refused(site, "it does not say what its settings are")
 
 
@@ -76,12 +60,7 @@ def _is_text(values: Any) -> bool:
 
 
 def check_metrics(metrics: Any, site: str, sites: Collection[str]) -> None:
-    """Check metrics by name.
-
-    Args:
-        metrics: Numbers by name; None stands for one that is not finite.
-        site: The site that gives them.
-        sites: All sites: only their own values bear their names.
+    """Check a site's metrics by name; None stands for one that is not finite.
 
     Raises:
         InputError: If there are too many, a name cannot be printed or is another site's, or a value is no number.
@@ -103,15 +82,7 @@ def most_of_metrics(sites: int) -> int:
 
 
 def check_member(site: str, sent: Tree, answer: Any) -> Tree:
-    """Check the model that a site has trained alone.
-
-    Args:
-        site: The site's name.
-        sent: The weights that it began with.
-        answer: What it gave back.
-
-    Returns:
-        The model's weights.
+    """The weights of the model that a site has trained alone, from those that it was sent.
 
     Raises:
         InputError: If they are not finite ones of the same names and shapes.
@@ -125,16 +96,7 @@ def check_member(site: str, sent: Tree, answer: Any) -> Tree:
 
 
 def check_validated(site: str, answer: Any, sites: Collection[str] = ()) -> None:
-    """Check what a site says of its validation.
-
-    Args:
-        site: The site's name.
-        answer: What it says.
-        sites: All sites.
-
-    Raises:
-        InputError: If it is not a number of images and numbers by name.
-    """
+    """Raise ``InputError`` unless a site says of its validation a number of images, and numbers by its own names."""
     images, metrics = answer.get("images"), answer.get("metrics")
     fits = answer.keys() == {"images", "metrics"} and is_count(images) and isinstance(metrics, dict)
     if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_dist.checkpoints.baton import not_finite
-from lit_dist.federation.plain_bounds import alike, is_name, is_number, same
+from lit_dist.federation.plain_bounds import alike, is_name, is_number, item, same
 from lit_dist.federation.wire import Tree
 from lit_dist.utils.errors import InputError
 
@@ -66,7 +66,7 @@ def _group(found: Tree, expected: Tree, optimizer: Optimizer, exact: bool) -> Tr
         planned = expected.get(name)
         may_vary = name in _SCHEDULED and not exact
         if name in more:
-            fits = is_name(name) and (type(value) is bool or is_number(_item(value)))
+            fits = is_name(name) and (type(value) is bool or is_number(item(value)))
         elif may_vary or not (of_torch or name in arguments or name in (*_SCHEDULED, *_OF_SCHEDULES)):
             may_vary, fits = True, alike(value, planned) and not _turned(value, optimizer.defaults.get(name))
         else:
@@ -77,15 +77,11 @@ def _group(found: Tree, expected: Tree, optimizer: Optimizer, exact: bool) -> Tr
     return group
 
 
-def _item(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-
-
 def _turned(value: Any, default: Any) -> bool:
     """Whether a number is negative whose default is positive."""
     if isinstance(value, tuple | list):
-        return any(not 0 <= _item(each) <= 1 for each in value)  # betas
-    number, usual = _item(value), _item(default)
+        return any(not 0 <= item(each) <= 1 for each in value)  # betas
+    number, usual = item(value), item(default)
     return isinstance(usual, int | float) and usual > 0 and isinstance(number, int | float) and number < 0
 
 
@@ -185,6 +181,6 @@ def _check_values(values: Tree, before: Tree, steps: int) -> None:
         if isinstance(value, Tensor) and value.numel() and bool((value < 0).any()):
             raise InputError(f"the optimizer's {name!r} has negative values")
     if "step" in values:
-        was, now = _item(before.get("step", 0)), _item(values["step"])
+        was, now = item(before.get("step", 0)), item(values["step"])
         if not isinstance(now, int | float) or now != int(now) or not was <= now <= was + steps:
             raise InputError(f"the optimizer's step went from {was!r} to {now!r} in {steps} steps"[:200])

@@ -21,7 +21,7 @@ def check_progress(baton: Tree, sent: Tree, expected: Tree, exact: bool) -> Tree
         exact: Whether nothing but Lightning and the schedules counts steps.
 
     Raises:
-        InputError: If no partial fit comes to it.
+        InputError: If a site cannot have come to it.
     """
     if baton["pytorch-lightning_version"] != sent["pytorch-lightning_version"]:
         raise InputError("it is of another version of Lightning")
@@ -41,11 +41,7 @@ def check_progress(baton: Tree, sent: Tree, expected: Tree, exact: bool) -> Tree
 
 
 def check_places(sent: Tree, baton: Tree) -> None:
-    """Refuse a baton of an earlier place by a message of its own: it may be an old answer.
-
-    Raises:
-        InputError: If it is one.
-    """
+    """Raise an ``InputError`` of its own for a baton of an earlier place: it may be an old answer."""
     epochs = [tree["loops"]["fit_loop"]["epoch_progress"]["total"]["processed"] for tree in (sent, baton)]
     steps = [_steps(tree["loops"]) for tree in (sent, baton)]
     for name, (was, now) in {"epoch": epochs, "step": steps}.items():

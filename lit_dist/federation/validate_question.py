@@ -1,21 +1,31 @@
 """What must hold of a server's question before a site uses it; else it is refused by name."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
-from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.federation.plain_bounds import alike, is_count, is_name, is_number, said, shown
+from lit_dist.federation.limits import LONGEST
+from lit_dist.federation.plain_bounds import (
+    MALFORMED,
+    alike,
+    is_count,
+    is_hash,
+    is_name,
+    is_number,
+    is_plain,
+    item,
+    said,
+    shown,
+)
 from lit_dist.federation.refusal import Refusal
-from lit_dist.federation.travelling_state import SCALE
+from lit_dist.federation.travelling_state import SCALE, is_scale
 from lit_dist.federation.validate_optimizers import check_states
 from lit_dist.federation.validate_weights import check_received_weights
-from lit_dist.federation.wire import Tree, size
+from lit_dist.federation.wire import SMALL, TEXT, Tree, size
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
@@ -23,25 +33,19 @@ from lit_dist.utils.errors import InputError
 MOST_SITES = 1000
 """The greatest number of sites of a run, and of members of an ensemble."""
 
-MOST_VISITS = 10**6
 _MOST_BATCHES = 2**20
-_SMALL = 2**20  # bytes of a question without weights
-_TEXT = 2**24  # bytes of what belongs to weights
 
 
 def check_size(question: str, content: Sequence[bytes], weights: int) -> None:
-    """Refuse a question that is too long to be read.
+    """Raise ``Refusal`` for a question that is too long to be read.
 
     Args:
         question: Its name.
         content: The question, packed.
         weights: The bytes of the weights of the site's own module.
-
-    Raises:
-        Refusal: If it is.
     """
     times = {"train": 5, "validate": 1, "fit": 1, "judge": MOST_SITES}.get(question, 0)
-    most = times * weights + (_TEXT if times else _SMALL)
+    most = times * weights + (TEXT if times else SMALL)
     if size(content) > most:
         raise Refusal(f"the server's question {question!r} has {size(content)} bytes; {most} are the most")
 
@@ -57,18 +61,14 @@ def named(check: Callable[..., Any]) -> Callable[..., Any]:
             raise
         except InputError as error:
             raise Refusal(f"the server's question cannot be used: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+        except MALFORMED as error:
             raise Refusal(f"the server's question has another form ({type(error).__name__})") from error
 
     return checked
 
 
 def check_names(content: Tree, names: set[str]) -> None:
-    """Refuse a question that lacks something, or has more than belongs to it.
-
-    Raises:
-        Refusal: If it does.
-    """
+    """Raise ``Refusal`` for a question that lacks something, or has more than belongs to it."""
     if content.keys() != names:
         raise Refusal(f"the server's question has {_listed(content)}, where {_listed(names)} belong")
 
@@ -79,11 +79,7 @@ def _listed(names: Any) -> str:
 
 @named
 def check_batches(batches: Any, site: str) -> None:
-    """Check the numbers of batches of all sites.
-
-    Raises:
-        Refusal: If they are not numbers by the names of sites, or this site is not among them.
-    """
+    """Raise ``Refusal`` unless all sites' batches are numbers by the names of sites, this one among them."""
     if not isinstance(batches, dict) or len(batches) > MOST_SITES:
         raise Refusal(f"the server's question has no batches by site, or those of more than {MOST_SITES} sites")
     for name, number in batches.items():
@@ -95,11 +91,7 @@ def check_batches(batches: Any, site: str) -> None:
 
 @named
 def check_sent_weights(found: Any, own: Tree, what: str) -> Tree:
-    """Check weights that are to be put into a site's own module, and give those to put into it.
-
-    Raises:
-        Refusal: If they are not finite ones of the same names, dtypes and shapes.
-    """
+    """The weights to put into a site's own module; ``Refusal`` for others than finite ones of its form."""
     try:
         return check_received_weights(found, own)
     except InputError as error:
@@ -108,11 +100,7 @@ def check_sent_weights(found: Any, own: Tree, what: str) -> Tree:
 
 @named
 def check_members(members: Any, own: Tree) -> dict[str, Tree]:
-    """Check the models that a site is to judge.
-
-    Raises:
-        Refusal: If they are too many, or have no names, or do not fit the site's own module.
-    """
+    """The models that a site is to judge; ``Refusal`` for too many, or that do not fit the site's own module."""
     if not isinstance(members, dict) or not 0 < len(members) <= MOST_SITES or not all(map(is_name, members)):
         raise Refusal(f"the server's question has no models by name, or more than {MOST_SITES}")
     return {name: check_sent_weights(weights, own, f"the weights of {name!r}") for name, weights in members.items()}
@@ -141,8 +129,8 @@ def check_train(
     check_names(content, {"baton", "batches", "visit", "left_out"})
     check_batches(content["batches"], site)
     baton, visit, left_out = content["baton"], content["visit"], content["left_out"]
-    if not is_count(visit) or visit > MOST_VISITS:
-        raise Refusal(f"the server asks for visit {shown(visit)}; a run has {MOST_VISITS} at most")
+    if not is_count(visit) or visit > LONGEST:
+        raise Refusal(f"the server asks for visit {shown(visit)}; a run has {LONGEST} at most")
     if left_out is not None and not is_count(left_out):
         raise Refusal("the server's question has another form: left_out is no optimizer step")
     check_names({name: value for name, value in baton.items() if name != SCALE}, own.keys() - {SCALE})
@@ -160,7 +148,8 @@ def check_train(
         check_states(baton["optimizer_states"], before, optimizers, baton["global_step"])
     elif any(state["state"] != {} for state in baton["optimizer_states"]):
         raise Refusal("the server's baton has an optimizer's state, which stays at the sites in this run")
-    _check_scale(baton.get(SCALE, {}))
+    if SCALE in baton and not is_scale(baton[SCALE]):
+        raise Refusal("the server's baton has another form: the scale of the gradients")
     _check_account(baton, own, transfer.state_key)
     weights = check_sent_weights(baton["state_dict"], weights, "the weights of the server's baton")
     record = transfer_state(baton, transfer.state_key)["record"]
@@ -179,8 +168,8 @@ def _check_loops(found: Any, own: Tree) -> Tree:
     fits = fits and all(each.keys() == {"drawn"} and is_count(each["drawn"]) for each in drawn)
     if not fits or not alike(loop, usual):
         raise Refusal("the server's baton has another form: its progress is not that of a fit")
-    if loop["epoch_progress"]["total"]["processed"] > MOST_VISITS:
-        raise Refusal(f"the server's baton is beyond epoch {MOST_VISITS}")
+    if loop["epoch_progress"]["total"]["processed"] > LONGEST:
+        raise Refusal(f"the server's baton is beyond epoch {LONGEST}")
     return {**own, "fit_loop": found["fit_loop"]}
 
 
@@ -194,18 +183,9 @@ def _check_groups(found: Any, own: list[Tree]) -> None:
             if group["params"] != planned["params"] or len(group) > 2 * len(planned):
                 raise Refusal("the server's baton has optimizers of other parameters")
             known = {name: group[name] for name in planned}
-            more = [_number(value) for name, value in group.items() if name not in planned]
+            more = [item(value) for name, value in group.items() if name not in planned]
             if not alike(known, planned) or not all(type(value) is bool or is_number(value) for value in more):
                 raise Refusal("the server's baton has optimizers of other settings than the run's")
-
-
-def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-
-
-def _check_scale(scale: Any) -> None:
-    if not isinstance(scale, dict) or not all(is_name(name) and is_number(value) for name, value in scale.items()):
-        raise Refusal("the server's baton has another form: the scale of the gradients")
 
 
 def _check_account(found: Tree, own: Tree, key: str) -> None:
@@ -219,7 +199,7 @@ def _check_account(found: Tree, own: Tree, key: str) -> None:
     visit, waiting = record["visit"], record["waiting"]
     fits = type(record["ended"]) is bool and is_count(record["images"]) and is_count(record["first_step"])
     fits = fits and all(map(is_number, (record["seconds"], *start, *end))) and len(start) == len(end) <= MOST_SITES
-    fits = fits and all(_is_hash(record[name]) for name in ("sha256_in", "sha256_out", "head"))
+    fits = fits and all(record[name] == "" or is_hash(record[name]) for name in ("sha256_in", "sha256_out", "head"))
     fits = fits and (visit is None or (is_count(visit[0]) and is_count(visit[1]) and is_name(visit[2])))
     fits = fits and (visit is None or (type(visit) is tuple and len(visit) == 3))
     if waiting is not None:
@@ -230,17 +210,5 @@ def _check_account(found: Tree, own: Tree, key: str) -> None:
     if divergence.keys() != usual["divergence"].keys() or type(divergence["skipping"]) is not bool:
         raise Refusal("the server's baton has another form: its account of a divergence")
     rest = {name: value for name, value in account.items() if name not in ("record", "optimizer_states")}
-    if not _is_plain(rest):
+    if not is_plain(rest, lambda leaf: type(leaf) in (int, float) or (isinstance(leaf, str) and len(leaf) < SMALL)):
         raise Refusal("the server's baton has another form: its account of the heuristic")
-
-
-def _is_plain(tree: Any, depth: int = 8) -> bool:
-    if isinstance(tree, Mapping):
-        return depth > 0 and all(type(key) in (int, str) and _is_plain(tree[key], depth - 1) for key in tree)
-    if isinstance(tree, list | tuple):
-        return depth > 0 and all(_is_plain(each, depth - 1) for each in tree)
-    return tree is None or type(tree) in (bool, int, float) or (isinstance(tree, str) and len(tree) < _SMALL)
-
-
-def _is_hash(text: Any) -> bool:
-    return isinstance(text, str) and re.fullmatch("([0-9a-f]{64})?", text) is not None

@@ -1,19 +1,16 @@
 """What must hold of the baton that a site gives back: that it can have become of the one that it was sent."""
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.dry_run import DryRun
-from lit_dist.federation.plain_bounds import alike, is_count, is_name, is_number, same
-from lit_dist.federation.travelling_state import SCALE
+from lit_dist.federation.plain_bounds import MALFORMED, alike, is_count, is_hash, is_name, is_number, is_plain, same
+from lit_dist.federation.travelling_state import SCALE, is_scale
 from lit_dist.federation.validate_answer import check_metrics, refused
 from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_schedules, check_states
 from lit_dist.federation.validate_progress import check_places, check_progress
@@ -56,12 +53,7 @@ class Asked:
 
 
 def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
-    """The number of the visit that a baton is sent out for.
-
-    Args:
-        baton: The baton, whose next batch is the site's.
-        transfer: The run's transfer callback, whose fit has begun.
-    """
+    """The number of the visit that a baton, whose next batch is the site's, is sent out for."""
     record = transfer_state(baton, transfer.state_key)["record"]
     ended = record["visit"][0] + record["ended"] if record["visit"] else 0
     epoch = baton["loops"]["fit_loop"]["epoch_progress"]["total"]["processed"]
@@ -69,11 +61,7 @@ def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
 
 
 def check_update(asked: Asked, answer: Any) -> tuple[Tree, list[Entry]]:
-    """Check what a site gave back for a baton.
-
-    Args:
-        asked: What it was asked.
-        answer: What it gave back.
+    """Check what a site gave back for what it was asked.
 
     Returns:
         The next baton, and the lines of the ledger. All that does not depend on the site's images is the server's own.
@@ -82,21 +70,22 @@ def check_update(asked: Asked, answer: Any) -> tuple[Tree, list[Entry]]:
         InputError: If it is not what can have become of that baton at that site.
     """
     try:
-        return _trained(asked, answer)
+        return _checked(asked, answer)
     except InputError as error:
         raise refused(asked.site, error) from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+    except MALFORMED as error:
         raise refused(asked.site, f"it has another form ({error!r})") from None
 
 
-def _trained(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
+def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     if answer.keys() != {"baton", "entries"} or not isinstance(answer["baton"], dict):
         raise InputError("it has another form: no baton and lines")
     baton, key, expected = answer["baton"], asked.transfer.state_key, asked.dry_run.baton
     if (baton.keys() ^ asked.sent.keys()) - {SCALE} or baton["callbacks"].keys() != {key}:
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(asked.sent))}")
     weights = check_received_weights(baton["state_dict"], asked.sent["state_dict"])
-    _check_scale(baton.get(SCALE))
+    if SCALE in baton and not is_scale(baton[SCALE]):
+        raise InputError("the scale of its gradients has another form")
     before, planned, after = (transfer_state(tree, key)["record"] for tree in (asked.sent, expected, baton))
     entries = [_line(line) for line in answer["entries"]]
     # What waits for the validation's metrics is to be a line, too.
@@ -134,18 +123,6 @@ def _optimizers(asked: Asked, baton: Tree, step: int) -> list[Tree]:
     elif any(state["state"] != {} for state in found):
         raise InputError("it has an optimizer's state, which stays at its site in this run")
     return [{"state": state["state"], "param_groups": own} for state, own in zip(found, groups, strict=True)]
-
-
-def _check_scale(scale: Mapping[str, Any] | None) -> None:
-    if scale is None:  # as with any precision but 16-mixed
-        return
-    usual = GradScaler("cpu").state_dict()
-    fits = scale.keys() == usual.keys()
-    if not fits or not all(type(value) in (int, float) and 0 <= value < math.inf for value in scale.values()):
-        raise InputError("the scale of its gradients has another form")
-    whole = all(type(scale[name]) is int for name in ("growth_interval", "_growth_tracker"))
-    if not whole or not all(0 < scale[name] < 2.0**64 for name in ("scale", "growth_factor", "backoff_factor")):
-        raise InputError("the scale of its gradients has another form")
 
 
 def _account(asked: Asked, baton: Tree) -> Tree:
@@ -198,18 +175,11 @@ def _divergence(asked: Asked, found: DivergenceState, expected: DivergenceState,
     came_in, usual = found["came_in"], expected["came_in"]
     if (came_in is None) is not (usual is None) or (came_in and usual and came_in.keys() != usual.keys()):
         raise InputError("its account of the visit has another form: what came in")
-    if came_in and usual and not (same(came_in["weights"], usual["weights"]) and _is_plain(came_in["optimizers"])):
-        raise InputError("its account of the visit has another form: what came in")
+    if came_in and usual:  # without their tensors, which have stayed there
+        fits = same(came_in["weights"], usual["weights"]) and is_plain(came_in["optimizers"], is_number)
+        if not fits:
+            raise InputError("its account of the visit has another form: what came in")
     return expected if ended else found
-
-
-def _is_plain(tree: Any, depth: int = 6) -> bool:
-    """Whether nested values are the places of tensors and numbers."""
-    if isinstance(tree, dict):
-        return depth > 0 and all(type(key) in (int, str) and _is_plain(tree[key], depth - 1) for key in tree)
-    if isinstance(tree, list | tuple):
-        return depth > 0 and all(_is_plain(each, depth - 1) for each in tree)
-    return tree is None or type(tree) is bool or is_number(tree)
 
 
 def _under_way(record: VisitAccount) -> bool:
@@ -250,7 +220,7 @@ def _check_line(asked: Asked, entry: Entry, planned: Entry) -> None:
     if entry.versions.keys() != planned.versions.keys() or not all(map(is_name, entry.versions.values())):
         raise InputError(f"its visit {entry.visit} has versions of other programs")
     check_metrics(entry.metrics, asked.site, asked.sites)
-    if not all(re.fullmatch("[0-9a-f]{64}", text) for text in (entry.sha256_in, entry.sha256_out, entry.previous)):
+    if not all(map(is_hash, (entry.sha256_in, entry.sha256_out, entry.previous))):
         raise InputError(f"its visit {entry.visit} has no hashes")
 
 

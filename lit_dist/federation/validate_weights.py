@@ -15,14 +15,10 @@ _EXACT = 2**53  # more than any count
 
 
 def check_received_weights(found: Any, sent: Tree) -> Tree:
-    """Check weights and buffers.
-
-    Args:
-        found: What came back.
-        sent: What was sent.
+    """Check the weights and buffers that were found in a message.
 
     Returns:
-        The weights, in the order of those that were sent, and with the versions that these have for Lightning.
+        They, in the order of those that were sent, and with the versions that these have for Lightning.
 
     Raises:
         InputError: If they are not finite ones of the same names, dtypes and shapes, or a buffer is negative that is

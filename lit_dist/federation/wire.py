@@ -16,6 +16,12 @@ Tree = dict[str, Any]
 Message = list[bytes]
 """Packed values, in pieces: an engine that copies one copies little."""
 
+SMALL = 2**20
+"""The greatest number of bytes of a message without weights."""
+
+TEXT = 2**24
+"""The greatest number of bytes of what belongs to weights."""
+
 _PIECE = 2**26  # of 32 MB and more, malloc gives the memory back to the system at once
 
 
@@ -53,11 +59,7 @@ def size(message: Sequence[bytes]) -> int:
 
 
 def unpack(message: Sequence[bytes]) -> Tree:
-    """Turn what ``pack`` gave back; every byte is checked, and nothing is unpickled.
-
-    Raises:
-        InputError: If it is anything else.
-    """
+    """Turn what ``pack`` gave back; anything else is an ``InputError``, and nothing is unpickled."""
     with _scratch(size(message)) as file:
         file.writelines(message)
         file.seek(0)

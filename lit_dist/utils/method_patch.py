@@ -1,6 +1,7 @@
 """A stand-in for one method of one object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -48,6 +49,17 @@ class MethodPatch:
             setattr(self._owner, self._name, self._own)
         else:
             vars(self._owner).pop(self._name, None)
+
+
+@contextmanager
+def patched(owner: object, **methods: Callable[..., Any]) -> Iterator[None]:
+    """Replace methods of one object in the block, each by the plain function of its name."""
+    patches = [MethodPatch(owner, name, method) for name, method in methods.items()]
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.lift()
 
 
 _newest: WeakValueDictionary[tuple[int, str], MethodPatch] = WeakValueDictionary()

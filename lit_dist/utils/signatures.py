@@ -32,6 +32,8 @@ class Parameter:
 def parameters(kind: type, skip: int = 0) -> tuple[dict[str, Parameter], bool]:
     """What a class's constructor takes by name, with what its ``**kwargs`` pass on to the classes it inherits from.
 
+    What it gives these itself, it names in ``fixed_arguments``.
+
     Args:
         kind: The class.
         skip: How many of the first parameters are given by whoever makes the object.
@@ -51,7 +53,7 @@ def parameters(kind: type, skip: int = 0) -> tuple[dict[str, Parameter], bool]:
         hints = _hints(init)
         for each in given:
             named = each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-            if named and each.name not in given_by_others:
+            if named and each.name not in given_by_others and each.name not in getattr(kind, "fixed_arguments", ()):
                 found.setdefault(each.name, Parameter(hints.get(each.name, Any), each.default))
         if not any(each.kind is each.VAR_KEYWORD for each in given):
             return found, False

@@ -1,7 +1,7 @@
 """Where the model goes: visits, and the schedules that say which site is next.
 
-Everything here is a pure function of the visit's number, so a run that is resumed, or that another process goes on
-with, needs no memory of what came before. Nothing here knows of Lightning.
+Everything here is a pure function of the visit's number, so a run that is resumed, or that another process
+continues, needs no memory of what came before. Nothing here knows of Lightning.
 """
 
 import random

@@ -5,9 +5,10 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from lit_dist.visits.seeding import derive, find_generators, seed_generators
+from lit_dist.visits.seeding import GENERATORS, derive, find_generators, seed_generator, seed_generators
 
 
 def seeded_loader(loader: Any) -> tuple[Any, "SeededIndices | None"]:
@@ -17,9 +18,6 @@ def seeded_loader(loader: Any) -> tuple[Any, "SeededIndices | None"]:
     in Python's ``random``, numpy's and torch's global generators, and in those that the dataset holds, as the
     transforms of MONAI and Albumentations do. So a batch is the same one with any number of workers, whether they are
     kept from one pass to the next, and after an interruption.
-
-    Args:
-        loader: The loader.
 
     Returns:
         The copy, and what is given the seed of the coming pass. Where the dataset has no indices, the loader itself.
@@ -32,6 +30,43 @@ def seeded_loader(loader: Any) -> tuple[Any, "SeededIndices | None"]:
     seeded = copy.copy(loader)
     vars(seeded).update({name: indices, "_iterator": None})  # a DataLoader lets no one set its sampler
     return seeded, indices
+
+
+class SeededLoaders:
+    """The seeded copies of the sites' loaders that have been drawn from."""
+
+    def __init__(self) -> None:
+        self._copies: dict[str, tuple[Any, Any, SeededIndices | None]] = {}
+
+    def begin_pass(self, site: str, original: Any, seed: int, rank: int) -> Iterator[Any]:
+        """Begin a pass over a site's loader, with the pass's own seed."""
+        if site not in self._copies or self._copies[site][0] is not original:
+            self._copies[site] = original, *seeded_loader(original)
+        _, loader, indices = self._copies[site]
+        if indices is not None:
+            indices.seed, indices.rank = seed, rank
+        _seed_samplers(loader, seed)
+        seed_generators(seed)  # for loaders that draw their order from a global generator, as RandomSampler does
+        if getattr(loader, "_iterator", None) is not None:  # which draws a number where its workers are new
+            torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
+        return iter(loader)
+
+    def seed_batches(self, site: str) -> bool:
+        """Whether a site's copy seeds each batch that it loads."""
+        return self._copies[site][2] is not None
+
+
+def _seed_samplers(loader: object, seed: int) -> None:
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    samplers = [getattr(holder, "sampler", None) for holder in (loader, batch_sampler)]
+    for sampler in samplers:
+        seed_pass = getattr(sampler, "seed_pass", None) or getattr(sampler, "set_epoch", None)
+        if callable(seed_pass):
+            seed_pass(seed)
+    for holder in (loader, batch_sampler, *samplers):
+        for generator in vars(holder).values() if hasattr(holder, "__dict__") else ():
+            if isinstance(generator, GENERATORS):
+                seed_generator(generator, seed)
 
 
 class SeededIndices:

@@ -175,9 +175,6 @@ class ModuleGenerators:
 
     They are looked for before a first step and after it, in which the module may have made some.
 
-    Args:
-        module: The module.
-
     Attributes:
         found: Each by a name that does not depend on the others.
     """
@@ -215,13 +212,7 @@ def _is_bare(value: object) -> bool:
 def seed_generators(
     seed: int, others: Sequence[Any] | Mapping[str, Any] = (), device: torch.device | None = None
 ) -> None:
-    """Seed the global generators of torch, numpy and Python's ``random``.
-
-    Args:
-        seed: The seed.
-        others: Generators to seed too, each by its place or its name.
-        device: A device whose generator to seed too.
-    """
+    """Seed the global generators of torch, a device, numpy and Python's ``random``, and others by place or name."""
     seed_torch(seed, device or torch.device("cpu"))
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)

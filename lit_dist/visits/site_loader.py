@@ -13,8 +13,8 @@ from typing_extensions import override
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import ResumableLoader
 from lit_dist.visits.epoch_plan import Stretch
-from lit_dist.visits.seeded_loader import SeededIndices, seeded_loader
-from lit_dist.visits.seeding import GENERATORS, ModuleGenerators, derive, pass_seed, seed_generator, seed_generators
+from lit_dist.visits.seeded_loader import SeededLoaders
+from lit_dist.visits.seeding import ModuleGenerators, derive, pass_seed, seed_generators
 from lit_dist.visits.site_names import check_site_names
 
 MAX_PERSISTENT_SITES = 8
@@ -72,7 +72,7 @@ class SiteLoader(ResumableLoader):
         self._passes = 0  # begun in the current stretch
         self._pass_seed: int | None = None
         self._drawn_in_pass = 0
-        self._seeded: dict[str, tuple[Any, Any, SeededIndices | None]] = {}  # of loaders, the copies to draw from
+        self._seeded = SeededLoaders()
         self._left = 0.0  # batches to draw in the current stretch
         self._drawn_in_epoch = 0
         self._resume_at = 0
@@ -190,7 +190,7 @@ class SiteLoader(ResumableLoader):
         """Forget the epoch and shut all worker processes down."""
         self._close()
         self._epoch = []
-        self._seeded = {}
+        self._seeded = SeededLoaders()
         self._closing = True
         super().reset()
         self._closing = False
@@ -210,7 +210,7 @@ class SiteLoader(ResumableLoader):
         dataset = getattr(self.loaders[site], "dataset", None)
         if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
             rank_zero_warn(
-                "The fit goes on in the middle of an epoch, and the batches before are drawn again and dropped. The"
+                "The fit is resumed in the middle of an epoch, and the batches before are drawn again and dropped. The"
                 f" loader of site {site!r} is no DataLoader over a dataset with indices: only if it gives the same"
                 " batches each time does the run equal one that was never interrupted."
             )
@@ -238,7 +238,7 @@ class SiteLoader(ResumableLoader):
 
     def _next(self, stretch: Stretch) -> Any:
         if self._pass is not None:
-            if self._pass_seed is not None and self._seeded[stretch.site][2] is None:
+            if self._pass_seed is not None and not self._seeded.seed_batches(stretch.site):
                 seed_generators(derive(self._pass_seed, "batch", self._drawn_in_pass, self.place[1]))
             try:
                 return next(self._pass)
@@ -257,25 +257,12 @@ class SiteLoader(ResumableLoader):
                 self._pass_seed, self._pass = None, iter(loader)
             else:
                 self._pass_seed = pass_seed(stretch.seed, stretch.visit, stretch.first_pass + self._passes)
-                self._pass = self._seeded_pass(stretch.site, self._pass_seed)
+                self._pass = self._seeded.begin_pass(stretch.site, loader, self._pass_seed, self.place[1])
             return next(self._pass)
         except StopIteration:
             raise InputError(f"site {stretch.site!r} gave no batch; leave it out or give it training images") from None
         finally:
             self._passes += 1
-
-    def _seeded_pass(self, site: str, seed: int) -> Iterator[Any]:
-        original = self.loaders[site]
-        if site not in self._seeded or self._seeded[site][0] is not original:
-            self._seeded[site] = original, *seeded_loader(original)
-        _, loader, indices = self._seeded[site]
-        if indices is not None:
-            indices.seed, indices.rank = seed, self.place[1]
-        _seed_samplers(loader, seed)
-        seed_generators(seed)  # for loaders that draw their order from a global generator, as RandomSampler does
-        if getattr(loader, "_iterator", None) is not None:  # which draws a number where its workers are new
-            torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
-        return iter(loader)
 
     def _enter(self, epoch: list[Stretch]) -> None:
         self._close()
@@ -285,19 +272,6 @@ class SiteLoader(ResumableLoader):
 
     def _close(self) -> None:
         self._pass = None  # the last reference: a loader's iterator ends its worker processes when it goes
-
-
-def _seed_samplers(loader: object, seed: int) -> None:
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    samplers = [getattr(holder, "sampler", None) for holder in (loader, batch_sampler)]
-    for sampler in samplers:
-        seed_pass = getattr(sampler, "seed_pass", None) or getattr(sampler, "set_epoch", None)
-        if callable(seed_pass):
-            seed_pass(seed)
-    for holder in (loader, batch_sampler, *samplers):
-        for generator in vars(holder).values() if hasattr(holder, "__dict__") else ():
-            if isinstance(generator, GENERATORS):
-                seed_generator(generator, seed)
 
 
 def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
@@ -317,11 +291,7 @@ def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
 
 
 class EpochLoader(SiteLoader):
-    """One loader, drawn from as that of the only site.
-
-    Args:
-        loader: The loader, which is also what the trainer shows of it.
-    """
+    """One loader, drawn from as that of the only site; it is also what the trainer shows of it."""
 
     def __init__(self, loader: Iterable[Any]) -> None:
         super().__init__({"train": loader})

@@ -11,14 +11,9 @@ _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the reading
 
 
 def check_site_names(names: Iterable[object], where: str) -> None:
-    """Refuse names that cannot be read in a table or a message, or are none.
+    """Raise ``InputError``, which begins with where they come from, for names that no table or message could show.
 
-    Args:
-        names: The sites' names.
-        where: What to begin a message with: the setting or file that gave them.
-
-    Raises:
-        InputError: If one is no text, empty, too long, has blanks at an end, or signs that are not printed.
+    A name is a text, neither empty nor too long, without blanks at an end, and without signs that are not printed.
     """
     for name in names:
         if not isinstance(name, str):

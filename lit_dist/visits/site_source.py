@@ -55,11 +55,7 @@ class SiteSource:
             raise InputError(f"fit() was given {type(source).__name__} as its training loader; {_HOW}")
 
     def replan(self, now: bool = False) -> None:
-        """Make Lightning plan the next epoch anew: its length, limits and samplers.
-
-        Args:
-            now: Whether to do so although an epoch was planned already and none has run since.
-        """
+        """Make Lightning plan the next epoch anew, ``now`` also where one was planned and none has run since."""
         # Lightning compares this with the number of epochs since the last planning, and looks before each epoch.
         self._set_reload(-1 if now else 1)
 

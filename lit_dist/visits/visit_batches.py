@@ -12,7 +12,7 @@ from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_source import SiteSource
 
 
-class VisitBatches:
+class VisitBatches(SiteSource):
     """Serves the trainer's epochs from the sites whose turn it is.
 
     Args:
@@ -22,13 +22,12 @@ class VisitBatches:
     """
 
     def __init__(self, trainer: Trainer, connect: Callable[[SiteLoader], None], plan: Callable[[], EpochPlan]) -> None:
-        self._trainer = trainer
         self._before = connect
         self._plan = plan
         self._estimating = True  # the number of steps is asked for before the fit begins
-        self._source = SiteSource(trainer, self._connect)
+        super().__init__(trainer, self._take_over)
 
-    def _connect(self, loader: SiteLoader) -> None:
+    def _take_over(self, loader: SiteLoader) -> None:
         self._before(loader)
         loader.plan = lambda: self._stretches(self._trainer.current_epoch)
         if self._estimating:
@@ -36,28 +35,19 @@ class VisitBatches:
                 self._trainer.max_epochs or 0, self._trainer.accumulate_grad_batches, loader.batches
             )
 
-    @property
-    def loader(self) -> SiteLoader:
-        """The loader of all sites."""
-        assert self._source.loader is not None
-        return self._source.loader
-
     def _stretches(self, epoch: int) -> list[Stretch]:
         return self._plan().epoch(epoch, self._trainer.accumulate_grad_batches)
 
     def begin_fit(self) -> None:
         """Forget the estimate of the number of steps."""
         self._estimating = False
-        if self._source.loader is not None:  # asked for already, for the estimate
-            self._source.loader.estimate = None
-            self._source.replan(now=True)
-
-    def settle(self) -> None:
-        """Go back to the user's own setting of reloading."""
-        self._source.settle()
+        if self.loader is not None:  # asked for already, for the estimate
+            self.loader.estimate = None
+            self.replan(now=True)
 
     def begin_epoch(self) -> None:
         """Take up the plan of the trainer's epoch."""
+        assert self.loader is not None
         self._epoch = self._stretches(self._trainer.current_epoch)
         # Where each stretch but the last ends, counted in batches of the epoch.
         self._ends = list(accumulate(int(self.loader.batches(stretch)) for stretch in self._epoch[:-1]))
@@ -90,8 +80,4 @@ class VisitBatches:
         """Let Lightning plan the next epoch anew, if it has other sites."""
         following = self._stretches(self._trainer.current_epoch + 1)
         if {stretch.site for stretch in following} != {stretch.site for stretch in self._epoch}:
-            self._source.replan()
-
-    def close(self) -> None:
-        """Leave the data source and the trainer as they were."""
-        self._source.close()
+            self.replan()

@@ -104,7 +104,8 @@ def test_law_1_broken_by_a_loader_that_is_not_seeded_is_noticed(monkeypatch: pyt
         "lit_dist.visits.site_loader.pass_seed", lambda *_: seeding.derive(len(torch.get_rng_state()), "x")
     )
     same = [final(max_epochs=3), final(max_epochs=3)]
-    monkeypatch.setattr("lit_dist.visits.site_loader.seed_generators", lambda *_, **__: None)
+    for module in ("site_loader", "seeded_loader"):
+        monkeypatch.setattr(f"lit_dist.visits.{module}.seed_generators", lambda *_, **__: None)
     assert same[0] == same[1]
     assert final(Noise(), max_epochs=3) != final(max_epochs=3)
 

@@ -59,8 +59,8 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
         lambda path: append(path.read_bytes().partition(b"\n")[2])(path),
         "repeats 'P_00002 LEFT CC 1' of row 2",
     ),
-    "mini-MIAS: Latin-1": (edit("CIRC", b"C\xcdRC"), "cannot be read as text"),
-    "mini-MIAS: UTF-16": (put(b"\xff\xfem\0d\0b\0"), "cannot be read as text"),
+    "mini-MIAS: Latin-1": (edit("CIRC", b"C\xcdRC"), "cannot be read as UTF-8 text"),
+    "mini-MIAS: UTF-16": (put(b"\xff\xfem\0d\0b\0"), "cannot be read as UTF-8 text"),
     "mini-MIAS: empty": (put(b""), "lists no films|holds no film"),
     "mini-MIAS: zeros": (zeros, "has no|holds no film|lists no films"),
     "mini-MIAS: no films": (lambda path: edit("mdb", "film ", 99)(path), "holds no film|lists no films"),
@@ -91,7 +91,7 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "ImageNet: too long": (append("1\n"), "line 7: there is no image .*00000007.JPEG"),
     "ImageNet: too short": (cut(0.6), "00000004.JPEG is none of the 3 images|is none of the"),
     "ImageNet: empty": (put(b""), "is empty"),
-    "ImageNet: UTF-16": (put("3\n2\n".encode("utf-16")), "cannot be read as text"),
+    "ImageNet: UTF-16": (put("3\n2\n".encode("utf-16")), "cannot be read as UTF-8 text"),
     "ImageNet: a number without end": (edit("3\n", "9" * 5000 + "\n"), "line 1: '9999"),
 }
 

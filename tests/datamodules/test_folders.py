@@ -233,5 +233,5 @@ def test_a_class_without_images_is_named(tiny: Path) -> None:
 
 
 def test_a_size_that_is_too_small_is_refused(tiny: Path) -> None:
-    with pytest.raises(InputError, match="size=4 must be at least 8 pixels"):
+    with pytest.raises(InputError, match="size=4 does not lie between 8 and"):
         make(tiny, size=4)

@@ -108,7 +108,7 @@ class FlareController(Controller):
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:
             site, result = client_task.client.name, client_task.result
-            if result.get_return_code() == ReturnCode.OK and _is_parcel(result.get(_CONTENT)):
+            if result.get_return_code() == ReturnCode.OK and _is_message(result.get(_CONTENT)):
                 answers[site] = result[_CONTENT]
             else:
                 problems[site] = said(result.get_return_code(), 100)  # whatever the site has put there
@@ -165,16 +165,12 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _is_parcel(content: Any) -> bool:
+def _is_message(content: Any) -> bool:
     return isinstance(content, list) and all(isinstance(piece, bytes) for piece in content)
 
 
 class FlareExecutor(Executor):
-    """A site's side: answers the server's questions, with one trainer and one datamodule for the whole run.
-
-    Args:
-        settings: The run's settings as JSON.
-    """
+    """A site's side: answers the server's questions, with one trainer and one datamodule for the whole run."""
 
     def __init__(self, settings: str) -> None:
         super().__init__()
@@ -205,12 +201,7 @@ def write_job(
 ) -> None:
     """Write a job's folder: settings for the two classes above, and no code; for the sites those of the run only.
 
-    Args:
-        folder: The folder.
-        settings: The run's settings.
-        sites: The names of the sites, in the order of the run.
-        there: Those that the job is given to.
-        server: The other arguments of ``FlareController``.
+    Of the sites, the job is given to those that are there. The other arguments of ``FlareController`` are ``server``.
     """
     text = json.dumps(settings)
     skip = server.get("absent") == "skip"

@@ -92,14 +92,7 @@ class LocalSystem:
         return self.folder / f"{name}.log"
 
     def check(self, may_die: Sequence[str] = ()) -> None:
-        """Raises if a process has ended by itself.
-
-        Args:
-            may_die: Those whose end does not matter.
-
-        Raises:
-            InputError: If one has.
-        """
+        """Raise ``InputError`` if a process has ended by itself, but for those that may die."""
         for name, process in self._processes.items():
             if process.poll() is not None and name not in may_die:
                 raise InputError(f"the process of {name} has ended; see {self.log(name)}")

@@ -1,14 +1,15 @@
 """The jobs of a run: one after another, until it is made, or given up."""
 
-import argparse
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lit_dist.federation.flare import engine
 from lit_dist.federation.flare import session as client
+from lit_dist.federation.roster import Absent, Weights
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.runs.resume import WITH_FOLDERS
 from lit_dist.utils.errors import InputError
@@ -20,12 +21,24 @@ _NOT_FOUND = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How ``lit-dist federate`` is to make a run; its help says what each option means."""
+
+    absent: Absent
+    weights: Weights
+    timeout: int
+    retries: int
+    resume: bool
+    local: bool
+
+
 def make_run(
     session: Any,
     folder: Path,
     settings: dict[str, Any],
     sites: list[str],
-    options: argparse.Namespace,
+    options: RunOptions,
     check: Callable[[], None],
 ) -> dict[str, Any]:
     """Make a run; a job that a process's death has ended is followed by one that resumes.
@@ -35,7 +48,7 @@ def make_run(
         folder: Where the jobs and their reports lie.
         settings: The run's settings.
         sites: The names of the sites, in the order of the run.
-        options: Those of the command: absent, retries, resume, timeout, local and weights.
+        options: Those of the command.
         check: Called while it waits; raises where that is of no use.
 
     Returns:
@@ -52,8 +65,8 @@ def make_run(
     while True:
         there = _there(session, sites, given_up, options, attempt > 0, check)
         job = folder / f"job_{attempt}"
-        server = {"resume": options.resume, "command": command}
-        server |= {name: getattr(options, name) for name in ("absent", "weights", "timeout")}
+        server = {"resume": options.resume, "command": command, "absent": options.absent}
+        server |= {"weights": options.weights, "timeout": options.timeout}
         engine.write_job(job, settings, sites, there, server)
         report = client.make_job(session, job, check)
         attempt, tries = attempt + 1, tries + 1
@@ -70,7 +83,7 @@ def make_run(
                 return report
             given_up, tries = [*given_up, *blamed], 0
             print(f"Warning: site {given_up[-1]!r} is left out from here on", flush=True)
-        print(f"{report['error']}; going on, if not given up ({tries} of {options.retries} times)", flush=True)
+        print(f"{report['error']}; resuming, unless given up ({tries} of {options.retries} times)", flush=True)
 
 
 def _is_found_again(loggers: Any) -> bool:
@@ -83,7 +96,7 @@ def _there(
     session: Any,
     sites: list[str],
     given_up: list[str],
-    options: argparse.Namespace,
+    options: RunOptions,
     begun: bool,
     check: Callable[[], None],
 ) -> list[str]:

@@ -17,16 +17,13 @@ _PATIENCE = 300.0  # seconds
 
 
 def connect(kit: Path, user: str, patience: float, check: Callable[[], None] = lambda: None) -> Session:
-    """Log in to a running FLARE system.
+    """Log in to a running FLARE system; ``InputError`` if it does not answer.
 
     Args:
         kit: The startup kit of an administrator.
         user: The name that the kit was made for.
         patience: For how many seconds to try.
         check: Called before each try; raises where it is of no use.
-
-    Raises:
-        InputError: If it does not answer.
     """
     end = time.monotonic() + patience
     while True:
@@ -40,11 +37,7 @@ def connect(kit: Path, user: str, patience: float, check: Callable[[], None] = l
 
 
 def connected(session: Session, check: Callable[[], None] = lambda: None) -> list[str]:
-    """The names of the sites that are connected to the server.
-
-    Raises:
-        InputError: If the server gives no answer for minutes, or refuses one.
-    """
+    """The names of the sites that are connected to the server; ``InputError`` if it gives no answer for minutes."""
     found = _ask(session.get_system_info, check, "does not say who is connected to it")
     return sorted(client.name for client in found.client_info)
 
@@ -53,8 +46,8 @@ def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: No
     """Submit a job, wait for its end, and fetch its report.
 
     Returns:
-        The report; it has the key ``"error"`` if the run was not made, and ``"again"`` is true if it can be gone on
-        with; ``"aborted"`` is true if somebody, or a site that was shut down, has ended the job.
+        The report; it has the key ``"error"`` if the run was not made, and ``"again"`` is true if it can be resumed;
+        ``"aborted"`` is true if somebody, or a site that was shut down, has ended the job.
 
     Raises:
         InputError: If the server gives no answer for minutes, or refuses one.
@@ -63,7 +56,7 @@ def make_job(session: Session, job: Path, check: Callable[[], None] = lambda: No
         number = session.submit_job(str(job))  # once only: without an answer it may have begun
     except Exception as error:
         raise InputError(f"the FLARE server has not taken the job ({_worded(error)}): look at its log") from error
-    alone = f"job {number} may go on without this command"
+    alone = f"job {number} may continue without this command"
 
     def status() -> str:
         meta = _ask(lambda: session.get_job_meta(number), check, f"gives no answer; {alone}")

@@ -78,7 +78,7 @@ IMAGES: dict[str, tuple[str, Damage, str]] = {
     "PNG: wrong first bytes": ("DDSM", edit(b"\x89PNG", b"\x88PNG"), "neither DICOM nor an image"),
     "PNG: zeros": ("DDSM", zeros, "neither DICOM nor an image"),
     "PNG: 60,000 x 60,000": ("table", put(png(60_000, 60_000)), BIG),
-    "PNG: 9,000 x 9,500": ("table", put(png(9_000, 9_500)), "said to have 9000 x 9500 pixels, which is no film"),
+    "PNG: 9,000 x 9,500": ("table", put(png(9_000, 9_500)), "said to have 9000 x 9500 pixels, more than 80000000"),
     "PNG: a text that inflates": (
         "table",
         put(png(32, 32, (b"zTXt", b"a\0\0" + zlib.compress(bytes(70_000_000))))),

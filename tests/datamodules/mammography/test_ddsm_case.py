@@ -113,7 +113,7 @@ def test_damaged_outlines_are_refused(outline: str, message: str, tmp_path: Path
         (b"BOUNDARY\n10 20 2 #\n", "line 1: a boundary without one of the pathologies MALIGNANT, BENIGN"),
         (b"PATHOLOGY ODD\nBOUNDARY\n10 20 2 #\n", "line 2: a boundary without one of the pathologies"),
         (b"PATHOLOGY BENIGN\nBOUNDARY", "line 2 is no outline"),
-        (b"\xff\xfe", "cannot be read as text"),
+        (b"\xff\xfe", "cannot be read as UTF-8 text"),
         (b"#" * 4_000_001, "is longer than 4000000 bytes"),
     ],
 )

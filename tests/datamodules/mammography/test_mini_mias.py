@@ -64,7 +64,7 @@ def test_y_counts_from_the_bottom_and_a_box_is_half_as_wide_again_as_the_finding
 
 
 def test_a_missing_list_and_a_film_in_two_files_are_named(root: Path) -> None:
-    with pytest.raises(InputError, match="no list of films at nowhere"):
+    with pytest.raises(InputError, match="there is no nowhere, the list of films"):
         read_list(Path("nowhere"))
     (root / "more").mkdir()
     shutil.copy(root / "mdb002.pgm", root / "more/mdb002.png")

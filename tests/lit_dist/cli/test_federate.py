@@ -1,6 +1,5 @@
 """``lit-dist federate --local``: real processes, certificates and sockets; the same weights as the simulation's."""
 
-import argparse
 import time
 import warnings
 from multiprocessing.process import BaseProcess
@@ -68,11 +67,11 @@ def test_a_site_whose_job_dies_again_and_again_is_left_out_by_policy(
     flare = "lit_dist.federation.flare"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the engine are not ours
-        from lit_dist.federation.flare.retry import make_run
+        from lit_dist.federation.flare.retry import RunOptions, make_run
     monkeypatch.setattr(f"{flare}.session.connected", lambda *_: ["site-1", "site-2"])
     monkeypatch.setattr(f"{flare}.engine.write_job", lambda job, settings, sites, there, server: jobs.append(there))
     monkeypatch.setattr(f"{flare}.session.make_job", lambda *_: reports.pop(0) if reports else {"run": "made"})
-    options = argparse.Namespace(absent="skip", retries=1, resume=False, timeout=1, local=True, weights="images")
+    options = RunOptions(absent="skip", retries=1, resume=False, timeout=1, local=True, weights="images")
     report = make_run(None, Path(), {"trainer": {"logger": False}}, ["site-1", "site-2"], options, lambda: None)
     assert jobs == given_to
     assert ("run" in report) == (len(given_to) == 3)

@@ -154,7 +154,7 @@ def test_what_stayed_of_a_visit_that_was_left_out_in_part_is_needed() -> None:
     for stay in Path().rglob("*.stay"):
         stay.unlink()
     parties = engine(transfer, max_epochs=6)
-    with pytest.raises(InputError, match=r"site-2.*the visit cannot go on"):
+    with pytest.raises(InputError, match=r"site-2.*the visit cannot be resumed"):
         skipping(parties, transfer, 6, newest_checkpoint("server"))
 
 

@@ -1,6 +1,5 @@
 """What becomes of a job: its report, its end, and what the engine's client raises."""
 
-import argparse
 import json
 import warnings
 from functools import partial
@@ -22,7 +21,7 @@ with warnings.catch_warnings():
 
     from lit_dist.federation.flare import engine
     from lit_dist.federation.flare import session as flare_session
-    from lit_dist.federation.flare.retry import make_run
+    from lit_dist.federation.flare.retry import RunOptions, make_run
 
 
 def report_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -169,7 +168,7 @@ def test_a_job_that_was_aborted_is_not_begun_again(
     written: list[Path] = []
     monkeypatch.setattr(flare_session, "connected", lambda *_: next(connected))
     monkeypatch.setattr(engine, "write_job", lambda job, *_: written.append(job))
-    options = argparse.Namespace(absent="retry", retries=3, resume=False, timeout=1, local=False, weights="images")
+    options = RunOptions(absent="retry", retries=3, resume=False, timeout=1, local=False, weights="images")
     report = make_run(session, Path(), {"trainer": {"logger": False}}, ["mgh"], options, lambda: None)
     assert report["error"] == "the job was aborted, and is not begun again; resume with --resume"
     assert len(written) == jobs
@@ -193,7 +192,7 @@ def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
     monkeypatch.setattr(flare_session, "connected", lambda *_: ["mgh"])
     monkeypatch.setattr(engine, "write_job", lambda *given: made.append(given[-1]))
     monkeypatch.setattr(flare_session, "make_job", lambda *_: {"error": "it died", "again": True})
-    options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=1, local=False, weights="images")
+    options = RunOptions(absent="retry", retries=1, resume=False, timeout=1, local=False, weights="images")
     settings = {"trainer": {"logger": logger}}
     report = make_run(None, Path(), settings, ["mgh"], options, lambda: None)
     assert len(made) == jobs
@@ -209,7 +208,7 @@ def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
     [
         ("get_system_info", r"does not say who is connected to it \(AuthorizationError: no\)"),
         ("submit_job", r"has not taken the job \(AuthorizationError: no\)"),
-        ("get_job_meta", r"gives no answer; job 7 may go on without this command \(AuthorizationError: no\)"),
+        ("get_job_meta", r"gives no answer; job 7 may continue without this command \(AuthorizationError: no\)"),
         ("download_job_result", r"does not give job 7's report \(AuthorizationError: no\)"),
     ],
 )
@@ -248,7 +247,7 @@ def test_that_a_site_is_waited_for_is_said_once(
     monkeypatch.setattr(flare_session, "connected", lambda *_: next(connected))
     monkeypatch.setattr(engine, "write_job", lambda *_: None)
     monkeypatch.setattr(flare_session, "make_job", lambda *_: next(reports))
-    options = argparse.Namespace(absent="retry", retries=1, resume=False, timeout=60, local=False, weights="images")
+    options = RunOptions(absent="retry", retries=1, resume=False, timeout=60, local=False, weights="images")
     settings = {"trainer": {"logger": False}}
     assert "run" in make_run(None, Path(), settings, ["mgh", "ucsf"], options, lambda: None)
     assert capsys.readouterr().out.count("Waiting for mgh to be connected again, for 60 seconds at most") == 1

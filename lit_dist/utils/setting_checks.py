@@ -1,0 +1,26 @@
+"""Checks of a constructor's arguments, with one message for all of a kind."""
+
+from collections.abc import Collection
+
+from lit_dist.utils.errors import InputError
+
+
+def check_choice(choices: Collection[object], **settings: object) -> None:
+    """Raise ``InputError`` for a setting that is none of the choices.
+
+    Example:
+        >>> check_choice(("min", "max"), mode="least")
+        Traceback (most recent call last):
+        ...
+        lit_dist.utils.errors.InputError: mode='least' is none of min, max
+    """
+    for name, value in settings.items():
+        if value not in tuple(choices):
+            raise InputError(f"{name}={value!r} is none of {', '.join(map(str, choices))}")
+
+
+def check_range(least: float, most: float, **settings: float) -> None:
+    """Raise ``InputError`` for a setting that does not lie between two numbers."""
+    for name, value in settings.items():
+        if not least <= value <= most:
+            raise InputError(f"{name}={value} does not lie between {least} and {most}")
