@@ -63,7 +63,8 @@ seed_everything: 3
 model:
   class_path: ImageClassifier
   init_args:
-    backbone: shufflenet_v2_x0_5
+    backbone: slim_resnet18
+    backbone_kwargs: {{width: 8}}
     num_classes: 2
     dropout: 0.3
     optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 0.001}}}}
@@ -106,7 +107,7 @@ def config(variant: str, photographs: Path | None) -> str:
     if photographs is not None:
         data = f"{{class_path: FundusDataModule, init_args: {{root: {photographs}, task: referable, sites: 3, size: 64,"
     else:
-        data = "{class_path: PhantomDataModule, init_args: {patients: 120, sites: 3, size: 64,"
+        data = "{class_path: PhantomDataModule, init_args: {patients: 96, sites: 3, size: 32,"
     if variant in ALONE:
         data += f" {ALONE[variant]},"
     ddp = variant == "ddp"
@@ -115,7 +116,7 @@ def config(variant: str, photographs: Path | None) -> str:
     kind = "SingleWeightTransfer" if variant == "swt" else "CyclicalWeightTransfer"
     transfer = "" if variant in ALONE else f"    - {{class_path: {kind}, init_args: {VARIANTS[variant]}}}\n"
     return CONFIG.format(
-        data=f"{data} {augmented}", transfer=transfer, epochs=2 if variant == "steps" else 12,
+        data=f"{data} {augmented}", transfer=transfer, epochs={"steps": 3, "central": 6}.get(variant, 12),
         devices=2 if ddp else 1, strategy="ddp" if ddp else "auto",
     )  # fmt: skip
 
@@ -181,7 +182,7 @@ def wait_for(process: BaseProcess, folder: Path, chance: random.Random, writing:
     until = lines(folder) + chance.randint(0, 3)
     while process.is_alive() and lines(folder) < until:
         time.sleep(0.01)
-    until_then = time.monotonic() + chance.uniform(0, 8 if until == 0 else 1)
+    until_then = time.monotonic() + chance.uniform(0, 2 if until == 0 else 1)
     while process.is_alive() and time.monotonic() < until_then:
         time.sleep(0.01)
     while writing and process.is_alive():
