@@ -1,6 +1,7 @@
 """Law 6 of the design: simulated equals deployed, bit for bit, where each site has only its own images."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
 QUICK = ["epochs", "steps"]
 
 
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Entry]]:
+    """The entries of each case's simulation, made once."""
+
+    @cache
+    def made(case: str) -> list[Entry]:
+        make, settings = CASES[case]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path_factory.mktemp("simulated"))
+            return simulate(make, **settings)
+
+    return made
+
+
 def facts(entries: list[Entry]) -> list[tuple[Any, ...]]:
     names = ("visit", "cycle", "site", "outcome", "images", "steps", "sha256_in", "sha256_out", "settings", "bytes")
     return [tuple(getattr(entry, name) for name in names) for entry in entries]
@@ -85,15 +100,14 @@ def losses(entries: list[Entry]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 )
-def test_each_visit_equals_that_of_the_simulation(case: str) -> None:
+def test_each_visit_equals_that_of_the_simulation(case: str, simulated: Callable[[str], list[Entry]]) -> None:
     make, settings = CASES[case]
-    simulated = simulate(make, **settings)
     parties = engine(make, **settings)
     run = server(parties, make, **settings)
     run.run()
-    assert facts(federated()) == facts(simulated)
-    assert losses(federated()) == losses(simulated)
-    assert fingerprint(run.module.state_dict())[0] == simulated[-1].sha256_out
+    assert facts(federated()) == facts(simulated(case))
+    assert losses(federated()) == losses(simulated(case))
+    assert fingerprint(run.module.state_dict())[0] == simulated(case)[-1].sha256_out
     assert "chain is whole" in verify("server")
 
 
@@ -141,12 +155,14 @@ def test_a_run_that_is_made_longer_goes_on_with_the_scale_of_the_gradients() -> 
     assert facts(federated()) == facts(simulated)
 
 
-def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, simulated: Callable[[str], list[Entry]]
+) -> None:
     make, settings = CASES["steps"]
-    simulated = simulate(make, **settings)
+    unbroken = simulated("steps")
     monkeypatch.setattr("lit_dist.visits.visit_batches.pass_seed", lambda seed, visit, number: seed)
     server(engine(make, **settings), make, **settings).run()
-    assert facts(federated()) != facts(simulated)
+    assert facts(federated()) != facts(unbroken)
 
 
 def test_early_stopping_and_the_best_model_are_those_of_the_simulation() -> None:
@@ -169,12 +185,13 @@ def test_early_stopping_and_the_best_model_are_those_of_the_simulation() -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["local", "validated within a visit", "single weight transfer"])
-def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(case: str) -> None:
+def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(
+    case: str, simulated: Callable[[str], list[Entry]]
+) -> None:
     class Killed(Exception):
         pass
 
     make, settings = CASES[case]
-    simulated = simulate(make, **settings)
     questions = 0
     for dies_at in (3, 5, 6, 8, 11, 1000):  # of the server, after it has asked, and of all sites with it
         parties = engine(make, **settings)
@@ -192,7 +209,7 @@ def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(case
         except Killed:
             continue
         break
-    assert facts(federated()) == facts(simulated)
+    assert facts(federated()) == facts(simulated(case))
     assert "chain is whole" in verify("server")
 
 
@@ -224,10 +241,9 @@ def test_a_run_that_ended_within_a_visit_is_made_longer_as_the_simulation_is(cas
 
 @pytest.mark.parametrize("visit", [0, 1])
 def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_the_visit(
-    visit: int, monkeypatch: pytest.MonkeyPatch
+    visit: int, monkeypatch: pytest.MonkeyPatch, simulated: Callable[[str], list[Entry]]
 ) -> None:
     make, settings = CASES["steps"]
-    simulated = simulate(make, **settings)
 
     def join(*args: Any) -> Any:
         if len(federated()) > visit:
@@ -240,7 +256,7 @@ def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_
             server(engine(make, **settings), make, **settings).run()
     assert len(federated()) == visit + 1
     server(engine(make, **settings), make, **settings).run(newest_checkpoint("server"))
-    assert facts(federated()) == facts(simulated)
+    assert facts(federated()) == facts(simulated("steps"))
     assert "chain is whole" in verify("server")
 
 
