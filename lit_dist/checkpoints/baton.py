@@ -123,7 +123,7 @@ def read_checkpoint(path: str | Path, finite: bool = True, with_tensors: bool = 
     except ValueError as error:
         raise InputError(f"{path} is damaged: its text and its tensors do not belong together ({error})") from None
     if not isinstance(checkpoint.get("state_dict", {}), dict):
-        raise InputError(f"{path} is damaged: its weights are no dictionary")
+        raise InputError(f"{path} is damaged: its weights are not a dictionary")
     name = not_finite(checkpoint.get("state_dict", {})) if finite and with_tensors else None
     if name is not None:
         raise InputError(f"{path} was not read: the tensor {name!r} has values that are NaN or infinite")

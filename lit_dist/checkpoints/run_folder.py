@@ -93,9 +93,9 @@ def checkpoints_of(run: Path) -> list[Path]:
     """The checkpoints that ``RunCheckpoint`` left in a run's folder, whole or not, the newest first.
 
     Raises:
-        InputError: If nobody can tell, since what is there is no folder, or none that may be read.
+        InputError: If what is there is not a folder that may be read.
     """
     for folder in (run, run / CHECKPOINTS):
         if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
-            raise InputError(f"{folder} is no folder that this user can read: change its permissions, or move it away")
+            raise InputError(f"{folder} is not a folder that you can read: change its permissions, or move it away")
     return sorted((run / CHECKPOINTS).glob("step_*.ckpt"), reverse=True)

@@ -75,7 +75,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("--folder", type=Path, help="with --local: where to keep the system's files; else temporary")
     options, words = parser.parse_known_args(args)
     if options.folder is not None and options.folder.exists() and not options.folder.is_dir():
-        raise InputError(f"--folder {options.folder} is no folder")
+        raise InputError(f"--folder {options.folder} is not a folder")
     if find_spec("nvflare") is None:
         raise InputError("federate needs NVIDIA FLARE: pip install '.[nvflare]' in lit_dist's folder")
     settings = parse(words)
@@ -88,13 +88,13 @@ def main(args: list[str]) -> None:
 
 def _seconds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text[:20]) <= YEAR:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 1 to {YEAR}, which is a year")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 1 to {YEAR}, which is a year")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 6:
-        raise argparse.ArgumentTypeError(f"{text} is no number of times from 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of times from 0")
     return int(text)
 
 

@@ -76,18 +76,17 @@ def _command(words: list[str]) -> Callable[[], object]:
 
 
 def _check_files(words: list[str]) -> None:
-    """Refuse what no option takes, a pipe, a socket or a device, and a configuration that is no text."""
+    """Refuse what no option takes, a pipe, a socket or a device, and a configuration that is not text."""
     pairs = [word.split("=", 1) for word in words if "=" in word] + list(map(list, pairwise(words)))
     for option, name in pairs:
-        kind = kind_of(name)
-        if kind not in (None, "a folder") and not name.startswith(_OPEN):
+        if kind := _special(name):
             raise InputError(f"{option} {name}: that is {kind}; give a file or a folder")
         # os.path, since a pathlib.Path does not take settings as JSON, which are too long for a name.
         if option in ("--config", "-c", "--model", "--data", "--trainer") and os.path.isfile(name):
             try:
                 Path(name).read_text(encoding="utf-8")
             except UnicodeDecodeError:
-                raise InputError(f"{name} is no text, so it cannot be a configuration") from None
+                raise InputError(f"{name} is not text, so it cannot be a configuration") from None
             _check_settings(Path(name))
 
 
@@ -100,8 +99,13 @@ def _check_settings(path: Path) -> None:
         tree = read_yaml(path)
     for text in texts(tree):
         for place in (text, os.path.join(path.parent, text)):
-            if kind_of(place) not in (None, "a folder") and not place.startswith(_OPEN):
-                raise InputError(f"{path} names {place}, which is {kind_of(place)}: give a file or a folder")
+            if kind := _special(place):
+                raise InputError(f"{path} names {place}, which is {kind}: give a file or a folder")
+
+
+def _special(name: str) -> str | None:
+    kind = kind_of(name)
+    return None if kind == "a folder" or name.startswith(_OPEN) else kind
 
 
 def _shipped(word: str) -> str:

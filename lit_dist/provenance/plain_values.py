@@ -86,7 +86,7 @@ class _Walk:
 def plain_json(value: Any, trained: frozenset[int] = frozenset()) -> str:
     """A value as JSON.
 
-    What JSON has stands for itself; keys that are no text, and all else, are told apart by their type. A tensor or an
+    What JSON has stands for itself; keys that are not text, and all else, are told apart by their type. A tensor or an
     array counts by its bytes, a function by its name (a lambda or an inner one by what it does, too), a module by its
     parts, their attributes, parameters and buffers, a generator of random numbers by its state, an optimizer by its
     options, and another object by its class and its attributes, those of its class included: never by an address.

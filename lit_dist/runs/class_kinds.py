@@ -57,7 +57,7 @@ def _check_class(value: Namespace, annotation: Any, where: str) -> None:
     objects = [kind for kind, calls in kinds if calls < 0]
     if not is_class and not objects:  # of objects, the parser lets functions make some that say so by their annotations
         raise InputError(
-            f"{where} names {value.class_path!r}, which is no class; give a class"
+            f"{where} names {value.class_path!r}, which is not a class; give a class"
             + (f" of the kind {' or '.join(kind.__name__ for kind, _ in kinds)}" if kinds else "")
         )
     if is_class and not takes_any:

@@ -208,7 +208,7 @@ def _refuse_a_run_in_the_place_of_another(trainer: Trainer) -> None:
     # Lightning's own logger would delete the rows that are there.
     if any(isinstance(logger, CSVLogger) for logger in trainer.loggers) and ledger.is_file() and ledger.stat().st_size:
         raise InputError(
-            f"{ledger.parent} has the record of a run: continue it with --resume, or give the logger another version"
+            f"{ledger.parent} has the record of a run: resume it with --resume, or give the logger another version"
         )
 
 

@@ -199,9 +199,9 @@ def study_folder(output: str | None, settings: Settings) -> Path:
     """Where a study leaves everything.
 
     Raises:
-        InputError: If that is not said, and the collection's name is no folder's.
+        InputError: If it is not given, and the collection's name is not one for a folder.
     """
     name = settings.collection
     if not output and (not name.isprintable() or not name.strip(". ") or {"/", "\\"} & set(name)):
-        raise InputError(f"collection={name!r} is no name of a folder; give one, or --output FOLDER")
+        raise InputError(f"collection={name!r} is not a name for a folder; give one, or --output FOLDER")
     return Path(output or f"studies/{name}")

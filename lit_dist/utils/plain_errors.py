@@ -194,7 +194,7 @@ def _of_shape(message: str) -> str | None:
     key = re.search(r'Parser key "([^"]+)"', message)
     path = re.search(r"Expected a path but (.*) either not accessible|Unable to load config '(.*)'", message)
     if key and path:
-        return f"{key[1]}: {path[1] or path[2]} is neither a class nor a file of settings that can be read"
+        return f"{key[1]}: {path[1] or path[2]} is neither a class nor a readable file of settings"
     base = re.search(r"Not a valid subclass of (\w+)", message)
     if key is None or base is None:
         return None

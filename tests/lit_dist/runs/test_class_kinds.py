@@ -46,15 +46,15 @@ def with_callback(name: str, **arguments: Any) -> dict[str, Any]:
     [
         (settings(optimizer=SYSTEM), "os.system"),
         (settings(optimizer=json.dumps(SYSTEM)), "os.system"),
-        (settings(optimizer=BUILT), "is no class; give a class of the kind Optimizer"),
-        (settings(optimizer=json.dumps(BUILT)), "is no class; give a class of the kind Optimizer"),
-        (settings(lr_scheduler=BUILT), "is no class; give a class of the kind LRScheduler or ReduceLROnPlateau"),
+        (settings(optimizer=BUILT), "is not a class; give a class of the kind Optimizer"),
+        (settings(optimizer=json.dumps(BUILT)), "is not a class; give a class of the kind Optimizer"),
+        (settings(lr_scheduler=BUILT), "is not a class; give a class of the kind LRScheduler or ReduceLROnPlateau"),
         (settings(optimizer=WRITER), "numpy.memmap"),
         (scheduled(LAMBDA), "sympy"),
         (scheduled([json.dumps(LAMBDA)]), "sympy"),
-        (scheduled(BUILT), r"lr_lambda names .*, which is no class"),
-        (scheduled([BUILT]), r"lr_lambda\[0\] names .*, which is no class"),
-        (with_callback("LambdaCallback", on_fit_start=BUILT), r"on_fit_start names .*, which is no class"),
+        (scheduled(BUILT), r"lr_lambda names .*, which is not a class"),
+        (scheduled([BUILT]), r"lr_lambda\[0\] names .*, which is not a class"),
+        (with_callback("LambdaCallback", on_fit_start=BUILT), r"on_fit_start names .*, which is not a class"),
         (with_callback("BackboneFinetuning", lambda_func=LAMBDA), "sympy"),
         (settings(backbone_kwargs={"width": SYSTEM}), "os.system"),
     ],
@@ -72,7 +72,7 @@ def test_it_is_refused_in_a_file_of_somebody_else_in_one_sentence(capsys: pytest
     Path("c.yaml").write_text(yaml.safe_dump(settings(optimizer=BUILT)))
     with pytest.raises(SystemExit):
         main(["fit", "--config", "c.yaml"])
-    said = "lit-dist: model.init_args.optimizer names 'torch.utils.cpp_extension.load_inline', which is no class; give"
+    said = "lit-dist: model.init_args.optimizer names 'torch.utils.cpp_extension.load_inline', which is not a class;"
     assert said in capsys.readouterr().err
 
 

@@ -82,7 +82,7 @@ def test_a_test_and_a_prediction_between_do_not_hide_the_run(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main([*FIT, "--trainer.max_epochs=2", "--trainer.logger.version=version_0"])
     assert (
-        "has the record of a run: continue it with --resume, or give the logger another version"
+        "has the record of a run: resume it with --resume, or give the logger another version"
         in capsys.readouterr().err
     )
     assert (RUN / "metrics.csv").read_bytes() == rows

@@ -70,7 +70,7 @@ def test_so_does_what_is_mistyped_in_a_configuration(
         (["verify", "a", "b"], "the word 'b' belongs to no option"),
         (["verify", "a", "--repaly=1"], "did you mean --replay?"),
         (["federate", "--local", "--absent=skp"], "argument --absent: invalid choice: 'skp'"),
-        (["federate", "--local", "--timeout=-1"], "argument --timeout: -1 is no number of seconds"),
+        (["federate", "--local", "--timeout=-1"], "argument --timeout: -1 is not a number of seconds"),
     ],
 )
 def test_each_command_ends_so(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

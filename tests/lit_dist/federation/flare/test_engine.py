@@ -117,7 +117,7 @@ def test_a_temporary_folder_with_logs_stays_after_an_error_only(capsys: pytest.C
 
 @pytest.mark.parametrize("seconds", ["-1", "0", "soon"])
 def test_a_timeout_is_a_number_of_seconds(seconds: str) -> None:
-    with pytest.raises(InputError, match=f"{seconds} is no number of seconds from 1"):
+    with pytest.raises(InputError, match=f"{seconds} is not a number of seconds from 1"):
         main(["--local", f"--timeout={seconds}"])
 
 
