@@ -25,6 +25,9 @@ LAMBDA = {"class_path": "sympy.core.function.Lambda", "init_args": {"signature":
 CALLED = {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_fit_start": LAMBDA}}
 
 
+FIXED = {"class_path": "SingleWeightTransfer", "init_args": {"every_n_epochs": 2}}
+
+
 def site(run: Any) -> Any:
     return make_site("site-1", run, own(), Path("here").absolute())
 
@@ -41,6 +44,7 @@ def site(run: Any) -> Any:
         (lambda run: arguments(run).update(lr_scheduler=LAMBDA), "'sympy.core.function.Lambda', which is none"),
         (lambda run: run["trainer"].update({"callbacks+": str([CALLED])}), r"'callbacks\+'; a setting's name is a"),
         (lambda run: run["trainer"]["callbacks"].append(CALLED), "LambdaCallback', which is none"),
+        (lambda run: run["trainer"]["callbacks"].append(FIXED), "SingleWeightTransfer has no such setting; it has mon"),
         (lambda run: run.update({"data.init_args.only_site": "site-2"}), "'data.init_args.only_site'; a setting's"),
         (lambda run: run.update({"trainer.max_epochs": 999}), "'trainer.max_epochs'; a setting's"),
         (lambda run: run["trainer"].update(devices=24), "trainer.devices=24, which is each site's own"),
