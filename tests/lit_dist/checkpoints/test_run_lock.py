@@ -1,11 +1,12 @@
 """One writer a run."""
 
-import os
-import signal
+import multiprocessing
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,39 @@ from lit_dist.utils.errors import InputError
 from small import fit, ledger
 
 HOLDING = """
-import sys, time
 from pathlib import Path
 from lit_dist.checkpoints.run_lock import hold
 hold(Path("run"))
-print("held", flush=True)
+print("held")
 """
 FOLDER = Path("run")
 
 
 @pytest.fixture
-def holder() -> Iterator[subprocess.Popen[str]]:
+def holder() -> Iterator[BaseProcess]:
     """Another process, which holds the folder."""
-    code = HOLDING + "time.sleep(300)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+
+    def keep() -> None:
+        hold(FOLDER)
+        held.set()
+        time.sleep(300)
+
+    process = context.Process(target=keep)
+    process.start()
+    assert held.wait(60)
+    yield process
+    process.kill()
+    process.join()
 
 
-def test_the_second_process_is_told_who_holds_the_run_until_that_is_killed(holder: subprocess.Popen[str]) -> None:
+def test_the_second_process_is_told_who_holds_the_run_until_that_is_killed(holder: BaseProcess) -> None:
     told = rf"the run in .*run is held by process {holder.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\dT"
     with pytest.raises(BusyError, match=told):
         hold(FOLDER)
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
+    holder.kill()
+    holder.join()
     hold(FOLDER)
     release(FOLDER)
 

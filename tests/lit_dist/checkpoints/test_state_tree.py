@@ -204,7 +204,7 @@ def branches(leaf: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 trees = st.recursive(scalars | tensors, branches, max_leaves=20)
 
 
-@settings(deadline=None, max_examples=300, database=None, derandomize=True)
+@settings(deadline=None, max_examples=200, database=None, derandomize=True)
 @given(st.dictionaries(st.text(max_size=3), trees, max_size=4))
 def test_any_tree_comes_back(tree: dict[str, Any]) -> None:
     text, found = encode(tree)

@@ -473,8 +473,8 @@ def test_no_damage_goes_unnoticed_or_takes_memory(path: Path, how: str) -> None:
     allowed = 2 * len(raw) + 150_000
     assert sum(tensor.nbytes for tensor in tensors.values()) == memory.tensors
     assert memory.total < allowed
-    tried = [found for seed in range(300) if (found := damaged(raw, how, random.Random(seed))) != raw]
-    assert len(tried) > 200
+    tried = [found for seed in range(200) if (found := damaged(raw, how, random.Random(seed))) != raw]
+    assert len(tried) > 150
     for found in tried:
         path.write_bytes(found)
         refused(path, r"damaged|no checkpoint of lit_dist|was not read", allowed)

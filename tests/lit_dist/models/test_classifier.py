@@ -161,11 +161,6 @@ def test_a_metric_that_is_not_logged_is_refused_before_training(model: ImageClas
         assert run.global_step == 0
 
 
-def test_known_metrics_can_be_monitored(model: ImageClassifier) -> None:
-    callbacks = [ModelCheckpoint(monitor="val_auroc/a", mode="max"), EarlyStopping("val_balanced_accuracy", mode="max")]
-    trainer(*callbacks, max_epochs=1).fit(model, site(0, 4), {"a": site(1, 4)})
-
-
 def test_a_batch_of_all_sites_is_refused(model: ImageClassifier) -> None:
     with pytest.raises(InputError, match="one batch of each of a, b: add a transfer callback"):
         trainer().fit(model, {"a": site(0, 4), "b": site(1, 4)}, {"a": site(1, 4)})
