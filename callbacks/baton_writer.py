@@ -12,6 +12,7 @@ from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.lightning_internals import dump_checkpoint
 from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.visit_callback import visit_callbacks
 
 _TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "lr_schedulers")
 
@@ -19,8 +20,8 @@ _TRAVELS = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "
 def baton_of(checkpoint: Mapping[str, Any], trainer: Trainer, key: str, carried: bool) -> dict[str, Any]:
     """What of a checkpoint crosses a transfer.
 
-    Weights, progress and schedules, and the scale of the gradients, if there is one; of the callbacks only the account
-    of the transfer's; the optimizers' state only if it is carried.
+    Weights, progress and schedules, and the scale of the gradients, if there is one; of the callbacks the transfer's
+    account, and what travels of those that take part in visits; the optimizers' state only if it is carried.
 
     Args:
         checkpoint: The whole of it.
@@ -33,7 +34,10 @@ def baton_of(checkpoint: Mapping[str, Any], trainer: Trainer, key: str, carried:
     return {
         **{name: checkpoint[name] for name in names if name in checkpoint},
         "state_dict": checkpoint.get(TRAINED, checkpoint["state_dict"]),
-        "callbacks": {key: {**transfer_state(checkpoint, key), "optimizer_states": {}}},
+        "callbacks": {
+            key: {**transfer_state(checkpoint, key), "optimizer_states": {}},
+            **{each.state_key: each.travels() for each in visit_callbacks(trainer)},
+        },
         "optimizer_states": states if carried else [{**state, "state": {}} for state in states],
     }
 
@@ -41,7 +45,8 @@ def baton_of(checkpoint: Mapping[str, Any], trainer: Trainer, key: str, carried:
 class BatonWriter:
     """Writes ``visit_N.baton``: the weights, progress and schedules with which visit N ends and the next begins.
 
-    With ``optimizer_state="local"`` the optimizer's state stays at its site: ``visit_N.local`` has what stays behind.
+    ``visit_N.local`` has what stays behind at the site: the state of callbacks, and that of the optimizer with
+    ``optimizer_state="local"``.
 
     Args:
         folder: Where to write; a relative path is one inside the run's folder.
@@ -62,8 +67,10 @@ class BatonWriter:
         baton = baton_of(checkpoint, trainer, self.key, self.policy == "carry")
         if trainer.is_global_zero:
             write_checkpoint(baton, baton_path(folder, visit.number))
-            if visit.site in kept:
-                write_checkpoint({"optimizer_states": kept[visit.site]}, local_path(folder, visit.number))
+            staying = {each.state_key: each.stays(visit.site) for each in visit_callbacks(trainer)}
+            if visit.site in kept or any(staying.values()):
+                left = {"optimizer_states": kept.get(visit.site), "staying": staying}
+                write_checkpoint(left, local_path(folder, visit.number))
 
 
 def baton_path(folder: Path, visit: int) -> Path:
@@ -72,5 +79,5 @@ def baton_path(folder: Path, visit: int) -> Path:
 
 
 def local_path(folder: Path, visit: int) -> Path:
-    """The file of the optimizer's state that stays at the site of a visit."""
+    """The file of what stays at the site of a visit."""
     return folder / f"visit_{visit:06d}.local"

@@ -14,6 +14,7 @@ from lit_dist.provenance.visit_account import TransferState
 from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Itinerary, Visit
+from lit_dist.visits.visit_callback import visit_callbacks
 
 
 class VisitEvents:
@@ -50,6 +51,7 @@ class VisitEvents:
         settings: Callable[[int], str],
         metrics: Collection[str] | None,
         batons: BatonWriter | None,
+        new: bool,
     ) -> None:
         """Begin a run, or resume it from a checkpoint.
 
@@ -58,12 +60,15 @@ class VisitEvents:
             settings: Gives the SHA-256 of the settings by a rule.
             metrics: The metrics of training that the ledger may have; None allows all.
             batons: Keeps the batons, if that is asked for.
+            new: Whether the run begins.
         """
         self._batons = batons if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         self._metrics.allowed = metrics
         self._record.open_ledger(trainer, settings)
         if self._divergence.skipping:
             self._pass_without_training(trainer)
+        for callback in visit_callbacks(trainer):
+            callback.begin_fit(trainer, new, self.visit.site if self.visit else None)
 
     def _pass_without_training(self, trainer: Trainer) -> None:
         """Lightning changes no weights where a training step gives None."""
@@ -75,6 +80,10 @@ class VisitEvents:
         if self._record.ended or self.visit != visit:
             self._record.begin(trainer, visit)
             self._divergence.begin(trainer)
+            for callback in visit_callbacks(trainer):
+                callback.enter(visit.site, self._divergence.policy == "skip")
+                if not left_out:
+                    callback.on_visit_start(trainer, trainer.lightning_module, visit)
         if left_out and not self._absent:
             self._record.leave_out(trainer)
             self._absent = True
@@ -98,6 +107,8 @@ class VisitEvents:
         if self._divergence.policy == "skip":
             self._divergence.skip(trainer, self.visit, what)
             self._pass_without_training(trainer)
+            for callback in visit_callbacks(trainer):
+                callback.put_back()
             return
         self._record.end(trainer, "diverged")
         self._record.write()
@@ -112,13 +123,27 @@ class VisitEvents:
         """
         if self.visit is None or self._record.ended:
             return
+        following = itinerary.visit(self.visit.number + 1)
         if not self._divergence.skipping:
             before_hand_over(trainer.lightning_module)
+        if not self.passing:
+            self._end_callbacks(trainer, self.visit, following.cycle != self.visit.cycle)
         self._record.end(trainer, self._outcome)
-        following = itinerary.site(self.visit.number + 1)
         self._stop_passing()
-        self._states.transfer(trainer.optimizers, self.visit.site, following)
+        self._states.transfer(trainer.optimizers, self.visit.site, following.site)
         self._handed_on = self.visit
+
+    def _end_callbacks(self, trainer: Trainer, visit: Visit, cycle_ends: bool) -> None:
+        for callback in visit_callbacks(trainer):
+            callback.on_visit_end(trainer, trainer.lightning_module, visit)
+            if cycle_ends:
+                callback.on_cycle_end(trainer, trainer.lightning_module, visit)
+            callback.check_form()
+
+    @property
+    def passing(self) -> bool:
+        """Whether the visit under way, or what is left of it, passes without training."""
+        return self._divergence.skipping or self._absent
 
     @property
     def _outcome(self) -> Outcome:
@@ -153,6 +178,7 @@ class VisitEvents:
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Put a visit that the end of the run cuts short on record, too."""
+        self._record.check_last(trainer)
         self._record.end(trainer, "cut short")
         self._record.write(trainer)
         self.write_baton(trainer)

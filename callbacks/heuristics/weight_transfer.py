@@ -27,6 +27,7 @@ from lit_dist.provenance.run_settings import callback_settings, note_end, settin
 from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import go_on, make_resumable
+from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.utils.one_lightning import warn_of_other_package
 from lit_dist.utils.setting_checks import check_choice
 from lit_dist.utils.signatures import parameters
@@ -99,6 +100,7 @@ class WeightTransfer(Callback, ABC):
         self.left_out: Collection[str] = ()  # sites whose visits pass without training
         self._restored = False  # a checkpoint's state, for the fit that is to begin
         self._in_fit = False
+        self._own_hook: MethodPatch | None = None  # the module's on_train_batch_end, in a fit
         self._lock = FitLock()
         self._others: list[Any] | None = None  # the settings of the other callbacks, as they were before the run
 
@@ -194,11 +196,13 @@ class WeightTransfer(Callback, ABC):
         go_on(trainer)
         assert self._batches.loader is not None
         check_interval(trainer, self._plan, self._batches.loader)
-        if trainer.global_step == 0 and not self._restored:  # the callback may have served another run before
+        new = trainer.global_step == 0 and not self._restored
+        if new:  # the callback may have served another run before
             self.begin_run()
         self._restored = False
         batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key) if self.baton_dir else None
-        self._events.on_train_start(trainer, self.settings_by, self.recorded, batons)
+        self._events.on_train_start(trainer, self.settings_by, self.recorded, batons, new)
+        self._own_hook = MethodPatch(pl_module, "on_train_batch_end", lambda *_, **__: None)
         self._display.on_train_start(self.sites)
         self._batches.begin_epoch()
 
@@ -226,8 +230,11 @@ class WeightTransfer(Callback, ABC):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert self._own_hook is not None
         ends_within = self._batches.visit_ends_within(batch_idx)
         ends = ends_within or (trainer.is_last_batch and self._batches.visit_ends_with_epoch())
+        if not self._events.passing:  # the module's own hook belongs to the visit, which may end here
+            self._own_hook.original(outputs, batch, batch_idx)
         self._events.on_step_end(trainer, outputs, batch, batch_idx, ends)
         if ends:
             self._end_visit()  # before the validation that may follow, which is no part of the visit
@@ -273,6 +280,9 @@ class WeightTransfer(Callback, ABC):
 
     def _close(self) -> None:
         self._events.close()
+        if self._own_hook is not None:
+            self._own_hook.lift()
+            self._own_hook = None
         if self._in_fit:
             self._in_fit = False
             self._batches.close()

@@ -39,13 +39,23 @@ def fingerprint(state: Mapping[str, Any]) -> tuple[str, int]:
         >>> a[0] == b[0], a[1]
         (False, 8)
     """
-    tensors = [(name, state[name]) for name in sorted(state) if isinstance(state[name], Tensor)]
-    contents = [tensor_file.bytes_of(tensor_file.on_cpu(tensor)) for _, tensor in tensors]
-    lines = [
-        json.dumps([name, str(tensor.dtype), list(tensor.shape), sha256.hexdigest()]) + "\n"
-        for (name, tensor), sha256 in zip(tensors, in_threads(hashlib.sha256, contents), strict=True)
-    ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest(), sum(content.nbytes for content in contents)
+    lines = tensor_lines(state)
+    return sha256_of(lines), sum(state[name].nbytes for name in lines)
+
+
+def sha256_of(lines: Mapping[str, str]) -> str:
+    """The fingerprint that has these lines."""
+    return hashlib.sha256("".join(lines.values()).encode()).hexdigest()
+
+
+def tensor_lines(state: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of a fingerprint, by the tensors' names."""
+    tensors = {name: state[name] for name in sorted(state) if isinstance(state[name], Tensor)}
+    contents = [tensor_file.bytes_of(tensor_file.on_cpu(tensor)) for tensor in tensors.values()]
+    return {
+        name: json.dumps([name, str(tensor.dtype), list(tensor.shape), sha256.hexdigest()]) + "\n"
+        for (name, tensor), sha256 in zip(tensors.items(), in_threads(hashlib.sha256, contents), strict=True)
+    }
 
 
 def not_finite(state: Mapping[str, Any]) -> str | None:

@@ -23,6 +23,7 @@ from lit_dist.provenance.run_settings import versions
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
 from lit_dist.visits.site_loader import SiteLoader
+from lit_dist.visits.visit_callback import visit_callbacks
 
 # Of a run's settings, or of a question: asked again, the site would fail again.
 _MISTAKES = (
@@ -103,7 +104,8 @@ class SiteClient(ABC):
         """Answer a question as ``answer`` does, but for packing, and raise ``InputError`` where that cannot be."""
         if question not in self.questions:
             raise Refusal(f"there is no question {question!r}")
-        check_size(question, content, sum(tensor.nbytes for tensor in self.module.parameters()))
+        weights = sum(tensor.nbytes for tensor in self.module.parameters())
+        check_size(question, content, weights * (1 + len(visit_callbacks(self.trainer))))
         tree = named(unpack)(content)
         del content  # as large as the weights
         try:

@@ -21,10 +21,10 @@ from lit_dist.federation.travelling_state import split
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import read_entries
-from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import set_root
 from lit_dist.utils.method_patch import patched
+from lit_dist.visits.visit_callback import VisitCallback, visit_callbacks
 
 _OF_BATCHES = (
     *("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"),
@@ -78,8 +78,10 @@ def dry_run(
     twin.begin_run()
     waits = _WithoutMetrics()
     kept = [each for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
-    with _apart(trainer, [twin, *kept, waits]) as folder, _without_training(module):
-        pause = partial_fit(trainer, module, data, _without_tensors(state, transfer.state_key), at_site=True)
+    still = [_Still(each.state_key) for each in visit_callbacks(trainer)]
+    with _apart(trainer, [twin, *kept, *still, waits]) as folder, _without_training(module):
+        keys = (transfer.state_key, *(each.state_key for each in still))
+        pause = partial_fit(trainer, module, data, _without_tensors(state, keys), at_site=True)
         ledger = folder / LEDGER
         if pause is None:
             raise InputError("a callback or hook ended the fit in the middle of a site's visit")
@@ -95,6 +97,22 @@ def is_exact(trainer: Trainer, module: LightningModule) -> bool:
     own = any(getattr(type(module), name) is not getattr(LightningModule, name) for name in hooks)
     known = all(type(each).__module__.startswith(_KNOWN) for each in trainer.callbacks)  # type: ignore[attr-defined]
     return module.automatic_optimization and known and not own
+
+
+class _Still(VisitCallback):
+    """Has what travels of a callback, and does nothing with it.
+
+    Args:
+        key: The callback's key in a checkpoint.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return self._key
 
 
 class _WithoutMetrics(Callback):
@@ -113,12 +131,12 @@ class _WithoutMetrics(Callback):
         return bool(waits) and (by_steps or epochs[0] != epochs[1])
 
 
-def _without_tensors(state: Tree, key: str) -> Tree:
-    """A copy that a partial fit may empty, without the other callbacks' states and the optimizers' tensors."""
+def _without_tensors(state: Tree, keys: tuple[str, ...]) -> Tree:
+    """A copy that a partial fit may empty, without the server's own callbacks and the optimizers' tensors."""
     return {
         **state,
         "state_dict": dict(state["state_dict"]),
-        "callbacks": {key: transfer_state(state, key)},
+        "callbacks": {name: each for name, each in state["callbacks"].items() if name in keys},
         "optimizer_states": [
             {"param_groups": copy.deepcopy(each["param_groups"]), "state": {}} for each in state["optimizer_states"]
         ],

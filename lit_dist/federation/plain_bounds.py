@@ -30,6 +30,11 @@ def is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and abs(value) <= LARGEST  # type: ignore[arg-type]
 
 
+def is_short(value: object) -> bool:
+    """Whether a value is nothing, yes or no, or a text of a few words."""
+    return value is None or type(value) is bool or (type(value) is str and len(value) <= LONGEST_NAME)
+
+
 def is_name(value: object) -> bool:
     r"""Whether a value is a text that can stand in a line.
 

@@ -54,10 +54,12 @@ class SiteState:
         if under_way and (stay is None or stay["step"] != last):
             raise Refusal(f"the visit cannot be resumed: what stayed here after step {last} of the run is gone")
         local = self.transfer.optimizer_state == "local"
-        if stay is None and local and came_before and left_out is None:  # else it may be that it was never here
+        others = {name: each for name, each in baton["callbacks"].items() if name != self.transfer.state_key}
+        if stay is None and (local or others) and came_before and left_out is None:  # else it may never have been here
+            what = "the optimizer's state" if local else f"what {' and '.join(others)} kept"
             raise Refusal(
-                "the optimizer's state of its last visit in this run is gone; give the site the folder that it had"
-                " then, or begin a new run"
+                f"{what} of its last visit in this run is gone; give the site the folder that it had then, or begin a"
+                " new run"
             )
         if stay is None:
             return baton
@@ -67,7 +69,9 @@ class SiteState:
         if local or (under_way and self.transfer.optimizer_state == "reset"):
             own = stay["account"]["optimizer_states"].get(self.site, stay["optimizer_states"])
             states = [{**state, "state": kept} for state, kept in zip(states, own, strict=True)]
-        return {**baton, "callbacks": {self.transfer.state_key: account}, "optimizer_states": states}
+        kept = stay.get("visit_callbacks", {})
+        others = {name: {**kept.get(name, each), "travelling": each["travelling"]} for name, each in others.items()}
+        return {**baton, "callbacks": {**others, self.transfer.state_key: account}, "optimizer_states": states}
 
     def _newest(self, step: int) -> Tree | None:
         """What stayed last before a step of the run. What is newer is of a partial fit that is repeated."""

@@ -13,6 +13,7 @@ from lit_dist.callbacks.baton_writer import baton_of
 from lit_dist.federation.plain_bounds import is_number
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.visit_account import transfer_state
+from lit_dist.visits.visit_callback import visit_callbacks
 
 SCALE = MixedPrecision.__qualname__
 """Where Lightning has the scale of the gradients with ``16-mixed``: a site with a GPU has one, the server has none."""
@@ -31,20 +32,23 @@ def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTrans
     """Divide a trainer's checkpoint into the baton and what stays.
 
     Returns:
-        The baton, with the transfer's account without its tensors; and these, and the optimizer's state, as checkpoints
-        have them.
+        The baton, with the transfer's account without its tensors; and these, the optimizer's state, and what stays of
+        other callbacks, as checkpoints have them.
     """
-    baton = baton_of(checkpoint, trainer, transfer.state_key, transfer.optimizer_state == "carry")
-    baton["callbacks"] = _without_tensors(baton["callbacks"])
+    key = transfer.state_key
+    baton = baton_of(checkpoint, trainer, key, transfer.optimizer_state == "carry")
+    baton["callbacks"][key] = _without_tensors(baton["callbacks"][key])
     states = [state["state"] for state in checkpoint["optimizer_states"]]
-    return baton, {"account": transfer_state(checkpoint, transfer.state_key), "optimizer_states": states}
+    staying = {each.state_key: {**each.state_dict(), "travelling": {}} for each in visit_callbacks(trainer)}
+    own = {"account": transfer_state(checkpoint, key), "optimizer_states": states, "visit_callbacks": staying}
+    return baton, own
 
 
 def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
     """Put a baton that came back into the checkpoint that it was taken from, the server's own."""
     key = transfer.state_key
     account = with_tensors(transfer_state(baton, key), transfer_state(own, key))
-    return {**own, **baton, "callbacks": {**own["callbacks"], key: account}}
+    return {**own, **baton, "callbacks": {**own["callbacks"], **baton["callbacks"], key: account}}
 
 
 def _without_tensors(tree: Any) -> Any:

@@ -24,7 +24,7 @@ from lit_dist.federation.plain_bounds import (
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.travelling_state import SCALE, is_scale
 from lit_dist.federation.validate_optimizers import check_states
-from lit_dist.federation.validate_weights import check_received_weights
+from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
 from lit_dist.federation.wire import SMALL, TEXT, Tree, size
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.visit_account import transfer_state
@@ -189,8 +189,11 @@ def _check_groups(found: Any, own: list[Tree]) -> None:
 
 
 def _check_account(found: Tree, own: Tree, key: str) -> None:
-    if found["callbacks"].keys() != {key} or found["callbacks"][key].keys() != own["callbacks"][key].keys():
+    if found["callbacks"].keys() != own["callbacks"].keys():
+        raise Refusal("the server's baton has the states of other callbacks than the run's")
+    if found["callbacks"][key].keys() != own["callbacks"][key].keys():
         raise Refusal("the server's baton has the account of another transfer callback")
+    check_callbacks(found["callbacks"], own["callbacks"], key)
     account: Mapping[str, Any] = transfer_state(found, key)  # whose types are to be seen
     record, usual = account["record"], transfer_state(own, key)
     if account["optimizer_states"] != {} or record.keys() != usual["record"].keys():

@@ -14,7 +14,7 @@ from lit_dist.federation.travelling_state import SCALE, is_scale
 from lit_dist.federation.validate_answer import check_metrics, refused
 from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_schedules, check_states
 from lit_dist.federation.validate_progress import check_places, check_progress
-from lit_dist.federation.validate_weights import check_received_weights
+from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.visit_account import DivergenceState, VisitAccount, transfer_state, waiting_entry
@@ -81,7 +81,7 @@ def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     if answer.keys() != {"baton", "entries"} or not isinstance(answer["baton"], dict):
         raise InputError("it has another form: no baton and lines")
     baton, key, expected = answer["baton"], asked.transfer.state_key, asked.dry_run.baton
-    if (baton.keys() ^ asked.sent.keys()) - {SCALE} or baton["callbacks"].keys() != {key}:
+    if (baton.keys() ^ asked.sent.keys()) - {SCALE} or baton["callbacks"].keys() != asked.sent["callbacks"].keys():
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(asked.sent))}")
     weights = check_received_weights(baton["state_dict"], asked.sent["state_dict"])
     if SCALE in baton and not is_scale(baton[SCALE]):
@@ -104,7 +104,7 @@ def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
         "state_dict": weights,
         "optimizer_states": _optimizers(asked, baton, progress["global_step"]),
         "lr_schedulers": check_schedules(baton["lr_schedulers"], expected["lr_schedulers"], asked.dry_run.exact),
-        "callbacks": {key: account},
+        "callbacks": {**check_callbacks(baton["callbacks"], asked.sent["callbacks"], key), key: account},
     }
     return following, entries
 

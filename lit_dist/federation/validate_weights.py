@@ -1,13 +1,14 @@
 """What must hold of weights that a site gives back."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lit_dist.checkpoints.baton import check_weights, not_finite
-from lit_dist.federation.plain_bounds import alike
+from lit_dist.federation.plain_bounds import alike, is_number, is_short
 from lit_dist.federation.wire import Tree
 from lit_dist.utils.errors import InputError
 
@@ -52,3 +53,41 @@ def _fits(name: str, value: Tensor, sent: Tensor) -> bool:
         return True
     least, most = value.min().item(), value.max().item()
     return most <= max(_EXACT, sent.max().item()) and least >= min(0, sent.min().item())
+
+
+def check_callbacks(found: Tree, expected: Tree, transfer: str) -> Tree:
+    """Check what travels of the callbacks that take part in visits.
+
+    Args:
+        found: What came, by the callbacks' keys.
+        expected: The same in the form that it has throughout the run.
+        transfer: The key of the transfer callback, which is checked elsewhere.
+
+    Returns:
+        The states.
+
+    Raises:
+        InputError: If names, shapes, dtypes or types differ, a number is not finite, or something is there that stays.
+    """
+    for name in expected.keys() - {transfer}:
+        state, usual = found[name], expected[name]
+        if state.keys() != usual.keys() or any(state[each] != usual[each] for each in usual.keys() - {"travelling"}):
+            raise InputError(f"it has another form: what travels of {name}")
+        _check_state(state["travelling"], usual["travelling"], f"{name}.travelling")
+    return {name: found[name] for name in expected.keys() - {transfer}}
+
+
+def _check_state(found: Any, usual: Any, place: str) -> None:
+    if isinstance(usual, Mapping):
+        if not isinstance(found, dict) or found.keys() != usual.keys():
+            raise InputError(f"it has other names than {', '.join(map(str, usual)) or 'none'} in {place}"[:500])
+        for name in usual:
+            _check_state(found[name], usual[name], f"{place}/{name}")
+    elif isinstance(usual, Tensor):
+        if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_meta:
+            raise InputError(f"{place} has no values")
+        check_weights({place: found}, {place: usual}, "it")
+        if not_finite({place: found}) is not None:
+            raise InputError(f"{place} has values that are NaN or infinite")
+    elif type(found) is not type(usual) or not (is_number(found) or is_short(found)):
+        raise InputError(f"{place} has another form")

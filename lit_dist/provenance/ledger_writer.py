@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
 from lit_dist.provenance.entry import FIRST, Entry, Outcome
+from lit_dist.provenance.hand_off import HandOff, weights
 from lit_dist.provenance.ledger import Ledger
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.provenance.visit_account import VisitAccount, new_account, waiting_entry
 from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.visit_callback import travelling_bytes
 
 
 class LedgerWriter:
@@ -32,6 +33,7 @@ class LedgerWriter:
         self.kept = False
         self.settings = ""
         self._metrics = metrics
+        self._hand_off = HandOff()
         self._account = new_account(RULE)
         self._head: str | None = None
         self._ledger: Ledger | None = None
@@ -58,7 +60,7 @@ class LedgerWriter:
         account = self._account
         foreign = foreign_checkpoint(trainer)
         if foreign is not None:
-            account.update({"run": "", "rule": RULE, "origin": f"{foreign.name} {_weights(trainer)[0]}"})
+            account.update({"run": "", "rule": RULE, "origin": f"{foreign.name} {weights(trainer)[0]}"})
             self._head = self._waiting = None
         account["run"] = account["run"] or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
@@ -77,23 +79,32 @@ class LedgerWriter:
         """Begin a visit, or resume one that was cut short, and prove that the weights are those of its predecessor.
 
         Raises:
-            RuntimeError: If they are not.
+            InputError: If they are not.
         """
         self.write()
-        account, last = self._account, self.visit
-        sha256, _ = _weights(trainer)
-        if last is not None and sha256 != account["sha256_out"]:
-            raise RuntimeError(
-                f"visit {visit.number} at {visit.site!r} does not start with the weights that visit {last.number} ended"
-                f" with (SHA-256 {sha256[:12]} against {account['sha256_out'][:12]}): a callback or a hook changes the"
-                " weights or buffers between two visits; let it do so within a visit"
-            )
+        account = self._account
+        sha256 = self._check_hand_off(trainer, f"visit {visit.number} at {visit.site!r} does not start with")
         self._metrics.forget_validation()
         account.update({"visit": (visit.number, visit.cycle, visit.site), "ended": False, "images": 0})
         account.update({"first_step": trainer.global_step, "rates": (_learning_rates(trainer), account["rates"][1])})
         account.update({"sha256_in": sha256, "seconds": 0.0})
         self._left_out_after = None
         self._resumed_at = time.monotonic()
+
+    def check_last(self, trainer: Trainer) -> None:
+        """Prove that a run ends with the weights that its last visit ended with.
+
+        Raises:
+            InputError: If it does not.
+        """
+        if self.ended:
+            self._check_hand_off(trainer, "the run does not end with")
+
+    def _check_hand_off(self, trainer: Trainer, what: str) -> str:
+        if self.visit is None:
+            return weights(trainer)[0]
+        what = f"{what} the weights that visit {self.visit.number} ended with"
+        return self._hand_off.check(trainer, self._account["sha256_out"], what)
 
     def step(self, trainer: Trainer) -> None:
         """Note the learning rates of a step that begins; a schedule may change them before the visit's end is seen."""
@@ -114,7 +125,10 @@ class LedgerWriter:
             return
         if outcome != "cut short":  # which is known only after the validation
             self._metrics.forget_validation()
-        sha256_out, size = _weights(trainer) if outcome != "diverged" else (account["sha256_in"], 0)
+        sha256_out, size = account["sha256_in"], 0
+        if outcome != "diverged":
+            sha256_out, size = self._hand_off.take(trainer)
+            size += travelling_bytes(trainer)
         account.update({"ended": True, "sha256_out": sha256_out})
         steps = trainer.global_step - account["first_step"] if self._left_out_after is None else self._left_out_after
         images = torch.tensor(account["images"], device=trainer.strategy.root_device)
@@ -175,14 +189,6 @@ def _goes_on_in(path: Path, trainer: Trainer) -> bool:
     """Whether a fit resumes from a checkpoint of the run whose ledger this is."""
     folder = path.parent / CHECKPOINTS
     return trainer.ckpt_path is not None and Path(trainer.ckpt_path).parent.resolve() == folder.resolve()
-
-
-def _weights(trainer: Trainer) -> tuple[str, int]:
-    # Every process takes part, since a sharded strategy gathers the weights here. What counts is the first one's: until
-    # the next step the buffers of the others may differ, and no checkpoint has them.
-    state = trainer.strategy.lightning_module_state_dict()
-    sha256, size = trainer.strategy.broadcast(fingerprint(state) if trainer.is_global_zero else ("", 0))
-    return sha256, size
 
 
 def _learning_rates(trainer: Trainer) -> list[float]:

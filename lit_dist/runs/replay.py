@@ -21,6 +21,7 @@ from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.runs.lightning_cli import PARTS, build
 from lit_dist.utils.errors import InputError
+from lit_dist.visits.visit_callback import visit_callbacks
 
 
 def replay(run: str | Path, visit: int) -> str:
@@ -63,12 +64,13 @@ def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     transfer = find_transfer(trainer)
     if transfer is None:
         raise InputError(f"{config} has no transfer callback, so there are no visits to repeat")
-    baton = state = None  # a run begins with weights drawn from its seed, which the configuration has
+    stayed: dict[str, Any] = {}
+    baton = None  # a run begins with weights drawn from its seed, which the configuration has
     if recorded.visit > 0:
-        baton, state = _came_in(run, transfer, recorded)
+        baton, stayed = _came_in(run, transfer, recorded)
     transfer.baton_dir = None
     trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
-    trainer.callbacks.append(_OneVisit(recorded.visit, transfer, state))
+    trainer.callbacks.append(_OneVisit(recorded, transfer, stayed))
     trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
     again = next(entry for entry in iter_entries(folder / LEDGER) if entry.visit == recorded.visit)
     older: list[str] = []
@@ -78,8 +80,8 @@ def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     return replace(again, settings=recorded.settings) if recorded.settings in older else again
 
 
-def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path, list[dict[int, Any]] | None]:
-    """The baton that came in, and the optimizers' state that was at the site, if each site keeps its own."""
+def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path, dict[str, Any]]:
+    """The baton that came in, and what had stayed at the site."""
     folder = run / (transfer.baton_dir or "")
     baton = baton_path(folder, recorded.visit - 1)
     if transfer.baton_dir is None or not baton.is_file():
@@ -88,12 +90,12 @@ def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path
         )
     entries = iter_entries(run / LEDGER)
     before = [entry.visit for entry in entries if entry.site == recorded.site and entry.visit < recorded.visit]
-    state: list[dict[int, Any]] | None = None
-    if transfer.optimizer_state == "local" and before:
-        state = read_checkpoint(local_path(folder, before[-1]))["optimizer_states"]
+    stayed: dict[str, Any] = {}
+    if before and (transfer.optimizer_state == "local" or local_path(folder, before[-1]).exists()):
+        stayed = read_checkpoint(local_path(folder, before[-1]))
     if fingerprint(read_checkpoint(baton).get("state_dict", {}))[0] != recorded.sha256_in:
         raise InputError(f"{baton} does not have the weights that visit {recorded.visit} began with, by the ledger")
-    return baton, state
+    return baton, stayed
 
 
 class _OneVisit(Callback):
@@ -101,22 +103,24 @@ class _OneVisit(Callback):
 
     takes_part = False
 
-    def __init__(self, visit: int, transfer: WeightTransfer, state: list[dict[int, Any]] | None) -> None:
-        self.visit = visit
+    def __init__(self, recorded: Entry, transfer: WeightTransfer, stayed: dict[str, Any]) -> None:
+        self.recorded = recorded
         self.transfer = transfer
-        self.state = state
+        self.stayed = stayed
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.fit_loop.min_epochs = 0  # nothing may keep the fit going
-        if self.state is not None:
-            put_state(trainer.optimizers, self.state)
+        if states := self.stayed.get("optimizer_states"):
+            put_state(trainer.optimizers, states)
+        for callback in visit_callbacks(trainer):
+            callback.put_staying(self.recorded.site, self.stayed.get("staying", {}).get(callback.state_key, {}))
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        trainer.should_stop = self.transfer.visits_ended > self.visit
+        trainer.should_stop = self.transfer.visits_ended > self.recorded.visit
 
 
 def _difference(recorded: Entry, again: Entry) -> str:

@@ -239,7 +239,7 @@ class Swap(Callback):
 
 @pytest.mark.parametrize("what", ["network.0.weight", "network.1.running_mean", "network.1.num_batches_tracked"])
 def test_law_3_broken_by_other_weights_is_noticed(what: str) -> None:
-    with pytest.raises(RuntimeError, match="visit 2 at 'c' does not start with the weights that visit 1 ended with"):
+    with pytest.raises(InputError, match="visit 2 at 'c' does not start with the weights that visit 1 ended with"):
         fit(CyclicalWeightTransfer(every_n_epochs=1), Swap(what))
     assert [line["visit"] for line in ledger()] == [0, 1], "what was done before stays on record"
 
@@ -262,7 +262,7 @@ class OwnModels(Callback):
 
 
 def test_law_3_broken_by_a_model_of_each_sites_own_is_noticed() -> None:
-    with pytest.raises(RuntimeError, match="visit 1 at 'b' does not start with the weights that visit 0 ended with"):
+    with pytest.raises(InputError, match="visit 1 at 'b' does not start with the weights that visit 0 ended with"):
         fit(CyclicalWeightTransfer(every_n_epochs=1), OwnModels())
 
 

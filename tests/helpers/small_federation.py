@@ -77,9 +77,12 @@ def simulate(
     return read_entries(Path("simulated/ledger.jsonl"))
 
 
-def engine(make: Callable[[], WeightTransfer], **kwargs: Any) -> InProcess:
-    parts = {site: Parts(trainer(Path(site), make(), **kwargs), module(), data(only_site=site)) for site in SITES}
-    return InProcess({site: TransferClient(site, own) for site, own in parts.items()})
+def engine(make: Callable[[], WeightTransfer], *callbacks: Callable[[], Callback], **kwargs: Any) -> InProcess:
+    def parts(site: str) -> Parts:
+        own = [make(), *(callback() for callback in callbacks)]
+        return Parts(trainer(Path(site), *own, **kwargs), module(), data(only_site=site))
+
+    return InProcess({site: TransferClient(site, parts(site)) for site in SITES})
 
 
 def server(

@@ -1,0 +1,231 @@
+"""VisitCallback: what takes part in the visits of a model, and whose state travels with it or stays at its site."""
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import move_data_to_device
+from torch import Tensor
+from typing_extensions import override
+
+from lit_dist.utils.errors import InputError
+from lit_dist.visits.itinerary import Visit
+
+_OURS = ("state_dict", "load_state_dict")
+
+
+class VisitCallback(Callback):
+    """A callback with the events of a visit, and with state that travels or stays.
+
+    A remedy is one: it changes what happens within a visit, by these events and by Lightning's own hooks (a term of the
+    loss, for instance, by its gradient in ``on_before_optimizer_step``). Any number may stand in a trainer's callbacks,
+    beside a transfer callback; each event reaches them in their order. Their constructors' arguments are part of the
+    settings' hash.
+
+    All state is in ``travelling`` and ``staying``: nested dictionaries of tensors, numbers and text. A run that resumes
+    has both again; in a federation the one crosses the wire, and the other never does. So ``state_dict`` is not to be
+    overridden, and what a hook keeps in another attribute is lost where a run is interrupted.
+
+    A visit that passes without training, since its site is absent, has no events; one that diverges and is skipped has
+    no end, and its state is put back to what it was when the visit began.
+
+    Raises:
+        TypeError: If a subclass overrides ``state_dict`` or ``load_state_dict``.
+
+    Example:
+        >>> class CountVisits(VisitCallback):
+        ...     def begin_run(self, trainer, pl_module):
+        ...         self.travelling = {"visits": 0}
+        ...     def on_visit_end(self, trainer, pl_module, visit):
+        ...         self.travelling["visits"] += 1
+        ...         self.staying["visits"] = self.staying.get("visits", 0) + 1
+    """
+
+    _travelling: dict[str, Any]
+    _kept: dict[str, dict[str, Any]]  # what stays, by site
+    _site: str | None
+    _came_in: tuple[dict[str, Any], dict[str, Any]] | None  # with which the visit began, where it may be skipped
+    _form: dict[str, str]
+    _began: bool
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "VisitCallback":
+        """Have state before, and also without, the constructor of a subclass."""
+        callback = super().__new__(cls)
+        callback._forget()
+        return callback
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _OURS:
+            if name in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__} overrides {name}; a VisitCallback keeps what travels with the model in"
+                    " self.travelling, and what stays at a site in self.staying"
+                )
+
+    def _forget(self) -> None:
+        self._travelling, self._kept, self._site = {}, {}, None
+        self._came_in, self._form, self._began = None, {}, False
+
+    @property
+    def travelling(self) -> dict[str, Any]:
+        """The state that goes with the model. Its names, shapes and dtypes are those that ``begin_run`` sets."""
+        return self._travelling
+
+    @travelling.setter
+    def travelling(self, state: dict[str, Any]) -> None:
+        self._travelling = state
+
+    @property
+    def staying(self) -> dict[str, Any]:
+        """The state that stays at the site of the visit under way; empty when the model comes there first.
+
+        Raises:
+            InputError: If no visit has begun.
+        """
+        if self._site is None:
+            raise InputError(f"{type(self).__name__} asks for what stays at a site before the first visit")
+        return self._kept.setdefault(self._site, {})
+
+    def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Called when a run begins, but not when it resumes: the place to set ``travelling``.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+
+    def on_visit_start(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        """Called before a visit's first batch, but not when the visit resumes.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module, with the weights that came in.
+            visit: The visit.
+        """
+
+    def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        """Called after a visit's last batch, before its weights are hashed and handed on; it may change them.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            visit: The visit.
+        """
+
+    def on_cycle_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        """Called after ``on_visit_end`` of a cycle's last visit; it may change the weights, too.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            visit: The visit.
+        """
+
+    # -- for the transfer callback -----------------------------------------------------------------------------------
+
+    def begin_fit(self, trainer: Trainer, new: bool, site: str | None) -> None:
+        """Begin a run, or resume one.
+
+        Args:
+            trainer: The trainer.
+            new: Whether the run begins.
+            site: That of the visit under way, or of the last one.
+        """
+        if new or not self._began:
+            self._forget()
+            self.begin_run(trainer, trainer.lightning_module)
+        device = trainer.strategy.root_device
+        self._travelling, self._kept = move_data_to_device((self._travelling, self._kept), device)
+        self._began, self._site, self._form = True, site, dict(_form(self._travelling))
+
+    def enter(self, site: str, keep: bool) -> None:
+        """Begin a visit.
+
+        Args:
+            site: Its site.
+            keep: Whether the state is to be kept as it is, for ``put_back``.
+        """
+        self._site = site
+        self._came_in = copy.deepcopy((self._travelling, self.staying)) if keep else None
+
+    def put_back(self) -> None:
+        """Go back to the state with which the visit began."""
+        if self._came_in is not None and self._site is not None:
+            self._travelling, self._kept[self._site] = copy.deepcopy(self._came_in)
+
+    def check_form(self) -> None:
+        """Check at a visit's end that what travels has the names, shapes and dtypes that it began with.
+
+        Raises:
+            InputError: If it has not, or is not finite.
+        """
+        form = dict(_form(self._travelling))
+        for place in sorted(form.keys() | self._form.keys()):
+            if form.get(place) != self._form.get(place):
+                raise InputError(
+                    f"{type(self).__name__}.travelling has at {place!r} {form.get(place, 'nothing')}, and had"
+                    f" {self._form.get(place, 'nothing')} when the run began; give it its form in begin_run"
+                )
+
+    def travels(self) -> dict[str, Any]:
+        """The state that crosses a transfer, in the form of ``state_dict``."""
+        return {"travelling": self._travelling, "staying": {}, "came_in": None}
+
+    def stays(self, site: str) -> dict[str, Any]:
+        """The state that stays at a site."""
+        return self._kept.get(site, {})
+
+    def put_staying(self, site: str, state: dict[str, Any]) -> None:
+        """Give back what stayed at a site."""
+        self._kept[site] = state
+
+    @property
+    @override
+    def state_key(self) -> str:
+        """The class and its plain arguments, so that several of one class can stand beside each other."""
+        names = inspect.signature(type(self).__init__).parameters
+        held = {name: vars(self)[name] for name in names if isinstance(vars(self).get(name), bool | int | float | str)}
+        return self._generate_state_key(**held)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        staying = {site: kept for site, kept in self._kept.items() if kept}
+        return {"travelling": self._travelling, "staying": staying, "came_in": self._came_in}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._travelling, self._kept = state_dict["travelling"], dict(state_dict["staying"])
+        self._came_in, self._began = state_dict["came_in"], True
+
+
+def _form(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """The places of nested state, and what is at each."""
+    if isinstance(tree, Mapping):
+        yield place, "a dictionary"
+        for name, value in tree.items():
+            yield from _form(value, f"{place}/{name}" if place else str(name))
+    elif isinstance(tree, Tensor):
+        yield place, f"{tree.dtype} {tuple(tree.shape)}"
+    else:
+        yield place, f"a value of type {type(tree).__name__}"
+
+
+def visit_callbacks(trainer: Trainer) -> list[VisitCallback]:
+    """Those of a trainer, in their order."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, VisitCallback)]
+
+
+def travelling_bytes(trainer: Trainer) -> int:
+    """The bytes of the tensors that travel beside the weights."""
+    return sum(_bytes(callback.travelling) for callback in visit_callbacks(trainer))
+
+
+def _bytes(tree: Any) -> int:
+    if isinstance(tree, Mapping):
+        return sum(map(_bytes, tree.values()))
+    return tree.nbytes if isinstance(tree, Tensor) else 0

@@ -1,0 +1,224 @@
+"""VisitCallback: events in their order, state in two scopes, in simulation, resumption, federation and replay."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from typing_extensions import override
+
+from lit_dist import InputError
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.federation import wire
+from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.visit_callback import VisitCallback
+from small import SmallData, SmallModule, fit, ledger, trainer
+from small_federation import engine, federated, server, simulate
+
+
+class Scaffold(VisitCallback):
+    """Like SCAFFOLD: a control that travels, one that stays at each site, and gradients that are changed by both."""
+
+    @override
+    def begin_run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.travelling = {"control": self._zeros(pl_module), "visits": 0}
+
+    def _zeros(self, pl_module: pl.LightningModule) -> dict[str, Tensor]:
+        return {name: torch.zeros_like(each) for name, each in pl_module.named_parameters()}
+
+    @override
+    def on_visit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Visit) -> None:
+        self.staying.setdefault("control", self._zeros(pl_module))
+        self.staying["came_in"] = {name: each.detach().clone() for name, each in pl_module.named_parameters()}
+
+    @override
+    @torch.no_grad()
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        for name, each in pl_module.named_parameters():
+            if each.grad is not None:
+                each.grad.add_(self.travelling["control"][name] - self.staying["control"][name])
+
+    @override
+    @torch.no_grad()
+    def on_visit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Visit) -> None:
+        for name, each in pl_module.named_parameters():
+            change = (self.staying["came_in"][name] - each) * 0.1 - self.travelling["control"][name]
+            self.staying["control"][name] += change
+            self.travelling["control"][name] += change / 3
+        self.travelling["visits"] += 1
+        self.staying.pop("came_in")
+
+
+class Events(VisitCallback):
+    """Notes what happens, in an attribute: for a look at one fit."""
+
+    def __init__(self, notes: list[str], name: str) -> None:
+        self.notes, self.name = notes, name
+
+    @override
+    def begin_run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.notes.append(f"{self.name}: run")
+
+    @override
+    def on_visit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Visit) -> None:
+        self.notes.append(f"{self.name}: start {visit.number}")
+
+    @override
+    def on_visit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Visit) -> None:
+        self.notes.append(f"{self.name}: end {visit.number}")
+
+    @override
+    def on_cycle_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Visit) -> None:
+        self.notes.append(f"{self.name}: cycle {visit.cycle}")
+
+
+def test_events_reach_all_callbacks_in_their_order() -> None:
+    notes: list[str] = []
+    first, last = Events(notes, "first"), Events(notes, "last")
+    fit(first, CyclicalWeightTransfer(every_n_epochs=1), last, max_epochs=4)
+    each = [f"{name}: {what}" for what in ("start 0", "end 0") for name in ("first", "last")]
+    assert notes[:6] == ["first: run", "last: run", *each]
+    ends = ["first: end 2", "first: cycle 0", "last: end 2", "last: cycle 0"]
+    assert notes[-8:-4] == ends
+    assert notes[-4:] == ["first: start 3", "last: start 3", "first: end 3", "last: end 3"]
+    assert sum("cycle" in note for note in notes) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:Checkpoint directory .* exists")
+def test_a_fit_that_resumes_from_any_checkpoint_has_the_same_state() -> None:
+    given: dict[str, Any] = {"every_n_steps": 2, "optimizer_state": "carry"}
+    settings: dict[str, Any] = {"max_epochs": 2, "enable_checkpointing": True}
+    whole, every = Scaffold(), RunCheckpoint(every_n_steps=1, keep=1000)
+    model = ModelCheckpoint("kept", save_top_k=-1, every_n_train_steps=1, save_on_train_epoch_end=False)
+    unbroken = fit(CyclicalWeightTransfer(**given), whole, model, every, **settings)
+    paths = sorted({*Path("checkpoints").glob("step_*.ckpt"), *Path("kept").glob("*.ckpt")})
+    assert len(paths) > 20
+    for number, path in enumerate(paths):
+        again = Scaffold()
+        folder = Path(f"again_{number}")
+        module = resumed(path, folder, CyclicalWeightTransfer(**given), again, **settings)
+        assert fingerprint(module.state_dict()) == fingerprint(unbroken.state_dict()), path
+        assert flat(again) == flat(whole), path
+
+
+def flat(callback: VisitCallback) -> str:
+    def plain(value: Any) -> Any:
+        return value.tolist() if isinstance(value, Tensor) else value
+
+    return json.dumps(callback.state_dict(), default=plain, sort_keys=True)
+
+
+def resumed(path: Path, folder: Path, *callbacks: Any, **kwargs: Any) -> SmallModule:
+    pl.seed_everything(0, verbose=False)
+    module = SmallModule()
+    data = SmallData()
+    last = RunCheckpoint()
+    trainer(*callbacks, last, default_root_dir=folder, **kwargs).fit(module, data, ckpt_path=path)
+    return module
+
+
+LENGTHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "epochs": ({"every_n_epochs": 1, "validation": "cycle"}, {"max_epochs": 6}),
+    "steps": ({"every_n_steps": 3, "optimizer_state": "carry"}, {"max_epochs": 2}),
+    "validated within": ({"every_n_epochs": 2}, {"max_epochs": 8}),
+}
+
+
+@pytest.mark.parametrize("case", LENGTHS)
+def test_state_that_travels_and_state_that_stays_are_those_of_the_simulation(case: str) -> None:
+    given, settings = LENGTHS[case]
+    make = lambda: CyclicalWeightTransfer(**given)  # noqa: E731
+    simulated = simulate(make, Scaffold(), **settings)
+    parties = engine(make, Scaffold, **settings)
+    run = server(parties, make, Scaffold(), **settings)
+    run.run()
+    assert [entry.sha256_out for entry in federated()] == [entry.sha256_out for entry in simulated]
+    assert [entry.bytes for entry in federated()] == [entry.bytes for entry in simulated]
+
+
+def test_what_travels_is_counted_in_the_ledgers_bytes() -> None:
+    fit(CyclicalWeightTransfer(every_n_epochs=1), max_epochs=3)
+    without = [line["bytes"] for line in ledger()]
+    Path("ledger.jsonl").unlink()
+    module = fit(CyclicalWeightTransfer(every_n_epochs=1), Scaffold(), max_epochs=3)
+    control = sum(each.nbytes for each in module.parameters())
+    assert [line["bytes"] for line in ledger()] == [number + control for number in without]
+
+
+class Grows(Scaffold):
+    """Travels as something else than it began as."""
+
+    def on_visit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Visit) -> None:
+        self.travelling["seen"] = visit.site
+
+
+def test_what_travels_keeps_its_form() -> None:
+    with pytest.raises(InputError, match=r"Grows\.travelling has at 'seen' a value of type str, and had nothing"):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), Grows(), max_epochs=3)
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_visit_that_is_skipped_leaves_no_trace_in_the_state() -> None:
+    class Diverges(SmallModule):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            return loss * float("nan") if self.visited.endswith("b") else loss
+
+    scaffold = Scaffold()
+    transfer = CyclicalWeightTransfer(every_n_epochs=1, on_divergence="skip")
+    with pytest.warns(UserWarning, match="the visit is skipped"):
+        fit(transfer, scaffold, module=Diverges(), max_epochs=3)
+    assert scaffold.travelling["visits"] == 2
+    assert all(torch.isfinite(each).all() for each in scaffold.travelling["control"].values())
+    assert scaffold.stays("b") == {}
+
+
+def test_state_is_kept_in_the_two_scopes_only() -> None:
+    with pytest.raises(TypeError, match="Own overrides state_dict"):
+
+        class Own(VisitCallback):
+            def state_dict(self) -> dict[str, Any]:
+                return {}
+
+    with pytest.raises(InputError, match="before the first visit"):
+        _ = Scaffold().staying
+
+
+def first(state: dict[str, Any]) -> str:
+    return next(iter(state["control"]))
+
+
+LIES: dict[str, Any] = {
+    "not finite": lambda state: state["control"][first(state)].fill_(float("nan")),
+    "another shape": lambda state: state["control"].update({first(state): torch.zeros(999)}),
+    "another dtype": lambda state: state["control"].update({first(state): state["control"][first(state)].double()}),
+    "one more": lambda state: state["control"].update(more=torch.zeros(1)),
+    "one less": lambda state: state["control"].pop(first(state)),
+    "another type": lambda state: state.update(visits=1.0),
+    "an endless number": lambda state: state.update(visits=10**40),
+    "text": lambda state: state.update(visits="1" * 10**6),
+    "no dictionary": lambda state: state.update(control=[]),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lying_sites_travelling_state_is_refused(lie: str) -> None:
+    make = lambda: CyclicalWeightTransfer(every_n_steps=1)  # noqa: E731
+    parties = engine(make, Scaffold, max_epochs=1)
+
+    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+        if question != "train" or site != "site-2":
+            return answer
+        tree = wire.unpack(answer)
+        LIES[lie](tree["baton"]["callbacks"]["Scaffold{}"]["travelling"])
+        return wire.pack(tree)
+
+    parties.change = change
+    with pytest.raises(InputError, match="site-2"):
+        server(parties, make, Scaffold(), max_epochs=1).run()
+    assert [entry.site for entry in federated()] == ["site-1"]
