@@ -1,14 +1,16 @@
-"""The heuristics as Lightning callbacks, one a file."""
+"""The heuristics and remedies as Lightning callbacks, one a file."""
 
 from lit_dist.callbacks.heuristics.cyclical_weight_transfer import CyclicalWeightTransfer
 from lit_dist.callbacks.heuristics.single_weight_transfer import SingleWeightTransfer
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
+from lit_dist.callbacks.remedies.fed_prox import FedProx
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.site_evaluation import SiteEvaluation
 
 __all__ = [
     "CyclicalWeightTransfer",
+    "FedProx",
     "PredictionWriter",
     "RunCheckpoint",
     "SingleWeightTransfer",

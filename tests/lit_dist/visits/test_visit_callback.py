@@ -211,7 +211,7 @@ def test_a_lying_sites_travelling_state_is_refused(lie: str) -> None:
     make = lambda: CyclicalWeightTransfer(every_n_steps=1)  # noqa: E731
     parties = engine(make, Scaffold, max_epochs=1)
 
-    def change(question: str, site: str, answer: wire.Parcel) -> wire.Parcel:
+    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
         if question != "train" or site != "site-2":
             return answer
         tree = wire.unpack(answer)
