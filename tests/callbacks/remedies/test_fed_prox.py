@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,11 @@ from small import SmallModule, fit, ledger
 
 
 class Plain(SmallModule):
-    """With an optimizer that does not turn a last bit into a step."""
+    """Whose optimizer makes no step of a last bit."""
+
+    def __init__(self) -> None:
+        pl.seed_everything(0, verbose=False)
+        super().__init__()
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.02)
