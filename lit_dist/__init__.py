@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lit_dist.utils.errors import InputError
     from lit_dist.visits.itinerary import Itinerary, Visit
     from lit_dist.visits.site_loader import SiteLoader
+    from lit_dist.visits.visit_callback import VisitCallback
 
 __all__ = [
     "ImageClassifier",
@@ -23,6 +24,7 @@ __all__ = [
     "SiteEnsemble",
     "SiteLoader",
     "Visit",
+    "VisitCallback",
     "newest_checkpoint",
     "read_checkpoint",
 ]
@@ -36,6 +38,7 @@ _HOMES = {
     "SiteEnsemble": "models.ensemble",
     "SiteLoader": "visits.site_loader",
     "Visit": "visits.itinerary",
+    "VisitCallback": "visits.visit_callback",
     "newest_checkpoint": "checkpoints.run_folder",
     "read_checkpoint": "checkpoints.baton",
 }

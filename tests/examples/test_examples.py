@@ -53,6 +53,11 @@ def test_a_plain_loop_ends_with_the_same_weights_as_any_number_of_workers() -> N
     assert {reference_loop.run_lit_dist(workers) for workers in (1, 2)} == {hashes[0]}
 
 
+def test_a_new_remedy_sees_every_visit() -> None:
+    assert re.match(r"mean of 6 visits, [\d.]+ from", run("new_remedy.py").splitlines()[-1])
+    assert len({line["bytes"] for line in ledger("new_remedy")}) == 1
+
+
 def test_a_new_heuristic_walks() -> None:
     run("new_heuristic.py")
     lines = ledger("new_heuristic")
