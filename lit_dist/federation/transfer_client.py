@@ -12,6 +12,7 @@ from typing_extensions import override
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, run_folder
+from lit_dist.federation.callback_memory import refuse_memory
 from lit_dist.federation.client import SiteClient, own_loader, run_id
 from lit_dist.federation.limits import Limiter, describe_fit, place_of
 from lit_dist.federation.partial_fit import AwayError, Elsewhere, partial_fit, with_callback
@@ -92,7 +93,8 @@ class TransferClient(SiteClient):
             itinerary = self.transfer.itinerary(list(content["batches"]))
             came_before = any(itinerary.site(visit) == self.name for visit in range(content["visit"]))
             state = kept.join(baton, content["visit"], content["left_out"], came_before)
-            pause = self._fit_here(content["batches"], state)
+            with refuse_memory(self.trainer):
+                pause = self._fit_here(content["batches"], state)
         except InputError as error:
             if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
                 raise Refusal(str(error)) from None  # it names the step, and what is not finite

@@ -1,0 +1,81 @@
+"""What a callback remembers of a visit that neither travels nor stays: in a federation each site would have its own."""
+
+import contextlib
+from collections.abc import Iterator
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from lit_dist.federation.refusal import Refusal
+from lit_dist.provenance.plain_values import attributes, plain_json
+from lit_dist.utils.errors import InputError
+from lit_dist.visits.visit_callback import VisitCallback
+
+_OF_STEPS = (
+    *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_before_zero_grad"),
+)
+_STATE = ("state_dict", "load_state_dict", "on_save_checkpoint", "on_load_checkpoint")
+_KNOWN = ("lightning.", "lit_dist.")
+_INSTEAD = (
+    "let it be a VisitCallback, which keeps such state in self.travelling or self.staying; or say takes_part = False in"
+    " its class, if it only watches"
+)
+
+
+def refuse_state_of_steps(trainer: Trainer) -> None:
+    """Refuse callbacks of the user's that have state in checkpoints and act in steps, which only sites make.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for callback in _own(trainer):
+        kind = type(callback)
+        hooks, state = ([name for name in names if _overrides(kind, name)] for names in (_OF_STEPS, _STATE))
+        if hooks and state:
+            raise InputError(
+                f"{kind.__name__} has state ({state[0]}), and acts in the steps of a visit ({hooks[0]}), which each"
+                f" site would do with a state of its own: {_INSTEAD}"
+            )
+
+
+@contextlib.contextmanager
+def refuse_memory(trainer: Trainer) -> Iterator[None]:
+    """Refuse what changes an attribute of a user's callback within a visit at this site.
+
+    Raises:
+        Refusal: If one is changed.
+    """
+    before = {id(callback): _held(callback) for callback in _own(trainer)}
+    yield
+    for callback in _own(trainer):
+        held, known = _held(callback), before.get(id(callback), {})
+        changed = sorted(name for name in held.keys() | known.keys() if held.get(name) != known.get(name))
+        if changed:
+            raise Refusal(
+                f"{type(callback).__name__} changes its attribute {changed[0]!r} in a visit, which no other site would"
+                f" know of: {_INSTEAD}"
+            )
+
+
+def _own(trainer: Trainer) -> list[Callback]:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [
+        each
+        for each in callbacks
+        if not isinstance(each, VisitCallback)
+        and not type(each).__module__.startswith(_KNOWN)
+        and getattr(each, "takes_part", True)
+    ]
+
+
+def _overrides(kind: type, name: str) -> bool:
+    return getattr(kind, name) is not getattr(Callback, name)
+
+
+def _held(callback: Callback) -> dict[str, str]:
+    held = {}
+    for name, value in attributes(callback).items():
+        with contextlib.suppress(InputError):  # what cannot be told apart
+            held[name] = plain_json(value)
+    return held
