@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,9 +76,7 @@ class SiteEvaluation(Callback):
         self._visits = 0
         self._rows = 0
         self._in_file: tuple[Path, int] | None = None  # where this fit, or the one before it, wrote, and how many rows
-        self._best: dict[str, float] = {}
-        self._last: dict[str, float] = {}
-        self._changes: dict[str, float] = {}
+        self._sites: dict[str, tuple[float, float, float]] = {}  # the best and the last value, and the sum of changes
         self._times = 0
 
     # -- when --------------------------------------------------------------------------------------------------------
@@ -100,10 +97,7 @@ class SiteEvaluation(Callback):
         self._started = time.monotonic() - self._before
         if self.every != "off" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = run_folder(trainer) / MATRIX
-            if trainer.is_global_zero and self._in_file != (
-                path,
-                self._rows,
-            ):  # not in each fit of a federation
+            if trainer.is_global_zero and self._in_file != (path, self._rows):  # not in each fit of a federation
                 self._keep_rows(path)
                 self._in_file = (path, self._rows)
         self._look(trainer, pl_module)  # a visit that ended elsewhere, in a federation
@@ -147,12 +141,16 @@ class SiteEvaluation(Callback):
         values = self.values(trainer, pl_module)
         if not values:
             return
-        rows = [self._row(site, value) for site, value in values.items()]
-        self._times += 1
+        visit = self._transfer.visit
+        assert visit is not None
+        rows = []
         for site, value in values.items():
-            self._best[site] = max(value, self._best.get(site, -math.inf))
-            self._changes[site] = self._changes.get(site, 0.0) + abs(value - self._last.get(site, value))
-            self._last[site] = value
+            best, last, changes = self._sites.get(site, (value, value, 0.0))
+            changes += abs(value - last)
+            self._sites[site] = (max(value, best), value, changes)
+            fluctuation = changes / self._times if self._times else 0.0
+            rows.append([visit.number, visit.cycle, visit.site, site, value, max(best - value, 0.0), fluctuation])
+        self._times += 1
         self._write(trainer, rows)
 
     def values(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
@@ -180,14 +178,6 @@ class SiteEvaluation(Callback):
                 probabilities.append(pl_module.predict_step((images, truth), number))
             labels.append(truth)
         return float(judge(log_of(torch.cat(probabilities).float()), torch.cat(labels))[self.metric])
-
-    def _row(self, site: str, value: float) -> list[Any]:
-        visit = self._transfer.visit
-        assert visit is not None
-        forgetting = max(self._best.get(site, value) - value, 0.0)
-        change = self._changes.get(site, 0.0) + abs(value - self._last.get(site, value))
-        fluctuation = change / self._times if self._times else 0.0
-        return [visit.number, visit.cycle, visit.site, site, value, forgetting, fluctuation]
 
     def _write(self, trainer: Trainer, rows: list[list[Any]]) -> None:
         self._rows += len(rows)
@@ -232,18 +222,15 @@ class SiteEvaluation(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        sites = {site: (self._best[site], self._last[site], self._changes[site]) for site in self._last}
         counts = (self._visits, self._rows, self._times)
-        return {"sites": sites, "counts": counts, "seconds": (self.seconds, time.monotonic() - self._started)}
+        seconds = (self.seconds, time.monotonic() - self._started)
+        return {"sites": dict(self._sites), "counts": counts, "seconds": seconds}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._visits, self._rows, self._times = state_dict["counts"]
         self.seconds, self._before = state_dict["seconds"]
-        sites = state_dict["sites"]
-        self._best, self._last, self._changes = (
-            {site: values[place] for site, values in sites.items()} for place in range(3)
-        )
+        self._sites = dict(state_dict["sites"])
 
 
 _COLUMNS = ["visit", "cycle", "visited", "site", "value", "forgetting", "fluctuation"]

@@ -44,8 +44,9 @@ class _Hold:
 _holds: dict[Path, _Hold] = {}
 
 
-def hold(folder: Path, patience: float = 0.0, owner: object = None) -> None:
-    """Hold a run's folder until ``release``.
+@contextmanager
+def held(folder: Path, patience: float = 0.0, owner: object = None) -> Iterator[None]:
+    """Hold a run's folder.
 
     Args:
         folder: The folder, which is made if there is none.
@@ -56,7 +57,7 @@ def hold(folder: Path, patience: float = 0.0, owner: object = None) -> None:
         BusyError: If somebody else holds it; nothing was changed.
         InputError: If the lock, or a file that a run leaves in its folder, cannot be written.
     """
-    folder = folder.resolve()
+    folder = folder.resolve()  # the working folder may be another one at the end
     mine = _holds.get(folder)
     if mine is None:
         check_run(folder)
@@ -64,29 +65,16 @@ def hold(folder: Path, patience: float = 0.0, owner: object = None) -> None:
     elif owner is None or mine.owner not in (None, owner):
         raise _busy(folder, _holder(folder))
     mine.times += 1
-
-
-def release(folder: Path) -> None:
-    """Undo one ``hold``."""
-    folder = folder.resolve()
-    mine = _holds[folder]
-    mine.times -= 1
-    if not mine.times:
-        del _holds[folder]
-        if mine.lock is not None:
-            with suppress(OSError):
-                (folder / _HOLDER).unlink(missing_ok=True)
-            mine.lock.release()
-
-
-@contextmanager
-def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
-    """``hold`` a run's folder, and ``release`` it at the end."""
-    hold(folder, patience)
     try:
         yield
     finally:
-        release(folder)
+        mine.times -= 1
+        if not mine.times:
+            del _holds[folder]
+            if mine.lock is not None:
+                with suppress(OSError):
+                    (folder / _HOLDER).unlink(missing_ok=True)
+                mine.lock.release()
 
 
 def hold_new(trainer: "Trainer", stack: ExitStack, patience: float = 0.0) -> None:
@@ -115,7 +103,7 @@ class FitLock:
     """Holds the folder of a trainer's run for one fit. Of several processes the first one does."""
 
     def __init__(self) -> None:
-        self._folder: Path | None = None
+        self._held = ExitStack()
 
     def take(self, trainer: "Trainer") -> None:
         """Hold the folder. To be called by every process, before anything in it is read.
@@ -129,20 +117,16 @@ class FitLock:
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             try:
                 check_trainer_folders(trainer, folder)
-                hold(folder, owner=trainer)
+                self._held.enter_context(held(folder, owner=trainer))
             except InputError as error:
                 refusal = str(error)
-            else:
-                self._folder = folder.resolve()  # the working folder may be another one at the end
         refusal = trainer.strategy.broadcast(refusal)
         if refusal:
             raise BusyError(refusal)
 
     def give_back(self) -> None:
         """Release the folder, if it is held."""
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            release(folder)
+        self._held.close()
 
 
 def _acquire(folder: Path, patience: float) -> FileLock | None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -117,12 +117,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _store(descriptor: int, part: tuple[int, memoryview]) -> Any:
     start, content = part
+    return _hashed(content, lambda piece, done: os.pwrite(descriptor, piece, start + done))
+
+
+def _hashed(content: memoryview, move: Callable[[memoryview, int], int]) -> Any:
+    """Write or read a content piece by piece, so that each is hashed while the processor's cache has it."""
     sha256 = hashlib.sha256()
     done = 0
-    while done < content.nbytes:  # piece by piece, so that a piece is hashed while the processor's cache has it
-        piece = content[done : done + _PIECE]
-        count = os.pwrite(descriptor, piece, start + done)
-        sha256.update(piece[:count])
+    while done < content.nbytes and (count := move(content[done : done + _PIECE], done)):  # 0: the file shrank
+        sha256.update(content[done : done + count])
         done += count
     return sha256
 
@@ -227,15 +230,8 @@ def _place(name: str, entry: dict[str, Any]) -> _Place:
 
 def _load(descriptor: int, data: int, keep: bool, place: _Place) -> tuple[Tensor, Any]:
     tensor = torch.empty(place.shape, dtype=place.dtype)
-    content = bytes_of(tensor)
-    sha256 = hashlib.sha256()
-    done = 0
-    while done < place.size:
-        count = os.preadv(descriptor, [content[done : done + _PIECE]], data + place.start + done)
-        if not count:
-            break  # the file shrank; its hash will not match
-        sha256.update(content[done : done + count])
-        done += count
+    start = data + place.start
+    sha256 = _hashed(bytes_of(tensor), lambda piece, done: os.preadv(descriptor, [piece], start + done))
     return tensor if keep else tensor.to("meta"), sha256
 
 

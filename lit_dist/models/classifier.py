@@ -84,7 +84,20 @@ class ImageClassifier(SiteReported):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        _check(num_classes, dropout, label_smoothing, class_weights, lr_scheduler_frequency)
+        weights_given = [1.0] * num_classes if class_weights is None else class_weights
+        positive = all(0 < weight < math.inf for weight in weights_given)
+        for holds, message in (
+            (num_classes >= 2, f"num_classes={num_classes} is not at least 2"),
+            (0 <= dropout < 1, f"dropout={dropout} is not in [0, 1)"),
+            (0 <= label_smoothing < 1, f"label_smoothing={label_smoothing} is not in [0, 1)"),
+            (
+                len(weights_given) == num_classes and positive,
+                f"class_weights={weights_given} are not {num_classes} positive numbers",
+            ),
+            (lr_scheduler_frequency >= 1, f"lr_scheduler_frequency={lr_scheduler_frequency} is not a positive number"),
+        ):
+            if not holds:
+                raise InputError(message)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "channels_last", "compiled"])
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
@@ -221,25 +234,3 @@ def _images_of_single_batches(loader: object) -> int:
     images = len(loader.sampler)
     single = loader.batch_size == 1 or (images % loader.batch_size == 1 and not loader.drop_last)
     return images if single else 0
-
-
-def _check(
-    num_classes: int,
-    dropout: float,
-    label_smoothing: float,
-    class_weights: list[float] | None,
-    lr_scheduler_frequency: int,
-) -> None:
-    weights = [1.0] * num_classes if class_weights is None else class_weights
-    checks = {
-        f"num_classes={num_classes} is not at least 2": num_classes >= 2,
-        f"dropout={dropout} is not in [0, 1)": 0 <= dropout < 1,
-        f"label_smoothing={label_smoothing} is not in [0, 1)": 0 <= label_smoothing < 1,
-        f"class_weights={weights} are not {num_classes} positive numbers": (
-            len(weights) == num_classes and all(0 < weight < math.inf for weight in weights)
-        ),
-        f"lr_scheduler_frequency={lr_scheduler_frequency} is not a positive number": lr_scheduler_frequency >= 1,
-    }
-    for message, holds in checks.items():
-        if not holds:
-            raise InputError(message)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
-from weakref import WeakValueDictionary
 
 
 class MethodPatch:
@@ -23,30 +23,25 @@ class MethodPatch:
 
     def __init__(self, owner: object, name: str, replacement: Callable[..., Any]) -> None:
         self.original: Callable[..., Any] = getattr(owner, name)
-        self._owner = owner
-        self._name = name
+        self._owner, self._name = owner, name
         self._own = vars(owner).get(name)  # what stood in the object itself; a method of its class does not
-        self._above: MethodPatch | None = None
-        self._below = _newest.get((id(owner), name))
-        if self._below is not None:
-            self._below._above = self
-        _newest[id(owner), name] = self
-        setattr(owner, name, replacement)
+        self._call = replacement
+
+        @wraps(replacement)
+        def standing(*args: Any, **kwargs: Any) -> Any:
+            return self._call(*args, **kwargs)
+
+        standing.of = self  # type: ignore[attr-defined]
+        setattr(owner, name, standing)
 
     def lift(self) -> None:
-        """Give the object its own method back; where another patch was put over this one, when that is lifted, too."""
-        if self._below is not None:
-            self._below._above = self._above
-        if self._above is not None:
-            self._above.original, self._above._own = self.original, self._own
-            self._above._below = self._below
-            return
-        if self._below is not None:
-            _newest[id(self._owner), self._name] = self._below
-        else:
-            _newest.pop((id(self._owner), self._name), None)
-        if self._own is not None:
-            setattr(self._owner, self._name, self._own)
+        """Give the object its own method back; another patch that was put over this one stays."""
+        self._call = self.original
+        own = vars(self._owner).get(self._name)
+        while (patch := getattr(own, "of", None)) and patch._call is patch.original:
+            own = patch._own
+        if own is not None:
+            setattr(self._owner, self._name, own)
         else:
             vars(self._owner).pop(self._name, None)
 
@@ -60,7 +55,3 @@ def patched(owner: object, **methods: Callable[..., Any]) -> Iterator[None]:
     finally:
         for patch in patches:
             patch.lift()
-
-
-_newest: WeakValueDictionary[tuple[int, str], MethodPatch] = WeakValueDictionary()
-"""The last patch of each method, by the identity of its object, which the patch keeps alive."""

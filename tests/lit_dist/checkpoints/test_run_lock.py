@@ -15,15 +15,15 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
-from lit_dist.checkpoints.run_lock import BusyError, hold, release
+from lit_dist.checkpoints.run_lock import BusyError, held
 from lit_dist.utils.errors import InputError
 from small import fit, ledger
 
 HOLDING = """
 from pathlib import Path
-from lit_dist.checkpoints.run_lock import hold
-hold(Path("run"))
-print("held")
+from lit_dist.checkpoints.run_lock import held
+with held(Path("run")):
+    print("held")
 """
 FOLDER = Path("run")
 
@@ -32,16 +32,16 @@ FOLDER = Path("run")
 def holder() -> Iterator[BaseProcess]:
     """Another process, which holds the folder."""
     context = multiprocessing.get_context("fork")
-    held = context.Event()
+    begun = context.Event()
 
     def keep() -> None:
-        hold(FOLDER)
-        held.set()
-        time.sleep(300)
+        with held(FOLDER):
+            begun.set()
+            time.sleep(300)
 
     process = context.Process(target=keep)
     process.start()
-    assert held.wait(60)
+    assert begun.wait(60)
     yield process
     process.kill()
     process.join()
@@ -49,42 +49,37 @@ def holder() -> Iterator[BaseProcess]:
 
 def test_the_second_process_is_told_who_holds_the_run_until_that_is_killed(holder: BaseProcess) -> None:
     told = rf"the run in .*run is held by process {holder.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\dT"
-    with pytest.raises(BusyError, match=told):
-        hold(FOLDER)
+    with pytest.raises(BusyError, match=told), held(FOLDER):
+        pass
     holder.kill()
     holder.join()
-    hold(FOLDER)
-    release(FOLDER)
+    with held(FOLDER):
+        pass
 
 
 def test_a_process_that_the_holder_started_belongs_to_the_run() -> None:
-    hold(FOLDER)
-    done = subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, text=True, timeout=100)
-    release(FOLDER)
+    with held(FOLDER):
+        done = subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, text=True, timeout=100)
     assert done.stdout == "held\n", done.stderr
 
 
 def test_within_a_process_a_run_has_one_writer_too() -> None:
     one, other = object(), object()
-    hold(FOLDER, owner=one)
-    hold(FOLDER, owner=one)
-    for owner in (None, other):
-        with pytest.raises(BusyError):
-            hold(FOLDER, owner=owner)
-    release(FOLDER)
-    with pytest.raises(BusyError):
-        hold(FOLDER)
-    release(FOLDER)
-    hold(FOLDER)
-    hold(FOLDER, owner=one)  # a command holds the folder for its trainer
-    release(FOLDER)
-    release(FOLDER)
+    with held(FOLDER, owner=one):
+        with held(FOLDER, owner=one):
+            for owner in (None, other):
+                with pytest.raises(BusyError), held(FOLDER, owner=owner):
+                    pass
+        with pytest.raises(BusyError), held(FOLDER):
+            pass
+    with held(FOLDER), held(FOLDER, owner=one):  # a command holds the folder for its trainer
+        pass
 
 
 def test_a_folder_that_cannot_be_locked_is_an_error_that_says_so() -> None:
     FOLDER.write_text("no folder")
-    with pytest.raises(InputError, match="run is a file, where a folder is needed"):
-        hold(FOLDER)
+    with pytest.raises(InputError, match="run is a file, where a folder is needed"), held(FOLDER):
+        pass
 
 
 class _Meanwhile(Callback):
