@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any, get_args
 
-import cv2
 import numpy as np
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_warn
@@ -14,7 +13,7 @@ from typing_extensions import override
 from lit_dist.datamodules.images.cached import LEAST, CachedDataModule
 from lit_dist.datamodules.images.class_choice import Classes, choose_classes
 from lit_dist.datamodules.images.data_root import check_inside
-from lit_dist.datamodules.images.decoding import SUFFIXES, decode
+from lit_dist.datamodules.images.decoding import SUFFIXES, decode, resized
 from lit_dist.datamodules.images.folder_layouts import (
     Folders,
     class_folders,
@@ -214,9 +213,7 @@ class ImageNetDataModule(CachedDataModule):
         if side < LEAST:
             raise ValueError(f"it has {width} x {height} pixels, too few to show anything")
         top, left = (height - side) // 2, (width - side) // 2
-        square = image[top : top + side, left : left + side]
-        how = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=how), dtype=np.uint8)
+        return resized(image[top : top + side, left : left + side], self.size)
 
 
 def _labels(root: Path, labels: str | Path | None) -> Path | None:

@@ -66,14 +66,14 @@ def _counts(counts: list[int], class_names: Sequence[str]) -> dict[str, int]:
     return {"classes": len(present), "fewest": min(present, default=0), "most": max(present, default=0)}
 
 
-def shown_names(names: Sequence[str], most: int = 3) -> str:
+def shown_names(names: Sequence[str]) -> str:
     """The first few of some names.
 
     Example:
         >>> shown_names(list("abcde"))
         'a, b, c and 2 more'
     """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def print_sites(

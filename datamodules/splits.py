@@ -164,13 +164,8 @@ def check_splits(table: pd.DataFrame, origin: str) -> None:
             raise InputError(f"{origin}: patient {patient!r} is in more than one {column}: {places}")
 
 
-def check_copies(table: pd.DataFrame, setting: str = "on_duplicate") -> None:
-    """Raise ``InputError`` if copies of one image are at two sites or in two splits.
-
-    Args:
-        table: With the columns ``image``, ``site`` and ``split``, and ``CONTENT`` where there are copies.
-        setting: The name of the setting, for the message.
-    """
+def check_copies(table: pd.DataFrame) -> None:
+    """Raise ``InputError`` if images of one ``CONTENT``, if the table has that, are at two sites or in two splits."""
     if CONTENT not in table:
         return
     for column in ("site", "split"):
@@ -181,8 +176,8 @@ def check_copies(table: pd.DataFrame, setting: str = "on_duplicate") -> None:
             told = " and ".join(f"{image} ({place})" for image, place in zip(one["image"], one[column], strict=True))
             raise InputError(
                 f"the same image, byte for byte, is in more than one {column}: {told}"
-                f" ({torn[CONTENT].nunique()} such images); remove all but one, or set {setting}=drop, which keeps the"
-                " first"
+                f" ({torn[CONTENT].nunique()} such images); remove all but one, or set on_duplicate=drop, which keeps"
+                " the first"
             )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from lit_dist.datamodules.images.cache_index import CacheIndex, StoredImage
+from lit_dist.datamodules.images.image_index import ImageFile
 from lit_dist.datamodules.label_table import collector_paused
 from lit_dist.utils.errors import InputError
 
@@ -29,19 +30,8 @@ _AT_ONCE = 1024  # files given to the threads, so that a million of them need no
 _MOST_BYTES = 10**9  # of an image's file; the greatest film without compression has a sixth of it
 _SHOWN = 5
 
-
-class Source(Protocol):
-    """What an image is prepared from: a path, or what behaves like one and stands for a part of a file."""
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-
-    def stat(self) -> os.stat_result:
-        """The file's status."""
-
-    def read_bytes(self) -> bytes:
-        """All that the prepared image depends on, but for the cache's settings."""
+Source = ImageFile | Path
+"""What an image is prepared from. ``read_bytes`` gives all that the image depends on, but for the cache's settings."""
 
 
 def default_cache() -> Path:

@@ -86,7 +86,7 @@ def _hash(file: ImageFile) -> bytes:
     return hashlib.sha256(file.read_bytes()).digest()
 
 
-def settle(table: pd.DataFrame, how: OnDuplicate, setting: str = "on_duplicate") -> pd.DataFrame:
+def settle(table: pd.DataFrame, how: OnDuplicate) -> pd.DataFrame:
     """Say which images are copies, and do with them what is asked for.
 
     Args:
@@ -95,7 +95,6 @@ def settle(table: pd.DataFrame, how: OnDuplicate, setting: str = "on_duplicate")
         how: ``"group"`` keeps them, as images of one patient, but leaves a copy of an image of a published test set out
             of training. ``"drop"`` keeps the first of them, or of a published test set that one; where their labels
             differ, none. ``"keep"`` does nothing.
-        setting: The name of the setting, for messages.
 
     Raises:
         InputError: If there are some and ``how`` is ``"raise"``.
@@ -110,15 +109,15 @@ def settle(table: pd.DataFrame, how: OnDuplicate, setting: str = "on_duplicate")
     conflict = f"{differ[CONTENT].nunique()} images have copies of another label: {'; '.join(_names(differ)[:_SHOWN])}"
     if how == "raise":
         more = f"; {conflict}" if len(differ) else ""
-        raise InputError(f"{text}{more}; remove them, or choose {setting}=group or drop")
+        raise InputError(f"{text}{more}; remove them, or choose on_duplicate=group or drop")
     if len(differ):
         rank_zero_warn(f"{conflict}; one of the labels is wrong")
     if how == "keep":
-        rank_zero_warn(f"{text}; they stay where they are, in two splits or at two sites too ({setting}=keep)")
+        rank_zero_warn(f"{text}; they stay where they are, in two splits or at two sites too (on_duplicate=keep)")
         return table.drop(columns=CONTENT)
     tested = table["held_out"] if "held_out" in table and "split" not in table else pd.Series(False, table.index)
     if how == "drop":
-        rank_zero_info(f"{text}; the first of each stays ({setting}=drop)")
+        rank_zero_info(f"{text}; the first of each stays (on_duplicate=drop)")
         first = table.assign(late=~tested).sort_values("late", kind="stable")
         keep = ~first[CONTENT].duplicated().reindex(table.index)
         return table[keep & ~table.index.isin(differ.index)].drop(columns=CONTENT).reset_index(drop=True)

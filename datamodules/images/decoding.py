@@ -2,8 +2,9 @@
 
 import io
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -53,6 +54,21 @@ def decoded(content: bytes, pixels: Callable[[Image.Image], NDArray[Kind]], othe
         raise ValueError(f"it is neither {otherwise} nor an image" if otherwise else "it is not an image") from None
     except Exception as error:  # Pillow raises whatever damaged bytes lead it to
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def cut(image: NDArray[Kind], left: int, top: int, right: int, bottom: int, fill: int = 0) -> NDArray[Kind]:
+    """A part of an image, with one grey where it reaches over the edges."""
+    part = np.full((bottom - top, right - left, *image.shape[2:]), fill, image.dtype)
+    inside = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    y, x = max(-top, 0), max(-left, 0)
+    part[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return part
+
+
+def resized(image: NDArray[Any], size: int) -> NDArray[Any]:
+    """A square image at another size; averaging areas when shrinking keeps small things from falling between pixels."""
+    how = cv2.INTER_AREA if len(image) > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=how), dtype=image.dtype)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_dist.datamodules.images.decoding import MOST_PIXELS
+from lit_dist.datamodules.images.decoding import MOST_PIXELS, cut
 
 Image = NDArray[np.uint8]
 
@@ -57,12 +57,8 @@ def _retina_radius(photograph: Image) -> float:
 
 def _on_disc(details: Image, radius: int, size: int) -> Image:
     """Cut the square around the centre out, and grey what lies outside 90 % of the radius."""
-    square = np.full((2 * radius, 2 * radius, 3), GREY, dtype=np.uint8)
-    height, width = details.shape[:2]
-    top, left = (height - 2 * radius) // 2, (width - 2 * radius) // 2
-    inside = details[max(top, 0) : max(top, 0) + 2 * radius, max(left, 0) : max(left, 0) + 2 * radius]
-    y, x = max(-top, 0), max(-left, 0)
-    square[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    top, left = ((side - 2 * radius) // 2 for side in details.shape[:2])
+    square = cut(details, left, top, left + 2 * radius, top + 2 * radius, GREY)
     disc = cv2.circle(np.zeros(square.shape[:2], np.uint8), (radius, radius), int(0.9 * radius), 1, -1)
     square[disc == 0] = GREY
     resized = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)

@@ -32,11 +32,6 @@ class ImageFile:
     def __str__(self) -> str:
         return self.path
 
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return os.path.basename(self.path)
-
     def stat(self) -> os.stat_result:
         """The file's status."""
         return os.stat(self.path)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_dist.datamodules.images.decoding import MOST_PIXELS
+from lit_dist.datamodules.images.decoding import MOST_PIXELS, cut, resized
 
 Film = NDArray[np.uint16]
 Image = NDArray[np.uint8]
@@ -172,15 +172,9 @@ def _pixels(box: Box, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 
 def _cut(array: Film, left: int, top: int, right: int, bottom: int) -> Film:
-    """A part of the array, with zeros where it reaches over the edges."""
-    height, width = array.shape
     if (bottom - top) * (right - left) > MOST_PIXELS:
         raise ValueError(f"the part to show has {right - left} x {bottom - top} pixels, with what is around it")
-    result = np.zeros((bottom - top, right - left), array.dtype)
-    inside = array[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    y, x = max(-top, 0), max(-left, 0)
-    result[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
-    return result
+    return cut(array, left, top, right, bottom)
 
 
 def _resized(part: Film, size: int, low: float, high: float, inside: Film) -> Image:
@@ -188,8 +182,7 @@ def _resized(part: Film, size: int, low: float, high: float, inside: Film) -> Im
     height, width = part.shape
     side = max(height, width)
     top = (side - height) // 2
-    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     squares = (_cut(np.ascontiguousarray(array), 0, -top, side, side - top) for array in (part, inside))
-    grey, within = (cv2.resize(square.astype(np.float32), (size, size), interpolation=how) for square in squares)
+    grey, within = (resized(square.astype(np.float32), size) for square in squares)
     spread = np.clip((grey - low * within) / max(high - low, 1.0), 0, 1)
     return np.repeat(np.asarray(np.rint(255 * spread), dtype=np.uint8)[:, :, None], 3, axis=2)
