@@ -155,12 +155,17 @@ class PixelCache:
     def _add(self, sources: Sequence[Source], prepare: Prepare, workers: int) -> tuple[list[int], dict[Source, str]]:
         slots: list[int] = []
         failures: dict[Source, str] = {}
+        images: list[StoredImage] = []  # in the pixel file, and not yet noted in the index
+        files: list[tuple[str, str, int]] = []
         known = {image.content: image.slot for image in self._index.images()}
         self._pixels.touch()
         with ThreadPoolExecutor(workers) as pool, self._pixels.open("r+b") as file:
             # Behind all that there is: a slot that was forgotten may still be in use by a process that runs.
-            pending = _Pending(self._index, file, max(self._index.slots(), self._length()), self.image_bytes)
-            results = _in_blocks(pool, lambda source: _prepare(source, prepare, known), sources)
+            free = max(self._index.slots(), self._length())
+            file.seek(free * self.image_bytes)
+            saved = time.monotonic()
+            blocks = (sources[start : start + _AT_ONCE] for start in range(0, len(sources), _AT_ONCE))
+            results = (each for block in blocks for each in pool.map(lambda it: _prepare(it, prepare, known), block))
             for source, result in zip(sources, track(results, "Preparing images", len(sources)), strict=True):
                 if isinstance(result, str):
                     failures[source] = result
@@ -170,49 +175,24 @@ class PixelCache:
                 if content not in known and image is not None:
                     if image.shape != self.shape:
                         raise ValueError(f"prepared image has the shape {image.shape}, not {self.shape}")
-                    known[content] = pending.write(content, image)
-                pending.note(str(source), stamp, known[content])
+                    file.write(np.ascontiguousarray(image).data)
+                    images.append(StoredImage(free, content, _hash(image)))
+                    known[content], free = free, free + 1
+                files.append((str(source), stamp, known[content]))
                 slots.append(known[content])
-            pending.save()
+                if time.monotonic() - saved > _SAVE_EVERY:
+                    self._save(file, images, files)
+                    saved = time.monotonic()
+            self._save(file, images, files)
         return slots, failures
 
-
-class _Pending:
-    """What is written to the pixel file and not yet noted in the index."""
-
-    def __init__(self, index: CacheIndex, file: BinaryIO, slots: int, image_bytes: int) -> None:
-        self.index = index
-        self.file = file
-        self.slots = slots
-        self.image_bytes = image_bytes
-        self._begin()
-
-    def _begin(self) -> None:
-        self.images: list[StoredImage] = []
-        self.files: list[tuple[str, str, int]] = []
-        self.saved = time.monotonic()
-
-    def write(self, content: bytes, image: Image) -> int:
-        """Append an image, and return its slot."""
-        slot = self.slots
-        self.file.seek(slot * self.image_bytes)
-        self.file.write(np.ascontiguousarray(image).data)
-        self.images.append(StoredImage(slot, content, _hash(image)))
-        self.slots += 1
-        return slot
-
-    def note(self, path: str, stamp: str, slot: int) -> None:
-        """Note a file's image, and save now and then."""
-        self.files.append((path, stamp, slot))
-        if time.monotonic() - self.saved > _SAVE_EVERY:
-            self.save()
-
-    def save(self) -> None:
+    def _save(self, file: BinaryIO, images: list[StoredImage], files: list[tuple[str, str, int]]) -> None:
         """Bring the pixels to the disk, and only then say so in the index."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.index.add(self.images, self.files)
-        self._begin()
+        file.flush()
+        os.fsync(file.fileno())
+        self._index.add(images, files)
+        images.clear()
+        files.clear()
 
 
 def refuse_failures(failures: Mapping[Source, str]) -> None:
@@ -236,13 +216,6 @@ def shown(reasons: Sequence[str]) -> str:
 
 
 Prepared = tuple[str, bytes, Image | None]
-
-
-def _in_blocks(
-    pool: ThreadPoolExecutor, function: Callable[[Source], Prepared | str], sources: Sequence[Source]
-) -> Iterator[Prepared | str]:
-    for start in range(0, len(sources), _AT_ONCE):
-        yield from pool.map(function, sources[start : start + _AT_ONCE])
 
 
 def _stamp(status: os.stat_result) -> str:

@@ -74,37 +74,18 @@ class _FilmFiles:
     def __init__(self, images: Path, cache_dir: Path | None) -> None:
         self.images = images
         self.cache_dir = cache_dir
-        self._listed: dict[str, dict[str, bool]] = {}
 
     def find(self, name: str, origin: str) -> str | None:
         """The film's path below the folder, if it is there, without leaving the folder."""
         if is_foreign(name):
             return None
-        folder, _, file = f"{self.images}/{name}".rpartition("/")
-        if folder not in self._listed:
-            check_inside(Path(folder), self.images, f"{origin}: {name!r}")
-            self._listed[folder] = _listed(folder)
-        is_link = self._listed[folder].get(file)
-        if is_link is None:
+        path = self.images / name
+        if not os.path.isfile(path):
             return self._below.find(name, origin)
-        if is_link:
-            check_inside(Path(folder, file), self.images, f"{origin}: {name!r}")
+        check_inside(path, self.images, f"{origin}: {name!r}")
         return os.path.normpath(name)  # so that a file has one name
 
     @cached_property
     def _below(self) -> NamedFiles:
         """The films in all folders, which are listed only where a name is not a path."""
         return NamedFiles.below(self.images, SUFFIXES, self.cache_dir)
-
-
-def _listed(folder: str) -> dict[str, bool]:
-    """The names of a folder's files, and whether each is a link; to ask once a file takes twice as long.
-
-    A folder that cannot be read has none here: that is said where all folders are listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            files = (each for each in entries if each.is_file(follow_symlinks=False) or os.path.isfile(each))
-            return {each.name: each.is_symlink() for each in files}
-    except OSError:
-        return {}

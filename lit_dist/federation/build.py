@@ -18,7 +18,6 @@ from lit_dist.checkpoints.run_folder import SETTINGS, run_folder
 from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.client import Parts, SiteClient
-from lit_dist.federation.counts import Limits
 from lit_dist.federation.device_processes import DeviceProcesses, in_device_processes
 from lit_dist.federation.ensemble_client import EnsembleClient
 from lit_dist.federation.ensemble_server import EnsembleServer
@@ -54,29 +53,21 @@ def make_site(name: str, run: Settings, own: SiteSettings, folder: Path) -> Site
         folder: Where the site may keep files.
     """
     check_policy(run, own)
-    metrics = None if own.metrics is None else list(own.metrics)
     parts = _build(run, own, folder, OF_SERVER, alone=False)
     processes = parts.trainer.world_size
     if processes > 1 and not in_device_processes():
         if parts.trainer.num_nodes > 1:
             raise Refusal("its site.yaml lets the trainer take several machines; a site trains on one: num_nodes: 1")
         return DeviceProcesses(partial(make_site, name, run, own, folder), processes)
-    limits = limits_of(own)
     if find_transfer(parts.trainer) is not None:
-        return TransferClient(name, parts, metrics, own.min_images, limits)
+        return TransferClient(name, parts, own)
 
     def make(run_id: str) -> Parts:
         parts = _build(run, own, folder / "alone" / run_id, OF_RUN, alone=True)
         parts.trainer.callbacks.append(RunCheckpoint(keep=1))  # type: ignore[attr-defined]
         return parts
 
-    return EnsembleClient(name, make, metrics, own.min_images, limits, folder)
-
-
-def limits_of(own: SiteSettings) -> Limits:
-    """The limits of a site's own settings."""
-    in_all = (own.max_epochs_in_all, own.max_visits_in_all, own.max_validations_in_all)
-    return Limits(own.max_epochs, own.max_visits, *in_all)
+    return EnsembleClient(name, make, own, folder)
 
 
 def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, ...], alone: bool) -> Parts:

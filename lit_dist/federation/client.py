@@ -13,9 +13,10 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from lit_dist.federation.counts import Counts, Limits
+from lit_dist.federation.counts import Counts
 from lit_dist.federation.partial_fit import with_callback
 from lit_dist.federation.refusal import Refusal, refusal
+from lit_dist.federation.site_settings import SiteSettings
 from lit_dist.federation.validate_question import check_names, check_size, named
 from lit_dist.federation.wire import Message, Tree, pack, unpack
 from lit_dist.provenance.ledger_writer import batch_size
@@ -58,26 +59,14 @@ class SiteClient(ABC):
     Args:
         name: The site's name.
         parts: What its fits are made of.
-        metrics: The names of the metrics that may leave the site; None lets all of them.
-        min_images: The least number of training images with which the site takes part.
-        limits: How much it trains and judges; by default there is no limit.
-        folder: Where the site counts that; None takes the folder of the trainer.
+        own: The site's own settings; by default there is no limit, and all metrics may leave the site.
+        folder: Where the site counts what it does; None takes the folder of the trainer.
     """
 
-    def __init__(
-        self,
-        name: str,
-        parts: Parts,
-        metrics: list[str] | None = None,
-        min_images: int = 1,
-        limits: Limits | None = None,
-        folder: Path | None = None,
-    ) -> None:
+    def __init__(self, name: str, parts: Parts, own: SiteSettings | None = None, folder: Path | None = None) -> None:
         self.name = name
         self.trainer, self.module, self.data = parts.trainer, parts.module, parts.data
-        self.metrics = metrics
-        self.min_images = min_images
-        self.limits = limits or Limits()
+        self.own = own or SiteSettings(data={})
         self.counts = Counts(folder or Path(self.trainer.default_root_dir))
 
     @property
@@ -122,8 +111,8 @@ class SiteClient(ABC):
         self.data.setup("fit")
         loader = own_loader(self.data.train_dataloader(), self.name)
         images = len(getattr(loader, "dataset", loader))
-        if images < self.min_images:
-            raise Refusal(f"it has {images} training images, and takes part with {self.min_images}")
+        if images < self.own.min_images:
+            raise Refusal(f"it has {images} training images, and takes part with {self.own.min_images}")
         return {
             "versions": versions() | {"processes": str(self.trainer.world_size)},
             "batches": len(loader),
@@ -148,7 +137,7 @@ class SiteClient(ABC):
         with patched(self.data, **{f"{split}_dataloader": lambda: loaders}), with_callback(trainer, count):
             found = evaluation(module, datamodule=self.data, verbose=False)
         values = {name: float(value) for name, value in (found[0] if found else {}).items()}
-        allowed = values if self.metrics is None else self.metrics
+        allowed = values if self.own.metrics is None else self.own.metrics
         # Each process has counted its part; where the parts are filled up to one size, so are those of a simulation.
         counted = torch.tensor(count.images, device=trainer.strategy.root_device)
         images = int(trainer.strategy.reduce(counted, reduce_op="sum"))
@@ -176,11 +165,7 @@ class _Count(Callback):
     ) -> None:
         self.images += batch_size(batch)
 
-    @override
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int, **__: int
-    ) -> None:
-        self.images += batch_size(batch)
+    on_test_batch_end = on_validation_batch_end
 
 
 def run_id(given: Any) -> str:

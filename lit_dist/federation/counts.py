@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,19 @@ class Limits:
     """A site's limits; None sets none.
 
     Attributes:
-        epochs: The greatest number of epochs of a run.
-        visits: The greatest number of a run's visits at the site.
-        epochs_in_all: The greatest number of epochs of all runs together.
-        visits_in_all: The greatest number of visits of all runs together.
-        validations_in_all: The greatest number of weights that are judged, in all runs together.
+        max_epochs: The greatest number of epochs of a run.
+        max_visits: The greatest number of a run's visits here while the model travels.
+        max_epochs_in_all: The greatest number of epochs of all runs together.
+        max_visits_in_all: The greatest number of visits of all runs together.
+        max_validations_in_all: The greatest number of weights, of all runs together, that are judged by images of this
+            site.
     """
 
-    epochs: int | None = None
-    visits: int | None = None
-    epochs_in_all: int | None = None
-    visits_in_all: int | None = None
-    validations_in_all: int | None = None
+    max_epochs: int | None = None
+    max_visits: int | None = None
+    max_epochs_in_all: int | None = None
+    max_visits_in_all: int | None = None
+    max_validations_in_all: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,10 @@ class Counts:
             if [visit, epoch] in trained:
                 return
             trained.append([visit, epoch])
-            _check("max_visits", limits.visits, _visits(run), "the run would make {}")
-            _check("max_epochs", limits.epochs, _epochs(run), "the run would train {} here")
-            for name, limit, count in (
-                ("max_visits_in_all", limits.visits_in_all, _visits),
-                ("max_epochs_in_all", limits.epochs_in_all, _epochs),
-            ):
-                _check(name, limit, sum(map(count, counts["runs"].values())), "all runs together would make {}")
+            _check(limits, "max_visits", _visits(run), "the run would make {}")
+            _check(limits, "max_epochs", _epochs(run), "the run would train {} here")
+            for name, count in (("max_visits_in_all", _visits), ("max_epochs_in_all", _epochs)):
+                _check(limits, name, sum(map(count, counts["runs"].values())), "all runs together would make {}")
 
     def end(self, fit: PartialFit, weights: str, place: tuple[int, int, int], epoch_over: bool) -> None:
         """Note where a partial fit has ended, from where its visit may be resumed."""
@@ -102,8 +100,7 @@ class Counts:
             if sha256 not in counts["remembered"]:
                 counts["validations"] += 1
                 counts["remembered"] = [*counts["remembered"], sha256][-_REMEMBERED:]
-                most = limits.validations_in_all
-                _check("max_validations_in_all", most, counts["validations"], "all runs together would make {}")
+                _check(limits, "max_validations_in_all", counts["validations"], "all runs together would make {}")
 
     @contextmanager
     def _open(self, limits: Limits) -> Iterator[dict[str, Any]]:
@@ -119,7 +116,8 @@ class Counts:
 
     def _read(self, limits: Limits) -> dict[str, Any]:
         if not os.path.lexists(self.path):  # a link to a place that is gone is no beginning
-            if limits != Limits() and any(map(any, map(self.folder.glob, _TRACES))):
+            limited = any(getattr(limits, each.name) is not None for each in fields(Limits))
+            if limited and any(map(any, map(self.folder.glob, _TRACES))):
                 raise Refusal(
                     f"its {COUNTS} is gone, in which it counts what its site.yaml limits; put back a copy, or write"
                     f" {json.dumps(_NOTHING)} into it to count from nothing"
@@ -210,6 +208,7 @@ def _epochs(run: Mapping[str, Any]) -> int:
     return sum(epochs.values())
 
 
-def _check(name: str, limit: int | None, count: int, what: str) -> None:
+def _check(limits: Limits, name: str, count: int, what: str) -> None:
+    limit = getattr(limits, name)
     if limit is not None and count > limit:
         raise Refusal(f"its site.yaml allows {name}: {limit}, and {what.format(count)}")

@@ -71,7 +71,7 @@ class EnsembleClient(SiteClient):
         parts = self.make(run)
         weights = check_sent_weights(content["state_dict"], parts.module.state_dict(), "the server's weights")
         parts.module.load_state_dict(weights)
-        limiter = Limiter(self.limits, self.name, None, self.counts)
+        limiter = Limiter(self.own, self.name, None, self.counts)
         sent = fingerprint(weights)[0]
         limiter.begin(PartialFit(run, hashlib.sha256(f"{sent}{settings}".encode()).hexdigest(), sent, (0, 0, 0)))
         parts.trainer.callbacks.insert(0, limiter)  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ class EnsembleClient(SiteClient):
         members = check_members(content["members"], parts.module.state_dict())
         hashes = {name: fingerprint(weights)[0] for name, weights in members.items()}
         for sha256 in (*hashes.values(), "".join(hashes.values())):  # of the mean, too
-            self.counts.validate(sha256, self.limits)
+            self.counts.validate(sha256, self.own)
         for name, weights in members.items():
             models[name] = copy.deepcopy(parts.module)
             models[name].load_state_dict(weights)

@@ -54,26 +54,28 @@ class Limiter(Callback):
             passes: How often a visit goes through the site's images in an epoch, rounded up.
         """
         assert self.transfer is not None
-        if self.limits.epochs is not None and epochs * passes > self.limits.epochs:
+        most = self.limits.max_epochs
+        if most is not None and epochs * passes > most:
             raise Refusal(
-                f"its site.yaml allows max_epochs: {self.limits.epochs}; in {epochs} epochs the run would go through"
-                f" its images {epochs * passes} times"
+                f"its site.yaml allows max_epochs: {most}; in {epochs} epochs the run would go through its images"
+                f" {epochs * passes} times"
             )
-        if self.limits.visits is None:
+        most = self.limits.max_visits
+        if most is None:
             return
         itinerary = self.transfer.itinerary(self.transfer.sites)
         last = self.transfer.make_plan(itinerary).epoch(epochs - 1, batches_a_step)[-1].visit
         here = 0
         for visit in range(min(last, LONGEST) + 1):
             here += itinerary.site(visit) == self.site
-            if here > self.limits.visits:
-                raise Refusal(f"its site.yaml allows max_visits: {self.limits.visits}, and the run would make {here}")
+            if here > most:
+                raise Refusal(f"its site.yaml allows max_visits: {most}, and the run would make {here}")
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         epoch = trainer.current_epoch
-        if self.limits.epochs is not None and epoch >= self.limits.epochs:
-            raise Refusal(f"its site.yaml allows max_epochs: {self.limits.epochs}, and the run is longer")
+        if self.limits.max_epochs is not None and epoch >= self.limits.max_epochs:
+            raise Refusal(f"its site.yaml allows max_epochs: {self.limits.max_epochs}, and the run is longer")
         visit = 0
         if self.transfer is not None and self.transfer.visit is not None:  # that of this batch: the transfer's place
             visit = self.transfer.visit.number  # among the callbacks is before this one's

@@ -122,7 +122,7 @@ def without_own(trainer: Settings) -> Settings:
     return {name: value for name, value in trainer.items() if name not in own or name == "profiler"}
 
 
-def inside(callback: Mapping[str, Any], folder: Path, whose: str = "the site") -> dict[str, Any]:
+def inside(callback: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A callback's settings, with a folder of its own for the files that it writes.
 
     One that names another place of the machine is a ``Refusal``.
@@ -130,7 +130,7 @@ def inside(callback: Mapping[str, Any], folder: Path, whose: str = "the site") -
     given: Settings = callback.get("init_args") or {}
     for name, value in given.items():
         if name not in _PLACES:
-            check_places(value, name, whose)
+            check_places(value, name, "the site")
     own = {name: place and str(folder / place) for name, place in _PLACES.items() if given.get(name)}
     return {**callback, "init_args": {**given, **own}} if own else dict(callback)
 

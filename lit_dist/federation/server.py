@@ -227,7 +227,7 @@ class _RemoteData(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> dict[str, Any]:
         return {
-            site: _Nothing(number) if site in self.left_out else Elsewhere(site, number)
+            site: (_Nothing if site in self.left_out else Elsewhere)(site, number)
             for site, number in self.batches.items()
         }
 
@@ -236,15 +236,10 @@ class _RemoteData(pl.LightningDataModule):
         return [0]  # for one validation step, which logs what the sites have found
 
 
-class _Nothing:
+class _Nothing(Elsewhere):
     """Stands for the batches of a visit that is left out: as many, without an image."""
 
-    def __init__(self, batches: int) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return self.batches
-
+    @override
     def __iter__(self) -> Iterator[torch.Tensor]:
         return repeat(torch.empty(0), self.batches)
 

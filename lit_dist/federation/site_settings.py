@@ -1,10 +1,11 @@
 """SiteSettings and ServerSettings: what a site's own ``site.yaml`` says, and a server's ``server.yaml``."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lit_dist.federation.counts import Limits
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.yaml_text import read_yaml
 
@@ -19,21 +20,15 @@ ALL = "all"
 _METRICS = f"a list of names, such as [train_loss, val_loss], [] for none, or {ALL}"
 
 
-@dataclass(frozen=True, slots=True)
-class SiteSettings:
-    """A site's own settings: ``site.yaml``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSettings(Limits):
+    """A site's own settings: ``site.yaml``, its limits among them.
 
     Attributes:
         data: The datamodule of this site's images, as ``class_path`` and ``init_args``.
         trainer: What differs in this site's trainer: its hardware, and a logger of its own while the model travels.
         classes: Further classes that a run may name, beside those that ``class_list`` ships.
         backbones: The backbones that a run may train; None allows all.
-        max_epochs: The greatest number of epochs of a run; None sets no limit.
-        max_visits: The greatest number of a run's visits here while the model travels; None sets no limit.
-        max_epochs_in_all: The greatest number of epochs of all runs together; None sets no limit.
-        max_visits_in_all: The greatest number of visits of all runs together; None sets no limit.
-        max_validations_in_all: The greatest number of weights, of all runs together, that are judged by images of this
-            site; None sets no limit.
         max_parameters: The greatest number of weights, buffers among them, that a run's network may have.
         min_images: The least number of training images with which the site takes part.
         metrics: The metrics that may leave the site; None lets all.
@@ -44,11 +39,6 @@ class SiteSettings:
     trainer: Settings = field(default_factory=dict)
     classes: Sequence[str] = ()
     backbones: Sequence[str] | None = None
-    max_epochs: int | None = None
-    max_visits: int | None = None
-    max_epochs_in_all: int | None = None
-    max_visits_in_all: int | None = None
-    max_validations_in_all: int | None = None
     max_parameters: int = 10**9
     min_images: int = 1
     metrics: Sequence[str] | None = None
@@ -57,11 +47,14 @@ class SiteSettings:
     @classmethod
     def read(cls, path: Path) -> "SiteSettings":
         """Read a ``site.yaml``; one that is missing, or has another form, is an ``InputError``."""
-        settings = _read(path)
-        if settings is None:
+        if not path.exists():
             raise InputError(f"there is no {path}; this site's own settings belong there")
-        for name, value in settings.items():
-            _check(path, name, value)
+        settings = _read(path, [name for name in _FORMS if name != "runs"])
+        others = [name for name in settings.get("trainer", {}) if name not in OF_SITE]
+        if others:
+            raise InputError(
+                f"{path}: {others[0]!r} of the trainer is not the site's to set; only {', '.join(OF_SITE)}"
+            )
         if "class_path" not in settings.get("data", {}):
             raise InputError(f"{path} has no data with a class_path, which names this site's datamodule")
         if "metrics" not in settings:  # so that none leaves because nobody thought of it
@@ -85,39 +78,25 @@ class ServerSettings:
     @classmethod
     def read(cls, path: Path) -> "ServerSettings":
         """Read a ``server.yaml``, if there is one; one of another form is an ``InputError``."""
-        settings = _read(path) or {}
-        for name, value in settings.items():
-            if name not in ("classes", "runs"):
-                raise InputError(f"{path}: there is no setting {name!r}; there are classes, runs")
-            fits, what = _FORMS["folder" if name == "runs" else name]
-            if not fits(value):
-                raise InputError(f"{path}: {name} is {value!r}; it must be {what}")
-        return cls(**settings)
+        return cls(**_read(path, ["classes", "runs"])) if path.exists() else cls()
 
 
-def _read(path: Path) -> Settings | None:
-    if not path.exists():
-        return None
+def _read(path: Path, names: Sequence[str]) -> Settings:
     settings: Any = read_yaml(path)
     if not isinstance(settings, dict):
         raise InputError(f"{path} holds no settings by name")
+    for name, value in settings.items():
+        if name == "modules":
+            raise InputError(
+                f"{path}: modules is not taken: a run names classes one by one; leave modules out, and name under"
+                " classes those of your own, such as classes: [mylab.models.Net]"
+            )
+        if name not in names:
+            raise InputError(f"{path}: there is no setting {name!r}; there are {', '.join(names)}")
+        fits, what = _FORMS[name]
+        if not fits(value) and not (value is None and name in _MAY_BE_NONE):
+            raise InputError(f"{path}: {name} is {value!r}; it must be {what}")
     return settings
-
-
-def _check(path: Path, name: str, value: Any) -> None:
-    if name == "modules":
-        raise InputError(
-            f"{path}: modules is not taken: a run names classes one by one; leave modules out, and name under classes"
-            " those of your own, such as classes: [mylab.models.Net]"
-        )
-    if name not in _FORMS:
-        raise InputError(f"{path}: there is no setting {name!r}; there are {', '.join(_FORMS)}")
-    fits, what = _FORMS[name]
-    if not fits(value) and not (value is None and name in _MAY_BE_NONE):
-        raise InputError(f"{path}: {name} is {value!r}; it must be {what}")
-    others = [key for key in value if key not in OF_SITE] if name == "trainer" else []
-    if others:
-        raise InputError(f"{path}: {others[0]!r} of the trainer is not the site's to set; only {', '.join(OF_SITE)}")
 
 
 def _is_list(value: Any) -> bool:
@@ -128,7 +107,7 @@ def _is(kind: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kind)
 
 
-_LIMITS = ("max_epochs", "max_visits", "max_epochs_in_all", "max_visits_in_all", "max_validations_in_all")
+_LIMITS = tuple(each.name for each in fields(Limits))
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data": (_is(dict), "class_path and init_args"),
     "trainer": (_is(dict), "settings by name"),
@@ -139,6 +118,6 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda value: type(value) is int and value >= 1, "a whole number from 1"),
     ),
     "metrics": (lambda value: value == ALL or _is_list(value), _METRICS),
-    "folder": (_is(str), "a folder's path"),
+    **dict.fromkeys(("folder", "runs"), (_is(str), "a folder's path")),
 }
 _MAY_BE_NONE = (*_LIMITS, "backbones", "folder")

@@ -34,9 +34,9 @@ class TransferClient(SiteClient):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.transfer = require_transfer(self.trainer)
-        self._limiter = Limiter(self.limits, self.name, self.transfer, self.counts)
+        self._limiter = Limiter(self.own, self.name, self.transfer, self.counts)
         self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
-        self.transfer.recorded = self.metrics
+        self.transfer.recorded = self.own.metrics
         self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
         self._own: Tree = {}  # the baton of a fit that begins here
         self._batches = 0  # of this site's images
@@ -138,7 +138,7 @@ class TransferClient(SiteClient):
         """How the model performs with the server's weights on this site's validation images."""
         check_names(content, {"state_dict"})
         weights = check_sent_weights(content["state_dict"], self.module.state_dict(), "the server's weights")
-        self.counts.validate(fingerprint(weights)[0], self.limits)
+        self.counts.validate(fingerprint(weights)[0], self.own)
         self.module.load_state_dict(weights)
         return self.evaluate(self.module, self.trainer)
 

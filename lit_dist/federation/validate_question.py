@@ -17,13 +17,12 @@ from lit_dist.federation.plain_bounds import (
     is_name,
     is_number,
     is_plain,
-    item,
     said,
     shown,
 )
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.travelling_state import SCALE, is_scale
-from lit_dist.federation.validate_optimizers import check_states
+from lit_dist.federation.validate_optimizers import check_groups, check_states
 from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
 from lit_dist.federation.wire import SMALL, TEXT, Tree, size
 from lit_dist.provenance.entry import Entry
@@ -141,7 +140,7 @@ def check_train(
     loops = _check_loops(baton["loops"], own["loops"])
     if not alike(baton["lr_schedulers"], own["lr_schedulers"]):
         raise Refusal("the server's baton has another form: its schedules are not those of the run's settings")
-    _check_groups(baton["optimizer_states"], own["optimizer_states"])
+    check_groups(baton["optimizer_states"], own["optimizer_states"], optimizers, exact=False)
     carried = transfer.optimizer_state == "carry"
     if carried:
         before: list[Tree] = [{"state": {}} for _ in baton["optimizer_states"]]
@@ -171,21 +170,6 @@ def _check_loops(found: Any, own: Tree) -> Tree:
     if loop["epoch_progress"]["total"]["processed"] > LONGEST:
         raise Refusal(f"the server's baton is beyond epoch {LONGEST}")
     return {**own, "fit_loop": found["fit_loop"]}
-
-
-def _check_groups(found: Any, own: list[Tree]) -> None:
-    if not isinstance(found, list) or len(found) != len(own):
-        raise Refusal("the server's baton has other optimizers than the run's settings")
-    for state, usual in zip(found, own, strict=True):
-        if state.keys() != {"state", "param_groups"} or len(state["param_groups"]) != len(usual["param_groups"]):
-            raise Refusal("the server's baton has another form: its optimizers have other groups of parameters")
-        for group, planned in zip(state["param_groups"], usual["param_groups"], strict=True):
-            if group["params"] != planned["params"] or len(group) > 2 * len(planned):
-                raise Refusal("the server's baton has optimizers of other parameters")
-            known = {name: group[name] for name in planned}
-            more = [item(value) for name, value in group.items() if name not in planned]
-            if not alike(known, planned) or not all(type(value) is bool or is_number(value) for value in more):
-                raise Refusal("the server's baton has optimizers of other settings than the run's")
 
 
 def _check_account(found: Tree, own: Tree, key: str) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import psutil
 import yaml
+from nvflare.fuel.utils.network_utils import get_open_ports
 
 from lit_dist.utils.atomic_write import check_file, check_folder
 from lit_dist.utils.errors import InputError
@@ -129,7 +129,7 @@ def _write(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _project(sites: Sequence[str]) -> dict[str, Any]:
-    ports = _free_ports(2)
+    ports = get_open_ports(2)
     server = {"name": "server", "type": "server", "default_host": "localhost"}
     everyone: list[dict[str, Any]] = [
         {**server, "fed_learn_port": ports[0], "admin_port": ports[1]},
@@ -149,16 +149,6 @@ def _project(sites: Sequence[str]) -> dict[str, Any]:
         "participants": [{**each, "org": "lit_dist"} for each in everyone],
         "builders": [{"path": f"nvflare.lighter.impl.{path}", "args": args} for path, args in builders],
     }
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def _restrict(kit: Path, folder: Path) -> None:

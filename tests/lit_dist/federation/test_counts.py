@@ -16,7 +16,7 @@ from lit_dist.federation.wire import Message, Tree, pack, unpack
 from small_federation import InProcess, engine, federated, server
 
 FIRST = PartialFit("0" * 32, "a", "weights", (0, 0, 0))
-TWO = Limits(visits=2, epochs=2)
+TWO = Limits(max_visits=2, max_epochs=2)
 
 
 def test_a_leg_that_is_repeated_counts_once_and_another_baton_for_the_same_visit_as_another() -> None:
@@ -27,7 +27,7 @@ def test_a_leg_that_is_repeated_counts_once_and_another_baton_for_the_same_visit
         with pytest.raises(Refusal, match="max_visits: 2, and the run would make 3"):
             Counts(Path("site")).charge(replace(FIRST, sha256="c"), 0, 0, TWO)
     with pytest.raises(Refusal, match="max_epochs: 2, and the run would train 3 here"):
-        Counts(Path("site")).charge(replace(FIRST, sha256="c"), 0, 0, Limits(epochs=2))
+        Counts(Path("site")).charge(replace(FIRST, sha256="c"), 0, 0, Limits(max_epochs=2))
 
 
 def test_a_visit_in_several_legs_counts_once_unless_it_forks() -> None:
@@ -35,11 +35,11 @@ def test_a_visit_in_several_legs_counts_once_unless_it_forks() -> None:
     counts.charge(FIRST, 0, 0, TWO)
     counts.end(FIRST, "trained", (4, 0, 4), epoch_over=False)
     second = PartialFit(FIRST.run, "b", "trained", (4, 0, 4))
-    counts.charge(second, 0, 0, Limits(visits=1, epochs=1))
-    counts.charge(second, 0, 1, Limits(visits=1, epochs=2))
+    counts.charge(second, 0, 0, Limits(max_visits=1, max_epochs=1))
+    counts.charge(second, 0, 1, Limits(max_visits=1, max_epochs=2))
     for other in (replace(second, sha256="c"), PartialFit(FIRST.run, "d", "trained", (4, 0, 0))):
         with pytest.raises(Refusal, match="max_visits: 1"):
-            counts.charge(other, 0, 0, Limits(visits=1))
+            counts.charge(other, 0, 0, Limits(max_visits=1))
 
 
 def test_weights_that_come_back_to_an_epoch_that_was_over_are_another_visit() -> None:
@@ -47,24 +47,24 @@ def test_weights_that_come_back_to_an_epoch_that_was_over_are_another_visit() ->
     counts.charge(FIRST, 0, 0, TWO)
     counts.end(FIRST, "trained", (4, 0, 0), epoch_over=True)
     with pytest.raises(Refusal, match="max_epochs: 1"):
-        counts.charge(PartialFit(FIRST.run, "b", "trained", (4, 0, 0)), 0, 0, Limits(epochs=1))
+        counts.charge(PartialFit(FIRST.run, "b", "trained", (4, 0, 0)), 0, 0, Limits(max_epochs=1))
 
 
 def test_an_epoch_of_several_visits_counts_once() -> None:
     for number in range(3):
         leg = replace(FIRST, sha256=str(number), by_steps=True)
-        Counts(Path("site")).charge(leg, number, 0, Limits(epochs=1))
+        Counts(Path("site")).charge(leg, number, 0, Limits(max_epochs=1))
 
 
 def test_a_visit_that_goes_through_the_images_several_times_counts_as_often() -> None:
     leg = replace(FIRST, by_steps=True, passes=3)
     with pytest.raises(Refusal, match="max_epochs: 2, and the run would train 3 here"):
-        Counts(Path("site")).charge(leg, 0, 0, Limits(epochs=2))
-    Counts(Path("site")).charge(leg, 0, 0, Limits(epochs=3))
+        Counts(Path("site")).charge(leg, 0, 0, Limits(max_epochs=2))
+    Counts(Path("site")).charge(leg, 0, 0, Limits(max_epochs=3))
 
 
 def test_a_new_run_gains_nothing_of_a_limit_for_all() -> None:
-    limits = Limits(visits_in_all=2, validations_in_all=2)
+    limits = Limits(max_visits_in_all=2, max_validations_in_all=2)
     counts = Counts(Path("site"))
     for number in range(2):
         counts.charge(replace(FIRST, run=str(number)), 0, 0, limits)
@@ -73,7 +73,7 @@ def test_a_new_run_gains_nothing_of_a_limit_for_all() -> None:
     with pytest.raises(Refusal, match="max_visits_in_all: 2, and all runs together would make 3"):
         counts.charge(replace(FIRST, run="2"), 0, 0, limits)
     with pytest.raises(Refusal, match="max_epochs_in_all: 2"):
-        counts.charge(replace(FIRST, run="2"), 0, 0, Limits(epochs_in_all=2))
+        counts.charge(replace(FIRST, run="2"), 0, 0, Limits(max_epochs_in_all=2))
     with pytest.raises(Refusal, match="max_validations_in_all: 2"):
         counts.validate("weights 2", limits)
 
@@ -153,7 +153,7 @@ def limited(**limits: int) -> InProcess:
 
 
 def test_replays_of_a_visit_are_refused_also_after_an_interruption_and_a_restart() -> None:
-    parties = limited(visits=2, epochs=6)
+    parties = limited(max_visits=2, max_epochs=6)
 
     def change(question: str, site: str, answer: Message) -> Message:
         if parties.asked.count("train") == 4:
@@ -163,17 +163,17 @@ def test_replays_of_a_visit_are_refused_also_after_an_interruption_and_a_restart
     parties.change = change
     with pytest.raises(KeyboardInterrupt):
         server(parties, make, max_epochs=4).run()
-    parties = limited(visits=2, epochs=6)
+    parties = limited(max_visits=2, max_epochs=6)
     server(parties, make, max_epochs=4).run(newest_checkpoint("server"))
     assert len(federated()) == 4
     question = next(unpack(each) for each in parties.content if "visit" in unpack(each))
     others = engine(make, max_epochs=4, gradient_clip_val=0.5).parties["site-1"]
-    others._limiter.limits = Limits(visits=2)
+    others._limiter.limits = Limits(max_visits=2)
     assert "max_visits" in unpack(others.answer("train", pack(question)))["refused"]  # the same baton, other settings
     for run in (None, "0" * 32):
-        assert "max_visits" in replayed(limited(visits=2, visits_in_all=2), question, run)
+        assert "max_visits" in replayed(limited(max_visits=2, max_visits_in_all=2), question, run)
     Path("site-1", COUNTS).unlink()
-    assert "limits.json is gone" in replayed(limited(visits=2), question, None)
+    assert "limits.json is gone" in replayed(limited(max_visits=2), question, None)
 
 
 def replayed(parties: InProcess, question: Tree, run: str | None) -> str:

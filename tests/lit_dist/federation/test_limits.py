@@ -49,7 +49,7 @@ def limited(limits: Limits, **kwargs: Any) -> InProcess:
 
 
 def test_a_server_that_goes_on_is_refused() -> None:
-    parties = limited(Limits(epochs=4), max_epochs=4)
+    parties = limited(Limits(max_epochs=4), max_epochs=4)
     with pytest.raises(InputError, match=r"'site-2' refuses: its site\.yaml allows max_epochs: 4, and the run is"):
         server(parties, make, max_epochs=6).run()
     assert len(federated()) == 4
@@ -60,20 +60,20 @@ def test_a_visit_of_more_steps_than_the_epochs_allow_is_refused_before_the_run_b
         return CyclicalWeightTransfer(every_n_steps=9)  # of a site's four batches
 
     parties = engine(long, max_epochs=1)
-    parties.parties["site-2"]._limiter.limits = Limits(epochs=2)
+    parties.parties["site-2"]._limiter.limits = Limits(max_epochs=2)
     with pytest.raises(InputError, match=r"max_epochs: 2; in 1 epochs the run would go through its images 3 times"):
         server(parties, long, max_epochs=1).run()
 
 
 def test_a_run_of_too_many_visits_is_refused_before_it_begins() -> None:
     with pytest.raises(InputError, match=r"refuses: .* allows max_visits: 1, and the run would make 2"):
-        server(limited(Limits(visits=1)), make).run()
-    server(limited(Limits(visits=2)), make).run()
+        server(limited(Limits(max_visits=1)), make).run()
+    server(limited(Limits(max_visits=2)), make).run()
     assert len(federated()) == 6
 
 
 def test_a_visit_too_many_is_refused() -> None:
-    parties = limited(Limits(visits=1), max_epochs=3)
+    parties = limited(Limits(max_visits=1), max_epochs=3)
     with pytest.raises(InputError, match="allows max_visits: 1, and the run would make 2"):
         server(parties, make, max_epochs=6).run()
     assert len(federated()) == 4

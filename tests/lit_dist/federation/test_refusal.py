@@ -1,5 +1,6 @@
 """A site that cannot take part says so, and keeps to itself what may name files and patients."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_an_error_of_a_sites_data_stays_in_its_log(
 def test_reasons_of_a_sites_policy_are_said() -> None:
     parties = engine(make)
     party = parties.parties["site-1"]
-    party.min_images = 1000
+    party.own = replace(party.own, min_images=1000)
     assert "takes part with 1000" in unpack(party.answer("greet", pack({})))["refused"]
     assert unpack(party.answer("what", pack({})))["refused"] == "there is no question 'what'"
 

@@ -1,6 +1,7 @@
 """A site's answers are checked before they are used, and refused with the site's name."""
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -135,7 +136,8 @@ def test_sites_with_other_settings_or_programs_are_shown_in_a_table() -> None:
 def test_no_metric_leaves_a_site_that_it_does_not_let_out() -> None:
     parties = engine(make, max_epochs=1)
     quiet = parties.parties["site-2"]
-    quiet.metrics = quiet.transfer.recorded = ["val_loss"]
+    quiet.own = replace(quiet.own, metrics=["val_loss"])
+    quiet.transfer.recorded = ["val_loss"]
     server(parties, make, max_epochs=1).run()
     metrics = {entry.site: entry.metrics for entry in federated()}
     assert "train_loss" in metrics["site-1"]
