@@ -110,7 +110,7 @@ def test_only_files_that_may_be_copies_are_read_whole(tmp_path: Path, monkeypatc
         Path(file.path).write_bytes(content)
     read: list[str] = []
     whole = ImageFile.read_bytes
-    monkeypatch.setattr(ImageFile, "read_bytes", lambda file: read.append(file.name) or whole(file))
+    monkeypatch.setattr(ImageFile, "read_bytes", lambda file: read.append(Path(file.path).name) or whole(file))
     numbers = content_numbers(files, np.full(len(files), -1), dict)
     assert numbers.tolist() == [0, 0, 2, 3, 4, 5, 5, 7, 8, 9]
     assert sorted(read) == ["0", "1", "5", "6"]
