@@ -91,7 +91,7 @@ QUESTIONS: dict[str, tuple[Callable[[Tree], Any], str]] = {
     "a rate that is none": (group(lr=torch.nan), "its optimizers have lr"),
     "others' parameters": (group(params=[0]), "other parameters"),
     "an older Lightning": (baton(**{"pytorch-lightning_version": "0"}), "another version"),
-    "no account": (baton(callbacks={}), "another transfer callback"),
+    "no account": (baton(callbacks={}), "other callbacks than the run"),
     "no visit's name": (record("visit", (0, 0)), "another form"),
     "no rates": (record("rates", None), "another form"),
     "no hash": (record("sha256_in", "../.."), "another form"),
