@@ -84,15 +84,14 @@ class ImageClassifier(SiteReported):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        weights_given = [1.0] * num_classes if class_weights is None else class_weights
-        positive = all(0 < weight < math.inf for weight in weights_given)
+        positive = all(0 < weight < math.inf for weight in class_weights or [])
         for holds, message in (
             (num_classes >= 2, f"num_classes={num_classes} is not at least 2"),
             (0 <= dropout < 1, f"dropout={dropout} is not in [0, 1)"),
             (0 <= label_smoothing < 1, f"label_smoothing={label_smoothing} is not in [0, 1)"),
             (
-                len(weights_given) == num_classes and positive,
-                f"class_weights={weights_given} are not {num_classes} positive numbers",
+                class_weights is None or (len(class_weights) == num_classes and positive),
+                f"class_weights={class_weights} are not {num_classes} positive numbers",
             ),
             (lr_scheduler_frequency >= 1, f"lr_scheduler_frequency={lr_scheduler_frequency} is not a positive number"),
         ):
