@@ -107,9 +107,7 @@ class SiteDataModule(SiteRecords):
     def test_dataloader(self) -> dict[str, Loader]:
         return self._loaders("test", self.sites)
 
-    @override
-    def predict_dataloader(self) -> dict[str, Loader]:
-        return self._loaders("test", self.sites)
+    predict_dataloader = test_dataloader
 
     @override
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

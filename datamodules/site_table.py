@@ -13,6 +13,7 @@ from lit_dist.utils.terminal_table import print_table
 
 MOST_CLASSES = 6
 """How many classes have a column each."""
+_MOST_SITES = 24  # that are printed
 _OTHERS = ("site", "images", "patients", "train", "val", "test", "left out", "majority")
 LeftOut = Mapping[tuple[str, str], int]
 
@@ -77,20 +78,16 @@ def shown_names(names: Sequence[str]) -> str:
 
 
 def print_sites(
-    table: pd.DataFrame,
-    sites: Sequence[str],
-    class_names: Sequence[str],
-    most: int = 24,
-    left_out: LeftOut | None = None,
+    table: pd.DataFrame, sites: Sequence[str], class_names: Sequence[str], left_out: LeftOut | None = None
 ) -> None:
-    """Print what ``summarise`` gives; of more than ``most`` sites, the first ones. Then, what is left out and why."""
-    summary = summarise(table, list(sites)[:most], class_names, left_out)
+    """Print what ``summarise`` gives; of more than 24 sites, the first ones. Then, what is left out and why."""
+    summary = summarise(table, list(sites)[:_MOST_SITES], class_names, left_out)
     title = "Sites (classes and majority rate: of the training images)"
     print_table(
         title, list(summary.columns), [list(map(str, row)) for row in summary.itertuples(index=False, name=None)]
     )
-    if len(sites) > most:
-        print(f"... and {len(sites) - most} more sites")
+    if len(sites) > _MOST_SITES:
+        print(f"... and {len(sites) - _MOST_SITES} more sites")
     reasons: Counter[str] = Counter()
     for (_, reason), count in (left_out or {}).items():
         reasons[reason] += count

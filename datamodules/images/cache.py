@@ -195,20 +195,6 @@ class PixelCache:
         files.clear()
 
 
-def refuse_failures(failures: Mapping[Source, str]) -> None:
-    """Raise ``InputError``, with the first few, if there are images that could not be prepared."""
-    if failures:
-        raise InputError(
-            f"{len(failures)} images cannot be used; mend or remove them, or leave them out with on_error=skip:\n"
-            + shown(lines(failures))
-        )
-
-
-def lines(failures: Mapping[Source, str]) -> list[str]:
-    """The files that could not be prepared, with the reasons, a line each."""
-    return [f"{path}: {reason}" for path, reason in failures.items()]
-
-
 def shown(reasons: Sequence[str]) -> str:
     """The first few reasons, a line each."""
     more = [f"... and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []

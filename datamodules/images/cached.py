@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules.images.cache import PixelCache, Source, default_cache, lines, refuse_failures, shown
+from lit_dist.datamodules.images.cache import PixelCache, Source, default_cache, shown
 from lit_dist.datamodules.images.copies import OnDuplicate, content_numbers, settle
 from lit_dist.datamodules.images.data_root import is_foreign
 from lit_dist.datamodules.images.datamodule import ImageDataModule
@@ -85,10 +85,14 @@ class CachedDataModule(ImageDataModule):
         """Prepare the images that are not in the cache yet."""
         slots, failures = self._prepared()
         failures = self._with_origins(failures)
-        if self.on_error == "raise":
-            refuse_failures(failures)
-        elif failures:
-            rank_zero_warn(f"{len(failures)} images are left out:\n{shown(lines(failures))}")
+        reasons = shown([f"{path}: {reason}" for path, reason in failures.items()])
+        if failures and self.on_error == "raise":
+            raise InputError(
+                f"{len(failures)} images cannot be used; mend or remove them, or leave them out with on_error=skip:\n"
+                + reasons
+            )
+        if failures:
+            rank_zero_warn(f"{len(failures)} images are left out:\n{reasons}")
         self.left_out = failures
         self._found = self.table, slots
 

@@ -85,10 +85,10 @@ def check_policy(run: Settings, own: SiteSettings) -> None:
     if type(trainer.get("accelerator", "auto")) is not str:
         raise Refusal("the run has an accelerator, which is each site's own, in its site.yaml")
     arguments = run["model"].get("init_args") or {}
-    if type(arguments) is dict and arguments.get("compiled"):
+    if arguments.get("compiled"):
         raise Refusal("the run has compiled: true, which would start compilers at the site; leave it out")
     _check_callbacks(trainer.get("callbacks"))
-    backbone = arguments.get("backbone") if type(arguments) is dict else None
+    backbone = arguments.get("backbone")
     if own.backbones is not None and backbone not in own.backbones:
         raise Refusal(f"its site.yaml allows the backbones {', '.join(own.backbones)}, not {shown(backbone)}")
     epochs = trainer.get("max_epochs")

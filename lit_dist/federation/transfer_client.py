@@ -79,7 +79,7 @@ class TransferClient(SiteClient):
         if not self._own:
             self._begin(content["batches"])
         own, optimizers = self.module.state_dict(), self.trainer.optimizers
-        baton = check_train(content, self.name, own, self._own, self.transfer, optimizers)
+        baton = check_train(content, own, self._own, self.transfer, optimizers)
         key = self.transfer.state_key
         folder = self._folder / run_id(transfer_state(baton, key)["record"]["run"])
         by_steps = bool(self.transfer.every_n_steps)

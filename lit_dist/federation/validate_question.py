@@ -107,13 +107,12 @@ def check_members(members: Any, own: Tree) -> dict[str, Tree]:
 
 @named
 def check_train(
-    content: Tree, site: str, weights: Tree, own: Tree, transfer: WeightTransfer, optimizers: Sequence[Optimizer]
+    content: Tree, weights: Tree, own: Tree, transfer: WeightTransfer, optimizers: Sequence[Optimizer]
 ) -> Tree:
     """Check a baton and what belongs to it.
 
     Args:
-        content: The question.
-        site: The site's name.
+        content: The question, whose names and batches are checked.
         weights: The weights of the site's own module.
         own: The baton of a fit that begins here, whose form the server's has.
         transfer: The site's transfer callback.
@@ -125,8 +124,6 @@ def check_train(
     Raises:
         Refusal: If something is missing, or of another type or size than it can be.
     """
-    check_names(content, {"baton", "batches", "visit", "left_out"})
-    check_batches(content["batches"], site)
     baton, visit, left_out = content["baton"], content["visit"], content["left_out"]
     if not is_count(visit) or visit > LONGEST:
         raise Refusal(f"the server asks for visit {shown(visit)}; a run has {LONGEST} at most")
