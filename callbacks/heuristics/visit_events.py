@@ -84,6 +84,7 @@ class VisitEvents:
                 callback.enter(visit.site, self._divergence.policy == "skip")
                 if not left_out:
                     callback.on_visit_start(trainer, trainer.lightning_module, visit)
+                    callback.check(trainer.lightning_module)
         if left_out and not self._absent:
             self._record.leave_out(trainer)
             self._absent = True
@@ -138,7 +139,7 @@ class VisitEvents:
             callback.on_visit_end(trainer, trainer.lightning_module, visit)
             if cycle_ends:
                 callback.on_cycle_end(trainer, trainer.lightning_module, visit)
-            callback.check_form()
+            callback.check(trainer.lightning_module)
 
     @property
     def passing(self) -> bool:

@@ -1,7 +1,5 @@
 """FedProx: keeps a visit's weights near those that came in."""
 
-import math
-
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.optim import Optimizer
@@ -10,6 +8,8 @@ from typing_extensions import override
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import VisitCallback
+
+_LARGEST = 1e6
 
 
 class FedProx(VisitCallback):
@@ -27,8 +27,8 @@ class FedProx(VisitCallback):
     """
 
     def __init__(self, mu: float = 0.01) -> None:
-        if not 0 <= mu < math.inf:
-            raise InputError(f"mu={mu} is not a finite number from 0")
+        if type(mu) not in (int, float) or not 0 <= mu <= _LARGEST:
+            raise InputError(f"mu={mu!r} is not a number from 0 to {_LARGEST:g}")
         self.mu = mu
 
     @override

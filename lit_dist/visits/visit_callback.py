@@ -2,9 +2,11 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import move_data_to_device
@@ -14,7 +16,8 @@ from typing_extensions import override
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.itinerary import Visit
 
-_OURS = ("state_dict", "load_state_dict")
+_OURS = ("state_dict", "load_state_dict", "travelling", "staying")
+_LARGEST, _LONGEST = 1e30, 200  # of a number and of a text that travel
 
 
 class VisitCallback(Callback):
@@ -33,7 +36,9 @@ class VisitCallback(Callback):
     no end, and its state is put back to what it was when the visit began.
 
     Raises:
-        TypeError: If a subclass overrides ``state_dict`` or ``load_state_dict``.
+        TypeError: If a subclass, or a class beside it, overrides ``state_dict``, ``load_state_dict`` or the two states.
+        InputError: If the states hold anything else; if what travels has another form than it began with; if no
+            transfer callback is there.
 
     Example:
         >>> class CountVisits(VisitCallback):
@@ -60,7 +65,7 @@ class VisitCallback(Callback):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in _OURS:
-            if name in vars(cls):
+            if inspect.getattr_static(cls, name) is not vars(VisitCallback)[name]:
                 raise TypeError(
                     f"{cls.__name__} overrides {name}; a VisitCallback keeps what travels with the model in"
                     " self.travelling, and what stays at a site in self.staying"
@@ -89,6 +94,11 @@ class VisitCallback(Callback):
         if self._site is None:
             raise InputError(f"{type(self).__name__} asks for what stays at a site before the first visit")
         return self._kept.setdefault(self._site, {})
+
+    @staying.setter
+    def staying(self, state: dict[str, Any]) -> None:
+        if self.staying is not state and self._site is not None:
+            self._kept[self._site] = state
 
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Called when a run begins, but not when it resumes: the place to set ``travelling``.
@@ -125,6 +135,11 @@ class VisitCallback(Callback):
             visit: The visit.
         """
 
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._began:
+            raise InputError(f"{type(self).__name__} takes part in visits; add a transfer callback, or leave it out")
+
     # -- for the transfer callback -----------------------------------------------------------------------------------
 
     def begin_fit(self, trainer: Trainer, new: bool, site: str | None) -> None:
@@ -138,6 +153,7 @@ class VisitCallback(Callback):
         if new or not self._began:
             self._forget()
             self.begin_run(trainer, trainer.lightning_module)
+        self._settle(trainer.lightning_module)
         device = trainer.strategy.root_device
         self._travelling, self._kept = move_data_to_device((self._travelling, self._kept), device)
         self._began, self._site, self._form = True, site, dict(_form(self._travelling))
@@ -157,12 +173,13 @@ class VisitCallback(Callback):
         if self._came_in is not None and self._site is not None:
             self._travelling, self._kept[self._site] = copy.deepcopy(self._came_in)
 
-    def check_form(self) -> None:
-        """Check at a visit's end that what travels has the names, shapes and dtypes that it began with.
+    def check(self, module: LightningModule) -> None:
+        """Check after an event what both states hold, and that what travels has the form that it began with.
 
         Raises:
-            InputError: If it has not, or is not finite.
+            InputError: If a checkpoint or a message could not hold it, it has another form, or it is not finite.
         """
+        self._settle(module)
         form = dict(_form(self._travelling))
         for place in sorted(form.keys() | self._form.keys()):
             if form.get(place) != self._form.get(place):
@@ -170,6 +187,14 @@ class VisitCallback(Callback):
                     f"{type(self).__name__}.travelling has at {place!r} {form.get(place, 'nothing')}, and had"
                     f" {self._form.get(place, 'nothing')} when the run began; give it its form in begin_run"
                 )
+
+    def _settle(self, module: LightningModule) -> None:
+        """Let both states hold values of their own, not the module's tensors, which training goes on to change."""
+        shared = {each.data_ptr() for each in (*module.parameters(), *module.buffers())}
+        name = type(self).__name__
+        self._travelling = _own(self._travelling, f"{name}.travelling", shared, travels=True)
+        if self._site in self._kept:
+            self._kept[self._site] = _own(self._kept[self._site], f"{name}.staying", shared, travels=False)
 
     def travels(self) -> dict[str, Any]:
         """The state that crosses a transfer, in the form of ``state_dict``."""
@@ -200,6 +225,32 @@ class VisitCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._travelling, self._kept = state_dict["travelling"], dict(state_dict["staying"])
         self._came_in, self._began = state_dict["came_in"], True
+
+
+def _own(tree: Any, place: str, shared: set[int], travels: bool) -> Any:
+    """State as it can be kept: without what other values share or would add to."""
+    if type(tree) is dict and all(type(name) is str for name in tree):
+        return {name: _own(value, f"{place}/{name}", shared, travels) for name, value in tree.items()}
+    if isinstance(tree, Tensor) and tree.layout == torch.strided and not tree.is_meta and not tree.is_quantized:
+        kept = tree.detach()
+        if travels and kept.is_floating_point() and not bool(torch.isfinite(kept).all()):
+            raise InputError(f"{place} has values that are NaN or infinite")
+        return kept.clone() if kept.data_ptr() in shared else kept
+    plain = tree is None or type(tree) in (bool, int, float, str)
+    fits = not travels or not plain or _travels(tree)
+    if plain and fits and place.count("/"):
+        return tree
+    raise InputError(
+        f"{place} is {'too large' if plain and place.count('/') else f'of type {type(tree).__name__}'}: a VisitCallback"
+        " keeps dictionaries by text, of dense tensors, numbers and text (what travels: finite tensors, numbers up to"
+        f" {_LARGEST:g}, and text of {_LONGEST} letters)"
+    )
+
+
+def _travels(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST
+    return value is None or (math.isfinite(value) and abs(value) <= _LARGEST)
 
 
 def _form(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:

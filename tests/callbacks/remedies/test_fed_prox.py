@@ -66,7 +66,7 @@ def test_its_weight_is_in_the_settings_hash() -> None:
     assert len(found) == 2
 
 
-@pytest.mark.parametrize("mu", [-1.0, float("nan"), float("inf")])
-def test_a_weight_that_is_none_is_refused(mu: float) -> None:
+@pytest.mark.parametrize("mu", [-1.0, float("nan"), float("inf"), 1e308, True, None, "0.1"])
+def test_a_weight_that_is_none_is_refused(mu: Any) -> None:
     with pytest.raises(InputError, match="mu="):
         FedProx(mu=mu)

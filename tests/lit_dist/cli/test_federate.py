@@ -107,7 +107,7 @@ def test_a_server_that_is_busy_is_asked_again_but_not_for_ever(monkeypatch: pyte
     assert flare.make_job(session, Path("job")) == {"run": "made"}
     assert session.asked == 6
     monkeypatch.setattr(flare, "_PATIENCE", -1)
-    with pytest.raises(InputError, match=r"gives no answer; job 7 may go on without .*busy"):
+    with pytest.raises(InputError, match=r"gives no answer; job 7 may continue without .*busy"):
         flare.make_job(session, Path("job"))
 
 

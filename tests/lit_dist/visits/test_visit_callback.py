@@ -1,6 +1,7 @@
 """VisitCallback: events in their order, state in two scopes, in simulation, resumption, federation and replay."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation import wire
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import VisitCallback
-from small import SmallData, SmallModule, fit, ledger, trainer
+from small import SmallData, SmallModule, fit, ledger, loader, trainer
 from small_federation import engine, federated, server, simulate
 
 
@@ -185,6 +186,20 @@ def test_state_is_kept_in_the_two_scopes_only() -> None:
             def state_dict(self) -> dict[str, Any]:
                 return {}
 
+    class Beside:
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+    with pytest.raises(TypeError, match="Both overrides state_dict"):
+
+        class Both(Beside, VisitCallback):
+            pass
+
+    with pytest.raises(TypeError, match="Shadows overrides staying"):
+
+        class Shadows(VisitCallback):
+            staying = {}  # type: ignore[assignment]  # noqa: RUF012
+
     with pytest.raises(InputError, match="before the first visit"):
         _ = Scaffold().staying
 
@@ -222,3 +237,62 @@ def test_a_lying_sites_travelling_state_is_refused(lie: str) -> None:
     with pytest.raises(InputError, match="site-2"):
         server(parties, make, Scaffold(), max_epochs=1).run()
     assert [entry.site for entry in federated()] == ["site-1"]
+
+
+class Holds(VisitCallback):
+    """Has one value in one of its states."""
+
+    def __init__(self, scope: str, value: Any) -> None:
+        self.scope, self.value = scope, value
+
+    @override
+    def begin_run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.travelling = {"x": self.value(pl_module)} if self.scope == "travelling" else {}
+
+    @override
+    def on_visit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Visit) -> None:
+        if self.scope == "staying":
+            self.staying = {"x": self.value(pl_module)}
+
+
+VALUES: dict[str, Any] = {
+    "a list": lambda module: [1],
+    "an array": lambda module: module.network[0].weight.detach().numpy(),
+    "a set": lambda module: {1},
+    "a module": lambda module: module.network,
+    "a dictionary by number": lambda module: {1: 2},
+    "a dictionary of another kind": lambda module: defaultdict(int),
+    "a sparse tensor": lambda module: torch.ones(2).to_sparse(),
+    "a tensor without values": lambda module: torch.ones(2, device="meta"),
+    "a complex number": lambda module: 1j,
+}
+TRAVEL: dict[str, Any] = {
+    "not a number": lambda module: float("nan"),
+    "an infinite tensor": lambda module: torch.tensor(float("inf")),
+    "a long text": lambda module: "x" * 1000,
+    "a huge number": lambda module: 10**40,
+}
+
+
+@pytest.mark.parametrize(
+    ("scope", "value"),
+    [(scope, name) for scope in ("travelling", "staying") for name in VALUES]
+    + [("travelling", name) for name in TRAVEL],
+)
+def test_what_neither_a_checkpoint_nor_a_message_holds_is_refused_by_its_place(scope: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"Holds.{scope}/x "):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), Holds(scope, {**VALUES, **TRAVEL}[value]), max_epochs=1)
+
+
+@pytest.mark.parametrize("scope", ["travelling", "staying"])
+def test_state_that_is_the_modules_own_tensor_is_kept_as_it_was(scope: str) -> None:
+    holds = Holds(scope, lambda module: module.network[0].weight)
+    module = fit(CyclicalWeightTransfer(every_n_epochs=1), holds, max_epochs=1)
+    kept = getattr(holds, scope)["x"]
+    assert not kept.requires_grad
+    assert not torch.equal(kept, module.network[0].weight)
+
+
+def test_without_a_transfer_it_is_refused() -> None:
+    with pytest.raises(InputError, match="Scaffold takes part in visits; add a transfer callback"):
+        fit(Scaffold(), data=loader(0, 2), max_epochs=1)
