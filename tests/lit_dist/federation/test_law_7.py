@@ -17,7 +17,7 @@ def make() -> CyclicalWeightTransfer:
     return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle")
 
 
-def test_a_leg_reads_nothing_again_of_what_the_run_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_fit_reads_nothing_again_of_what_the_run_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[str] = Counter()
 
     def counted(owner: Any, name: str) -> None:
@@ -29,7 +29,7 @@ def test_a_leg_reads_nothing_again_of_what_the_run_has_written(monkeypatch: pyte
 
         monkeypatch.setattr(owner, name, count)
 
-    counted(ledger, "_entry")
+    counted(ledger, "parse_entry")
     counted(SiteEvaluation, "_keep_rows")
     counted(RowCount, "__init__")
     parties = engine(make, max_epochs=9)
@@ -37,5 +37,5 @@ def test_a_leg_reads_nothing_again_of_what_the_run_has_written(monkeypatch: pyte
     callbacks = [SiteEvaluation(every="visit"), RunCheckpoint()]
     server(parties, make, *callbacks, logger=logger, enable_checkpointing=True, max_epochs=9).run()
     assert calls["_keep_rows"] == calls["__init__"] == 1
-    assert calls["_entry"] <= 3 * 9  # the site's, the server's when it adds it, and when its leg begins
+    assert calls["parse_entry"] <= 3 * 9  # the site's, the server's when it adds it, and when its part begins
     assert len(federated()) == 9
