@@ -9,9 +9,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.callbacks.optimizer_states import put_state
-from lit_dist.checkpoints.baton import not_finite
 from lit_dist.provenance.visit_account import DivergenceState
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.finite_tensors import not_finite
 from lit_dist.visits.itinerary import Visit
 
 OnDivergence = Literal["stop", "skip"]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lit_dist.checkpoints import state_tree, tensor_file
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.finite_tensors import not_finite
 from lit_dist.utils.held_signals import held_signals
 from lit_dist.utils.threads import in_threads
 
@@ -56,37 +56,6 @@ def tensor_lines(state: Mapping[str, Any]) -> dict[str, str]:
         name: json.dumps([name, str(tensor.dtype), list(tensor.shape), sha256.hexdigest()]) + "\n"
         for (name, tensor), sha256 in zip(tensors.items(), in_threads(hashlib.sha256, contents), strict=True)
     }
-
-
-def not_finite(state: Mapping[str, Any]) -> str | None:
-    """The name of the first tensor with a NaN or an infinity in it; None if there is none.
-
-    Example:
-        >>> not_finite({"weight": torch.tensor([1.0, float("nan")])})
-        'weight'
-    """
-    names = [name for name, value in state.items() if isinstance(value, Tensor) and _has_fractions(value)]
-    for name, finite in zip(names, in_threads(lambda name: _finite(state[name]), names), strict=True):
-        if not finite:
-            return name
-    return None
-
-
-def _has_fractions(tensor: Tensor) -> bool:
-    dense = tensor.layout == torch.strided and not tensor.is_meta
-    return dense and (tensor.is_floating_point() or tensor.is_complex())
-
-
-def _finite(tensor: Tensor) -> bool:
-    # The extremes: NaN or infinite if any value is; one pass, and nothing as large is allocated.
-    if not tensor.numel():
-        return True
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
-    if tensor.itemsize < 2:
-        tensor = tensor.to(torch.float16)  # torch finds no extremes in eight bits
-    least, largest = torch.aminmax(tensor.detach())
-    return bool(torch.isfinite(least) & torch.isfinite(largest))
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path, finite: bool = True) -> None:

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lit_dist.federation.refusal import Refusal
 from lit_dist.provenance.plain_values import attributes, plain_json
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.one_lightning import is_known
 from lit_dist.visits.visit_callback import VisitCallback
 
 _OF_STEPS = (
@@ -16,7 +17,6 @@ _OF_STEPS = (
     *("on_before_optimizer_step", "on_before_zero_grad"),
 )
 _STATE = ("state_dict", "load_state_dict", "on_save_checkpoint", "on_load_checkpoint")
-_KNOWN = ("lightning.", "lit_dist.")
 _INSTEAD = (
     "let it be a VisitCallback, which keeps such state in self.travelling or self.staying; or say takes_part = False in"
     " its class, if it only watches"
@@ -63,9 +63,7 @@ def _own(trainer: Trainer) -> list[Callback]:
     return [
         each
         for each in callbacks
-        if not isinstance(each, VisitCallback)
-        and not type(each).__module__.startswith(_KNOWN)
-        and getattr(each, "takes_part", True)
+        if not isinstance(each, VisitCallback) and not is_known(type(each)) and getattr(each, "takes_part", True)
     ]
 
 

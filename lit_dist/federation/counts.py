@@ -12,9 +12,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from lit_dist.federation.plain_bounds import is_count
 from lit_dist.federation.refusal import Refusal
 from lit_dist.utils.atomic_write import open_file, replacing
+from lit_dist.utils.plain_bounds import is_count
 
 COUNTS = "limits.json"
 _TRACES = ("stays/*/*.stay", "alone/*/checkpoints/*")  # of what has been trained

@@ -24,6 +24,7 @@ from lit_dist.provenance.ledger import read_entries
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import set_root
 from lit_dist.utils.method_patch import patched
+from lit_dist.utils.one_lightning import is_known
 from lit_dist.visits.visit_callback import VisitCallback, visit_callbacks
 
 _OF_BATCHES = (
@@ -37,7 +38,6 @@ _OF_STEPS = (
     "optimizer_zero_grad",
     "lr_scheduler_step",
 )
-_KNOWN = ("lightning.", "lit_dist.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def is_exact(trainer: Trainer, module: LightningModule) -> bool:
     """Whether nothing but Lightning and the schedules changes learning rates in a run."""
     hooks = (*_OF_BATCHES, *_OF_STEPS)
     own = any(getattr(type(module), name) is not getattr(LightningModule, name) for name in hooks)
-    known = all(type(each).__module__.startswith(_KNOWN) for each in trainer.callbacks)  # type: ignore[attr-defined]
+    known = all(is_known(type(each)) for each in trainer.callbacks)  # type: ignore[attr-defined]
     return module.automatic_optimization and known and not own
 
 

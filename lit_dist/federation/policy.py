@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import NoneType
 from typing import Any
 
-from lit_dist.federation.plain_bounds import shown
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.site_settings import Settings, SiteSettings
 from lit_dist.federation.typed_settings import check_plain
+from lit_dist.utils.plain_bounds import shown
 
 OF_RUN = (
     *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "overfit_batches"),

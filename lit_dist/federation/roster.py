@@ -8,12 +8,12 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.federation.engine import Engine, NoAnswerError
-from lit_dist.federation.plain_bounds import said
 from lit_dist.federation.validate_answer import check_greeting, check_settings, compare, refused
 from lit_dist.federation.wire import SMALL, TEXT, Message, Tree, pack, size, unpack
 from lit_dist.provenance.run_settings import versions
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_bounds import said
 
 Absent = Literal["retry", "skip"]
 Weights = Literal["images", "equal"]

@@ -10,9 +10,9 @@ from torch.amp import GradScaler
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.callbacks.baton_writer import baton_of
-from lit_dist.federation.plain_bounds import is_number
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.visit_account import transfer_state
+from lit_dist.utils.plain_bounds import is_number
 from lit_dist.visits.visit_callback import visit_callbacks
 
 SCALE = MixedPrecision.__qualname__

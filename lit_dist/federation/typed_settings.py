@@ -12,8 +12,8 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from lit_dist.federation.class_list import ClassList
-from lit_dist.federation.plain_bounds import shown
 from lit_dist.federation.refusal import Refusal
+from lit_dist.utils.plain_bounds import shown
 from lit_dist.utils.signatures import Unresolved, alternatives, made, parameters
 
 Make = Callable[[], Any]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_dist.checkpoints.baton import not_finite
-from lit_dist.federation.plain_bounds import alike, is_name, is_number, item, same
 from lit_dist.federation.wire import Tree
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.finite_tensors import not_finite
+from lit_dist.utils.plain_bounds import alike, is_name, is_number, item, same
 
 CLOSE = 1e-9
 """How much the rates of two machines may differ, relative to their size."""

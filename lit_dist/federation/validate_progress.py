@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lit_dist.federation.plain_bounds import alike, is_count, same
 from lit_dist.federation.wire import Tree
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_bounds import alike, is_count, same
 
 _OF_STEPS = ("epoch_loop.manual_optimization.optim_step_progress", "epoch_loop.scheduler_progress")
 """What only the module knows where it makes its own steps, or where a schedule waits for a metric of training."""

@@ -9,7 +9,15 @@ from torch.optim import Optimizer
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.limits import LONGEST
-from lit_dist.federation.plain_bounds import (
+from lit_dist.federation.refusal import Refusal
+from lit_dist.federation.travelling_state import SCALE, is_scale
+from lit_dist.federation.validate_optimizers import check_groups, check_states
+from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
+from lit_dist.federation.wire import SMALL, TEXT, Tree, size
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.visit_account import transfer_state
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_bounds import (
     MALFORMED,
     alike,
     is_count,
@@ -20,14 +28,6 @@ from lit_dist.federation.plain_bounds import (
     said,
     shown,
 )
-from lit_dist.federation.refusal import Refusal
-from lit_dist.federation.travelling_state import SCALE, is_scale
-from lit_dist.federation.validate_optimizers import check_groups, check_states
-from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
-from lit_dist.federation.wire import SMALL, TEXT, Tree, size
-from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.visit_account import transfer_state
-from lit_dist.utils.errors import InputError
 
 MOST_SITES = 1000
 """The greatest number of sites of a run, and of members of an ensemble."""

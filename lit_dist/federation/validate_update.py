@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.dry_run import DryRun
-from lit_dist.federation.plain_bounds import MALFORMED, alike, is_count, is_hash, is_name, is_number, is_plain, same
 from lit_dist.federation.travelling_state import SCALE, is_scale
 from lit_dist.federation.validate_answer import check_metrics, refused
 from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_schedules, check_states
@@ -19,6 +18,7 @@ from lit_dist.federation.wire import Tree
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.visit_account import DivergenceState, VisitAccount, transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_bounds import MALFORMED, alike, is_count, is_hash, is_name, is_number, is_plain, same
 
 _OUTCOMES = ("trained", "skipped")  # all else is for the server to find
 _MEASURED = {"outcome", "images", "sha256_in", "sha256_out", "seconds", "settings", "versions", "metrics", "previous"}

@@ -1,16 +1,17 @@
 """What must hold of weights that a site gives back."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lit_dist.checkpoints.baton import check_weights, not_finite
-from lit_dist.federation.plain_bounds import alike, is_number, is_short
+from lit_dist.checkpoints.baton import check_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.finite_tensors import not_finite
+from lit_dist.utils.plain_bounds import alike
+from lit_dist.visits.visit_state import difference, form, own_state
 
 _EXACT = 2**53  # more than any count
 
@@ -73,21 +74,8 @@ def check_callbacks(found: Tree, expected: Tree, transfer: str) -> Tree:
         state, usual = found[name], expected[name]
         if state.keys() != usual.keys() or any(state[each] != usual[each] for each in usual.keys() - {"travelling"}):
             raise InputError(f"it has another form: what travels of {name}")
-        _check_state(state["travelling"], usual["travelling"], f"{name}.travelling")
+        own_state(state["travelling"], f"{name}.travelling")
+        if apart := difference(form(state["travelling"]), form(usual["travelling"])):
+            place, has, due = apart
+            raise InputError(f"{name}.travelling has at {place!r} {has}, where {due} is due"[:500])
     return {name: found[name] for name in expected.keys() - {transfer}}
-
-
-def _check_state(found: Any, usual: Any, place: str) -> None:
-    if isinstance(usual, Mapping):
-        if not isinstance(found, dict) or found.keys() != usual.keys():
-            raise InputError(f"it has other names than {', '.join(map(str, usual)) or 'none'} in {place}"[:500])
-        for name in usual:
-            _check_state(found[name], usual[name], f"{place}/{name}")
-    elif isinstance(usual, Tensor):
-        if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_meta:
-            raise InputError(f"{place} has no values")
-        check_weights({place: found}, {place: usual}, "it")
-        if not_finite({place: found}) is not None:
-            raise InputError(f"{place} has values that are NaN or infinite")
-    elif type(found) is not type(usual) or not (is_number(found) or is_short(found)):
-        raise InputError(f"{place} has another form")

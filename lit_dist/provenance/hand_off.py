@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_dist.checkpoints.baton import sha256_of, tensor_lines
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.one_lightning import is_known
 
 _BETWEEN = (
     *("on_validation_start", "on_validation_epoch_start", "on_validation_batch_end", "on_validation_epoch_end"),
@@ -77,7 +78,7 @@ def _hooks_between(trainer: Trainer) -> list[str]:
     for each in own:
         kind, is_module = type(each), each is trainer.lightning_module
         base: type = LightningModule if is_module else Callback
-        if not kind.__module__.startswith(("lightning.", "lit_dist.")):
+        if not is_known(kind):
             names = _BETWEEN if is_module else (*_BETWEEN, "on_train_batch_end")
             found += [f"{kind.__name__}.{name}" for name in names if getattr(kind, name) is not getattr(base, name)]
     return found

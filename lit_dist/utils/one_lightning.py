@@ -29,6 +29,11 @@ def check_package(parts: Iterable[object]) -> None:
             raise InputError(f"the {type(part).__name__} is one of {_OTHER}; {_ADVICE}")
 
 
+def is_known(kind: type) -> bool:
+    """Whether a class is defined by Lightning or here, and not by the user."""
+    return kind.__module__.startswith(("lightning.", "lit_dist."))
+
+
 def warn_of_other_package() -> None:
     """Say what to import, where Lightning itself would only say that a module is none, or that a parent is missing."""
     if _OTHER in sys.modules:

@@ -2,22 +2,19 @@
 
 import copy
 import inspect
-import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import move_data_to_device
-from torch import Tensor
 from typing_extensions import override
 
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.visit_state import difference, form, own_state, state_bytes
 
 _OURS = ("state_dict", "load_state_dict", "travelling", "staying")
-_LARGEST, _LONGEST = 1e30, 200  # of a number and of a text that travel
 
 
 class VisitCallback(Callback):
@@ -91,14 +88,17 @@ class VisitCallback(Callback):
         Raises:
             InputError: If no visit has begun.
         """
-        if self._site is None:
-            raise InputError(f"{type(self).__name__} asks for what stays at a site before the first visit")
-        return self._kept.setdefault(self._site, {})
+        return self._kept.setdefault(self._here, {})
 
     @staying.setter
     def staying(self, state: dict[str, Any]) -> None:
-        if self.staying is not state and self._site is not None:
-            self._kept[self._site] = state
+        self._kept[self._here] = state
+
+    @property
+    def _here(self) -> str:
+        if self._site is None:
+            raise InputError(f"{type(self).__name__} asks for what stays at a site before the first visit")
+        return self._site
 
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Called when a run begins, but not when it resumes: the place to set ``travelling``.
@@ -156,7 +156,7 @@ class VisitCallback(Callback):
         self._settle(trainer.lightning_module)
         device = trainer.strategy.root_device
         self._travelling, self._kept = move_data_to_device((self._travelling, self._kept), device)
-        self._began, self._site, self._form = True, site, dict(_form(self._travelling))
+        self._began, self._site, self._form = True, site, form(self._travelling)
 
     def enter(self, site: str, keep: bool) -> None:
         """Begin a visit.
@@ -180,21 +180,21 @@ class VisitCallback(Callback):
             InputError: If a checkpoint or a message could not hold it, it has another form, or it is not finite.
         """
         self._settle(module)
-        form = dict(_form(self._travelling))
-        for place in sorted(form.keys() | self._form.keys()):
-            if form.get(place) != self._form.get(place):
-                raise InputError(
-                    f"{type(self).__name__}.travelling has at {place!r} {form.get(place, 'nothing')}, and had"
-                    f" {self._form.get(place, 'nothing')} when the run began; give it its form in begin_run"
-                )
+        if apart := difference(form(self._travelling), self._form):
+            place, has, had = apart
+            raise InputError(
+                f"{type(self).__name__}.travelling has at {place!r} {has}, and had {had} when the run began; give it"
+                " its form in begin_run"
+            )
 
     def _settle(self, module: LightningModule) -> None:
         """Let both states hold values of their own, not the module's tensors, which training goes on to change."""
-        shared = {each.data_ptr() for each in (*module.parameters(), *module.buffers())}
+        tensors = (*module.parameters(), *module.buffers())
+        shared = {each.untyped_storage().data_ptr() for each in tensors if each.layout == torch.strided}
         name = type(self).__name__
-        self._travelling = _own(self._travelling, f"{name}.travelling", shared, travels=True)
+        self._travelling = own_state(self._travelling, f"{name}.travelling", shared)
         if self._site in self._kept:
-            self._kept[self._site] = _own(self._kept[self._site], f"{name}.staying", shared, travels=False)
+            self._kept[self._site] = own_state(self._kept[self._site], f"{name}.staying", shared, travels=False)
 
     def travels(self) -> dict[str, Any]:
         """The state that crosses a transfer, in the form of ``state_dict``."""
@@ -227,44 +227,6 @@ class VisitCallback(Callback):
         self._came_in, self._began = state_dict["came_in"], True
 
 
-def _own(tree: Any, place: str, shared: set[int], travels: bool) -> Any:
-    """State as it can be kept: without what other values share or would add to."""
-    if type(tree) is dict and all(type(name) is str for name in tree):
-        return {name: _own(value, f"{place}/{name}", shared, travels) for name, value in tree.items()}
-    if isinstance(tree, Tensor) and tree.layout == torch.strided and not tree.is_meta and not tree.is_quantized:
-        kept = tree.detach()
-        if travels and kept.is_floating_point() and not bool(torch.isfinite(kept).all()):
-            raise InputError(f"{place} has values that are NaN or infinite")
-        return kept.clone() if kept.data_ptr() in shared else kept
-    plain = tree is None or type(tree) in (bool, int, float, str)
-    fits = not travels or not plain or _travels(tree)
-    if plain and fits and place.count("/"):
-        return tree
-    raise InputError(
-        f"{place} is {'too large' if plain and place.count('/') else f'of type {type(tree).__name__}'}: a VisitCallback"
-        " keeps dictionaries by text, of dense tensors, numbers and text (what travels: finite tensors, numbers up to"
-        f" {_LARGEST:g}, and text of {_LONGEST} letters)"
-    )
-
-
-def _travels(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= _LONGEST
-    return value is None or (math.isfinite(value) and abs(value) <= _LARGEST)
-
-
-def _form(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """The places of nested state, and what is at each."""
-    if isinstance(tree, Mapping):
-        yield place, "a dictionary"
-        for name, value in tree.items():
-            yield from _form(value, f"{place}/{name}" if place else str(name))
-    elif isinstance(tree, Tensor):
-        yield place, f"{tree.dtype} {tuple(tree.shape)}"
-    else:
-        yield place, f"a value of type {type(tree).__name__}"
-
-
 def visit_callbacks(trainer: Trainer) -> list[VisitCallback]:
     """Those of a trainer, in their order."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -273,10 +235,4 @@ def visit_callbacks(trainer: Trainer) -> list[VisitCallback]:
 
 def travelling_bytes(trainer: Trainer) -> int:
     """The bytes of the tensors that travel beside the weights."""
-    return sum(_bytes(callback.travelling) for callback in visit_callbacks(trainer))
-
-
-def _bytes(tree: Any) -> int:
-    if isinstance(tree, Mapping):
-        return sum(map(_bytes, tree.values()))
-    return tree.nbytes if isinstance(tree, Tensor) else 0
+    return sum(state_bytes(callback.travelling) for callback in visit_callbacks(trainer))

@@ -13,9 +13,10 @@ from torch import Tensor
 from lit_dist import InputError, read_checkpoint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.divergence import Divergence
-from lit_dist.checkpoints.baton import fingerprint, not_finite
+from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.provenance.audit import audit
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.utils.finite_tensors import not_finite
 from small import SmallData, SmallModule, fit, ledger, trainer
 
 SKIPPED = pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`:UserWarning")

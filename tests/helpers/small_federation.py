@@ -62,6 +62,20 @@ class InProcess:
         return answers
 
 
+def kill_at(parties: InProcess, visit: int) -> None:
+    """Let the server die when the answer of a training question comes, the first of which is number 1."""
+    asked = 0
+
+    def change(question: str, site: str, answer: Message) -> Message:
+        nonlocal asked
+        asked += question == "train"
+        if question == "train" and asked == visit:
+            raise KeyboardInterrupt
+        return answer
+
+    parties.change = change
+
+
 def one_that_refuses() -> TransferClient:
     """A party of two processes, the second of which cannot be made; the first waits for it."""
     if os.environ["LOCAL_RANK"] == "1":

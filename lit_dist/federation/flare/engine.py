@@ -25,13 +25,13 @@ from lit_dist.federation.build import FederatedRun, make_site
 from lit_dist.federation.client import SiteClient
 from lit_dist.federation.device_processes import DeviceProcesses
 from lit_dist.federation.engine import NoAnswerError
-from lit_dist.federation.plain_bounds import said
 from lit_dist.federation.policy import of_site, read_run
 from lit_dist.federation.refusal import refusal
 from lit_dist.federation.roster import Absent, Roster, Weights
 from lit_dist.federation.site_settings import ServerSettings, Settings, SiteSettings
 from lit_dist.federation.wire import Message, size
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_bounds import said
 
 REPORT = "lit_dist.json"
 _CONTENT = "content"

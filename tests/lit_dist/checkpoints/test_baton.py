@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lit_dist.checkpoints.baton import check_weights, fingerprint, not_finite, read_checkpoint, write_checkpoint
+from lit_dist.checkpoints.baton import check_weights, fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.finite_tensors import not_finite
 
 
 def test_the_hash_is_that_of_names_dtypes_shapes_and_bytes() -> None:

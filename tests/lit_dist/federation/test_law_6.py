@@ -26,7 +26,7 @@ from lit_dist.cli.verify import verify
 from lit_dist.federation import travelling_state, wire
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.provenance.entry import Entry
-from small_federation import SITES, InProcess, engine, federated, server, simulate
+from small_federation import SITES, InProcess, engine, federated, kill_at, server, simulate
 
 CYCLE: dict[str, Any] = {"every_n_epochs": 1, "validation": "cycle"}
 CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
@@ -126,16 +126,7 @@ def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     make, settings = CASES["steps"]
     simulated = simulate(make, **scaled(), **settings)
     parties = scaling(make, **settings)
-    asked = 0
-
-    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
-        nonlocal asked
-        asked += question == "train"
-        if question == "train" and asked == 5:
-            raise KeyboardInterrupt
-        return answer
-
-    parties.change = change
+    kill_at(parties, 5)
     with pytest.raises(KeyboardInterrupt):
         server(parties, make, precision="bf16-mixed", **settings).run()
     newest = newest_checkpoint("server")

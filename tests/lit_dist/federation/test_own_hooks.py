@@ -13,8 +13,7 @@ from lit_dist import ImageClassifier
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.federation import wire
-from small_federation import engine, federated, server, simulate
+from small_federation import engine, federated, kill_at, server, simulate
 
 
 class Own(ImageClassifier):
@@ -52,16 +51,7 @@ def test_what_a_module_does_in_its_hooks_is_the_same_wherever_it_is_trained(
 
     simulated = simulate(make, **settings)
     parties = engine(make, **settings)
-    asked = 0
-
-    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
-        nonlocal asked
-        asked += question == "train"
-        if question == "train" and asked == 2:
-            raise KeyboardInterrupt
-        return answer
-
-    parties.change = change
+    kill_at(parties, 2)
     with pytest.raises(KeyboardInterrupt):
         server(parties, make, **settings).run()
     run = server(parties, make, **settings)

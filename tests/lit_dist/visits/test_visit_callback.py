@@ -271,6 +271,7 @@ TRAVEL: dict[str, Any] = {
     "an infinite tensor": lambda module: torch.tensor(float("inf")),
     "a long text": lambda module: "x" * 1000,
     "a huge number": lambda module: 10**40,
+    "a number beyond floats": lambda module: 10**400,
 }
 
 
@@ -284,13 +285,14 @@ def test_what_neither_a_checkpoint_nor_a_message_holds_is_refused_by_its_place(s
         fit(CyclicalWeightTransfer(every_n_epochs=1), Holds(scope, {**VALUES, **TRAVEL}[value]), max_epochs=1)
 
 
+@pytest.mark.parametrize("rows", [slice(None), slice(1, None)], ids=["whole", "a view"])
 @pytest.mark.parametrize("scope", ["travelling", "staying"])
-def test_state_that_is_the_modules_own_tensor_is_kept_as_it_was(scope: str) -> None:
-    holds = Holds(scope, lambda module: module.network[0].weight)
+def test_state_that_is_the_modules_own_tensor_is_kept_as_it_was(scope: str, rows: slice) -> None:
+    holds = Holds(scope, lambda module: module.network[0].weight[rows])
     module = fit(CyclicalWeightTransfer(every_n_epochs=1), holds, max_epochs=1)
     kept = getattr(holds, scope)["x"]
     assert not kept.requires_grad
-    assert not torch.equal(kept, module.network[0].weight)
+    assert not torch.equal(kept, module.network[0].weight[rows])
 
 
 def test_without_a_transfer_it_is_refused() -> None:
