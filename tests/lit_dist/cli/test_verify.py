@@ -301,6 +301,13 @@ def test_each_visit_repeats(name: str, runs: Runs, capsys: pytest.CaptureFixture
     assert {path.name for path in Path().iterdir()} <= {"cache"}  # which the phantoms are kept in
 
 
+def test_a_visit_repeats_with_what_travelled_and_what_had_stayed(runs: Runs) -> None:
+    run = runs("scaffold", {"class_path": "scaffold.Scaffold"})
+    last = read_entries(run / "ledger.jsonl")[-1]
+    assert last.cycle > 0, "something had stayed at its site"
+    assert last.sha256_out in replay(run, last.visit)
+
+
 def reconfigure(run: Path, names: str, value: Any) -> None:
     path = run / "config.yaml"
     config = yaml.safe_load(path.read_text())
