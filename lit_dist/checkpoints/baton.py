@@ -34,6 +34,7 @@ def fingerprint(state: Mapping[str, Any]) -> tuple[str, int]:
         The SHA-256 as 64 hexadecimal digits, and the number of the tensors' bytes.
 
     Example:
+        >>> import torch
         >>> a = fingerprint({"weight": torch.zeros(2)})
         >>> b = fingerprint({"weight": torch.zeros(1, 2)})
         >>> a[0] == b[0], a[1]
