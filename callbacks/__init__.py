@@ -7,6 +7,7 @@ from lit_dist.callbacks.prediction_writer import PredictionWriter
 from lit_dist.callbacks.remedies.fed_prox import FedProx
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.site_evaluation import SiteEvaluation
+from lit_dist.callbacks.site_statistics import SiteStatistics
 
 __all__ = [
     "CyclicalWeightTransfer",
@@ -15,5 +16,6 @@ __all__ = [
     "RunCheckpoint",
     "SingleWeightTransfer",
     "SiteEvaluation",
+    "SiteStatistics",
     "WeightTransfer",
 ]

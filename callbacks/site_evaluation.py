@@ -4,7 +4,7 @@ import csv
 import io
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from lit_dist.callbacks.fit_checks import check_fit
 from lit_dist.callbacks.heuristics.find_transfer import find_transfer
+from lit_dist.callbacks.site_statistics import find_statistics
 from lit_dist.checkpoints.csv_rows import damaged
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.models.metrics import METRICS, judge, log_of
@@ -156,8 +157,14 @@ class SiteEvaluation(Callback):
     def values(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """The metric on each site's images."""
         loaders = self._loaders(trainer, pl_module)
+        statistics = find_statistics(trainer)
+        values = {}
         with _evaluating(trainer, pl_module, self.split):
-            return {site: self._value(trainer, pl_module, loader) for site, loader in loaders.items()}
+            for site, loader in loaders.items():
+                own = statistics.at_site(trainer, pl_module, site, loader) if statistics else nullcontext()
+                with own:
+                    values[site] = self._value(trainer, pl_module, loader)
+        return values
 
     def _loaders(self, trainer: Trainer, pl_module: LightningModule) -> Mapping[str, Any]:
         data: Any = trainer.datamodule or pl_module  # type: ignore[attr-defined]

@@ -109,6 +109,10 @@ class SiteDataModule(SiteRecords):
 
     predict_dataloader = test_dataloader
 
+    def training_records(self, site: str) -> Loader | None:
+        """A site's training records in their order and without augmentation, whoever trains on them; None if none."""
+        return self._loaders("train", [site]).get(site)
+
     @override
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, dict):

@@ -30,6 +30,8 @@ SHIPPED = (
     "lit_dist.callbacks.CyclicalWeightTransfer",
     "lit_dist.callbacks.SingleWeightTransfer",
     "lit_dist.callbacks.SiteEvaluation",
+    "lit_dist.callbacks.SiteStatistics",
+    "lit_dist.callbacks.FedProx",
     "lit_dist.callbacks.PredictionWriter",
     "lightning.pytorch.cli.ReduceLROnPlateau",
     *(f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS),

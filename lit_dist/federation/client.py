@@ -134,7 +134,12 @@ class SiteClient(ABC):
         if not loaders:
             return {"images": 0, "metrics": {}}
         evaluation = trainer.validate if split == "val" else trainer.test
-        with patched(self.data, **{f"{split}_dataloader": lambda: loaders}), with_callback(trainer, count):
+        train = self.data.train_dataloader
+        here: dict[str, Callable[[], Any]] = {
+            f"{split}_dataloader": lambda: loaders,
+            "train_dataloader": lambda: {self.name: own_loader(train(), self.name)},  # for SiteStatistics
+        }
+        with patched(self.data, **here), with_callback(trainer, count):
             found = evaluation(module, datamodule=self.data, verbose=False)
         values = {name: float(value) for name, value in (found[0] if found else {}).items()}
         allowed = values if self.own.metrics is None else self.own.metrics

@@ -1,0 +1,256 @@
+"""SiteStatistics: judges each site's images with batch normalisation's statistics of that site."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+from typing_extensions import override
+
+from lit_dist.models.norm_statistics import Statistics, estimate, in_place, norms_of
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.setting_checks import check_range
+from lit_dist.visits.seeding import derive, seed_generators
+from lit_dist.visits.site_loader import SiteLoader
+
+_MOST = 100_000
+
+
+class SiteStatistics(Callback):
+    """Validates, tests and predicts each site's images with batch normalisation's statistics of that site.
+
+    All other weights are shared. Where sites have unlike cameras, this is what cyclical weight transfer needs: in
+    training each visit is normalised by its own site's batches, and the running statistics are mostly the last site's.
+    The idea is that of Li et al., "Revisiting batch normalization for practical domain adaptation",
+    https://arxiv.org/abs/1603.04779, and of Andreux et al., "Siloed federated learning for multi-centric
+    histopathology datasets", https://arxiv.org/abs/2008.07424, who keep the statistics at their sites.
+
+    The statistics are estimated under the weights that are being judged, from a seeded sample of the site's training
+    images, without their labels and without augmentation where the datamodule is one of ours. They are in the network
+    during a validation, test or prediction step only, so that weights, checkpoints and hashes are the same with and
+    without it; only what is chosen by a validation may differ. A site without training images gets those of the images
+    that are judged (transductive), which a warning says.
+
+    It asks for a dict of loaders by site, and for a ``predict_step`` or a ``forward`` that takes a batch or its first
+    tensor. Its cost is one more forward pass over ``images`` images a site in each evaluation.
+
+    Args:
+        images: The size of the sample of each site; a site that has fewer gives all.
+        seed: The seed of the sample. It is not the run's, so that a model that is tested later, or elsewhere, gets the
+            same statistics from the same images.
+
+    Raises:
+        InputError: If a setting is out of range; if there are two of this class, or the loaders are not a dict by site.
+
+    Example:
+        >>> SiteStatistics(images=32).images
+        32
+    """
+
+    def __init__(self, images: int = 64, seed: int = 0) -> None:
+        check_range(2, _MOST, images=images)
+        check_range(0, 2**62, seed=seed)
+        self.images = images
+        self.seed = seed
+        self._patches: list[MethodPatch] = []
+        self._estimates = False
+        self._site = ""
+        self._found: tuple[str, Statistics] | None = None  # of the site that is being judged
+        self._training: Mapping[str, Any] | None = None  # loaders by site, outside a fit
+        self._told: set[str] = set()
+
+    # -- when --------------------------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(isinstance(each, SiteStatistics) for each in callbacks) > 1:
+            raise InputError("there are two SiteStatistics; keep one")
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(trainer, pl_module, "validation_step", trainer.val_dataloaders)
+
+    @override
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(trainer, pl_module, "test_step", trainer.test_dataloaders)
+
+    @override
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(trainer, pl_module, "predict_step", trainer.predict_dataloaders)
+
+    def _begin(self, trainer: Trainer, module: LightningModule, step: str, loaders: Any) -> None:
+        self._end()
+        norms = norms_of(module)
+        if isinstance(loaders, DataLoader):
+            raise InputError(
+                "SiteStatistics needs loaders by site: let the datamodule give a dict such as {'mgh': loader}, also"
+                " where there is one site only"
+            )
+        if not norms:
+            self._say(f"{type(module).__name__} has no batch normalisation, so SiteStatistics changes nothing")
+        elif isinstance(loaders, Mapping):
+            original = getattr(module, step)
+
+            def judged(*args: Any, **kwargs: Any) -> Any:
+                if self._estimates:
+                    return original(*args, **kwargs)
+                with self._in_place(trainer, module, self._site, loaders[self._site]):
+                    return original(*args, **kwargs)
+
+            # Around the step itself, so that no hook and no checkpoint ever sees them.
+            self._patches = [MethodPatch(module, step, judged)]
+
+    @override
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._come_to(trainer.val_dataloaders, dataloader_idx)
+
+    @override
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._come_to(trainer.test_dataloaders, dataloader_idx)
+
+    @override
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._come_to(trainer.predict_dataloaders, dataloader_idx)
+
+    def _come_to(self, loaders: Any, number: int) -> None:
+        if isinstance(loaders, Mapping):
+            self._site = list(loaders)[number]
+
+    def _end(
+        self,
+        trainer: Trainer | None = None,
+        pl_module: LightningModule | None = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        while self._patches:
+            self._patches.pop().lift()
+        self._found = self._training = None
+
+    on_validation_end = on_test_end = on_predict_end = on_exception = _end
+
+    # -- what --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def at_site(self, trainer: Trainer, module: LightningModule, site: str, judged: Any) -> Iterator[None]:
+        """Let the module have a site's statistics in the block, in which it is evaluated outside Lightning's loops.
+
+        Args:
+            trainer: The trainer.
+            module: The module, in evaluation mode.
+            site: The site's name.
+            judged: The loader of the images that are judged.
+        """
+        self._found = None
+        try:
+            with self._in_place(trainer, module, site, judged):
+                yield
+        finally:
+            self._found = None
+
+    @contextmanager
+    def _in_place(self, trainer: Trainer, module: LightningModule, site: str, judged: Any) -> Iterator[None]:
+        norms = norms_of(module)
+        if self._found is None or self._found[0] != site:
+            self._found = site, self._estimate(trainer, module, norms, site, judged)
+        with in_place(norms, self._found[1]):
+            yield
+
+    def _estimate(
+        self, trainer: Trainer, module: LightningModule, norms: list[nn.Module], site: str, judged: Any
+    ) -> Statistics:
+        loader = self._training_loader(trainer, module, site)
+        if loader is None:
+            self._say(
+                f"site {site!r} has no training images here, so its statistics come from the images that are judged"
+                " (transductive)"
+            )
+            loader = judged
+        forward = _forward(module)
+
+        def pass_on(batch: Any) -> None:
+            moved = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+            with trainer.precision_plugin.val_step_context():
+                forward(moved)
+
+        self._estimates = True
+        try:
+            with isolate_rng():
+                seed = derive(self.seed, "statistics", site)
+                seed_generators(seed)
+                return estimate(norms, pass_on, self._sample(loader, seed, site))
+        finally:
+            self._estimates = False
+
+    def _training_loader(self, trainer: Trainer, module: LightningModule, site: str) -> Any:
+        """A loader over a site's training records; None if they are not known by site."""
+        data: Any = trainer.datamodule or module  # type: ignore[attr-defined]
+        by_site = hasattr(data, "training_records")
+        if trainer.state.fn == "fit" and trainer.train_dataloader is not None:
+            self._training = _by_site(trainer.train_dataloader)
+        elif self._training is None and is_overridden("train_dataloader", data):
+            if data is not module and not by_site:
+                data.setup("fit")
+            self._training = _by_site(data.train_dataloader())
+        found = (self._training or {}).get(site)
+        return data.training_records(site) if found is None and by_site else found
+
+    def _sample(self, loader: Any, seed: int, site: str) -> Iterator[Any]:
+        """Batches of a site's images: of records that are drawn, or where there are no indices of the first ones."""
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            yield from _first(loader, self.images)
+            return
+        records = len(loader.dataset)  # type: ignore[arg-type]
+        size = min(self.images, records)
+        if size < 2:
+            raise InputError(f"SiteStatistics needs two images of site {site!r}, which has {size}; leave the site out")
+        drawn = np.sort(np.random.default_rng(seed).choice(records, size, replace=False))
+        parts = max(1, min(size // 2, -(-size // (loader.batch_size or 32))))
+        batches = [part.tolist() for part in np.array_split(drawn, parts)]
+        yield from DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
+
+    def _say(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            rank_zero_warn(message)
+
+
+def find_statistics(trainer: Trainer) -> SiteStatistics | None:
+    """The ``SiteStatistics`` of a trainer, if there is one."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((each for each in callbacks if isinstance(each, SiteStatistics)), None)
+
+
+def _by_site(loaders: Any) -> Mapping[str, Any]:
+    loaders = loaders.loaders if isinstance(loaders, SiteLoader) else loaders
+    return loaders if isinstance(loaders, Mapping) else {}
+
+
+def _forward(module: LightningModule) -> Callable[[Any], Any]:
+    if is_overridden("predict_step", module):
+        return lambda batch: module.predict_step(batch, 0)
+    return lambda batch: module(batch[0] if isinstance(batch, list | tuple) else batch)
+
+
+def _first(loader: Any, images: int) -> Iterator[Any]:
+    seen = 0
+    for batch in loader:
+        yield batch
+        first = batch[0] if isinstance(batch, list | tuple) else batch
+        seen += len(first)
+        if seen >= images:
+            return
