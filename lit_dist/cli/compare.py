@@ -13,16 +13,9 @@ from filelock import FileLock
 from lit_dist.models.metrics import shown as as_shown
 from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.study.continued import TABLES, check_files, check_same
+from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.plan import Run, make_plan, words_of
-from lit_dist.study.settings import (
-    SETTINGS,
-    StudySettings,
-    parsed,
-    plain_settings,
-    study_folder,
-    study_parser,
-    with_lists,
-)
+from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.terminal_table import print_table
@@ -38,7 +31,7 @@ def main(args: list[str]) -> None:
     settings = parsed(parser, given)
     study = study_folder(given.output, settings.study)
     runs = make_plan(settings)
-    _write_plan(study, runs, {**plain_settings(given), "trainer": settings.trainer})
+    _write_plan(study, runs, {**plain_settings(given), **_read(settings)})
     if given.print_commands:
         for run in runs:
             print(shlex.join(["lit-dist", *words_of(study, run.name)]))
@@ -49,6 +42,11 @@ def main(args: list[str]) -> None:
         _write_up(study, runs, settings)
     if failed:
         raise InputError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries again")
+
+
+def _read(settings: StudySettings) -> dict[str, Any]:
+    """The settings that are written in another form than they were given in."""
+    return {"heuristics": [each.plain() for each in settings.heuristics], "trainer": settings.trainer}
 
 
 def _write_plan(study: Path, runs: Sequence[Run], given: dict[str, Any]) -> None:
@@ -85,7 +83,9 @@ def _work(study: Path, runs: Sequence[Run], settings: StudySettings) -> dict[str
 def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
     rows: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        options = [run.every_n_epochs and f"every {run.every_n_epochs}", run.order, run.optimizer_state]
+        by_steps = run.every_n_steps and f"every {run.every_n_steps} steps"
+        length = by_steps or (run.every_n_epochs and f"every {run.every_n_epochs}")
+        options = [length, run.order, run.optimizer_state]
         rows.setdefault((run.heuristic, ", ".join(str(option) for option in options if option)), []).append(run)
     print_table(
         f"The plan: {len(runs)} runs, seeds {', '.join(map(str, settings.study.seeds))}",

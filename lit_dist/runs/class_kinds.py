@@ -27,19 +27,29 @@ def check_kinds(settings: Any) -> None:
     """
     wanted: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule}
     for name, annotation in wanted.items():
-        _check(settings.get(name), annotation, name)
+        check_kind(settings.get(name), annotation, name)
     _check_arguments(settings.get("trainer"), Trainer, "trainer")
 
 
-def _check(value: Any, annotation: Any, where: str) -> None:
+def check_kind(value: Any, annotation: Any, where: str) -> None:
+    """Check the classes of one parsed setting.
+
+    Args:
+        value: The setting.
+        annotation: What is wanted there.
+        where: Its place, for the message.
+
+    Raises:
+        InputError: As ``check_kinds``.
+    """
     if isinstance(value, Namespace) and "class_path" in value:
         _check_class(value, annotation, where)
     elif isinstance(value, Mapping):
         for name, each in value.items():
-            _check(each, _element(annotation, -1), f"{where}.{name}")
+            check_kind(each, _element(annotation, -1), f"{where}.{name}")
     elif isinstance(value, list | tuple):
         for number, each in enumerate(value):
-            _check(each, _element(annotation, 0), f"{where}[{number}]")
+            check_kind(each, _element(annotation, 0), f"{where}[{number}]")
 
 
 def _element(annotation: Any, number: int) -> Any:
@@ -72,4 +82,4 @@ def _check_class(value: Namespace, annotation: Any, where: str) -> None:
 def _check_arguments(given: Any, kind: type, where: str) -> None:
     taken, _ = parameters(kind)
     for name, value in vars(given).items() if isinstance(given, Namespace) else ():
-        _check(value, taken[name].annotation if name in taken else Any, f"{where}.{name}")
+        check_kind(value, taken[name].annotation if name in taken else Any, f"{where}.{name}")

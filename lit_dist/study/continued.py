@@ -7,9 +7,11 @@ from typing import Any
 import yaml
 
 from lit_dist.runs.changed_settings import changed_settings
+from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.execute import FIT_SETTINGS, RESULT
-from lit_dist.study.plan import NO_MATTER, PLAN, Run, run_path
+from lit_dist.study.plan import PLAN, Run, run_path
 from lit_dist.study.progress import FILE
+from lit_dist.study.run_names import NO_MATTER
 from lit_dist.study.settings import SETTINGS
 from lit_dist.utils.atomic_write import check_file, check_folder, check_kind
 from lit_dist.utils.errors import InputError
@@ -18,7 +20,7 @@ from lit_dist.utils.yaml_text import read_yaml
 TABLES = ("results", "sites", "summary", "pairs")
 LOG = "log.txt"
 _OF_STUDY = (SETTINGS, "lock", "report.html", *(f"{name}.csv" for name in TABLES))
-_MAY_GROW = ("heuristics", "every_n_epochs", "orders", "optimizer_states", "seeds")
+_MAY_GROW = ("every_n_epochs", "every_n_steps", "orders", "optimizer_states", "seeds")
 _MAY_DIFFER = {"jobs", "wandb", *NO_MATTER}
 
 
@@ -54,6 +56,7 @@ def check_same(study: Path, settings: Mapping[str, Any]) -> None:
     before, now = read_yaml(path), yaml.safe_load(yaml.safe_dump(settings))
     if not isinstance(before, dict):
         raise InputError(f"{path} has no settings of a study: put back a copy, or give another --output")
+    _check_heuristics(study, before, now)
     for name in _MAY_GROW:
         old, new = before.pop(name, []), now.pop(name)
         missing = [value for value in old if value not in new] if isinstance(old, list) else []
@@ -67,3 +70,23 @@ def check_same(study: Path, settings: Mapping[str, Any]) -> None:
                 f"{name} is {wanted!r}, but it was {was!r} in the study in {study}: take its settings (--config"
                 f" {path}), or give another --output"
             )
+
+
+def _check_heuristics(study: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse a heuristic that is gone, or has another meaning under the same name."""
+    old, new = (_by_name(settings.pop("heuristics", None)) for settings in (before, now))
+    for name, heuristic in old.items():
+        if name not in new:
+            raise InputError(
+                f"heuristics lacks {name!r}, which the study in {study} has: name it, too, or give another --output"
+            )
+        for setting, was, wanted in changed_settings(heuristic, new[name]):
+            raise InputError(
+                f"{setting} of the heuristic {name!r} is {wanted!r}, but it was {was!r} in the study in {study}: give"
+                " the changed one a name of its own beside the old one, or give another --output"
+            )
+
+
+def _by_name(heuristics: Any) -> dict[str, Any]:
+    found = {each.get("name") if isinstance(each, dict) else each: each for each in as_list(heuristics)}
+    return {str(name): {} if isinstance(each, str) else each for name, each in found.items()}

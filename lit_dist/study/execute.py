@@ -80,6 +80,7 @@ def execute(study: Path, name: str) -> bool:
 def _train(run: Run, folder: Path) -> dict[str, Any]:
     settings = dict(run.config)
     facts = {name: getattr(run, name) for name in ("heuristic", "site", "every_n_epochs", "order", "optimizer_state")}
+    facts |= {"every_n_steps": run.every_n_steps} if run.every_n_steps else {}
     watched = {"folder": str(folder), "facts": facts}
     progress = {"class_path": "lit_dist.study.progress.RunProgress", "init_args": watched}
     settings["trainer"] = {
@@ -152,7 +153,7 @@ def _travels(ledger: Path) -> dict[str, Any]:
 
 def _best_cycle(run: Run, best: Path) -> int | None:
     """The cycle, or the pass over the images where there are no cycles, whose model was the best."""
-    if run.heuristic == "single_weight_transfer":
+    if run.kind == "single_weight_transfer":
         return None
     checkpoint = read_checkpoint(best, with_tensors=False)
     account = find_account(checkpoint)

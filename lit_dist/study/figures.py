@@ -18,6 +18,7 @@ from lit_dist.callbacks.site_evaluation import MATRIX
 from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, read_predictions
+from lit_dist.study.heuristics import OWN
 from lit_dist.study.plan import run_path
 from lit_dist.study.summary import groups
 from lit_dist.utils.atomic_write import replacing
@@ -48,6 +49,11 @@ class Tables:
         return run_path(self.study, run) / FIT
 
 
+def _text(label: str) -> str:
+    """A label that is drawn as it is: matplotlib reads formulas between dollars, and hides what begins with _."""
+    return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
+
+
 def heuristics(axes: Axes, tables: Tables, metric: str = "accuracy") -> str | None:
     """A test metric of each heuristic, with its interval, and its seeds as points."""
     rows = tables.summary[tables.summary["metric"] == metric].dropna(subset="mean").reset_index(drop=True)
@@ -58,7 +64,7 @@ def heuristics(axes: Axes, tables: Tables, metric: str = "accuracy") -> str | No
         axes.plot(row["mean"], place, "D", color=colour, markersize=8)
         own = runs[row["label"]].groupby("seed")[metric].mean()
         axes.plot(own, np.full(len(own), place), "o", color=colour, markersize=4, alpha=0.7)
-    axes.set_yticks(range(len(rows)), rows["label"])
+    axes.set_yticks(range(len(rows)), [_text(label) for label in rows["label"]])
     axes.invert_yaxis()
     guess = (
         (tables.results["majority_rate"].iloc[0], "the commonest class") if metric == "accuracy" else (0.5, "chance")
@@ -75,15 +81,16 @@ def curves(axes: Axes, tables: Tables) -> str | None:
     sites: dict[str, str] = {}
     for label, runs in groups(tables.results).items():
         run = runs.iloc[0]
-        if run["heuristic"] in ("single", "ensemble"):
+        if run["kind"] in ("single", "ensemble"):
             continue
         path = tables.fit(run["run"]) / "metrics.csv"
         metrics = pd.read_csv(path, usecols=lambda name: name in ("step", "val_loss")).dropna()
         if "val_loss" not in metrics:  # a module of one's own logs what it likes
             continue
-        colour = "grey" if run["heuristic"] == "central" else COLOURS[drawn % len(COLOURS)]
-        axes.plot(metrics["step"], metrics["val_loss"], ".-", color=colour, label=label, linewidth=1.2)
-        drawn += run["heuristic"] != "central"
+        pooled = run["kind"] == "central"
+        colour = "grey" if pooled else COLOURS[drawn % len(COLOURS)]
+        axes.plot(metrics["step"], metrics["val_loss"], ".-", color=colour, label=_text(label), linewidth=1.2)
+        drawn += not pooled
         ledger = tables.fit(run["run"]) / LEDGER
         if ledger.exists():
             _band(axes, ledger, 1.02 + 0.035 * band, sites)
@@ -93,7 +100,7 @@ def curves(axes: Axes, tables: Tables) -> str | None:
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("validation loss, all sites")
     axes.legend(frameon=False, fontsize=8)
-    key = [Patch(color=colour, label=site) for site, colour in list(sites.items())[: len(COLOURS)]]
+    key = [Patch(color=colour, label=_text(site)) for site, colour in list(sites.items())[: len(COLOURS)]]
     axes.figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False, fontsize=8)
     return "The bands say which site was being visited, one a transfer, in the legend's order from the bottom up."
 
@@ -112,7 +119,8 @@ def _band(axes: Axes, ledger: Path, height: float, sites: dict[str, str]) -> Non
 def frequency(axes: Axes, tables: Tables) -> str | None:
     """The test accuracy of cyclical weight transfer against the length of its visits."""
     rows = tables.summary[tables.summary["metric"] == "accuracy"]
-    cyclical = rows[rows["heuristic"] == "cyclical_weight_transfer"].sort_values("every_n_epochs")
+    cyclical = rows[rows["heuristic"] == "cyclical_weight_transfer"].dropna(subset="every_n_epochs")
+    cyclical = cyclical.sort_values("every_n_epochs")
     if cyclical["every_n_epochs"].nunique() < 2:
         return None
     for place, (_, group) in enumerate(cyclical.groupby(["order", "optimizer_state"], sort=False)):
@@ -134,11 +142,11 @@ def frequency(axes: Axes, tables: Tables) -> str | None:
 
 
 def matrix(axes: Axes, tables: Tables) -> str | None:
-    """The accuracy on each site's validation images after each visit or cycle of cyclical weight transfer."""
+    """The accuracy on each site's validation images after each visit or cycle of the first transfer that goes round."""
     for label, runs in groups(tables.results).items():
         run = runs.iloc[0]
         path = tables.fit(run["run"]) / MATRIX
-        if run["heuristic"] == "cyclical_weight_transfer" and path.exists():
+        if run["kind"] in ("cyclical_weight_transfer", OWN) and path.exists():
             table = pd.read_csv(path, dtype={"site": str}, keep_default_na=False, na_values={"value": [""]})
             values = table.pivot(index="site", columns="visit", values="value")
             _heat(axes, values, "after visit")
@@ -148,10 +156,10 @@ def matrix(axes: Axes, tables: Tables) -> str | None:
 
 def transferability(axes: Axes, tables: Tables) -> str | None:
     """The accuracy of each single-institution model on the test images of each site."""
-    single = tables.results[tables.results["heuristic"] == "single"]
+    single = tables.results[tables.results["kind"] == "single"]
     if single.empty:
         return None
-    single = single[single["seed"] == single["seed"].iloc[0]]
+    single = single[(single[["heuristic", "seed"]] == single[["heuristic", "seed"]].iloc[0]).all(axis=1)]
     rows = {}
     for run in single.to_dict("records"):
         found = read_predictions(tables.fit(run["run"]) / PREDICTIONS)
@@ -167,8 +175,8 @@ def _heat(axes: Axes, values: pd.DataFrame, across: str) -> None:
     axes.figure.colorbar(image, ax=axes, label="accuracy")
     step = max(1, len(values.columns) // 12)
     places = range(0, len(values.columns), step)
-    axes.set_xticks(places, [str(values.columns[place]) for place in places])
-    axes.set_yticks(range(len(values)), [str(site) for site in values.index])
+    axes.set_xticks(places, [_text(str(values.columns[place])) for place in places])
+    axes.set_yticks(range(len(values)), [_text(str(site)) for site in values.index])
     axes.set_xlabel(across)
     if values.size <= 100:
         middle = np.nanmean(values.to_numpy(float))
@@ -180,10 +188,10 @@ def _heat(axes: Axes, values: pd.DataFrame, across: str) -> None:
 def bytes_sent(axes: Axes, tables: Tables) -> str | None:
     """The test accuracy against the bytes that were sent between sites."""
     for place, (label, runs) in enumerate(groups(tables.results).items()):
-        if runs["heuristic"].iloc[0] in ("central", "single"):
+        if runs["kind"].iloc[0] in ("central", "single"):
             continue
         sent, accuracy = runs["bytes_sent"].astype(float) / 1e6, runs["accuracy"]
-        axes.plot(sent, accuracy, "o", color=COLOURS[place % len(COLOURS)], label=label, alpha=0.8)
+        axes.plot(sent, accuracy, "o", color=COLOURS[place % len(COLOURS)], label=_text(label), alpha=0.8)
     if not axes.lines:
         return None
     axes.set_xscale("log")

@@ -1,6 +1,5 @@
 """The plan of a study: which runs there are, each with its settings."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -10,15 +9,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from lit_dist.callbacks import WeightTransfer
 from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.runs.make_trainer import as_list
+from lit_dist.study.callback_settings import make_callbacks
+from lit_dist.study.heuristics import OWN, Heuristic
+from lit_dist.study.run_names import run_name
 from lit_dist.study.settings import StudySettings
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
+from lit_dist.visits.plateau_plan import PlateauPlan
 
 PLAN = "plan.json"
-NO_MATTER = ("num_workers", "persistent_workers", "pin_memory", "enable_progress_bar")
-"""Settings that change nothing about a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +29,18 @@ class Run:
 
     Attributes:
         name: What it is called, and its folder: it says what it is, and ends in a hash of its settings.
-        heuristic: One of ``HEURISTICS``.
+        heuristic: The name of the heuristic: a short one, or the user's.
         seed: The run's seed.
         steps: The greatest number of optimizer steps.
         config: The settings for ``lit-dist fit``, but for the loggers; an ensemble's have no model.
         site: Of a single-institution model, the site.
         every_n_epochs: Of cyclical weight transfer, the length of a visit.
+        every_n_steps: The same in optimizer steps.
         order: Of a transfer, the order of the sites.
         optimizer_state: Of a transfer, what becomes of the optimizer's state.
         members: Of an ensemble, the names of the runs of its members.
         wandb: Arguments of the ``WandbLogger``, if there is to be one.
+        base: Of a heuristic with a name of the user's, its kind.
     """
 
     name: str
@@ -50,6 +54,13 @@ class Run:
     optimizer_state: str | None = None
     members: tuple[str, ...] = ()
     wandb: dict[str, Any] | None = None
+    every_n_steps: int | None = None
+    base: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The short name that says how it is trained, or ``OWN``."""
+        return self.base or self.heuristic
 
     def write(self, study: Path) -> None:
         """Write the run's settings into its folder of a study, unless the same stand there, in whatever order."""
@@ -98,11 +109,12 @@ def make_plan(settings: StudySettings) -> list[Run]:
     if not isinstance(sites, Mapping) or len(sites) < 2:
         raise InputError("a study needs a datamodule with one training loader a site, and two sites at least")
     batches = {site: len(loader) for site, loader in sites.items()}
-    pooled = len(_train_loaders(settings.data, centralized=True)) if "central" in settings.study.heuristics else 0
+    central = any(each.kind == "central" for each in settings.heuristics)
+    pooled = len(_train_loaders(settings.data, centralized=True)) if central else 0
     runs: list[Run] = []
     for seed in settings.study.seeds:
         planner = _Planner(settings, batches, pooled, seed)
-        for heuristic in settings.study.heuristics:
+        for heuristic in settings.heuristics:
             for run in planner.runs(heuristic):
                 if run not in runs:
                     runs.append(run)
@@ -131,39 +143,56 @@ class _Planner:
         self._wandb = None if wandb is None else {"group": self.settings.collection, **wandb}
         self.steps = self.settings.passes * sum(self.steps_a_pass.values())
 
-    def _steps(self, batches: int) -> int:
-        return -(-batches // (self.shared.trainer.get("accumulate_grad_batches") or 1))
+    @property
+    def _batches_a_step(self) -> int:
+        return int(self.shared.trainer.get("accumulate_grad_batches") or 1)
 
-    def runs(self, heuristic: str) -> Iterator[Run]:
+    def _steps(self, batches: int) -> int:
+        return -(-batches // self._batches_a_step)
+
+    def runs(self, heuristic: Heuristic) -> Iterator[Run]:
         make = {
             "central": self._central,
             "single": self._single,
             "ensemble": self._ensemble,
             "single_weight_transfer": self._single_weight_transfer,
             "cyclical_weight_transfer": self._cyclical_weight_transfer,
+            OWN: self._own,
         }
-        yield from make[heuristic]()
+        yield from make[heuristic.kind](heuristic)
 
-    def _central(self) -> Iterator[Run]:
+    def _central(self, heuristic: Heuristic) -> Iterator[Run]:
         passes = -(-self.steps // self._pooled)
-        yield self._run("central", {"centralized": True}, passes, max_steps=self.steps)
+        yield self._run(heuristic, {"centralized": True}, passes, max_steps=self.steps)
 
-    def _single(self) -> Iterator[Run]:
+    def _single(self, heuristic: Heuristic) -> Iterator[Run]:
         for site, steps_a_pass in self.steps_a_pass.items():
             passes = self.settings.passes
             steps = passes * steps_a_pass
             if self.settings.single_budget == "steps":
                 passes, steps = -(-self.steps // steps_a_pass), self.steps
-            yield self._run("single", {"only_site": site}, passes, max_steps=steps, site=site)
+            yield self._run(heuristic, {"only_site": site}, passes, max_steps=steps, site=site)
 
-    def _ensemble(self) -> Iterator[Run]:
-        members = list(self._single())
+    def _ensemble(self, heuristic: Heuristic) -> Iterator[Run]:
+        members = list(self._single(self._member(heuristic)))
         yield from members
-        config = {"seed_everything": self.seed, "data": self.shared.data, "trainer": self.shared.trainer}
-        name = _name("ensemble", self.seed, {**config, "members": [run.name for run in members]})
-        yield Run(name, "ensemble", self.seed, 0, config, members=tuple(run.name for run in members), wandb=self._wandb)
+        callbacks = [*as_list(self.shared.trainer.get("callbacks")), *heuristic.callbacks]
+        trainer = {**self.shared.trainer, **({"callbacks": callbacks} if heuristic.callbacks else {})}
+        config = {"seed_everything": self.seed, "data": self.shared.data, "trainer": trainer}
+        names = tuple(run.name for run in members)
+        name = run_name(heuristic, self.seed, {**config, "members": list(names)})
+        base = _base(heuristic)
+        yield Run(name, heuristic.name, self.seed, 0, config, members=names, wandb=self._wandb, base=base)
 
-    def _single_weight_transfer(self) -> Iterator[Run]:
+    def _member(self, ensemble: Heuristic) -> Heuristic:
+        """The single-institution models with an ensemble's callbacks; the study may compare them, too."""
+        if not ensemble.callbacks:
+            return Heuristic("single", "single", [])
+        own = Heuristic(f"{ensemble.name}, single institution", "single", ensemble.callbacks)
+        same = [each for each in self.shared.heuristics if each.kind == "single" and each.callbacks == own.callbacks]
+        return next(iter(same), own)
+
+    def _single_weight_transfer(self, heuristic: Heuristic) -> Iterator[Run]:
         study = self.settings
         plateau = {"monitor": study.monitor, "mode": study.mode, "patience": study.patience}
         # None is visited twice anyhow, so that these two orders are the same.
@@ -171,18 +200,65 @@ class _Planner:
         for order, state in product(orders, study.optimizer_states):
             options: dict[str, Any] = {"order": order, "optimizer_state": state}
             transfer = {**plateau, "max_epochs_per_site": study.passes, **options}
-            yield self._run("single_weight_transfer", {}, study.passes * len(self.sites), transfer, **options)
+            yield self._run(heuristic, {}, study.passes * len(self.sites), _transfer("Single", transfer), **options)
 
-    def _cyclical_weight_transfer(self) -> Iterator[Run]:
+    def _cyclical_weight_transfer(self, heuristic: Heuristic) -> Iterator[Run]:
         study = self.settings
-        for every, order, state in product(study.every_n_epochs, study.orders, study.optimizer_states):
-            options: dict[str, Any] = {"every_n_epochs": every, "order": order, "optimizer_state": state}
-            transfer = {**options, "validation": "cycle"}
-            yield self._run("cyclical_weight_transfer", {}, study.passes * len(self.sites), transfer, **options)
+        lengths = [{"every_n_epochs": every} for every in study.every_n_epochs]
+        lengths += [{"every_n_steps": every} for every in study.every_n_steps]
+        for length, order, state in product(lengths, study.orders, study.optimizer_states):
+            options: dict[str, Any] = {**length, "order": order, "optimizer_state": state}
+            epochs, max_steps = study.passes * len(self.sites), -1
+            if every := length.get("every_n_steps"):
+                epochs, max_steps = self._whole(every * len(self.sites), f"visits of {every} steps")
+            transfer = _transfer("Cyclical", {**options, "validation": "cycle"})
+            yield self._run(heuristic, {}, epochs, transfer, max_steps, **options)
+
+    def _whole(self, cycle: int, what: str) -> tuple[int, int]:
+        """The epochs, of a cycle each, that a budget is made of, and the step that cuts the last one short, or -1."""
+        self._check_cycle(cycle, what)
+        return -(-self.steps // cycle), self.steps if self.steps % cycle else -1
+
+    def _check_cycle(self, cycle: int, what: str) -> None:
+        if cycle > self.steps:
+            raise InputError(
+                f"{what} make cycles of {cycle} steps, but the budget of passes={self.settings.passes} is {self.steps}"
+                " steps, so that nothing would be validated: take more passes, or shorter visits"
+            )
+
+    def _own(self, heuristic: Heuristic) -> Iterator[Run]:
+        """The run of callbacks that have a transfer of their own, for as many steps as all others."""
+        made = make_callbacks(heuristic.callbacks, repr(heuristic.name))
+        transfer = next(each for each in made if isinstance(each, WeightTransfer))
+        transfer.seed = self.seed if transfer.seed is None else transfer.seed
+        epochs, steps = self._epochs(transfer, heuristic.name)
+        given = {name: getattr(transfer, name, None) for name in ("every_n_epochs", "every_n_steps", "optimizer_state")}
+        order = getattr(transfer, "order", None)
+        options = {**given, "order": ", ".join(map(str, order)) if isinstance(order, list) else order}
+        yield self._run(heuristic, {}, epochs, None, -1 if steps == self.steps else self.steps, **options)
+
+    def _epochs(self, transfer: WeightTransfer, name: str) -> tuple[int, int]:
+        """How many of its epochs make the budget, and how many steps these are."""
+        try:
+            plan = transfer.make_plan(transfer.itinerary(list(self.sites)))
+        except InputError as error:
+            raise InputError(f"{name!r}: {error}") from None
+        if isinstance(plan, PlateauPlan):  # it ends by itself
+            return self.settings.passes * len(self.sites), 0
+
+        def length(epoch: int) -> int:
+            batches = [each.batches or self.sites[each.site] for each in plan.epoch(epoch, self._batches_a_step)]
+            return sum(map(self._steps, batches))
+
+        self._check_cycle(sum(map(length, range(plan.epochs_a_cycle))), f"the visits of {name!r}")
+        epochs = steps = 0
+        while steps < self.steps:
+            epochs, steps = epochs + 1, steps + length(epochs)
+        return epochs, steps
 
     def _run(
         self,
-        heuristic: str,
+        heuristic: Heuristic,
         data: dict[str, Any],
         epochs: int,
         transfer: dict[str, Any] | None = None,
@@ -195,18 +271,30 @@ class _Planner:
         for setting, length in self.settings.lengths.items():
             _put(shared, setting, {"epochs": epochs, "steps": steps}[length])
         callbacks = as_list(shared["trainer"].get("callbacks"))
-        if transfer is not None:
-            kind = {"single_weight_transfer": "Single", "cyclical_weight_transfer": "Cyclical"}[heuristic]
-            callbacks.append({"class_path": f"lit_dist.callbacks.{kind}WeightTransfer", "init_args": transfer})
-            if self.settings.site_evaluation != "off":
-                every = {"every": self.settings.site_evaluation}
-                callbacks.append({"class_path": "lit_dist.callbacks.SiteEvaluation", "init_args": every})
+        callbacks += [*([transfer] if transfer else []), *deepcopy(heuristic.callbacks)]
+        evaluated = any(each["class_path"] == _EVALUATION for each in heuristic.callbacks)
+        travels = transfer is not None or heuristic.kind == OWN
+        if travels and not evaluated and self.settings.site_evaluation != "off":
+            callbacks.append({"class_path": _EVALUATION, "init_args": {"every": self.settings.site_evaluation}})
         best = {"monitor": self.settings.monitor, "mode": self.settings.mode, "filename": "best"}
         callbacks.append({"class_path": "ModelCheckpoint", "init_args": {**best, "enable_version_counter": False}})
         shared["trainer"] |= {"max_epochs": epochs, "max_steps": max_steps, "callbacks": callbacks}
-        name = _name(heuristic, self.seed, {"seed": self.seed, **shared}, **named)
+        words = {} if heuristic.kind == OWN else named
+        name = run_name(heuristic, self.seed, {"seed": self.seed, **shared}, **words)
         config = {"seed_everything": self.seed, **shared}
-        return Run(name, heuristic, self.seed, steps, config, wandb=self._wandb, **named)
+        base = _base(heuristic)
+        return Run(name, heuristic.name, self.seed, steps, config, wandb=self._wandb, base=base, **named)
+
+
+_EVALUATION = "lit_dist.callbacks.SiteEvaluation"
+
+
+def _transfer(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"class_path": f"lit_dist.callbacks.{kind}WeightTransfer", "init_args": settings}
+
+
+def _base(heuristic: Heuristic) -> str | None:
+    return None if heuristic.kind == heuristic.name else heuristic.kind
 
 
 def _put(tree: Any, name: str, value: int) -> None:
@@ -217,17 +305,3 @@ def _put(tree: Any, name: str, value: int) -> None:
     if not isinstance(here, dict) or last not in here:
         raise InputError(f"lengths names {name!r}, but there is no such setting")
     here[last] = value
-
-
-def _name(heuristic: str, seed: int, settings: dict[str, Any], **named: Any) -> str:
-    text = json.dumps(_that_matters(settings), sort_keys=True)
-    short = hashlib.sha256(text.encode()).hexdigest()[:8]
-    words = [f"every_{value:02d}" if name == "every_n_epochs" else str(value) for name, value in named.items()]
-    return "-".join([heuristic, *("".join(c if c.isalnum() or c == "_" else "_" for c in w) for w in words),
-                     f"seed_{seed}", short])  # fmt: skip
-
-
-def _that_matters(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {name: _that_matters(value) for name, value in tree.items() if name not in NO_MATTER}
-    return [_that_matters(value) for value in tree] if isinstance(tree, list) else tree

@@ -58,7 +58,7 @@ def _summary(summary: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
     rows = summary[summary["metric"] == metric]
     return pd.DataFrame(
         {
-            "heuristic": rows["label"],
+            "heuristic": rows["label"].map(html.escape),
             "seeds": rows["seeds"].map(str),
             name: [shown(metric, value) for value in rows["mean"]],
             "95 % interval": [_span(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
@@ -75,8 +75,8 @@ def _summary(summary: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
 def _pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "first": pairs["first"],
-            "second": pairs["second"],
+            "first": pairs["first"].map(html.escape),
+            "second": pairs["second"].map(html.escape),
             "difference": pairs["difference"].map(_number),
             "95 % interval": [_span(*ends) for ends in zip(pairs["low"], pairs["high"], strict=True)],
             "p": ["&lt; 0.001" if p < 0.001 else f"{p:.3f}" for p in pairs["p"]],

@@ -18,18 +18,20 @@ from lit_dist.study.execute import (
     read_result,
     result_path,
 )
+from lit_dist.study.heuristics import KINDS, LABELS
 from lit_dist.study.plan import Run, run_path
 from lit_dist.utils.errors import InputError
 
 COLUMNS = [
-    *("run", "collection", "heuristic", "site", "every_n_epochs", "order", "optimizer_state", "seed", "split", "n"),
+    *("run", "collection", "heuristic", "kind", "site", "every_n_epochs", "every_n_steps", "order", "optimizer_state"),
+    *("seed", "split", "n"),
     *("majority_rate", "accuracy", "balanced_accuracy", "auroc", "loss", "best_cycle", "visits", "transfers"),
     *("bytes_sent", "steps", "seconds"),
 ]
-WHICH = ["heuristic", "every_n_epochs", "order", "optimizer_state"]
+WHICH = ["heuristic", "every_n_epochs", "every_n_steps", "order", "optimizer_state"]
 """The columns that say what a run is one of, whatever its seed and site."""
 
-_WHOLE = ["every_n_epochs", "seed", "n", "best_cycle", "visits", "transfers", "bytes_sent", "steps"]
+_WHOLE = ["every_n_epochs", "every_n_steps", "seed", "n", "best_cycle", "visits", "transfers", "bytes_sent", "steps"]
 
 
 def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
@@ -42,7 +44,7 @@ def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
     for run in runs:
         if not result_path(study, run.name).exists():
             continue
-        own = {name: getattr(run, name) for name in (*WHICH, "site", "seed")}
+        own = {name: getattr(run, name) for name in (*WHICH, "kind", "site", "seed")}
         found = read_result(study, run.name)
         rows.append({"run": run.name, "collection": collection, "split": "test", **own, **found})
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -64,20 +66,20 @@ def by_site(study: Path, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def label_of(which: Sequence[Any], table: pd.DataFrame) -> str:
-    """A short name for what a row is one of, by the values of ``WHICH``, among the others of a table."""
-    heuristic, every_n_epochs, order, state = which
-    words = {
-        "central": "central",
-        "single": "single institution",
-        "ensemble": "ensemble",
-        "single_weight_transfer": "single transfer",
-        "cyclical_weight_transfer": "cyclical",
-    }
-    label = words[heuristic]
-    if not pd.isna(every_n_epochs):
-        label += f", every {every_n_epochs} epochs" if every_n_epochs != 1 else ", every epoch"
+    """A short name for what a row is one of, by the values of ``WHICH``, among the others of a table.
+
+    A name of the user's stays as it is, unless the study has made several heuristics of it.
+    """
+    heuristic, every_n_epochs, every_n_steps, order, state = which
+    short = heuristic in KINDS
+    rivals = table[table["heuristic"].isin(KINDS) if short else table["heuristic"] == heuristic]
+    label = LABELS.get(heuristic, str(heuristic))
+    several = len(rivals[["every_n_epochs", "every_n_steps"]].drop_duplicates()) > 1
+    for value, unit in ((every_n_epochs, "epoch"), (every_n_steps, "step")):
+        if not pd.isna(value) and (short or several):
+            label += f", every {value} {unit}s" if value != 1 else f", every {unit}"
     for value, column in ((order, "order"), (state, "optimizer_state")):
-        if isinstance(value, str) and table[column].nunique() > 1:
+        if isinstance(value, str) and rivals[column].nunique() > 1:
             label += f", {value}"
     return label
 

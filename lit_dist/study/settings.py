@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_origin
 
 import jsonargparse
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -19,12 +18,11 @@ from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.site_evaluation import Moment
 from lit_dist.models.monitored import check_mode
 from lit_dist.runs.lightning_cli import SiteParser
+from lit_dist.study.heuristics import KINDS, Heuristic, read_heuristics
+from lit_dist.study.plain_settings import plain_settings
 from lit_dist.utils.child_processes import most_processes
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.seeding import check_seed
-
-Heuristic = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
-HEURISTICS: tuple[Heuristic, ...] = get_args(Heuristic)
 
 SETTINGS = "study.yaml"
 """The file in a study's folder with what it was set to."""
@@ -42,8 +40,9 @@ class Settings:
         passes: How often each training image is seen in a run. It is the budget of all heuristics: central trains for
             the same number of optimizer steps as cyclical weight transfer; single weight transfer for no more epochs a
             site.
-        heuristics: What is compared.
+        heuristics: What is compared: short names, and mappings with a ``name`` and ``callbacks`` (see docs/study.md).
         every_n_epochs: For cyclical weight transfer, the lengths of a visit; each divides ``passes``.
+        every_n_steps: For cyclical weight transfer, more lengths of a visit, in optimizer steps.
         orders: For both transfers, the orders of the sites.
         optimizer_states: For both transfers, what becomes of the optimizer's state.
         seeds: The seeds of the runs; each is one of everything.
@@ -63,8 +62,9 @@ class Settings:
 
     collection: str
     passes: int
-    heuristics: list[Heuristic] = field(default_factory=lambda: list(HEURISTICS))
+    heuristics: list[Any] = field(default_factory=lambda: list(KINDS))
     every_n_epochs: list[int] = field(default_factory=lambda: [1])
+    every_n_steps: list[int] = field(default_factory=list)
     orders: list[Literal["fixed", "shuffled", "no_repeat"]] = field(default_factory=lambda: ["fixed"])
     optimizer_states: list[OptimizerState] = field(default_factory=lambda: ["reset"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -79,9 +79,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check what the types do not say."""
-        for name in ("heuristics", "every_n_epochs", "orders", "optimizer_states", "seeds"):
+        for name in ("every_n_epochs", "every_n_steps", "orders", "optimizer_states", "seeds"):
             values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
+            may_be_empty = name.startswith("every") and (self.every_n_epochs or self.every_n_steps)
+            if not (values or may_be_empty) or len(set(values)) < len(values):
                 raise InputError(f"{name}={values} must name at least one, and none twice")
         check_mode("the study", self.monitor, self.mode)
         for seed in self.seeds:
@@ -91,21 +92,29 @@ class Settings:
         for name in ("passes", "patience", "jobs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} counts from 1")
-        for every in self.every_n_epochs if "cyclical_weight_transfer" in self.heuristics else ():
-            if every < 1 or self.passes % every:
-                raise InputError(
-                    f"visits of {every} epochs do not divide passes={self.passes}, so the last cycle would not be whole"
-                )
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """A study's own settings, and what its runs share, as a configuration of ``lit-dist fit`` has it."""
+    """A study's own settings, what it compares, and what its runs share, as ``lit-dist fit`` is given it."""
 
     study: Settings
+    heuristics: list[Heuristic]
     model: dict[str, Any]
     data: dict[str, Any]
     trainer: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check the lengths of visits that no run could make its budget of."""
+        cyclical = any(each.kind == "cyclical_weight_transfer" for each in self.heuristics)
+        passes = self.study.passes
+        for every in self.study.every_n_epochs if cyclical else ():
+            if every < 1 or passes % every:
+                raise InputError(
+                    f"visits of {every} epochs do not divide passes={passes}, so the last cycle would not be whole"
+                )
+        if any(every < 1 for every in self.study.every_n_steps):
+            raise InputError(f"every_n_steps={self.study.every_n_steps} counts from 1")
 
 
 def study_parser() -> LightningArgumentParser:
@@ -149,7 +158,8 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
                 " writes one file of predictions: leave it out; with several GPUs, jobs=2 trains two runs at once, each"
                 " on one of them"
             )
-    return StudySettings(study, plain["model"], plain["data"], trainer)
+    heuristics = read_heuristics(study.heuristics, trainer.get("callbacks"))
+    return StudySettings(study, heuristics, plain["model"], plain["data"], trainer)
 
 
 def with_lists(words: Sequence[str]) -> list[str]:
@@ -174,25 +184,6 @@ def _list_of(values: Sequence[str]) -> str:
     if text.startswith("[") or not values:
         return text
     return f"[{', '.join(text.replace(',', ' ').split())}]"
-
-
-def plain_settings(given: jsonargparse.Namespace) -> dict[str, Any]:
-    """Parsed settings as a tree that YAML and JSON can hold."""
-    # The parser's own dump fails on enumerations among the arguments of Lightning's callbacks.
-    tree: dict[str, Any] = _plain(given.as_dict())
-    return {name: value for name, value in tree.items() if name != "config"}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    if hasattr(value, "__qualname__"):  # a class or a function
-        return f"{value.__module__}.{value.__qualname__}"
-    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def study_folder(output: str | None, settings: Settings) -> Path:

@@ -1,5 +1,6 @@
 """What a study's results say: means with their intervals, and differences with theirs."""
 
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     """
     runs = groups(results)
     by_seed = {label: group.groupby("seed")[METRICS].mean() for label, group in runs.items()}
-    central = by_seed.get("central")
+    baseline = _baseline(runs)
+    central = by_seed[baseline] if baseline else None
     rows = []
     for label, values in by_seed.items():
         which = runs[label][WHICH].iloc[0].to_dict()
@@ -59,13 +61,19 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
             if central is not None:
                 both = own.index.intersection(central.index)
                 row["share_of_central"] = own[both].mean() / central.loc[both, metric].mean()
-            if central is not None and label != "central":
+            if central is not None and label != baseline:
                 paired = np.asarray((own - central[metric]).dropna(), np.float64)
                 row["difference"] = paired.mean() if len(paired) else np.nan
                 row["difference_low"], row["difference_high"] = interval(paired)
             rows.append(row)
     columns = ["label", *WHICH, "metric", "seeds", "mean", "sd", "low", "high", "share_of_central"]
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high"])
+
+
+def _baseline(runs: Mapping[str, pd.DataFrame]) -> str | None:
+    """The label of what all others are compared with: central, or the first central with callbacks."""
+    central = [label for label, group in runs.items() if group["kind"].iloc[0] == "central"]
+    return "central" if "central" in central else next(iter(central), None)
 
 
 def what_it_does_not_say(summary: pd.DataFrame, majority_rate: float) -> list[str]:

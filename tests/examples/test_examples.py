@@ -5,9 +5,11 @@ import re
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import program
+from lit_dist.cli.main import main as command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -56,6 +58,34 @@ def test_a_plain_loop_ends_with_the_same_weights_as_any_number_of_workers() -> N
 def test_a_new_remedy_sees_every_visit() -> None:
     assert re.match(r"mean of 6 visits, [\d.]+ from", run("new_remedy.py").splitlines()[-1])
     assert len({line["bytes"] for line in ledger("new_remedy")}) == 1
+
+
+@pytest.mark.slow
+def test_a_study_compares_callbacks_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    small = ["--seeds=0", "--passes=2", "--data.patients=36", "--model.backbone_kwargs={width: 4}"]
+    words = ["compare", "--config", str(EXAMPLES / "compare.yaml"), *small, "--trainer.accelerator=cpu"]
+    command(words)
+    study = Path("studies/callbacks")
+    table = pd.read_csv(study / "results.csv")
+    remedied = [f"cyclical with FedProx, mu={mu}" for mu in ("0.01", "1")]
+    assert list(table["heuristic"]) == ["central", "cyclical_weight_transfer", "random walk", *remedied]
+    assert set(table["steps"]) == {18}
+    assert table["visits"].isna().tolist() == [True, False, False, False, False]
+    assert list(pd.read_csv(study / "pairs.csv")["second"].unique()) == [
+        "cyclical, every epoch",
+        *table["heuristic"][2:],
+    ]
+    page = (study / "report.html").read_text()
+    assert all(page.count(name) > 3 for name in table["heuristic"][2:])
+    stamps = {path: path.stat().st_mtime_ns for path in study.glob("runs/*/result.json")}
+    walk = next(study.glob("runs/random_walk-*"))
+    (walk / "result.json").unlink()
+    before = (walk / "fit" / "predictions.csv").read_bytes()
+    command(words)
+    assert (walk / "fit" / "predictions.csv").read_bytes() == before
+    again = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
+    assert again == {walk / "result.json"}
 
 
 def test_a_new_heuristic_walks() -> None:

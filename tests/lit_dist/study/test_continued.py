@@ -52,6 +52,25 @@ def test_other_settings_are_refused_and_nothing_is_changed(
         assert contents() == planned
 
 
+def test_a_heuristic_keeps_its_meaning_under_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    def mine(mu: float, name: str = "mine") -> dict[str, Any]:
+        transfer = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1}}
+        return {"name": name, "callbacks": [transfer, {"class_path": "FedProx", "init_args": {"mu": mu}}]}
+
+    main(words(heuristics=["central", mine(0.1)]))
+    before = contents()
+    told = "callbacks.1.init_args.mu of the heuristic 'mine' is 0.2, but it was 0.1 in the study in study"
+    assert told in refused(["compare", *words(heuristics=["central", mine(0.2)])], capsys)
+    assert "heuristics lacks 'mine'" in refused(["compare", *words(heuristics=["central"])], capsys)
+    assert contents() == before
+    main(["--config", str(STUDY / "study.yaml"), "--output", str(STUDY), "--print-commands"])
+    assert contents() == before
+    main(words(heuristics=[mine(0.2, "other"), mine(0.1), "central"]))
+    runs = {name: content for name, content in before.items() if "runs" in name}
+    assert len(runs) == 2
+    assert runs.items() < contents().items()
+
+
 def test_a_study_whose_settings_are_gone_gives_way_to_no_other(
     planned: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,98 @@ def test_all_have_the_same_budget_of_steps() -> None:
     assert [callbacks(run)["CyclicalWeightTransfer"]["every_n_epochs"] for run in (cyclical, slow)] == [1, 2]
     assert [run.config["trainer"]["max_steps"] for run in singles] == [8, 8]
     assert [run.config["trainer"]["max_steps"] for run in plan(single_budget="steps")[1:3]] == [16, 16]
+
+
+def test_visits_may_be_told_in_steps_at_the_same_budget() -> None:
+    # Of 16 steps, cycles of 4 and of 6 at two sites: the third of the longer ones is cut short.
+    short, long = plan(heuristics=["cyclical_weight_transfer"], every_n_epochs=[], every_n_steps=[2, 3])
+    assert [run.steps for run in (short, long)] == [16, 16]
+    assert [run.config["trainer"]["max_epochs"] for run in (short, long)] == [4, 3]
+    assert [run.config["trainer"]["max_steps"] for run in (short, long)] == [-1, 16]
+    assert [(run.every_n_epochs, run.every_n_steps) for run in (short, long)] == [(None, 2), (None, 3)]
+    assert callbacks(long)["CyclicalWeightTransfer"]["every_n_steps"] == 3
+    with pytest.raises(InputError, match="visits of 9 steps make cycles of 18 steps, but the budget of passes=2 is 16"):
+        plan(every_n_steps=[9])
+
+
+CYCLICAL: dict[str, Any] = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1}}
+
+
+def own(name: str = "mine", *more: Any, **settings: Any) -> dict[str, Any]:
+    transfer = {**CYCLICAL, "init_args": settings or CYCLICAL["init_args"]}
+    return {"name": name, "callbacks": [transfer, *more]}
+
+
+def test_callbacks_of_ones_own_train_as_the_short_name_does_and_for_as_long() -> None:
+    short, mine = plan(heuristics=["cyclical_weight_transfer", own("mine/../Ü")], every_n_epochs=[1])
+    assert mine.heuristic == "mine/../Ü"
+    assert re.fullmatch("mine-seed_0-[0-9a-f]{8}", mine.name), "no text becomes a path"
+    assert (
+        list(callbacks(mine))
+        == list(callbacks(short))
+        == ["CyclicalWeightTransfer", "SiteEvaluation", "ModelCheckpoint"]
+    )
+    ours, theirs = (callbacks(run)["CyclicalWeightTransfer"] for run in (short, mine))
+    assert {name: theirs[name] for name in ours} == ours
+    for name in ("max_epochs", "max_steps"):
+        assert mine.config["trainer"][name] == short.config["trainer"][name]
+    assert [(run.steps, run.every_n_epochs, run.optimizer_state) for run in (short, mine)] == [(16, 1, "reset")] * 2
+
+
+@pytest.mark.parametrize(
+    ("transfer", "epochs", "max_steps"),
+    [
+        (own(every_n_epochs=2), 4, -1),
+        (own(every_n_steps=3), 3, 16),
+        (own(every_n_epochs=1, order=["site-2"]), 4, -1),
+        ({"name": "plateaus", "callbacks": ["SingleWeightTransfer"]}, 4, 16),
+    ],
+)
+def test_the_budget_of_callbacks_is_that_of_all(transfer: dict[str, Any], epochs: int, max_steps: int) -> None:
+    [run] = plan(heuristics=[transfer])
+    assert (run.config["trainer"]["max_epochs"], run.config["trainer"]["max_steps"]) == (epochs, max_steps)
+
+
+def test_visits_that_the_budget_has_no_cycle_of_and_sites_that_are_not_there_are_refused() -> None:
+    with pytest.raises(
+        InputError, match="the visits of 'mine' make cycles of 24 steps, but the budget of passes=2 is 16"
+    ):
+        plan(heuristics=[own(every_n_epochs=3)])
+    with pytest.raises(InputError, match="'mine': the order names the site 'b', which is none of"):
+        plan(heuristics=[own(every_n_epochs=1, order=["b"])])
+
+
+def test_a_changed_setting_or_name_of_a_callback_makes_another_run() -> None:
+    prox = [{"class_path": "FedProx", "init_args": {"mu": mu}} for mu in (0.1, 0.2)]
+    plans = [plan(heuristics=[own(name, *more)])[0].name for name, more in
+             (("a", []), ("a", prox[:1]), ("a", prox[1:]), ("b", prox[1:]), ("B!", prox[1:]))]  # fmt: skip
+    assert len({name[-8:] for name in plans}) == len(plans)
+
+
+def test_callbacks_added_to_a_short_name_are_in_all_of_its_runs() -> None:
+    timer = {"class_path": "Timer", "init_args": {"duration": "00:01:00:00"}}
+    kinds = ["central", "single", "cyclical_weight_transfer"]
+    runs = plan(
+        heuristics=[*kinds, *({"name": f"{kind} +", "heuristic": kind, "callbacks": [timer]} for kind in kinds)]
+    )
+    plain, timed = ([run for run in runs if run.heuristic.endswith("+") is whether] for whether in (False, True))
+    assert [run.kind for run in timed] == [run.heuristic for run in plain]
+    for before, after in zip(plain, timed, strict=True):
+        names = [name for name in callbacks(after) if name != "Timer"]
+        assert names == list(callbacks(before))
+        assert callbacks(after)["Timer"]["duration"] == "00:01:00:00"
+        assert before.config["data"] == after.config["data"]
+
+
+def test_an_ensemble_with_callbacks_is_of_models_with_them() -> None:
+    entries = [{"name": f"{kind} +", "heuristic": kind, "callbacks": ["Timer"]} for kind in ("ensemble", "single")]
+    *members, ensemble, one, other = plan(heuristics=["ensemble", *entries])[3:] + plan(heuristics=entries[:1])[:2]
+    assert ensemble.members == tuple(run.name for run in members)
+    assert {run.heuristic for run in members} == {"single +"}, "which the study compares, too"
+    assert {run.heuristic for run in (one, other)} == {"ensemble +, single institution"}
+    assert [each["class_path"] for each in ensemble.config["trainer"]["callbacks"]] == [
+        "lightning.pytorch.callbacks.Timer"
+    ]
 
 
 def test_central_makes_all_its_steps_where_a_lone_image_is_left_out() -> None:
@@ -123,7 +216,7 @@ def test_data_without_sites_is_refused() -> None:
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    for run in plan(heuristics=["ensemble"], wandb={"project": "x"}):
+    for run in plan(heuristics=["ensemble", own()], wandb={"project": "x"}):
         run.write(tmp_path)
         assert read_run(run_path(tmp_path, run.name)) == run
     changed = replace(run, wandb=None)

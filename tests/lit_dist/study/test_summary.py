@@ -27,6 +27,7 @@ def results(**changes: Any) -> pd.DataFrame:
             metrics = {"accuracy": accuracy, "balanced_accuracy": accuracy, "auroc": 0.9, "loss": 0.5}
             order = "fixed" if every else None
             row = {"run": f"{heuristic}{site}{every}{seed}", "heuristic": heuristic, "site": site, "order": order}
+            row["kind"] = heuristic
             rows.append({**row, "every_n_epochs": every, "seed": seed, **metrics, **changes})
     return pd.DataFrame(rows, columns=COLUMNS).astype({"every_n_epochs": "Int64"})
 
@@ -56,6 +57,26 @@ def test_differences_are_paired_by_seed() -> None:
     assert np.isnan(rows["central"]["difference"])
 
 
+def test_names_of_ones_own_are_shown_as_they_are_and_made_several_where_they_are() -> None:
+    table = results()
+    mine = table[table["heuristic"].str.startswith("cyclical")].assign(heuristic="mine", optimizer_state="carry")
+    one = mine[mine["every_n_epochs"] == 5].assign(heuristic="one", every_n_epochs=pd.NA, every_n_steps=1)
+    labels = list(
+        summarise(pd.concat([table, mine, one]).astype({"every_n_epochs": "Int64", "every_n_steps": "Int64"}))[
+            "label"
+        ].unique()
+    )
+    short = ["central", "single institution", "cyclical, every epoch", "cyclical, every 5 epochs"]
+    assert labels == [*short, "mine, every epoch", "mine, every 5 epochs", "one"]
+
+
+def test_without_central_a_central_with_callbacks_is_what_others_differ_from() -> None:
+    table = results().replace({"heuristic": {"central": "pooled"}})
+    rows = summarise(table).query("metric == 'accuracy'").set_index("label")
+    assert rows["difference"]["cyclical, every epoch"] == pytest.approx(-0.01)
+    assert np.isnan(rows["difference"]["pooled"])
+
+
 def test_too_few_seeds_give_no_interval() -> None:
     summary = summarise(results().query("seed == 0"))
     assert summary[["low", "high", "difference_low"]].isna().all(axis=None)
@@ -63,7 +84,7 @@ def test_too_few_seeds_give_no_interval() -> None:
 
 
 def test_without_central_there_is_nothing_to_differ_from() -> None:
-    summary = summarise(results().query("heuristic != 'central'"))
+    summary = summarise(results().query("kind != 'central'"))
     assert summary[["share_of_central", "difference"]].isna().all(axis=None)
 
 
