@@ -4,12 +4,14 @@ from lit_dist.callbacks.heuristics.cyclical_weight_transfer import CyclicalWeigh
 from lit_dist.callbacks.heuristics.single_weight_transfer import SingleWeightTransfer
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
+from lit_dist.callbacks.remedies.ewc import EWC
 from lit_dist.callbacks.remedies.fed_prox import FedProx
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.site_evaluation import SiteEvaluation
 from lit_dist.callbacks.site_statistics import SiteStatistics
 
 __all__ = [
+    "EWC",
     "CyclicalWeightTransfer",
     "FedProx",
     "PredictionWriter",

@@ -4,24 +4,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lit_dist.models.norm_statistics import Statistics, estimate, in_place, norms_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import MethodPatch
-from lit_dist.utils.setting_checks import check_range
+from lit_dist.utils.setting_checks import check_number
 from lit_dist.visits.seeding import derive, seed_generators
 from lit_dist.visits.site_loader import SiteLoader
-
-_MOST = 100_000
+from lit_dist.visits.site_sample import inputs_of, sample
 
 
 class SiteStatistics(Callback):
@@ -56,8 +54,8 @@ class SiteStatistics(Callback):
     """
 
     def __init__(self, images: int = 64, seed: int = 0) -> None:
-        check_range(2, _MOST, images=images)
-        check_range(0, 2**62, seed=seed)
+        check_number(2, 1e6, images=images)
+        check_number(0, 2**62, seed=seed)
         self.images = images
         self.seed = seed
         self._patches: list[MethodPatch] = []
@@ -192,7 +190,9 @@ class SiteStatistics(Callback):
             with isolate_rng():
                 seed = derive(self.seed, "statistics", site)
                 seed_generators(seed)
-                return estimate(norms, pass_on, self._sample(loader, seed, site))
+                return estimate(norms, pass_on, sample(loader, self.images, seed, least=2))
+        except InputError as error:
+            raise InputError(f"SiteStatistics cannot look at site {site!r}: {error}; leave the site out") from None
         finally:
             self._estimates = False
 
@@ -208,20 +208,6 @@ class SiteStatistics(Callback):
             self._training = _by_site(data.train_dataloader())
         found = (self._training or {}).get(site)
         return data.training_records(site) if found is None and by_site else found
-
-    def _sample(self, loader: Any, seed: int, site: str) -> Iterator[Any]:
-        """Batches of a site's images: of records that are drawn, or where there are no indices of the first ones."""
-        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            yield from _first(loader, self.images)
-            return
-        records = len(loader.dataset)  # type: ignore[arg-type]
-        size = min(self.images, records)
-        if size < 2:
-            raise InputError(f"SiteStatistics needs two images of site {site!r}, which has {size}; leave the site out")
-        drawn = np.sort(np.random.default_rng(seed).choice(records, size, replace=False))
-        parts = max(1, min(size // 2, -(-size // (loader.batch_size or 32))))
-        batches = [part.tolist() for part in np.array_split(drawn, parts)]
-        yield from DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
 
     def _say(self, message: str) -> None:
         if message not in self._told:
@@ -243,14 +229,4 @@ def _by_site(loaders: Any) -> Mapping[str, Any]:
 def _forward(module: LightningModule) -> Callable[[Any], Any]:
     if is_overridden("predict_step", module):
         return lambda batch: module.predict_step(batch, 0)
-    return lambda batch: module(batch[0] if isinstance(batch, list | tuple) else batch)
-
-
-def _first(loader: Any, images: int) -> Iterator[Any]:
-    seen = 0
-    for batch in loader:
-        yield batch
-        first = batch[0] if isinstance(batch, list | tuple) else batch
-        seen += len(first)
-        if seen >= images:
-            return
+    return lambda batch: module(inputs_of(batch))

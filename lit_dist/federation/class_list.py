@@ -31,6 +31,7 @@ SHIPPED = (
     "lit_dist.callbacks.SingleWeightTransfer",
     "lit_dist.callbacks.SiteEvaluation",
     "lit_dist.callbacks.SiteStatistics",
+    "lit_dist.callbacks.EWC",
     "lit_dist.callbacks.FedProx",
     "lit_dist.callbacks.PredictionWriter",
     "lightning.pytorch.cli.ReduceLROnPlateau",

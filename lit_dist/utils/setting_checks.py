@@ -24,3 +24,17 @@ def check_range(least: float, most: float, **settings: float) -> None:
     for name, value in settings.items():
         if not least <= value <= most:
             raise InputError(f"{name}={value} does not lie between {least} and {most}")
+
+
+def check_number(least: float, most: float, **settings: float) -> None:
+    """Raise ``InputError`` for a setting that is not a number, or does not lie between two.
+
+    Example:
+        >>> check_number(0, 1, decay=True)
+        Traceback (most recent call last):
+        ...
+        lit_dist.utils.errors.InputError: decay=True is not a number from 0 to 1
+    """
+    for name, value in settings.items():
+        if type(value) not in (int, float) or not least <= value <= most:
+            raise InputError(f"{name}={value!r} is not a number from {least:g} to {most:g}")

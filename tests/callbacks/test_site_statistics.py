@@ -203,7 +203,7 @@ def test_mistakes_are_told() -> None:
         SiteStatistics(images=1)
     one = SmallData(batch_size=1)
     one.train_dataloader = one.val_dataloader = lambda: {"a": DataLoader(TensorDataset(torch.ones(1, 3)))}  # type: ignore[method-assign]
-    with pytest.raises(InputError, match="two images of site 'a'"):
+    with pytest.raises(InputError, match="'a': it has 1 records, and 2 are needed"):
         trainer(SiteStatistics()).validate(Predicting(), datamodule=one)
     module = Predicting()
     module.network[1] = torch.nn.Identity()

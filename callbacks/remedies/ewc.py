@@ -1,0 +1,107 @@
+"""EWC: keeps the weights that earlier sites needed near what they were."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from typing_extensions import override
+
+from lit_dist.callbacks.remedies.anchored import Anchored
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_number
+from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.seeding import derive, seed_generators
+from lit_dist.visits.site_sample import inputs_of, sample
+
+
+class EWC(Anchored):
+    """Elastic weight consolidation, online: adds ``strength / 2 * sum F (w - w_in)^2`` to the loss.
+
+    ``w_in`` came in, and ``F`` is the diagonal of the Fisher information of the sites before: how much each weight
+    matters for what the network says of their images. It travels, as large as the weights, and shows which features a
+    site has used. After each visit it becomes ``decay * F`` plus the site's own, which is the mean over ``images``
+    images of its training set of the squared gradient of ``log p(y)``: of each image by itself, where ``y`` is drawn
+    from what the network predicts, in evaluation mode. The first visit is free.
+
+    Sources: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017,
+    https://arxiv.org/abs/1612.00796; the online form: Schwarz et al., "Progress & compress", ICML 2018,
+    https://arxiv.org/abs/1805.06370, equation 9.
+
+    The module's ``forward`` gives logits, float (images, classes), and a batch is its inputs or has them first.
+
+    Args:
+        weight: The weight of the term, from 0.
+        decay: By how much the information of earlier sites is multiplied after each visit, from 0 to 1; at 1 nothing is
+            forgotten, and what can be learnt becomes less and less.
+        images: How many of a site's training images ``F`` is estimated from.
+        seed: The seed of that sample, and of the labels that are drawn.
+
+    Raises:
+        InputError: If a setting is out of range; in a visit's end, if ``forward`` gives no logits.
+    """
+
+    def __init__(self, weight: float = 100.0, decay: float = 0.9, images: int = 64, seed: int = 0) -> None:
+        check_number(0, 1e9, weight=weight)
+        check_number(0, 1, decay=decay)
+        check_number(1, 1e6, images=images)
+        check_number(0, 2**62, seed=seed)
+        self.weight = weight
+        self.decay = decay
+        self.images = images
+        self.seed = seed
+
+    @override
+    def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.travelling = {
+            "fisher": {name: torch.zeros_like(each, dtype=torch.float32) for name, each in _trainable(pl_module)}
+        }
+
+    @override
+    def strength(self, name: str) -> float | Tensor:
+        fisher: Tensor = self.travelling["fisher"][name]
+        return self.weight * fisher if self.weight else 0.0
+
+    @override
+    def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        super().on_visit_end(trainer, pl_module, visit)
+        loaders: Any = trainer.train_dataloader
+        modes = [(each, each.training) for each in pl_module.modules()]
+        pl_module.eval()
+        try:
+            seed = derive(self.seed, "fisher", visit.site, visit.number)
+            seed_generators(seed, device=pl_module.device)
+            found = self._fisher(trainer, pl_module, loaders[visit.site], seed)
+        finally:
+            for each, training in modes:
+                each.training = training
+        for name, fisher in self.travelling["fisher"].items():
+            fisher.mul_(self.decay).add_(found[name])
+
+    def _fisher(self, trainer: Trainer, module: LightningModule, loader: Any, seed: int) -> dict[str, Tensor]:
+        named = _trainable(module)
+        total = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in named}
+        seen = 0
+        for batch in sample(loader, self.images, seed):
+            for record in inputs_of(trainer.strategy.batch_to_device(batch, dataloader_idx=0)):
+                with trainer.precision_plugin.forward_context():
+                    logits = module(record[None]).float()
+                if logits.ndim != 2 or logits.shape[1] < 2:
+                    raise InputError(
+                        f"EWC needs logits, (images, classes), from the forward of {type(module).__name__}, which gives"
+                        f" {tuple(logits.shape)} for one image"
+                    )
+                drawn = torch.multinomial(logits.detach().softmax(dim=1), 1)[:, 0]
+                gradients = torch.autograd.grad(
+                    cross_entropy(logits, drawn), [each for _, each in named], allow_unused=True
+                )
+                for (name, _), gradient in zip(named, gradients, strict=True):
+                    if gradient is not None:
+                        total[name] += gradient.float() ** 2
+                seen += 1
+        return {name: each / seen for name, each in total.items()}
+
+
+def _trainable(module: LightningModule) -> list[tuple[str, Tensor]]:
+    return [(name, each) for name, each in module.named_parameters() if each.requires_grad]

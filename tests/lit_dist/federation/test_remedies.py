@@ -1,0 +1,47 @@
+"""Each remedy, and all at once: simulated, resumed after a kill, and federated are one run, bit for bit."""
+
+from collections.abc import Callable
+
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from lit_dist.callbacks import EWC, CyclicalWeightTransfer, FedProx, SiteStatistics
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import newest_checkpoint
+from scaffold import Scaffold
+from small_federation import engine, federated, kill_at, module, server, simulate
+
+REMEDIES: dict[str, list[Callable[[], Callback]]] = {
+    "EWC": [lambda: EWC(weight=1000, images=4)],
+    "all": [
+        lambda: EWC(weight=1000, images=4),
+        lambda: FedProx(mu=0.1),
+        Scaffold,
+        lambda: SiteStatistics(images=4),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_simulated_equals_resumed_equals_federated(name: str) -> None:
+    def make() -> CyclicalWeightTransfer:
+        return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle")
+
+    def remedies() -> list[Callback]:
+        return [each() for each in REMEDIES[name]]
+
+    simulated = simulate(make, *remedies(), max_epochs=6)
+    parties = engine(make, *REMEDIES[name], max_epochs=6)
+    kill_at(parties, 4)
+    with pytest.raises(KeyboardInterrupt):
+        server(parties, make, *remedies(), max_epochs=6).run()
+    run = server(parties, make, *remedies(), max_epochs=6)
+    run.run(newest_checkpoint("server"))
+    facts = [
+        [(each.sha256_in, each.sha256_out, each.bytes, each.settings) for each in entries]
+        for entries in (simulated, federated())
+    ]
+    assert facts[0] == facts[1]
+    assert (
+        simulated[0].bytes > 1.9 * fingerprint(module().state_dict())[1]
+    )  # the information is as large as the weights
