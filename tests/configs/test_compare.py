@@ -1,6 +1,5 @@
 """The configurations of studies say what their names promise, and name what is there."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from contract import once
 from fake_fundus import write_fundus
-from fake_mammograms import write_mini_mias
-from fake_photographs import write_photographs
 from lit_dist.cli.compare import main
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
 from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.study.settings import StudySettings, parsed, study_folder, study_parser
+from small_collections import small_data
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = sorted(CONFIGS.glob("*/compare*.yaml"))
@@ -47,12 +46,12 @@ def test_no_two_studies_share_a_folder() -> None:
 
 
 @pytest.mark.parametrize("path", FUNDUS, ids=lambda path: path.stem)
-def test_studies_of_fundus_photographs_differ_in_one_thing_alone(path: Path, tmp_path: Path) -> None:
+def test_studies_of_fundus_photographs_differ_in_one_thing_alone(path: Path) -> None:
     def plain(settings: StudySettings) -> dict[str, Any]:
         data = {name: settings.data["init_args"][name] for name in settings.data["init_args"].keys() - OWN}
         return {"model": settings.model, "data": data, "trainer": settings.trainer, "seeds": settings.study.seeds}
 
-    settings, data = fundus(path.name, write_fundus(tmp_path / "eyepacs"))
+    settings, data = fundus(path.name, once(write_fundus))
     common = read(CONFIGS / "fundus" / "compare.yaml", "--data.root", str(data.images.parent))
     assert plain(settings) == plain(common)
     assert settings.study.passes == common.study.passes == 20
@@ -66,8 +65,8 @@ def test_studies_of_fundus_photographs_differ_in_one_thing_alone(path: Path, tmp
 OWN = {"sites", "partition", "degrade"}
 
 
-def test_each_variant_has_the_sites_that_its_name_says(tmp_path: Path) -> None:
-    root = write_fundus(tmp_path / "eyepacs")
+def test_each_variant_has_the_sites_that_its_name_says() -> None:
+    root = once(write_fundus)
     assert fundus("compare_low_resolution.yaml", root)[1].degrade == {"site-1": 8}
     assert len(fundus("compare_20_sites.yaml", root)[1].site_names) == 20
 
@@ -90,30 +89,22 @@ def test_each_variant_has_the_sites_that_its_name_says(tmp_path: Path) -> None:
 
 
 SMALL = [
-    "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 4}", "--data.size=32", "--data.batch_size=8",
-    "--data.num_workers=0", "--seeds=[0]", "--passes=1", "--every_n_epochs=[1]", "--trainer.accelerator=cpu",
-    "--heuristics=[cyclical_weight_transfer]",
+    "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 4}", "--data.batch_size=8", "--seeds=[0]",
+    "--passes=1", "--every_n_epochs=[1]", "--trainer.accelerator=cpu", "--heuristics=[cyclical_weight_transfer]",
 ]  # fmt: skip
-DATA: dict[str, Callable[[Path], list[str]]] = {
-    "phantom": lambda root: ["--data.patients=20"],
-    "fundus": lambda root: [f"--data.root={write_fundus(root, patients=80)}", "--data.radius=30"],
-    "imagenet": lambda root: [f"--data.root={write_photographs(root, images=40)}"],
-    "mammography": lambda root: [f"--data.root={write_mini_mias(root)}"],
+OWN_OPTIONS = {
+    "fundus/compare_imbalanced": ["--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]"],
+    "fundus/compare_20_sites": ["--data.allow_one_class=true", "--data.test_fraction=0.3"],  # of so few photographs
+    "imagenet/compare": ["--model.num_classes=3"],
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--config", str(path), "--output", "study", *SMALL, *DATA[path.parent.name](Path("data"))]
-    if path.stem == "compare_imbalanced":
-        words.append("--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]")
-    if path.stem == "compare_20_sites":
-        words += ["--data.allow_one_class=true", "--data.test_fraction=0.3"]  # of so few photographs
-        words.append(f"--data.root={write_fundus(Path('more'), patients=160)}")
-    main(words)
-    said = capsys.readouterr().out
-    assert "done in " in said
+    own = OWN_OPTIONS.get(f"{path.parent.name}/{path.stem}", [])
+    main(["--config", str(path), "--output", "study", *SMALL, *small_data(path.parent.name), *own])
+    assert "done in " in capsys.readouterr().out
     [row] = pd.read_csv("study/results.csv").to_dict("records")
     assert row["heuristic"] == "cyclical_weight_transfer"
     assert row["visits"] == (20 if path.stem == "compare_20_sites" else 4)

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,27 @@ import pandas as pd
 import pytest
 import yaml
 
-from fake_fundus import write_fundus
-from fake_mammograms import write_mini_mias
-from fake_photographs import write_photographs
 from lit_dist import ImageClassifier
 from lit_dist.checkpoints.baton import write_checkpoint
 from lit_dist.checkpoints.run_files import FILES
 from lit_dist.cli.main import main
+from small_collections import small_data
 
-SMALL = ["--data.patients=40", "--data.size=32", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+SMALL = ["--data.patients=40", "--data.size=32", *QUIET]
 SLIM = ["--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}"]
 FIT = ["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM, "--trainer.max_epochs=4"]
 
 
 def command(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=200, **settings)
+
+
+def untrained(path: str, classes: int = 2) -> str:
+    """A checkpoint of a slim network that nothing has trained."""
+    model = ImageClassifier("slim_resnet18", classes, backbone_kwargs={"width": 8})
+    write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path(path))
+    return path
 
 
 def run_folder(heuristic: str = "phantom/cyclical") -> Path:
@@ -104,16 +109,14 @@ def test_one_callback_need_not_be_in_a_list() -> None:
 
 
 def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> None:
-    root = write_fundus(Path("eyepacs"), patients=80)
     options = [
         "--data.partition=DirichletPartition", "--data.partition.alpha=5", "--data.partition.smallest=3",
         "--data.augmentation=Augmentation", "--data.augmentation.rotation=20", "--data.eyes=both",
         "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss",
-        "--model.lr_scheduler_frequency=4", "--data.allow_one_class=true", "--data.num_workers=0",
+        "--model.lr_scheduler_frequency=4", "--data.allow_one_class=true",
     ]  # fmt: skip
-    small = [f"--data.root={root}", "--data.size=32", "--data.radius=30", "--model.backbone=slim_resnet18"]
-    words = ["--trainer.enable_progress_bar=false", "--trainer.max_epochs=4"]
-    main(["fit", "--config", "configs/fundus/cyclical.yaml", *small, *options, *words])
+    main(["fit", "--config", "configs/fundus/cyclical.yaml", *small_data("fundus"), *SLIM, *options, *QUIET,
+          "--trainer.max_epochs=4"])  # fmt: skip
     sizes = pd.read_csv(run_folder("fundus/cyclical") / "splits.csv").groupby("site").size()
     assert len(sizes) == 4
     assert sizes.max() > sizes.min() + 4
@@ -134,20 +137,29 @@ def test_the_same_command_gives_the_same_weights_twice() -> None:
 CONFIGS = sorted(path for path in (Path(__file__).parents[3] / "configs").glob("*/*.yaml"))
 COMMANDS = {"compare": "compare", "ensemble": "test"}
 """The commands of configurations that are not for a fit."""
-FITS = [path for path in CONFIGS if path.stem.partition("_")[0] not in COMMANDS]
 
 
 @pytest.mark.parametrize(
     "path",
-    [path if path.parent.name == "phantom" else pytest.param(path, marks=pytest.mark.slow) for path in FITS],
+    [
+        path if path.parent.name == "phantom" else pytest.param(path, marks=pytest.mark.slow)
+        for path in CONFIGS
+        if not path.stem.startswith("compare")
+    ],
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 @pytest.mark.filterwarnings("ignore:.*validation images of .* are all of the class")  # so few of drawn mammograms are
 def test_each_configuration_runs(path: Path) -> None:
-    main(["fit", "--config", str(path), *SLIM, *small_data(path.parent.name), "--trainer.max_epochs=4"])
-    run = run_folder(f"{path.parent.name}/{path.stem}")
-    assert (run / "checkpoints" / "best.ckpt").exists()
-    assert (run / "ledger.jsonl").exists() == (path.stem not in ("central", "single"))
+    collection, classes = path.parent.name, 3 if path.parent.name == "imagenet" else 2
+    words = ["--config", str(path), "--data.sites=2", *small_data(collection), *QUIET]
+    if path.stem == "ensemble":
+        main(["test", *words, f"--model.checkpoints=[{untrained('1.ckpt', classes)}, {untrained('2.ckpt', classes)}]"])
+    else:
+        main(["fit", *words, *SLIM, f"--model.num_classes={classes}", "--trainer.max_epochs=2"])
+    run = run_folder(f"{collection}/{path.stem}")
+    assert (run / "metrics.csv").exists()
+    assert (run / "checkpoints" / "best.ckpt").exists() == (path.stem != "ensemble")
+    assert (run / "ledger.jsonl").exists() == path.stem.endswith(("cyclical", "transfer"))
 
 
 def test_a_fast_run_leaves_nothing() -> None:
@@ -155,47 +167,28 @@ def test_a_fast_run_leaves_nothing() -> None:
     assert not Path("runs").exists()
 
 
-def small_data(collection: str) -> list[str]:
-    words = ["--data.size=32", "--trainer.enable_progress_bar=false"]
-    if collection == "phantom":
-        return [*words, "--data.patients=40"]
-    write = {
-        "fundus": partial(write_fundus, patients=80),
-        "imagenet": write_photographs,
-        "mammography": write_mini_mias,
-    }
-    root = Path(collection) if Path(collection).exists() else write[collection](Path(collection))
-    words += ["--data.radius=30"] if collection == "fundus" else []
-    return [*words, f"--data.root={root}", "--data.num_workers=1"]
-
-
-@pytest.mark.parametrize(
-    "collection", ["phantom", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fundus", "mammography"))]
-)
-def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(
-    collection: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = ["--data.sites=2", *small_data(collection)]
+def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--data.sites=2", *SMALL]
     tables, paths = [], []
     for number, backbone in enumerate(("slim_resnet18", "squeezenet1_1")):
-        fit = ["fit", "--config", f"configs/{collection}/single.yaml", f"--data.only_site=site-{number + 1}"]
+        fit = ["fit", "--config", "configs/phantom/single.yaml", f"--data.only_site=site-{number + 1}"]
         main([*fit, *small, f"--model.backbone={backbone}", "--trainer.max_epochs=1", "--data.batch_size=8"])
-        run = run_folder(f"{collection}/single")
+        run = run_folder("phantom/single")
         assert (run.name, (run / "ledger.jsonl").exists()) == (f"version_{number}", False)
         metrics = pd.read_csv(run / "metrics.csv")
         assert [name for name in metrics if "val_loss/" in name] == [f"val_loss/site-{number + 1}"]
         paths.append(f"{run}/checkpoints/best.ckpt")
         main(["predict", "--config", f"{run}/config.yaml", f"--ckpt_path={paths[-1]}"])
-        tables.append(pd.read_csv(run_folder(f"{collection}/single") / "predictions.csv"))
-        shutil.rmtree(run_folder(f"{collection}/single"))  # so that the runs are numbered as the header says
+        tables.append(pd.read_csv(run_folder("phantom/single") / "predictions.csv"))
+        shutil.rmtree(run_folder("phantom/single"))  # so that the runs are numbered as the header says
 
-    config = ["--config", f"configs/{collection}/ensemble.yaml", *small]
+    config = ["--config", "configs/phantom/ensemble.yaml", *small]
     config.append(f"--model.checkpoints=[{', '.join(paths)}]")
-    splits = pd.read_csv(f"runs/{collection}/single/version_0/splits.csv")
+    splits = pd.read_csv("runs/phantom/single/version_0/splits.csv")
     sizes = splits[splits["split"] == "train"].groupby("site").size().tolist()
     for weights, shares in {"[3, 1]": [3, 1], "size": sizes, "equal": [1, 1]}.items():
         main(["predict", *config, f"--model.weights={weights}"])
-        found = pd.read_csv(run_folder(f"{collection}/ensemble") / "predictions.csv")
+        found = pd.read_csv(run_folder("phantom/ensemble") / "predictions.csv")
         assert found["image"].tolist() == tables[0]["image"].tolist() == tables[1]["image"].tolist()
         for column in ("probability_0", "probability_1"):
             mean = (shares[0] * tables[0][column] + shares[1] * tables[1][column]) / sum(shares)
@@ -206,7 +199,7 @@ def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(
     main(["test", *config])
     table = capsys.readouterr().out
     assert all(word in table for word in ("test images", "all sites", "site-1", "site-2"))
-    tested = pd.read_csv(run_folder(f"{collection}/ensemble") / "metrics.csv")
+    tested = pd.read_csv(run_folder("phantom/ensemble") / "metrics.csv")
     right = (found["probability_1"] > 0.5) == (found["label"] == 1)
     assert tested["test_accuracy"].item() == pytest.approx(right.mean())
     assert tested["test_accuracy/site-2"].item() == pytest.approx(right[found["site"] == "site-2"].mean())
@@ -216,9 +209,7 @@ def test_an_ensemble_is_not_fitted_and_needs_checkpoints(capsys: pytest.CaptureF
     config = ["--config", "configs/phantom/ensemble.yaml", *SMALL]
     assert_one_message(["test", *config], "an ensemble needs members: give checkpoints=", capsys)
     assert_one_message(["predict", *config, "--model.checkpoints=[a.ckpt]"], "a.ckpt cannot be read: No such", capsys)
-    model = ImageClassifier("squeezenet1_1")
-    write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path("a.ckpt"))
-    fit = ["fit", *config, "--trainer.max_epochs=1", "--model.checkpoints=[a.ckpt]"]
+    fit = ["fit", *config, "--trainer.max_epochs=1", f"--model.checkpoints=[{untrained('a.ckpt')}]"]
     assert_one_message(fit, "an ensemble is not trained", capsys)
 
 
@@ -260,9 +251,7 @@ def test_a_model_that_nothing_has_trained_is_judged_with_a_warning(command: str,
     words = [command, "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM]
     with pytest.warns(UserWarning, match=f"{command} has no --ckpt_path, .* weights that nothing has trained"):
         main(words)
-    model = ImageClassifier("slim_resnet18", backbone_kwargs={"width": 8})
-    write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path("a.ckpt"))
-    main([*words, "--model.weights=a.ckpt"])
+    main([*words, f"--model.weights={untrained('a.ckpt')}"])
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------
