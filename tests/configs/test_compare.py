@@ -101,7 +101,8 @@ OWN_OPTIONS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_dist.study.report.write_figures", lambda *_: {})  # nobody looks at them
     own = OWN_OPTIONS.get(f"{path.parent.name}/{path.stem}", [])
     main(["--config", str(path), "--output", "study", *SMALL, *small_data(path.parent.name), *own])
     assert "done in " in capsys.readouterr().out

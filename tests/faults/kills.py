@@ -111,12 +111,14 @@ def config(variant: str, photographs: Path | None) -> str:
     if variant in ALONE:
         data += f" {ALONE[variant]},"
     ddp = variant == "ddp"
-    workers = 0 if ddp else 2  # a process that speaks gloo may hang when it forks, with plain Lightning too
+    workers = (
+        0 if ddp else 2 if photographs else 1
+    )  # a process that speaks gloo may hang when it forks, with plain Lightning too
     augmented = f"augmentation: {{class_path: Augmentation}}, batch_size: 8, num_workers: {workers}}}}}"
     kind = "SingleWeightTransfer" if variant == "swt" else "CyclicalWeightTransfer"
     transfer = "" if variant in ALONE else f"    - {{class_path: {kind}, init_args: {VARIANTS[variant]}}}\n"
     return CONFIG.format(
-        data=f"{data} {augmented}", transfer=transfer, epochs={"steps": 3, "central": 6}.get(variant, 12),
+        data=f"{data} {augmented}", transfer=transfer, epochs={"steps": 3, "central": 4}.get(variant, 12),
         devices=2 if ddp else 1, strategy="ddp" if ddp else "auto",
     )  # fmt: skip
 

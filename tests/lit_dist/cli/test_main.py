@@ -93,19 +93,19 @@ def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsy
 def test_options_reach_sites_backbone_and_the_callback() -> None:
     main([*FIT, "--data.sites=['mgh', 'ucsf']", "--model.backbone=shufflenet_v2_x0_5", "--data.batch_size=8",
           "--model.backbone_kwargs={}", "--data.num_workers=1", "--trainer.callbacks+=EarlyStopping",
-          "--trainer.callbacks.monitor=val_loss"])  # fmt: skip
+          "--trainer.callbacks.monitor=val_loss", "--trainer.max_epochs=2"])  # fmt: skip
     config = yaml.safe_load((run_folder() / "config.yaml").read_text())
     assert config["model"]["init_args"]["backbone"] == "shufflenet_v2_x0_5"
     lines = (run_folder() / "ledger.jsonl").read_text().splitlines()
-    assert [json.loads(line)["site"] for line in lines] == ["mgh", "ucsf"] * 2
+    assert [json.loads(line)["site"] for line in lines] == ["mgh", "ucsf"]
 
 
 def test_one_callback_need_not_be_in_a_list() -> None:
     config = yaml.safe_load((Path(__file__).parents[3] / "configs/phantom/cyclical.yaml").read_text())
     config["trainer"]["callbacks"] = config["trainer"]["callbacks"][0]
     Path("own.yaml").write_text(yaml.safe_dump(config))
-    main(["fit", "--config", "own.yaml", *SMALL, *SLIM, "--trainer.max_epochs=4"])
-    assert len((run_folder() / "ledger.jsonl").read_text().splitlines()) == 4
+    main(["fit", "--config", "own.yaml", *SMALL, *SLIM, "--data.sites=2", "--trainer.max_epochs=2"])
+    assert len((run_folder() / "ledger.jsonl").read_text().splitlines()) == 2
 
 
 def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> None:
@@ -123,12 +123,12 @@ def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> No
 
 
 def test_the_same_command_gives_the_same_weights_twice() -> None:
-    hashes = []
+    hashes, one_cycle = [], [*FIT, "--data.sites=2", "--trainer.max_epochs=2"]
     for _ in range(2):
-        main(FIT)
+        main(one_cycle)
         hashes.append(json.loads((run_folder() / "ledger.jsonl").read_text().splitlines()[-1])["sha256_out"])
     assert hashes[0] == hashes[1]
-    main([*FIT, "--seed_everything=1"])
+    main([*one_cycle, "--seed_everything=1"])
     assert json.loads((run_folder() / "ledger.jsonl").read_text().splitlines()[-1])["sha256_out"] != hashes[0]
 
 
@@ -232,8 +232,8 @@ def test_each_configuration_says_how_it_is_run(path: Path) -> None:
 
 @pytest.mark.slow
 def test_cyclical_and_central_train_on_the_same_real_photographs_for_the_same_steps(eyepacs: Path) -> None:
-    words = [f"--data.root={eyepacs}", "--data.size=32", "--data.radius=60", "--model.backbone=slim_resnet18",
-             "--trainer.enable_progress_bar=false", "--data.num_workers=0"]  # fmt: skip
+    words = [f"--data.root={eyepacs}", "--data.size=32", "--data.radius=60", "--data.eyes=left", "--data.num_workers=0",
+             *SLIM, *QUIET]  # fmt: skip
     main(["fit", "--config", "configs/fundus/cyclical.yaml", *words, "--trainer.max_epochs=4"])
     cyclical = run_folder("fundus/cyclical")
     lines = [json.loads(line) for line in (cyclical / "ledger.jsonl").read_text().splitlines()]
@@ -255,37 +255,6 @@ def test_a_model_that_nothing_has_trained_is_judged_with_a_warning(command: str,
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--trainer.callbacks.every_n_steps=3"], "only one of them"),
-        (["--trainer.callbacks.order=['site-1', 'mars']"], "'mars', which is none of site-1"),
-        (["--data.sites=1"], "a transfer needs at least two sites"),
-        (["--data.patients=2"], "patients=2"),
-        (["--trainer.accelerator=gpu"], "lit-dist: No supported gpu backend found!"),
-        (["--model.backbone=resnet35"], "no classification network 'resnet35'"),
-        (["--model.weights=nowhere.pth"], "no file of weights at"),
-        (["--model.num_classes=3"], "the data has 2 classes, the model 3"),
-        (["--data.splits=nowhere.csv"], "no table at nowhere.csv"),
-        (["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val_f1"], "monitors 'val_f1'"),
-        (
-            ["--trainer.callbacks+=CyclicalWeightTransfer", "--trainer.callbacks.every_n_steps=3"],
-            "two transfer callbacks",
-        ),
-    ],
-)
-def test_mistakes_end_in_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    config = yaml.safe_load((Path(__file__).parents[3] / "configs/phantom/cyclical.yaml").read_text())
-    config["trainer"]["callbacks"].reverse()  # options edit the last callback
-    Path("own.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(SystemExit) as exit_:
-        main(["fit", "--config", "own.yaml", *SMALL, "--trainer.max_epochs=4", *words])
-    assert exit_.value.code in (1, 2)
-    error = capsys.readouterr().err
-    assert message in error
-    assert "Traceback" not in error
 
 
 def test_a_missing_configuration_is_named(capsys: pytest.CaptureFixture[str]) -> None:

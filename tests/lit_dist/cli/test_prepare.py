@@ -7,7 +7,6 @@ from PIL import Image
 
 from lit_dist.cli import main
 from lit_dist.cli.prepare import _file_name
-from real_data import real_folder
 
 
 @pytest.fixture
@@ -98,16 +97,6 @@ def test_an_image_that_is_none_is_named(
     with pytest.raises(SystemExit):
         run(monkeypatch, classes)
     assert "cats/3.png: it is not an image" in capsys.readouterr().err
-
-
-def test_real_films_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = real_folder("mammo_minimias")
-    config = "--config=configs/mammography/cyclical.yaml"
-    folders = [f"--data.root={root}", f"--data.images={root / 'images512'}", f"--data.cache_dir={tmp_path / 'cache'}"]
-    sheets = f"--output={tmp_path / 'sheets'}"
-    monkeypatch.setattr(sys, "argv", ["lit-dist", "prepare", config, *folders, sheets, "--data.size=64"])
-    main.main()
-    assert len(list((tmp_path / "sheets").iterdir())) == 4
 
 
 def test_a_file_in_the_place_of_the_folder_for_sheets_is_named(

@@ -138,21 +138,14 @@ def lines_changed(lines: list[str], number: int, **values: Any) -> list[str]:
     return [*lines[: number - 1], entry.line, *lines[number:]]
 
 
+# Of each way in which `tests/lit_dist/provenance/test_audit.py` tampers with a ledger, one.
 TAMPERINGS: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     "changed": (
         lambda lines: [*lines[:1], lines[1].replace('"images": 28', '"images": 29'), *lines[2:]],
         "line 2: it was changed: its hash is another",
     ),
-    "changed with its hash": (
-        lambda lines: lines_changed(lines, 2, images=29),
-        "line 3 (visit 2 at 'site-1'): the line before it is missing, or another stands in its place",
-    ),
     "all changed with their hashes": (
         lambda lines: chained(*(replace(Entry.parse(line), images=29) for line in lines)),
-        "lines are missing after line 4: a checkpoint was written after one that is not there",
-    ),
-    "last changed with its hash": (
-        lambda lines: lines_changed(lines, 4, sha256_out="0" * 64),
         "lines are missing after line 4: a checkpoint was written after one that is not there",
     ),
     "other weights with their hashes": (
@@ -160,22 +153,11 @@ TAMPERINGS: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
         "line 3 (visit 2 at 'site-1'): it began with the weights 000000000000, but visit 1 at 'site-2' had ended",
     ),
     "first missing": (lambda lines: lines[1:], "line 1 (visit 1 at 'site-2'): the ledger does not begin here"),
-    "middle missing": (
-        lambda lines: [*lines[:1], *lines[2:]],
-        "line 2 (visit 2 at 'site-1'): the line before it is missing",
-    ),
-    "last missing": (lambda lines: lines[:3], "lines are missing after line 3: a checkpoint was written after one"),
-    "last three missing": (lambda lines: lines[:1], "lines are missing after line 1: a checkpoint was written"),
     "all missing": (lambda lines: [], "lines are missing after line 0: a checkpoint was written after one"),
-    "swapped": (
-        lambda lines: [lines[0], lines[2], lines[1], lines[3]],
-        "line 2 (visit 2 at 'site-1'): it was moved, or lines were put in or doubled: it belongs after line 3",
-    ),
     "doubled": (
         lambda lines: [*lines[:2], *lines[1:]],
         "line 3 (visit 1 at 'site-2'): it is there twice, first as line 2",
     ),
-    "end of a line missing": (lambda lines: [*lines[:3], lines[3][:-9]], "line 4: "),
 }
 
 
@@ -293,7 +275,7 @@ def test_each_visit_repeats(name: str, runs: Runs, capsys: pytest.CaptureFixture
     before = contents(run)
     entries = read_entries(run / "ledger.jsonl")
     assert len({entry.sha256_out for entry in entries}) == len(entries) == 4
-    for visit, entry in enumerate(entries):
+    for visit, entry in enumerate(entries) if name == "reset" else ((1, entries[1]), (3, entries[3])):
         main(["verify", str(run), "--replay", str(visit)])
         told = f"Visit {visit} at '{entry.site}', trained again, ended with the same weights: {entry.sha256_out}"
         assert capsys.readouterr().out.splitlines()[-1] == told
@@ -496,13 +478,9 @@ def test_the_program_says_what_is_in_order_and_what_is_not(copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_program_repeats_a_visit(copy: Path) -> None:
+def test_the_program_repeats_a_visit_and_warns_of_nothing(copy: Path) -> None:
     done = program.run("verify", copy, "--replay", "2")
     assert done.returncode == 0, done.stderr
     assert "Visit 2 at 'site-1', trained again, ended with the same weights: " in done.stdout
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_a_repeated_visit_warns_of_nothing(copy: Path) -> None:
-    assert "LightningCLI's args parameter is intended" not in program.run("verify", copy, "--replay", "0").stderr
+    assert "LightningCLI's args parameter is intended" not in done.stderr

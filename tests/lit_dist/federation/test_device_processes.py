@@ -55,7 +55,7 @@ def test_visits_of_several_processes_are_those_of_the_simulation(settings: dict[
     engine = InProcess(crews)
 
     def die(question: str, site: str, answer: list[bytes]) -> list[bytes]:
-        if question == "validate":  # the next visit is made by new processes
+        if question == "validate" and engine.asked.count("validate") == 1:  # the next visit is made by new processes
             crews[site].close()
         return answer
 

@@ -88,7 +88,7 @@ def test_models_and_table_are_those_of_fits_and_of_a_test_of_their_ensemble() ->
     assert table["site-2", "site-1", "val"]["sha256"] == weights(alone["site-2"])
     assert len(table) == len(rows) == 4 * 4 * 2
     quiet = {**SETTINGS["trainer"], "logger": False, "callbacks": []}
-    for name, paths in {**{site: [path] for site, path in alone.items()}, "ensemble": list(alone.values())}.items():
+    for name, paths in {"site-2": [alone["site-2"]], "ensemble": list(alone.values())}.items():
         made = build({**SETTINGS, "data": DATA, "trainer": quiet})
         model = SiteEnsemble.from_checkpoints(paths) if name == "ensemble" else stored_module(ImageClassifier, *paths)
         for split, found in {

@@ -228,31 +228,35 @@ def test_a_server_that_is_killed_after_a_visit_that_was_left_out_goes_on(
 
 
 @SAID
-@pytest.mark.parametrize("killed", [False, True], ids=["unbroken", "the server is killed"])
-def test_an_answer_that_comes_too_late_leaves_nothing_behind(killed: bool) -> None:
+def test_an_answer_that_comes_too_late_leaves_nothing_behind() -> None:
     def transfer() -> WeightTransfer:
         return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle", optimizer_state="local")
 
-    def change(question: str, site: str, answer: Message) -> Message:
-        visits[site] += question == "train"
-        if (question, site, visits[site]) == ("train", "site-2", 2):
-            raise NoAnswerError("too late", [site])
-        if (question, site, visits[site], killed) == ("train", "site-3", 2, True):
-            raise KeyboardInterrupt
-        return answer
+    def late(killed: bool) -> InProcess:
+        visits: dict[str, int] = Counter()
 
-    visits: dict[str, int] = Counter()
-    parties = engine(transfer, max_epochs=9)
-    parties.change = change
-    with pytest.raises(KeyboardInterrupt) if killed else nullcontext():
-        server(parties, transfer, absent="skip", max_epochs=9).run()
-    if killed:
-        server(parties, transfer, absent="skip", max_epochs=9).run(newest_checkpoint("server"))
-    assert outcomes()[4] == (4, "site-2", "absent")
-    found = [entry.sha256_out for entry in federated()]
-    for folder in ("server", *SITES):
-        rmtree(folder)
-    parties = engine(transfer, max_epochs=9)
-    without(parties, "site-2", 1)
-    server(parties, transfer, absent="skip", max_epochs=9).run()
-    assert found == [entry.sha256_out for entry in federated()]
+        def change(question: str, site: str, answer: Message) -> Message:
+            visits[site] += question == "train"
+            if (question, site, visits[site]) == ("train", "site-2", 2):
+                raise NoAnswerError("too late", [site])
+            if (question, site, visits[site], killed) == ("train", "site-3", 2, True):
+                raise KeyboardInterrupt
+            return answer
+
+        parties = engine(transfer, max_epochs=9)
+        parties.change = change
+        return parties
+
+    silent = engine(transfer, max_epochs=9)
+    without(silent, "site-2", 1)
+    found = []
+    for parties, killed in ((silent, False), (late(False), False), (late(True), True)):
+        with pytest.raises(KeyboardInterrupt) if killed else nullcontext():
+            server(parties, transfer, absent="skip", max_epochs=9).run()
+        if killed:
+            server(parties, transfer, absent="skip", max_epochs=9).run(newest_checkpoint("server"))
+        assert outcomes()[4] == (4, "site-2", "absent")
+        found.append([entry.sha256_out for entry in federated()])
+        for folder in ("server", *SITES):
+            rmtree(folder)
+    assert found[0] == found[1] == found[2]

@@ -2,14 +2,11 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import wandb_reader
 import yaml
 from jsonargparse import dict_to_namespace
 
@@ -277,22 +274,3 @@ def test_sigterm_ends_a_command_with_its_state_saved() -> None:
     RUN.parent.rename("interrupted")
     main(words)
     assert weights() == resumed
-
-
-@pytest.mark.slow
-def test_a_tracked_run_keeps_its_id() -> None:
-    environment = {**os.environ, "WANDB_MODE": "offline"}
-    Path("tracked").mkdir()
-    track = ["--trainer.logger+=WandbLogger", "--trainer.logger.project=p", "--trainer.logger.save_dir=tracked"]
-    for epochs in (2, 4):
-        words = [*FIT, *track, f"--trainer.max_epochs={epochs}", "--resume"]
-        done = subprocess.run(
-            [sys.executable, "-m", "lit_dist", *words], env=environment, capture_output=True, text=True, timeout=200
-        )
-        assert done.returncode == 0, done.stderr
-    files = sorted(Path("tracked/wandb").glob("offline-run-*/*.wandb"))
-    ids = {record.run.run_id for path in files for record in wandb_reader.records(path) if record.run.run_id}
-    assert len(ids) == 1
-    rows = [row for path in files for row in wandb_reader.history(path) if "train_loss" in row]
-    assert [row["visit"] for row in rows] == sorted(row["visit"] for row in rows)
-    assert {row["visit"] for row in rows} == {0, 1, 2, 3}

@@ -9,7 +9,7 @@ import wandb_reader
 
 FIT = [
     "lit-dist", "fit", "--config", "configs/phantom/cyclical.yaml", "--data.patients=20", "--data.size=32",
-    "--trainer.max_epochs=4", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false",
+    "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false",
     "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}",
     "--trainer.logger+=WandbLogger", "--trainer.logger.project=lit_dist", "--trainer.logger.save_dir=tracked",
 ]  # fmt: skip
@@ -19,23 +19,26 @@ def run(mode: str | None, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     environment |= {"HOME": str(Path.cwd()), "NETRC": str(Path.cwd() / "none"), "OMP_NUM_THREADS": "1"}
     environment |= {"WANDB_MODE": mode} if mode else {}
-    Path("tracked").mkdir()
+    Path("tracked").mkdir(exist_ok=True)
     return subprocess.run(
         [*FIT, *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200
     )
 
 
 @pytest.mark.slow
-def test_an_offline_run_holds_what_colours_the_curves() -> None:
-    done = run("offline")
-    assert done.returncode == 0, done.stderr
-    [path] = Path("tracked/wandb").glob("offline-run-*/*.wandb")
-    rows = wandb_reader.history(path)
+def test_an_offline_run_holds_what_colours_the_curves_and_is_one_run_where_it_is_resumed() -> None:
+    for epochs in (2, 4):
+        done = run("offline", f"--trainer.max_epochs={epochs}", "--resume")
+        assert done.returncode == 0, done.stderr
+    first, second = sorted(Path("tracked/wandb").glob("offline-run-*/*.wandb"))
+    ids = {record.run.run_id for path in (first, second) for record in wandb_reader.records(path) if record.run.run_id}
+    assert len(ids) == 1
+    rows = [row for path in (first, second) for row in wandb_reader.history(path)]
     training = [row for row in rows if "train_loss" in row]
     assert [(row["visit"], row["cycle"], row["site"]) for row in training] == [(n, 0, n) for n in range(4)]
     [validation] = [row for row in rows if "val_loss" in row]
     assert {f"val_auroc/site-{n}" for n in (1, 2, 3, 4)} <= set(validation)
-    settings = wandb_reader.config(path)
+    settings = wandb_reader.config(second)
     assert settings["sites"] == {"0": "site-1", "1": "site-2", "2": "site-3", "3": "site-4"}
     assert settings["backbone"] == "slim_resnet18"
 
