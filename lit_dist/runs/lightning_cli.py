@@ -225,6 +225,24 @@ def run(args: ArgsType = None, others: Iterable[str] = ()) -> LightningCLI:
     return site_cli(args, run=True, others=others)
 
 
+class _FitCLI(SiteCLI):
+    """The command ``fit`` alone, since the parsers of the others take as long to make as a short run takes to train."""
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        return {"fit": SiteCLI.subcommands()["fit"]}
+
+
+def fit(args: list[str]) -> LightningCLI:
+    """Run ``lit-dist fit``, for a program that does nothing else.
+
+    Args:
+        args: The words that follow it.
+    """
+    return site_cli(["fit", *args], run=True, kind=_FitCLI)
+
+
 def build(settings: dict[str, Any]) -> SiteCLI:
     """Make what the settings name, and run nothing.
 

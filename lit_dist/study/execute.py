@@ -18,8 +18,7 @@ from lit_dist.checkpoints.run_lock import held
 from lit_dist.models.metrics import judge, log_of
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.visit_account import find_account
-from lit_dist.runs.lightning_cli import build
-from lit_dist.runs.lightning_cli import run as command
+from lit_dist.runs.lightning_cli import build, fit
 from lit_dist.study.plan import Run, read_run, run_path
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
@@ -92,7 +91,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
     }
     with replacing(folder / FIT_SETTINGS) as file:
         file.write(yaml.safe_dump(settings, sort_keys=False).encode())
-    done = command(["fit", "--config", str(folder / FIT_SETTINGS), "--resume", "--checkpoint.keep=1"])
+    done = fit(["--config", str(folder / FIT_SETTINGS), "--resume", "--checkpoint.keep=1"])
     trainer: Any = done.trainer
     steps, ended = trainer.global_step, ending(trainer)
     best = folder / FIT / CHECKPOINTS / "best.ckpt"

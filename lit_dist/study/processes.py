@@ -1,12 +1,14 @@
 """Does the runs of a study, each in a process of its own, several at a time."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -68,10 +70,17 @@ class Workers:
             while waiting := [name for name in self.runs if not self._settled(name)]:
                 for name in waiting:
                     self._start(name, bar)
-                time.sleep(_TICK)
+                self._wait()
                 self._look(bar)
                 bar.update(whole, completed=self._done())
         return self.failed
+
+    def _wait(self) -> None:
+        """Wait until a child ends, or for a little while."""
+        if self._children:
+            wait([child.process.sentinel for child in self._children.values()], _TICK)
+        else:
+            time.sleep(_TICK)
 
     def _settled(self, name: str) -> bool:
         return name in self.failed or (name not in self._children and result_path(self.study, name).exists())
@@ -179,6 +188,7 @@ def _child(study: Path, name: str, jobs: int, gpu: str | None) -> None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
     end_with_the_parent()
+    gc.freeze()  # what was there before the fork stays, and its memory stays shared
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything has asked for one
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))

@@ -13,7 +13,7 @@ def test_a_run_takes_one_device_of_all_that_it_sees(tmp_path: Path, monkeypatch:
     def fit(words: list[str]) -> Any:
         raise InputError("far enough")
 
-    monkeypatch.setattr("lit_dist.study.execute.command", fit)
+    monkeypatch.setattr("lit_dist.study.execute.fit", fit)
     Run("central", "central", 0, 1, {"trainer": {"accelerator": "auto", "callbacks": []}}).write(tmp_path)
     with pytest.raises(InputError, match="far enough"):
         execute(tmp_path, "central")
