@@ -21,7 +21,7 @@ from lit_dist.checkpoints.csv_rows import RowCount
 from lit_dist.checkpoints.run_folder import checkpoint_path, delete_old_checkpoints, foreign_checkpoint, run_folder
 from lit_dist.checkpoints.run_lock import FitLock
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.lightning_internals import go_on, make_resumable, taken_up_by_itself
+from lit_dist.utils.lightning_internals import end_restart, make_resumable, taken_up_by_itself
 from lit_dist.utils.one_lightning import warn_of_other_package
 
 
@@ -98,7 +98,7 @@ class RunCheckpoint(Checkpoint):
         self._late = self._closed = False
         self._began = True
         self._termination.listen()
-        go_on(trainer)
+        end_restart(trainer)
         self._seeds.begin(trainer, trainer.ckpt_path is not None)
         foreign = foreign_checkpoint(trainer)
         if foreign is not None:
@@ -118,7 +118,7 @@ class RunCheckpoint(Checkpoint):
     # while gradients wait for their step nothing can be saved, since they are in no checkpoint.
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        go_on(trainer)
+        end_restart(trainer)
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._save_if_due(trainer)
 
@@ -135,7 +135,7 @@ class RunCheckpoint(Checkpoint):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
             if not trainer.sanity_checking:
-                go_on(trainer)
+                end_restart(trainer)
                 self._seeds.before_validation(trainer)
             self._end_if_told(trainer)
 

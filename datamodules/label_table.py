@@ -32,7 +32,7 @@ def read_lines(path: Path, where: str = "", most: int = -1) -> list[str]:
         most: The greatest number of bytes that such a file has; -1 sets no limit.
 
     Raises:
-        InputError: If the file is missing, longer, or no text.
+        InputError: If the file is missing, longer, or not text.
     """
     try:
         with open_file(path) as file:

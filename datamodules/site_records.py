@@ -197,7 +197,7 @@ class SiteRecords(LightningDataModule, ABC):
     def rows_of(self, sites: Sequence[str], split: str) -> NDArray[np.int64]:
         """The rows of some sites and one split, as places in ``table``, which now has usable records only."""
         if split not in SPLITS:
-            raise InputError(f"{split!r} is no split; they are {', '.join(SPLITS)}")
+            raise InputError(f"{split!r} is not a split; they are {', '.join(SPLITS)}")
         found, none = self._open(), np.empty(0, np.int64)
         return np.sort(np.concatenate([none, *(found.get((site, split), none) for site in sites)]))
 

@@ -152,7 +152,7 @@ def check_splits(table: pd.DataFrame, origin: str) -> None:
     """
     unknown = sorted(set(table["split"].unique()) - set(SPLITS))
     if unknown:
-        raise InputError(f"{origin}: {unknown[0]!r} is no split; they are {', '.join(SPLITS)}")
+        raise InputError(f"{origin}: {unknown[0]!r} is not a split; they are {', '.join(SPLITS)}")
     owner = pd.factorize(table[NUMBER if NUMBER in table else "patient"], use_na_sentinel=False)[0]
     for column in ("site", "split"):
         place = pd.factorize(table[column])[0]

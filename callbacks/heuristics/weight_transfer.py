@@ -26,7 +26,7 @@ from lit_dist.checkpoints.run_lock import FitLock
 from lit_dist.provenance.run_settings import callback_settings, note_end, settings_sha256
 from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.lightning_internals import go_on, make_resumable
+from lit_dist.utils.lightning_internals import end_restart, make_resumable
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.utils.one_lightning import warn_of_other_package
 from lit_dist.utils.setting_checks import check_choice
@@ -193,7 +193,7 @@ class WeightTransfer(Callback, ABC):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._batches.settle()
-        go_on(trainer)
+        end_restart(trainer)
         assert self._batches.loader is not None
         check_interval(trainer, self._plan, self._batches.loader)
         new = trainer.global_step == 0 and not self._restored
@@ -217,7 +217,7 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        go_on(trainer)
+        end_restart(trainer)
         stretch = self._batches.enter(batch_idx)
         if stretch is not None:
             visit = self._plan.itinerary.visit(stretch.visit)
@@ -248,7 +248,7 @@ class WeightTransfer(Callback, ABC):
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            go_on(trainer)
+            end_restart(trainer)
             self._events.on_validation_start(trainer)
 
     @override

@@ -117,7 +117,7 @@ class PixelCache:
     def check(self) -> int:
         """Read all pixels and compare them with the hashes that they were written with.
 
-        Images that are no longer as they were are forgotten, so that ``build`` prepares them again.
+        Images that have changed are forgotten, so that ``build`` prepares them again.
 
         Returns:
             How many were forgotten.
@@ -229,9 +229,9 @@ def _prepare(source: Source, prepare: Prepare, known: Mapping[bytes, int]) -> Pr
     try:
         status = source.stat()  # before reading: a file that changes now is read again the next time
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         if status.st_size > _MOST_BYTES:
-            raise ValueError(f"it has more than {_gigabytes(_MOST_BYTES)}, which is no image")
+            raise ValueError(f"it has more than {_gigabytes(_MOST_BYTES)}, more than any image has")
         content = source.read_bytes()
         digest = _hash(content)
         return _stamp(status), digest, None if digest in known else prepare(content)

@@ -77,7 +77,7 @@ class CachedDataModule(ImageDataModule):
         """Decode a file's bytes and prepare the image: uint8, (size, size, 3).
 
         Raises:
-            ValueError: If they are no image.
+            ValueError: If they are not an image.
         """
 
     @override

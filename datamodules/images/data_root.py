@@ -1,6 +1,6 @@
 """What is read of a data root: where a name or a link may lead to, and what other programs leave there.
 
-That is no part of a collection: thumbnails, recycle bins, copies.
+That is not part of a collection: thumbnails, recycle bins, copies.
 """
 
 import os
@@ -20,7 +20,7 @@ def check_inside(path: Path, folder: Path, origin: str) -> None:
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
     except (ValueError, OSError, RuntimeError) as error:  # a zero byte, or links that go round in a circle
-        raise InputError(f"{origin} is no path of a file: {error}") from None
+        raise InputError(f"{origin} is not a path of a file: {error}") from None
     if not inside:
         raise InputError(f"{origin} leads out of {folder}; images are read from there alone")
 
@@ -37,7 +37,7 @@ def image_entries(
 ) -> tuple[list[str], list[str], list[str], list[str]]:
     """A folder's image files, folders, what other programs left, and images of kinds that are not read; each sorted.
 
-    Links to folders are not followed, so that a circle of them is no trap. A link that leads nowhere counts as a file.
+    Links to folders are not followed, so a circle of them does no harm. A link that leads nowhere counts as a file.
 
     Raises:
         InputError: If the folder cannot be read, a name is not UTF-8, a link leads out of ``root``, or something

@@ -26,7 +26,7 @@ def decode(content: bytes) -> NDArray[np.uint8]:
         RGB, uint8, (height, width, 3).
 
     Raises:
-        ValueError: See ``decoded``; or if the file has numbers that are no colours.
+        ValueError: See ``decoded``; or if the file has numbers that are not colours.
     """
     return decoded(content, _rgb)
 
@@ -37,10 +37,10 @@ def decoded(content: bytes, pixels: Callable[[Image.Image], NDArray[Kind]], othe
     Args:
         content: The file's bytes.
         pixels: Gives them, or raises ValueError.
-        otherwise: What it is neither, where it is no image.
+        otherwise: What it is neither, where it is not an image.
 
     Raises:
-        ValueError: If the file is empty, is no image, ends too early, or says that it has more than ``MOST_PIXELS``.
+        ValueError: If the file is empty, not an image, ends too early, or says that it has more than ``MOST_PIXELS``.
     """
     if not content:
         raise ValueError("the file is empty")

@@ -108,7 +108,7 @@ def read_val(index: ImageIndex, chosen: Chosen) -> pd.DataFrame:
     """The published test set in ``val``: in one folder a class, or as Tiny-ImageNet or ImageNet has it.
 
     Raises:
-        InputError: If it is none of these, or its list of classes is not as it should be; the message names the line.
+        InputError: If it is not one of these, or its list of classes is not as it should be (the line is named).
     """
     folder = index.root / "val"
     class_of = {part: name for name, parts in chosen.items() for part in parts}
@@ -169,7 +169,7 @@ def _numbered(index: ImageIndex, class_of: Mapping[str, str]) -> Iterator[Row]:
     classes, files = read_devkit(devkit), set(index.files("val"))
     for file in sorted(files):
         if not 1 <= (image_number(os.path.basename(file)) or 0) <= len(classes):
-            raise InputError(f"{index.root / file} is none of the {len(classes)} images in {devkit / TRUTH}")
+            raise InputError(f"{index.root / file} is not one of the {len(classes)} images in {devkit / TRUTH}")
     for number, wnid in enumerate(classes, start=1):
         if wnid in class_of:
             file = f"val/{image_name(number)}"

@@ -120,7 +120,7 @@ class ImageIndex:
         return found
 
     def own_folders(self, folder: str = "") -> list[str]:
-        """The names of the folders in a folder, which are no links."""
+        """The names of the folders in a folder, which are not links."""
         self._check_inside(folder)
         return self._entry(folder).folders
 

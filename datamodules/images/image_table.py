@@ -71,7 +71,7 @@ def parse_labels(
         name: The name of the column in the table.
 
     Raises:
-        InputError: If a text is none of ``known``; the message names the row.
+        InputError: If a text is not one of ``known``; the message names the row.
     """
     texts = [text.lower() for text in table[name].tolist()]
     if not known.keys() >= set(texts):

@@ -70,7 +70,7 @@ def prepare_breast(film: Film, size: int = 256, box: Box | None = None) -> Image
 
 
 def prepare_crop(crop: Film, size: int = 256, mirrored: bool = False) -> Image:
-    """Show a part of a breast that was cut out already; what is exactly black is no tissue.
+    """Show a part of a breast that was cut out already; what is exactly black is not tissue.
 
     Args:
         crop: Greyscale, uint16, (height, width).

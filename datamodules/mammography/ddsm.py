@@ -36,7 +36,7 @@ def parse_name(path: str) -> dict[str, str] | None:
 
     Returns:
         ``image``, ``patient``, ``site`` (the digitiser's letter), ``side``, ``view`` and ``diagnosis``; the last is
-        empty if no volume is named. None if the name is no film's.
+        empty if no volume is named. None if the name is not a film's.
 
     Example:
         >>> parse_name("benign_01-B_3102_1.LEFT_CC.LJPEG.1.jpg")["diagnosis"]

@@ -105,7 +105,7 @@ def _surroundings(words: list[str], size: tuple[int, int, float], origin: str) -
         points = np.cumsum([(x, y), *_STEPS[codes]], axis=0)
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     except (ValueError, IndexError, OverflowError):
-        raise InputError(f"{origin} is no outline: a column, a row, codes from 0 to 7, and #") from None
+        raise InputError(f"{origin} is not an outline: a column, a row, codes from 0 to 7, and #") from None
     if left < 0 or top < 0 or right >= width or bottom >= height:
         raise InputError(
             f"{origin}: the outline leaves the film, which has {width} x {height} pixels by the case's .ics"

@@ -42,7 +42,7 @@ def is_dicom(content: bytes) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Read a file up to its pixels; ValueError if it is no DICOM file, or damaged."""
+    """Read a file up to its pixels; ValueError if it is not a DICOM file, or damaged."""
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
 
@@ -114,7 +114,7 @@ def _check(dataset: "Dataset", most_pixels: int) -> None:
     ):
         raise ValueError(f"it is not grey, but {dataset.PhotometricInterpretation}")
     if not 0 < rows * columns <= most_pixels:
-        raise ValueError(f"it is said to have {columns} x {rows} pixels, which is no film")
+        raise ValueError(f"it is said to have {columns} x {rows} pixels, more than any film has")
     _check_stream(dataset, rows, columns)
 
 

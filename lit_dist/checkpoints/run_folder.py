@@ -24,7 +24,7 @@ def run_folder(trainer: "Trainer") -> Path:
 
 
 def foreign_checkpoint(trainer: "Trainer") -> Path | None:
-    """The checkpoint that a fit was begun with, if it is no state of its own run: it lies outside the run's folder."""
+    """The checkpoint that a fit was begun with, if it is of another run: it lies outside the run's folder."""
     path = Path(trainer.ckpt_path or "").resolve()
     return path if path.is_file() and run_folder(trainer).resolve() not in path.parents else None
 
@@ -93,7 +93,7 @@ def checkpoints_of(run: Path) -> list[Path]:
     """The checkpoints that ``RunCheckpoint`` left in a run's folder, whole or not, the newest first.
 
     Raises:
-        InputError: If what is there is not a folder that may be read.
+        InputError: If what is there is no folder that may be read.
     """
     for folder in (run, run / CHECKPOINTS):
         if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):

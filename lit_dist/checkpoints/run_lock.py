@@ -172,7 +172,7 @@ def _busy(folder: Path, holder: Mapping[str, Any]) -> BusyError:
 
 
 def _lives(pid: int) -> bool:
-    if os.name != "posix":  # there a signal 0 is no question
+    if os.name != "posix":  # elsewhere signal 0 ends the process
         return True
     try:
         os.kill(pid, 0)

@@ -54,7 +54,7 @@ def decode(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     if unknown := sorted(set(tensors) - used):
         raise ValueError(f"nothing refers to the tensor {unknown[0]!r}")
     if not isinstance(tree, dict):
-        raise ValueError("it is no dictionary")
+        raise ValueError("it is not a dictionary")
     return tree
 
 
@@ -75,7 +75,7 @@ def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> A
             return tagged(kind, _add(_from_numpy(value, place), place, tensors))
         case None | bool() | str():
             return value
-        case int() if abs(value) < 10**4000:  # Python reads no longer numbers back
+        case int() if abs(value) < 10**4000:  # Python does not read longer numbers back
             return int(value)
         case float():
             return float(value) if math.isfinite(value) else tagged("float", repr(float(value)))
@@ -157,7 +157,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
 def _dtype(name: str) -> torch.dtype:
     dtype = vars(torch).get(name)
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"{name} is no dtype")
+        raise TypeError(f"{name} is not a dtype")
     return dtype
 
 

@@ -190,7 +190,7 @@ def _read_header(path: Path, file: BinaryIO, size: int) -> tuple[int, bytes]:
                 f"{path} is a pickle, and reading one can run any program that is hidden in it; lit_dist reads and"
                 " writes checkpoints as safetensors (SafetensorsCheckpointIO)"
             )
-        raise InputError(f"{path} is no checkpoint of lit_dist (nor a whole one cut short)")
+        raise InputError(f"{path} is not a checkpoint of lit_dist (nor a complete one)")
     length = int.from_bytes(start[:8], "little")
     if length > min(size - 8, MAX_HEADER):
         raise InputError(f"{path} is damaged: it says that its header has {length:,} bytes, and the file has {size:,}")

@@ -38,7 +38,7 @@ def prepare(data: SiteDataModule, output: Path, images: int = COLUMNS) -> None:
         cache = data.cache()
         wrong = cache.check()
         if wrong:
-            print(f"{wrong} prepared images were no longer as they had been written; this data's are prepared again")
+            print(f"{wrong} prepared images had changed on the disk; this data's are prepared again")
             data.prepare_data()
         pixels = cache.open()
         for file, reason in data.left_out.items():

@@ -50,7 +50,7 @@ LOGGERS = tuple(f"lightning.pytorch.loggers.{name}" for name in ("CSVLogger", "T
 class ClassList:
     """The classes shipped, and those that the people whose machine it is have named, such as ``mylab.models.Net``.
 
-    A name of theirs that is no class that can be imported is an ``InputError``.
+    A name of theirs that is not a class that can be imported is an ``InputError``.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -85,7 +85,9 @@ def _is_of(each: type, kind: type) -> bool:
 def _class(name: str) -> type:
     found = _imported(name)
     if found is None:
-        raise InputError(f"classes names {name!r}, which is no class that can be imported; write package.module.Class")
+        raise InputError(
+            f"classes names {name!r}, which is not a class that can be imported; write package.module.Class"
+        )
     return found
 
 

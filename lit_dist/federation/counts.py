@@ -115,7 +115,7 @@ class Counts:
                     file.write(json.dumps(counts).encode())
 
     def _read(self, limits: Limits) -> dict[str, Any]:
-        if not os.path.lexists(self.path):  # a link to a place that is gone is no beginning
+        if not os.path.lexists(self.path):  # a link to nowhere is not a new file
             limited = any(getattr(limits, each.name) is not None for each in fields(Limits))
             if limited and any(map(any, map(self.folder.glob, _TRACES))):
                 raise Refusal(

@@ -47,11 +47,11 @@ _MOST_CALLBACKS, _MOST_CHECKPOINTS = 32, 5
 def read_run(text: Any) -> Settings:
     """The settings of a run, of the JSON that a job brings; ``Refusal`` if they are too long, or none."""
     if not isinstance(text, str) or len(text) > _LONGEST:
-        raise Refusal(f"the run's settings are no text of at most {_LONGEST} letters")
+        raise Refusal(f"the run's settings are not text of at most {_LONGEST} letters")
     try:
         run = json.loads(text)
     except (ValueError, RecursionError):
-        raise Refusal("the run's settings are no JSON") from None
+        raise Refusal("the run's settings are not valid JSON") from None
     check_run(run)
     return run  # type: ignore[no-any-return]
 

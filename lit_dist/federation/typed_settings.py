@@ -56,7 +56,7 @@ def _check_scalar(value: Any, where: str) -> None:
     if type(value) is str and (len(value) > _LETTERS or not value.isprintable()):
         raise Refusal(f"{where} is a text of more than {_LETTERS} letters, or has some that cannot be printed")
     if type(value) in (int, float) and not -_GREATEST < value < _GREATEST:  # NaN is neither
-        raise Refusal(f"{where} is no finite number below 2**63")
+        raise Refusal(f"{where} is not a finite number below 2**63")
 
 
 def join(where: str, name: str) -> str:
@@ -149,8 +149,8 @@ class TypedSettings:
                 return found, make if calls < 0 else partial(partial, make)  # what is to be called makes the object
         if kinds and self.classes.find(name) is None:
             raise Refusal(
-                f"{where} names {shown(name)}, which is none of the classes that a run is built of here; whoever it is"
-                " up to can add it under classes in site.yaml (at the server, server.yaml)"
+                f"{where} names {shown(name)}, which is not one of the classes that a run is built of here; whoever it"
+                " is up to can add it under classes in site.yaml (at the server, server.yaml)"
             )
         wanted = " or ".join(dict.fromkeys(kind.__name__ for kind, _ in kinds)) or "no class at all, but a plain value"
         raise Refusal(f"{where} names {shown(name)}; what is wanted there is {wanted}")
@@ -188,7 +188,7 @@ class TypedSettings:
 
 
 def _elements(wanted: Any, count: int) -> tuple[type | None, list[Any]]:
-    """The container that a type is, and the types of its elements; None if it is none of so many."""
+    """The container that a type is, and the types of its elements; None if it is not one of so many."""
     container, args = get_origin(wanted) or wanted, get_args(wanted)
     if container is tuple and args and args[-1] is not Ellipsis:
         return (tuple, list(args)) if len(args) == count else (None, [])

@@ -63,7 +63,7 @@ def check_metrics(metrics: Any, site: str, sites: Collection[str]) -> None:
     """Check a site's metrics by name; None stands for one that is not finite.
 
     Raises:
-        InputError: If there are too many, a name cannot be printed or is another site's, or a value is no number.
+        InputError: If there are too many, a name cannot be printed or is another site's, or a value is not a number.
     """
     if not isinstance(metrics, dict) or len(json.dumps(list(metrics))) > most_of_metrics(len(sites)):
         raise InputError("it has more metrics than a line of the ledger holds")

@@ -128,10 +128,10 @@ def check_train(
     if not is_count(visit) or visit > LONGEST:
         raise Refusal(f"the server asks for visit {shown(visit)}; a run has {LONGEST} at most")
     if left_out is not None and not is_count(left_out):
-        raise Refusal("the server's question has another form: left_out is no optimizer step")
+        raise Refusal("the server's question has another form: left_out is not an optimizer step")
     check_names({name: value for name, value in baton.items() if name != SCALE}, own.keys() - {SCALE})
     if not is_count(baton["epoch"]) or not is_count(baton["global_step"]):
-        raise Refusal("the server's baton has another form: its epoch and step are no counts")
+        raise Refusal("the server's baton has another form: its epoch and step are not counts")
     if baton["pytorch-lightning_version"] != own["pytorch-lightning_version"]:
         raise Refusal("the server's baton is of another version of Lightning")
     loops = _check_loops(baton["loops"], own["loops"])

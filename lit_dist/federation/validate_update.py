@@ -111,7 +111,7 @@ def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
 
 def _line(line: Any) -> Entry:
     if not isinstance(line, str):
-        raise InputError("it has another form: a line of it is no text")
+        raise InputError("it has another form: a line of it is not text")
     return Entry.parse(line)
 
 

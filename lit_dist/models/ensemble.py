@@ -67,7 +67,7 @@ class SiteEnsemble(SiteReported):
         if not self.members:
             raise InputError("an ensemble needs members: give checkpoints=[site_1.ckpt, site_2.ckpt, ...]")
         if output not in _PREDICTIONS:
-            raise InputError(f"output={output!r} is none of {', '.join(_PREDICTIONS)}")
+            raise InputError(f"output={output!r} is not one of {', '.join(_PREDICTIONS)}")
         self.output = output
         self.by_size = weights == "size"
         given = [1.0] * len(self.members) if isinstance(weights, str) else weights

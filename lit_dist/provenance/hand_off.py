@@ -54,7 +54,7 @@ class HandOff:
         hooks = ", ".join(_hooks_between(trainer))
         raise InputError(
             f"{what} (SHA-256 {sha256[:12]} against {handed_on[:12]}{told}). What changes weights or buffers after a"
-            f" visit is no part of it{': look at ' + hooks if hooks else ''}. Let the module do so in its"
+            f" visit is not part of it{': look at ' + hooks if hooks else ''}. Let the module do so in its"
             " on_train_batch_end, a callback before the transfer callback in its own, a VisitCallback in on_visit_end"
         )
 

@@ -140,7 +140,7 @@ def _plain(value: Any, outer: tuple[int, ...], walk: _Walk) -> Any:
 
 
 def _of_numbers(value: Any, inner: Inner, walk: _Walk) -> Any:
-    """Tensors, arrays, and single values that are no JSON."""
+    """Tensors, arrays, and single values that JSON does not have."""
     match value:
         case Tensor() if id(value) in walk.trained:
             return _tagged("tensor", [str(value.dtype), list(value.shape)])
@@ -213,7 +213,7 @@ def _of_object(value: Any, inner: Inner, walk: _Walk) -> Any:
     if isinstance(value, PurePath | Dataset) or (machinery and not dataclasses.is_dataclass(value)):
         return kind.__qualname__  # places of files and data do not count
     held = attributes(value)
-    if not held and isinstance(getattr(value, "__name__", None), str):  # a function that is none of Python's own
+    if not held and isinstance(getattr(value, "__name__", None), str):  # a function that is not one of Python's own
         return _tagged("named", value.__name__)
     return _tagged("object", [_name(kind), inner(held if held else _reduced(value))])
 

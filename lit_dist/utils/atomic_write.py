@@ -37,7 +37,7 @@ def open_file(path: Path) -> BinaryIO:
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # put there since
         file.close()
-        raise InputError(f"{path} is no file")
+        raise InputError(f"{path} is not a file")
     return file
 
 
@@ -45,9 +45,9 @@ def read_text(path: Path) -> str:
     """Read a text file, UTF-8, with or without a mark of that at its beginning.
 
     Raises:
-        InputError: If it is no file.
+        InputError: If it is not a file.
         OSError: If it cannot be opened.
-        UnicodeDecodeError: If it is no such text.
+        UnicodeDecodeError: If it is not UTF-8.
     """
     with open_file(path) as file:
         return file.read().decode("utf-8-sig")
@@ -65,7 +65,7 @@ def refuse_special(path: Path | str) -> None:
 
 
 def kind_of(path: Path | str) -> str | None:
-    """What is at a path, if it is no file: ``"a folder"``, ``"a pipe"``, ``"a socket"`` or ``"a device"``."""
+    """What is at a path, if it is not a file: ``"a folder"``, ``"a pipe"``, ``"a socket"`` or ``"a device"``."""
     try:
         return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
     except (OSError, ValueError):  # nothing, or no path at all

@@ -210,7 +210,7 @@ def forget_validation(trainer: Trainer) -> None:
     trainer.fit_loop.epoch_loop.val_loop._has_run = False
 
 
-def go_on(trainer: Trainer) -> None:
+def end_restart(trainer: Trainer) -> None:
     """Let a resumed fit run as any other, once it is past the point where it was interrupted.
 
     To be called at the start of training, of each batch and of each validation. Lightning takes the whole first epoch

@@ -167,7 +167,7 @@ def _of_value(message: str, parser: Any) -> str | None:
     if reason["denied"]:
         return f"{setting}: {reason['denied']} is nothing that a run is made of; name a class of the wanted kind"
     if reason["foreign"]:
-        return f"{setting}: {reason['foreign']} is no {reason['base']}"
+        return f"{setting}: {reason['foreign']} is not a subclass of {reason['base']}"
     return _of_type(setting, message[reason.start() :])
 
 

@@ -6,17 +6,17 @@ from lit_dist.utils.errors import InputError
 
 
 def check_choice(choices: Collection[object], **settings: object) -> None:
-    """Raise ``InputError`` for a setting that is none of the choices.
+    """Raise ``InputError`` for a setting that is not one of the choices.
 
     Example:
         >>> check_choice(("min", "max"), mode="least")
         Traceback (most recent call last):
         ...
-        lit_dist.utils.errors.InputError: mode='least' is none of min, max
+        lit_dist.utils.errors.InputError: mode='least' is not one of min, max
     """
     for name, value in settings.items():
         if value not in tuple(choices):
-            raise InputError(f"{name}={value!r} is none of {', '.join(map(str, choices))}")
+            raise InputError(f"{name}={value!r} is not one of {', '.join(map(str, choices))}")
 
 
 def check_range(least: float, most: float, **settings: float) -> None:

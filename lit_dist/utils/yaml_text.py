@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> Any:
     """Read a file of settings.
 
     Raises:
-        InputError: If it is missing, no file, no text, no YAML, or out of bounds.
+        InputError: If it is missing, not a file, not text, not YAML, or out of bounds.
     """
     try:
         with open_file(path) as file:

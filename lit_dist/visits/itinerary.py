@@ -116,7 +116,7 @@ def ordered(sites: Sequence[str], order: Order | Sequence[str], seed: int = 0) -
         seed: The run's seed.
 
     Raises:
-        InputError: If the order names a site that does not exist, or one twice, or is no order.
+        InputError: If the order names a site that does not exist, or one twice, or is not an order.
 
     Example:
         >>> [ordered(["a", "b"], ["b", "a"]).site(visit) for visit in range(3)]
@@ -130,7 +130,7 @@ def ordered(sites: Sequence[str], order: Order | Sequence[str], seed: int = 0) -
         raise InputError(f"order={order!r} is not 'fixed', 'shuffled', 'no_repeat' or a list of sites")
     unknown = [site for site in order if site not in sites]
     if unknown:
-        raise InputError(f"the order names the site {unknown[0]!r}, which is none of {', '.join(sites)}")
+        raise InputError(f"the order names the site {unknown[0]!r}, which is not one of {', '.join(sites)}")
     if not order:
         raise InputError("the order is an empty list; name the sites to visit")
     return FixedOrder(order)

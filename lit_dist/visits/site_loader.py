@@ -211,7 +211,7 @@ class SiteLoader(ResumableLoader):
         if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
             rank_zero_warn(
                 "The fit is resumed in the middle of an epoch, and the batches before are drawn again and dropped. The"
-                f" loader of site {site!r} is no DataLoader over a dataset with indices: only if it gives the same"
+                f" loader of site {site!r} is not a DataLoader over a dataset with indices: only if it gives the same"
                 " batches each time does the run equal one that was never interrupted."
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from lit_dist.utils.errors import InputError
 
 LONGEST = 100
-_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # line breaks, zero bytes, what is no text in UTF-8
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # line breaks, zero bytes, what UTF-8 cannot hold
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the reading direction, to look like another name
 
 

@@ -188,7 +188,7 @@ class VisitCallback(Callback):
             )
 
     def _settle(self, module: LightningModule) -> None:
-        """Let both states hold values of their own, not the module's tensors, which training goes on to change."""
+        """Let both states hold values of their own, not the module's tensors, which training changes."""
         tensors = (*module.parameters(), *module.buffers())
         shared = {each.untyped_storage().data_ptr() for each in tensors if each.layout == torch.strided}
         name = type(self).__name__

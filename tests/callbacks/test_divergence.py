@@ -134,5 +134,5 @@ def test_a_loss_is_not_looked_at_in_every_step_where_that_costs_time(monkeypatch
 
 @pytest.mark.parametrize("policy", ["Skip", "", None])
 def test_an_unknown_policy_is_refused(policy: Any) -> None:
-    with pytest.raises(InputError, match=r"on_divergence=.* is none of stop, skip"):
+    with pytest.raises(InputError, match=r"on_divergence=.* is not one of stop, skip"):
         CyclicalWeightTransfer(every_n_epochs=1, on_divergence=policy)

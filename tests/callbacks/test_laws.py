@@ -319,6 +319,6 @@ def test_law_5_broken_by_lightnings_own_restart_is_noticed(monkeypatch: pytest.M
     Path("ledger.jsonl").unlink()
     for module in ("heuristics.weight_transfer", "run_checkpoint"):
         monkeypatch.setattr(f"lit_dist.callbacks.{module}.make_resumable", lambda *_: None)
-        monkeypatch.setattr(f"lit_dist.callbacks.{module}.go_on", lambda *_: None)
+        monkeypatch.setattr(f"lit_dist.callbacks.{module}.end_restart", lambda *_: None)
     with pytest.raises((RuntimeError, AssertionError), match=r"was repeated and ended with the weights|they differ"):
         assert resumed({"every_n_epochs": 1}) == expected, "they differ"

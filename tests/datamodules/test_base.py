@@ -1,4 +1,4 @@
-"""SiteDataModule: sites, patients, splits and loaders for records that are no images."""
+"""SiteDataModule: sites, patients, splits and loaders for records that are not images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_the_pool_has_the_records_of_all_sites_and_a_batch_of_several_sites_is_r
     assert set(numbers(loader.loaders["central"])) <= set(data.table["height"])
     with pytest.raises(InputError, match="several sites"):
         data.on_after_batch_transfer({"site-1": 0, "site-2": 0}, 0)
-    with pytest.raises(InputError, match="'valid' is no split"):
+    with pytest.raises(InputError, match="'valid' is not a split"):
         data.rows_of(data.sites, "valid")
 
 

@@ -89,7 +89,7 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "ImageNet: a blank line": (edit("3\n", "\n"), "line 1: '' is not the number of a class"),
     "ImageNet: a raised number": (edit("3\n", "²\n"), "line 1: '²' is not the number of a class"),
     "ImageNet: too long": (append("1\n"), "line 7: there is no image .*00000007.JPEG"),
-    "ImageNet: too short": (cut(0.6), "00000004.JPEG is none of the 3 images|is none of the"),
+    "ImageNet: too short": (cut(0.6), "00000004.JPEG is not one of the 3 images|is not one of the"),
     "ImageNet: empty": (put(b""), "is empty"),
     "ImageNet: UTF-16": (put("3\n2\n".encode("utf-16")), "cannot be read as UTF-8 text"),
     "ImageNet: a number without end": (edit("3\n", "9" * 5000 + "\n"), "line 1: '9999"),

@@ -172,7 +172,7 @@ def test_a_site_draws_its_split_without_knowing_the_others() -> None:
     [
         ("site", "b", "patient 'p0' is in more than one site: a, b"),
         ("split", "test", "patient 'p0' is in more than one split: test, train"),
-        ("split", "training", "'training' is no split"),
+        ("split", "training", "'training' is not a split"),
         ("image", "other", "there is no image 'other' in the data"),
         ("label", "1", "image 'p0_0' has the label '1' there"),
         ("patient", "p9", "image 'p0_0' has the patient 'p9' there"),

@@ -263,7 +263,7 @@ def test_after_an_exception_everything_is_as_it_was(exception: type[BaseExceptio
         ({"every_n_epochs": 1, "every_n_steps": 1}, "and only one"),
         ({"every_n_epochs": 0}, "count from 1"),
         ({"every_n_steps": -2}, "count from 1"),
-        ({"every_n_epochs": 1, "optimizer_state": "keep"}, "'keep' is none of"),
+        ({"every_n_epochs": 1, "optimizer_state": "keep"}, "'keep' is not one of"),
     ],
 )
 def test_refused_settings(settings: dict[str, Any], message: str) -> None:
@@ -281,7 +281,7 @@ def test_refused_fits() -> None:
             [CyclicalWeightTransfer(every_n_epochs=1, order=["a", "x"])],
             SmallData(),
             {},
-            "'x', which is none of a, b, c",
+            "'x', which is not one of a, b, c",
         ),
         ([transfer], SmallData([4, 0, 2], shuffle=False), {}, "'b' has no training batches"),
         ([transfer], SmallData([4]), {}, "needs at least two sites"),

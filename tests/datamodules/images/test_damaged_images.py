@@ -118,7 +118,7 @@ IMAGES: dict[str, tuple[str, Damage, str]] = {
     "DICOM: no transfer syntax": ("CBIS-DDSM", dicom(TransferSyntaxUID=None), r"\w"),
     "DICOM: unknown transfer syntax": ("CBIS-DDSM", dicom(TransferSyntaxUID="1.2.3.4"), r"\w"),
     "DICOM: a UID that is none": ("CBIS-DDSM", dicom(TransferSyntaxUID="not.a.uid/../.."), r"\w"),
-    "DICOM: 60,000 x 60,000": ("CBIS-DDSM", dicom(Rows=60_000, Columns=60_000), "60000 x 60000 pixels, which is no"),
+    "DICOM: 60,000 x 60,000": ("CBIS-DDSM", dicom(Rows=60_000, Columns=60_000), "60000 x 60000 pixels, more than any"),
     "DICOM: 0 x 0": ("CBIS-DDSM", dicom(Rows=0, Columns=0), "0 x 0 pixels"),
     "DICOM: five films": ("CBIS-DDSM", dicom(NumberOfFrames=5), "5 images in one file"),
     "DICOM: colours": ("CBIS-DDSM", dicom(PhotometricInterpretation="RGB", SamplesPerPixel=3), "it is not grey"),
@@ -130,7 +130,7 @@ IMAGES: dict[str, tuple[str, Damage, str]] = {
     ),
     "DICOM: slope of words": ("CBIS-DDSM", steep, "it cannot be decoded"),
     "DICOM: window of no width": ("CBIS-DDSM", dicom(WindowCenter="1", WindowWidth="0"), r"\w"),
-    # what is no file
+    # what is not a file
     "a folder": ("table", folder, "row 6: there is no image 'films/4.png' in"),
     "a folder of a photograph's name": ("fundus", folder, "row 10: there is no image '4_left'"),
     "a folder of a test photograph's name": ("ImageNet", folder, "there is no image"),
@@ -188,7 +188,7 @@ def test_a_damaged_image_is_named_with_the_reason_and_can_be_left_out(name: str,
 
 TRAPS: dict[str, tuple[Damage, str]] = {
     "a link out of the root": (link("/etc/passwd"), "leads out of"),
-    "a link to itself": (lambda path: link(path.name)(path), "no path of a file|there is no image|symbolic links"),
+    "a link to itself": (lambda path: link(path.name)(path), "not a path of a file|there is no image|symbolic links"),
     "a pipe": (pipe, "neither a file nor a folder|there is no image"),
 }
 

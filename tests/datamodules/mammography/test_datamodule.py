@@ -262,13 +262,13 @@ def test_kinds_of_files_that_hold_greys(table: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "cancer"}, "task='cancer' is none of malignant"),
+        ({"task": "cancer"}, "task='cancer' is not one of malignant"),
         ({"size": 2}, "size=2"),
         ({"crop": True, "task": "abnormal"}, "crop=true leaves normal films out"),
         ({"published_test": True}, "mini_mias has no test set of its own"),
-        ({"format": "dicom"}, "format='dicom' is none of cbis_ddsm"),
-        ({"views": "AP"}, "views='AP' is none of CC"),
-        ({"on_error": "ignore"}, "on_error='ignore' is none of raise"),
+        ({"format": "dicom"}, "format='dicom' is not one of cbis_ddsm"),
+        ({"views": "AP"}, "views='AP' is not one of CC"),
+        ({"on_error": "ignore"}, "on_error='ignore' is not one of raise"),
     ],
 )
 def test_refused_settings(root: Path, settings: dict[str, Any], message: str) -> None:

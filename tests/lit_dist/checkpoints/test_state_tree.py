@@ -277,7 +277,7 @@ def tagged(kind: Any, of: Any, **more: Any) -> str:
         ("", "Expecting value"),
         ('{"a":1} {', "Extra data"),
         *((f'{{"a":[{constant}]}}', f"{constant} is not JSON") for constant in ("NaN", "Infinity", "-Infinity")),
-        *((text, "it is no dictionary") for text in ("[]", "null", "1", '{"!":"tuple","of":[]}')),
+        *((text, "it is not a dictionary") for text in ("[]", "null", "1", '{"!":"tuple","of":[]}')),
         ("[" * 100_000 + "]" * 100_000, "RecursionError"),
         ('{"a":' * 5_000 + "1" + "}" * 5_000, "RecursionError"),
         (f'{{"a":{"9" * 5000}}}', "4300 digits"),
@@ -289,7 +289,7 @@ def tagged(kind: Any, of: Any, **more: Any) -> str:
         *((tagged("deque", of), r"\w") for of in ([], [[1]], [[], -1], [[], 2**70])),
         (tagged("bytes", "%"), "base64"),
         (tagged("timedelta", [10**12]), "OverflowError"),
-        *((tagged("dtype", name), f"{name} is no dtype") for name in ("nn", "load", "float32.is_complex")),
+        *((tagged("dtype", name), f"{name} is not a dtype") for name in ("nn", "load", "float32.is_complex")),
         *((tagged("device", name), r"\w") for name in ("nonsense", "cuda:99999999999999999999", -1)),
         (tagged("tuple", [], versions={}), "AttributeError"),
     ],
@@ -375,7 +375,7 @@ def test_the_name_of_a_dtype_imports_and_runs_nothing(name: str, monkeypatch: py
     if name in vars(torch):
         monkeypatch.delattr(torch, name)
     monkeypatch.setattr(importlib, "import_module", call_nothing)
-    with pytest.raises(ValueError, match="is no dtype"):
+    with pytest.raises(ValueError, match="is not a dtype"):
         decode(tagged("dtype", name), {})
 
 

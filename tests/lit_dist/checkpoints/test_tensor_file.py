@@ -201,10 +201,10 @@ def test_other_programs_read_the_file_as_safetensors(path: Path, dtype: torch.dt
 def test_a_file_that_safetensors_wrote_is_refused(path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(2)}, path)
     assert not is_ours(path)
-    with pytest.raises(InputError, match="is no checkpoint of lit_dist"):
+    with pytest.raises(InputError, match="is not a checkpoint of lit_dist"):
         read(path)
     safetensors.torch.save_file({"a": torch.ones(2)}, path, {"sha256": ZEROS, "text": ""})
-    with pytest.raises(InputError, match=r"damaged|no checkpoint of lit_dist"):
+    with pytest.raises(InputError, match=r"damaged|not a checkpoint of lit_dist"):
         read(path)
 
 
@@ -317,7 +317,7 @@ def test_a_digest_that_belongs_to_other_tensors_is_refused(path: Path) -> None:
 def test_a_file_cut_short_is_refused(path: Path, length: int) -> None:
     write(path, {"a": torch.ones(2)}, "text")
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(InputError, match=r"is damaged|is no checkpoint of lit_dist \(nor a whole one cut short\)"):
+    with pytest.raises(InputError, match=r"is damaged|is not a checkpoint of lit_dist \(nor a complete one\)"):
         read(path)
 
 
@@ -477,4 +477,4 @@ def test_no_damage_goes_unnoticed_or_takes_memory(path: Path, how: str) -> None:
     assert len(tried) > 150
     for found in tried:
         path.write_bytes(found)
-        refused(path, r"damaged|no checkpoint of lit_dist|was not read", allowed)
+        refused(path, r"damaged|not a checkpoint of lit_dist|was not read", allowed)

@@ -60,7 +60,7 @@ def test_a_damaged_cache_is_mended(
     content[7 * size + 5] ^= 1
     pixels.write_bytes(content)
     run(monkeypatch, classes)
-    assert "1 prepared images were no longer as they had been written" in capsys.readouterr().out
+    assert "1 prepared images had changed on the disk" in capsys.readouterr().out
     assert original[7 * size : 8 * size] in pixels.read_bytes()
 
 

@@ -39,7 +39,7 @@ def site(run: Any) -> Any:
             lambda run: arguments(run).update(optimizer=str(SYSTEM).replace("'", '"')),
             "must be class_path and init_args of Opti",
         ),
-        (lambda run: arguments(run).update(optimizer=SYSTEM), "names 'os.system', which is none of the classes"),
+        (lambda run: arguments(run).update(optimizer=SYSTEM), "names 'os.system', which is not one of the classes"),
         (lambda run: arguments(run).update(optimizer="settings.yaml"), "optimizer is 'settings.yaml'; it must be"),
         (lambda run: arguments(run).update(lr_scheduler=LAMBDA), "'sympy.core.function.Lambda', which is none"),
         (lambda run: run["trainer"].update({"callbacks+": str([CALLED])}), r"'callbacks\+'; a setting's name is a"),
@@ -56,11 +56,11 @@ def site(run: Any) -> Any:
         (lambda run: run["trainer"].update(max_epochs=True), "trainer.max_epochs is True; it must be"),
         (lambda run: run["trainer"].update(max_epochs="3"), "trainer.max_epochs is '3'; it must be"),
         (lambda run: run["model"].update(dict_kwargs={"a": 1}), "model has 'dict_kwargs'; a class has"),
-        (lambda run: arguments(run)["optimizer"].update(class_path="torch.optim.adam.os.system"), "none of the"),
+        (lambda run: arguments(run)["optimizer"].update(class_path="torch.optim.adam.os.system"), "not one of the"),
         (lambda run: arguments(run)["optimizer"].update(class_path="StepLR"), "what is wanted there is Optimizer"),
         (lambda run: arguments(run)["optimizer"]["init_args"].update(lr="0.1"), "lr is '0.1'; it must be"),
-        (lambda run: arguments(run)["optimizer"]["init_args"].update(lr=float("nan")), "lr is no finite number"),
-        (lambda run: arguments(run)["optimizer"]["init_args"].update(lr=10**400), "lr is no finite number"),
+        (lambda run: arguments(run)["optimizer"]["init_args"].update(lr=float("nan")), "lr is not a finite number"),
+        (lambda run: arguments(run)["optimizer"]["init_args"].update(lr=10**400), "lr is not a finite number"),
         (lambda run: arguments(run)["optimizer"]["init_args"].update(params=[]), "params: Adam has no such setting"),
         (lambda run: arguments(run)["backbone_kwargs"].update(norm_layer=SYSTEM), "what is wanted there is no class"),
         (lambda run: arguments(run)["backbone_kwargs"].update(width=[[8]]), r"width\[0\] is \[8\]; it must be"),
@@ -113,7 +113,7 @@ def test_a_site_adds_classes_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "mylab.py").write_text("import torch\nclass Slow(torch.optim.SGD):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     run = changed(lambda run: arguments(run)["optimizer"].update(class_path="mylab.Slow", init_args={"lr": 0.1}))
-    with pytest.raises(Refusal, match="'mylab\\.Slow', which is none of the classes"):
+    with pytest.raises(Refusal, match="'mylab\\.Slow', which is not one of the classes"):
         site(run)
     assert "mylab" not in sys.modules
     taken = make_site("site-1", run, replace(own(), classes=["mylab.Slow"]), Path("here").absolute())
@@ -130,7 +130,7 @@ def test_what_is_no_run_is_refused(text: Any) -> None:
 def test_settings_are_no_longer_than_anybody_needs() -> None:
     text = json.dumps(changed(lambda run: None))
     read_run(text)
-    with pytest.raises(Refusal, match="no text of at most 1048576 letters"):
+    with pytest.raises(Refusal, match="not text of at most 1048576 letters"):
         read_run(text + " " * 2**20)
     with pytest.raises(Refusal) as caught:
         site(changed(lambda run: arguments(run).update(optimizer="x" * 4000)))

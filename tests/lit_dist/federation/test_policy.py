@@ -150,7 +150,7 @@ def test_a_model_that_was_trained_alone_comes_with_nothing_else() -> None:
 
 def test_an_order_that_is_wrong_is_said_before_a_site_is_asked() -> None:
     wrong = run({**TRANSFER, "init_args": {**TRANSFER["init_args"], "order": ["site-1", "mgh"]}})
-    with pytest.raises(InputError, match="the order names the site 'mgh', which is none of site-1, site-2, site-3"):
+    with pytest.raises(InputError, match="the order names the site 'mgh', which is not one of site-1, site-2, site-3"):
         FederatedRun(wrong, Roster(InProcess({}), SITES), Path("server"), resume=False)
 
 
@@ -170,7 +170,7 @@ def test_a_files_name_cannot_become_a_place(filename: str) -> None:
         ({"model": {"backbone_kwargs": {"width": 10**7}}}, "max_parameters: 1000000000"),
         ({"model": {"backbone": "mobilenet_v2", "backbone_kwargs": {"width_mult": 1000}}}, "max_parameters"),
         ({"model": {"backbone": "slim_resnet18", "num_classes": 2**40}}, "max_parameters"),
-        ({"model": {"optimizer": {"class_path": "torch.optim.LBFGS"}}}, "none of the classes"),
+        ({"model": {"optimizer": {"class_path": "torch.optim.LBFGS"}}}, "not one of the classes"),
         ({"trainer": {"fast_dev_run": 1}}, "fast_dev_run"),
         ({"trainer": {"barebones": True}}, "barebones"),
         ({"trainer": {"callbacks": [{"class_path": "ModelCheckpoint"}] * 2}}, "ModelCheckpoint callbacks"),
@@ -219,7 +219,7 @@ def test_a_name_that_cannot_be_looked_up_costs_no_other_parameter_its_type() -> 
 
 @pytest.mark.parametrize("name", ["torch.optim.Nothing", "os.system", "nowhere.Net", "Net", ""])
 def test_a_site_that_adds_what_is_no_class_is_told(name: str) -> None:
-    with pytest.raises(InputError, match="which is no class that can be imported"):
+    with pytest.raises(InputError, match="which is not a class that can be imported"):
         ClassList([name])
 
 

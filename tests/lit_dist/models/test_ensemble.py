@@ -274,7 +274,7 @@ def test_checkpoints_of_a_users_own_class() -> None:
         ({"members": []}, "an ensemble needs members"),
         ({"checkpoints": []}, "an ensemble needs members"),
         ({"members": [Fixed(0.0)], "checkpoints": ["a.ckpt"]}, "made of members or of checkpoints, not of both"),
-        ({"members": [Fixed(0.0)], "output": "votes"}, "output='votes' is none of classes, binary, value"),
+        ({"members": [Fixed(0.0)], "output": "votes"}, "output='votes' is not one of classes, binary, value"),
         ({"members": [Fixed(0.0)], "weights": "sizes"}, "weights='sizes' is 'equal', 'size' or a number for each"),
         ({"members": [Fixed(0.0)], "weights": [1.0, 1.0]}, r"weights=\[1.0, 1.0\] are not 1 positive numbers"),
         ({"members": [Fixed(0.0)] * 2, "weights": [1.0]}, "are not 2 positive numbers, one a member"),

@@ -1,4 +1,4 @@
-"""Settings of somebody else: what is no class of the kind that a setting wants is refused before it is called."""
+"""Settings of somebody else: what is not a class of the kind that a setting wants is refused before it is called."""
 
 import json
 import re

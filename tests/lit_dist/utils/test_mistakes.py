@@ -168,7 +168,7 @@ class Images(torch.utils.data.Dataset[int]):
 
 
 def no_image() -> None:
-    raise InputError("scan.png is no image; remove it")
+    raise InputError("scan.png is not an image; remove it")
 
 
 def of_a_worker(end: Any) -> str:
@@ -182,7 +182,7 @@ def test_a_worker_that_was_killed_speaks_of_memory() -> None:
 
 
 def test_what_a_worker_found_is_said_without_its_traceback() -> None:
-    assert of_a_worker(no_image) == "scan.png is no image; remove it"
+    assert of_a_worker(no_image) == "scan.png is not an image; remove it"
 
 
 @pytest.mark.parametrize(

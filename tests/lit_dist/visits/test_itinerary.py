@@ -54,7 +54,7 @@ def test_no_repeat_is_fair_to_every_place() -> None:
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        (["a", "x"], "'x', which is none of a, b, c, d"),
+        (["a", "x"], "'x', which is not one of a, b, c, d"),
         (["a", "b", "a"], "'a' stands twice"),
         ([], "empty"),
         ("random", "'random' is not"),
