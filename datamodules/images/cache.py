@@ -231,7 +231,7 @@ def _prepare(source: Source, prepare: Prepare, known: Mapping[bytes, int]) -> Pr
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a file")
         if status.st_size > _MOST_BYTES:
-            raise ValueError(f"it has more than {_gigabytes(_MOST_BYTES)}, more than any image has")
+            raise ValueError(f"it has more than {_gigabytes(_MOST_BYTES)}, which no image has")
         content = source.read_bytes()
         digest = _hash(content)
         return _stamp(status), digest, None if digest in known else prepare(content)

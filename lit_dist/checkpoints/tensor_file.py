@@ -97,9 +97,7 @@ def _header(tensors: Mapping[str, Tensor], contents: list[memoryview], text: str
         header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     encoded = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     if len(encoded) > MAX_HEADER or _parts(encoded) > MAX_ITEMS:
-        raise InputError(
-            f"a checkpoint's names and settings come to {len(encoded):,} bytes, which no reader would take"
-        )
+        raise InputError(f"the file's names and settings come to {len(encoded):,} bytes, which no reader would take")
     return encoded + b" " * (-len(encoded) % 8)  # safetensors aligns the data
 
 
@@ -178,7 +176,7 @@ def read_from(file: BinaryIO, path: Path, with_tensors: bool = True) -> tuple[di
     digest = header[len(_START) : len(_START) + 64]
     blank = header.replace(_START + digest, _START + _ZEROS, 1)
     if _digest(blank, (sha for _, sha in loaded)) != digest:
-        raise InputError(f"{path} is damaged: its contents do not match the SHA-256 in it; take an older checkpoint")
+        raise InputError(f"{path} is damaged: its contents do not match the SHA-256 in it; take an older one")
     return {place.name: tensor for place, (tensor, _) in zip(places, loaded, strict=True)}, metadata
 
 
@@ -190,7 +188,7 @@ def _read_header(path: Path, file: BinaryIO, size: int) -> tuple[int, bytes]:
                 f"{path} is a pickle, and reading one can run any program that is hidden in it; lit_dist reads and"
                 " writes checkpoints as safetensors (SafetensorsCheckpointIO)"
             )
-        raise InputError(f"{path} is not a checkpoint of lit_dist (nor a complete one)")
+        raise InputError(f"{path} is not a file that lit_dist wrote, or was cut short")
     length = int.from_bytes(start[:8], "little")
     if length > min(size - 8, MAX_HEADER):
         raise InputError(f"{path} is damaged: it says that its header has {length:,} bytes, and the file has {size:,}")

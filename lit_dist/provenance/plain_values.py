@@ -213,7 +213,7 @@ def _of_object(value: Any, inner: Inner, walk: _Walk) -> Any:
     if isinstance(value, PurePath | Dataset) or (machinery and not dataclasses.is_dataclass(value)):
         return kind.__qualname__  # places of files and data do not count
     held = attributes(value)
-    if not held and isinstance(getattr(value, "__name__", None), str):  # a function that is not one of Python's own
+    if not held and isinstance(getattr(value, "__name__", None), str):  # a function that is not Python's own
         return _tagged("named", value.__name__)
     return _tagged("object", [_name(kind), inner(held if held else _reduced(value))])
 

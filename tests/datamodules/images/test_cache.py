@@ -232,7 +232,7 @@ def test_what_takes_all_memory_is_a_failure_like_others(tmp_path: Path, monkeypa
     assert slots.tolist() == [0, -1, -1, -1]
     assert failures[paths[1]] == "it cannot be prepared: the memory does not suffice"
     assert "it cannot be prepared: OpenCV" in failures[paths[2]]
-    assert failures[paths[3]] == "it has more than 0.00 GB, more than any image has"
+    assert failures[paths[3]] == "it has more than 0.00 GB, which no image has"
 
 
 def test_what_another_process_has_open_stays_as_it_is(tmp_path: Path) -> None:

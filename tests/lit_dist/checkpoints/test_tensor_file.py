@@ -201,10 +201,10 @@ def test_other_programs_read_the_file_as_safetensors(path: Path, dtype: torch.dt
 def test_a_file_that_safetensors_wrote_is_refused(path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(2)}, path)
     assert not is_ours(path)
-    with pytest.raises(InputError, match="is not a checkpoint of lit_dist"):
+    with pytest.raises(InputError, match="is not a file that lit_dist wrote"):
         read(path)
     safetensors.torch.save_file({"a": torch.ones(2)}, path, {"sha256": ZEROS, "text": ""})
-    with pytest.raises(InputError, match=r"damaged|not a checkpoint of lit_dist"):
+    with pytest.raises(InputError, match=r"damaged|not a file that lit_dist wrote"):
         read(path)
 
 
@@ -219,7 +219,11 @@ def test_our_own_files_are_told_from_others(path: Path) -> None:
 @pytest.mark.parametrize("value", [{"a": torch.ones(2)}, {"state_dict": Payload()}], ids=["tensors", "payload"])
 def test_a_pickle_is_refused_and_not_run(path: Path, kind: str, value: Any) -> None:
     PICKLES[kind](value, path)
-    said = "no checkpoint of" if kind == "text" else "is a pickle, and reading one can.*SafetensorsCheckpointIO"
+    said = (
+        "not a file that lit_dist wrote"
+        if kind == "text"
+        else "is a pickle, and reading one can.*SafetensorsCheckpointIO"
+    )
     with pytest.raises(InputError, match=said):
         read(path)
     assert not RAN.exists()
@@ -309,7 +313,7 @@ def test_names_that_stand_twice_and_have_their_own_bytes_are_refused(path: Path)
 def test_a_digest_that_belongs_to_other_tensors_is_refused(path: Path) -> None:
     forge(path, named(a=entry(), b=entry(offsets="[4,8]")), *reversed(FOUR))
     path.write_bytes(path.read_bytes()[: -len(b"".join(FOUR))] + b"".join(FOUR))
-    with pytest.raises(InputError, match="its contents do not match the SHA-256 in it; take an older checkpoint"):
+    with pytest.raises(InputError, match="its contents do not match the SHA-256 in it; take an older one"):
         read(path)
 
 
@@ -317,7 +321,7 @@ def test_a_digest_that_belongs_to_other_tensors_is_refused(path: Path) -> None:
 def test_a_file_cut_short_is_refused(path: Path, length: int) -> None:
     write(path, {"a": torch.ones(2)}, "text")
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(InputError, match=r"is damaged|is not a checkpoint of lit_dist \(nor a complete one\)"):
+    with pytest.raises(InputError, match=r"is damaged|is not a file that lit_dist wrote"):
         read(path)
 
 
@@ -477,4 +481,4 @@ def test_no_damage_goes_unnoticed_or_takes_memory(path: Path, how: str) -> None:
     assert len(tried) > 150
     for found in tried:
         path.write_bytes(found)
-        refused(path, r"damaged|not a checkpoint of lit_dist|was not read", allowed)
+        refused(path, r"damaged|not a file that lit_dist wrote|was not read", allowed)
