@@ -33,7 +33,7 @@ def check_run(run: Path, files: Iterable[str] = FILES) -> None:
 
 
 def check_trainer_folders(trainer: "Trainer", run: Path) -> None:
-    """See that the files of a trainer's run can be written, also those that its callbacks put elsewhere.
+    """See that the files of a trainer's run can be written, also those that callbacks and profiler put elsewhere.
 
     The run's folder is its ``run_folder``, for which all its processes have to ask.
 
@@ -41,9 +41,9 @@ def check_trainer_folders(trainer: "Trainer", run: Path) -> None:
         InputError: As for ``check_run``.
     """
     check_run(run)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for part in (*trainer.callbacks, trainer.profiler):  # type: ignore[attr-defined]
         for name in ("dirpath", "baton_dir", "output_dir"):
-            folder = getattr(callback, name, None)
+            folder = getattr(part, name, None)
             if isinstance(folder, str | Path) and "://" not in str(folder):
                 check_states(run / folder if name == "baton_dir" else Path(folder))
 

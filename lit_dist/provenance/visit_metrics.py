@@ -28,7 +28,7 @@ class VisitMetrics:
         self._validated = False
 
     def forget_validation(self) -> None:
-        """To be called when a visit begins, and after its last batch: one before that is not part of it."""
+        """To be called when a visit begins, and after its last batch: a validation before it is left out."""
         self._validated = False
 
     def validation_starts(self, trainer: Trainer) -> None:

@@ -101,10 +101,11 @@ def test_links_to_files_and_folders_and_other_names_are_not_refused() -> None:
     assert not Path("a").exists()
 
 
-@pytest.mark.parametrize("name", ["dirpath", "baton_dir"])
-def test_the_folders_of_callbacks_are_looked_at_too(name: str) -> None:
+@pytest.mark.parametrize(("name", "of_profiler"), [("dirpath", False), ("baton_dir", False), ("dirpath", True)])
+def test_the_folders_of_callbacks_and_of_a_profiler_are_looked_at_too(name: str, of_profiler: bool) -> None:
     Path("taken").touch()
-    trainer: Any = SimpleNamespace(callbacks=[SimpleNamespace(**{name: "taken"})])
+    part = SimpleNamespace(**{name: "taken"})
+    trainer: Any = SimpleNamespace(callbacks=[] if of_profiler else [part], profiler=part if of_profiler else None)
     with pytest.raises(InputError, match="taken is a file, where a folder is needed"):
         check_trainer_folders(trainer, Path())
 
