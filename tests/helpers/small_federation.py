@@ -17,7 +17,7 @@ from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.roster import Absent, Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.transfer_client import TransferClient
-from lit_dist.federation.wire import Message
+from lit_dist.federation.wire import Message, pack, unpack
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import read_entries
 
@@ -49,6 +49,18 @@ class InProcess:
         self.content: list[Message] = []
         self.change: Callable[[str, str, Message], Message] = lambda question, site, answer: answer
         self.silent: Callable[[str, str], bool] = lambda question, site: False
+
+    def tamper(self, question: str, site: str, lie: Callable[[Any], object]) -> None:
+        """Let a site's answers to a question be changed on their way to the server."""
+
+        def change(asked: str, who: str, answer: Message) -> Message:
+            if (asked, who) != (question, site):
+                return answer
+            tree = unpack(answer)
+            lie(tree)
+            return pack(tree)
+
+        self.change = change
 
     def ask(self, question: str, content: Message, sites: Sequence[str]) -> dict[str, Message]:
         self.asked.append(question)

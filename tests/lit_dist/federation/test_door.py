@@ -137,59 +137,30 @@ def test_settings_are_no_longer_than_anybody_needs() -> None:
     assert len(str(caught.value)) < 300
 
 
-def served(run: dict[str, Any]) -> FederatedRun:
-    return FederatedRun(run, Roster(InProcess({}), SITES), Path("server"), resume=False)
-
-
 @pytest.mark.parametrize("name", ["save_dir", "name", "version"])
 def test_a_servers_run_stays_in_its_folder(name: str) -> None:
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", name: "../../elsewhere"}}
     with pytest.raises(InputError, match="names a place of the server's machine"):
-        FederatedRun(
-            changed(lambda run: run["trainer"].update(logger=logger)),
-            Roster(InProcess({}), SITES),
-            Path("server"),
-            False,
-        )
+        FederatedRun(changed(lambda run: run["trainer"].update(logger=logger)), Roster(InProcess({}), SITES),
+                     Path("server"), resume=False)  # fmt: skip
 
 
 # -- a grammar of attacks ----------------------------------------------------------------------------------------------
 
 PATHS = [
-    *("os.system", "subprocess.Popen", "builtins.eval", "builtins.exec", "torch.os.system", "torch.hub.load", "os", ""),
-    *(
-        "sympy.core.function.Lambda",
-        "functools.partial",
-        "pathlib.Path.touch",
-        "lit_dist.utils.atomic_write.replacing",
-        "__main__.x",
-    ),
-    *("lightning.pytorch.callbacks.LambdaCallback", "torch.optim.lr_scheduler.LambdaLR", "torch.load", "pickle.loads"),
-    *("lit_dist.ImageClassifier", "torch.optim.SGD", "torch.optim.SGD.load_state_dict", "StepLR", "CSVLogger", "this"),
-    *("torch.optim.adam.torch.os.system", "lit_dist.\N{CYRILLIC SMALL LETTER I}mageClassifier", "ImageClassifier\n"),
-    *(
-        "lit_dist.models.ensemble.SiteEnsemble",
-        "torch.nn.CrossEntropyLoss",
-        "wandb.init",
-        "antigravity",
-        "torch.optim.adam.Adam",
-    ),
-]
+    "os.system", "subprocess.Popen", "builtins.eval", "builtins.exec", "torch.os.system", "torch.hub.load", "os", "",
+    "sympy.core.function.Lambda", "functools.partial", "pathlib.Path.touch", "lit_dist.utils.atomic_write.replacing",
+    "__main__.x", "lightning.pytorch.callbacks.LambdaCallback", "torch.optim.lr_scheduler.LambdaLR", "torch.load",
+    "pickle.loads", "lit_dist.ImageClassifier", "torch.optim.SGD", "torch.optim.SGD.load_state_dict", "StepLR",
+    "CSVLogger", "this", "torch.optim.adam.torch.os.system", "lit_dist.\N{CYRILLIC SMALL LETTER I}mageClassifier",
+    "ImageClassifier\n", "lit_dist.models.ensemble.SiteEnsemble", "torch.nn.CrossEntropyLoss", "wandb.init",
+    "antigravity", "torch.optim.adam.Adam",
+]  # fmt: skip
 TEXTS = [
-    *(
-        COMMAND,
-        CODE,
-        "evil.yaml",
-        "evil.json",
-        "/etc/passwd",
-        "~/x",
-        "../x",
-        "${oc.env:HOME}",
-        "!!python/name:os.system",
-    ),
-    *("&a [*a]", "null", "[1]", "{a: 1}", "1e-3", "\0", "val_loss", "cpu", "ddp", "https://x.y/z", "32-true", "simple"),
+    COMMAND, CODE, "evil.yaml", "evil.json", "/etc/passwd", "~/x", "../x", "${oc.env:HOME}", "!!python/name:os.system",
+    "&a [*a]", "null", "[1]", "{a: 1}", "1e-3", "\0", "val_loss", "cpu", "ddp", "https://x.y/z", "32-true", "simple",
     '{"class_path": "os.system"}',
-]
+]  # fmt: skip
 KEYS = [
     *("class_path", "init_args", "dict_kwargs", "callbacks", "callbacks+", "trainer.devices", "data", "__class__", ""),
     *("optimizer", "lr_scheduler", "lr_lambda", "on_fit_start", "command", "args", "signature", "expr", "params", "lr"),
@@ -200,35 +171,20 @@ KEYS = [
 ]
 NUMBERS = st.none() | st.booleans() | st.integers() | st.floats()
 ODD = [
-    *(-0.0, 2**63, 10**400, float("nan"), 1e-320, "True", "no", "3", "0x1F", "1_000", "$HOME", "*", "x" * 5000),
-    *("b3Muc3lzdGVt", "b'os.system'", "gASVBQAAAAAAAABLAS4=", "data:text/yaml;base64,eDogMQ==", "file:///etc/passwd"),
-    *("\N{RIGHT-TO-LEFT OVERRIDE}x", "\N{GREEK SMALL LETTER MU}", "\N{FULLWIDTH FULL STOP}.x", "\ud800", "\u2028"),
-    *([["class_path", "os.system"]], [0] * 30_000, [[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]], {"a": {"a": {"a": 1}}}),
-    *(
-        {"init_args": {"command": COMMAND}},
-        {"class_path": COMMAND},
-        {"class_path": None},
-        {"class_path": ["os.system"]},
-    ),
+    -0.0, 2**63, 10**400, float("nan"), 1e-320, "True", "no", "3", "0x1F", "1_000", "$HOME", "*", "x" * 5000,
+    "b3Muc3lzdGVt", "b'os.system'", "gASVBQAAAAAAAABLAS4=", "data:text/yaml;base64,eDogMQ==", "file:///etc/passwd",
+    "\N{RIGHT-TO-LEFT OVERRIDE}x", "\N{GREEK SMALL LETTER MU}", "\N{FULLWIDTH FULL STOP}.x", "\ud800", "\u2028",
+    [["class_path", "os.system"]], [0] * 30_000, [[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]], {"a": {"a": {"a": 1}}},
+    {"init_args": {"command": COMMAND}}, {"class_path": COMMAND}, {"class_path": None}, {"class_path": ["os.system"]},
     {"class_path": "os.system", "init_args": [COMMAND]},
-]
+]  # fmt: skip
 """Kinds of values that settings may be mistaken for, or that are mistaken for settings."""
 
 ODD_KEYS = [
-    *(
-        "__init__",
-        "__call__",
-        "__reduce__",
-        "self",
-        "cls",
-        "kwargs",
-        "*",
-        "0",
-        "x" * 5000,
-        "cla\N{CYRILLIC SMALL LETTER ES}s",
-    ),
-    *("class_path ", "Class_Path", "init_args+", "[0]", "a-b", "a/b", "<<", "\N{LATIN SMALL LIGATURE FI}lename", "if"),
-]
+    "__init__", "__call__", "__reduce__", "self", "cls", "kwargs", "*", "0", "x" * 5000,
+    "cla\N{CYRILLIC SMALL LETTER ES}s", "class_path ", "Class_Path", "init_args+", "[0]", "a-b", "a/b", "<<",
+    "\N{LATIN SMALL LIGATURE FI}lename", "if",
+]  # fmt: skip
 ODD_NAMES = [0, -1, 2**70, None, True, 1.5, ("a", "b"), b"lr"]
 """Keys that only a program can give: in a job all are text."""
 
@@ -259,14 +215,7 @@ PLACES = [
     *(("trainer", "callbacks", 0, "init_args"), ("trainer", "callbacks", 1, "init_args"), ("trainer", "callbacks", 0)),
 ]
 TAKEN: dict[Any, list[str]] = {
-    ("model", "init_args"): [
-        "backbone",
-        "dropout",
-        "optimizer",
-        "lr_scheduler",
-        "weights",
-        "class_weights",
-    ],
+    ("model", "init_args"): ["backbone", "dropout", "optimizer", "lr_scheduler", "weights", "class_weights"],
     ("model", "init_args", "optimizer", "init_args"): ["lr", "betas", "eps", "foreach", "fused", "maximize"],
     ("model", "init_args", "lr_scheduler", "init_args"): ["step_size", "gamma", "last_epoch"],
     ("trainer",): [

@@ -61,21 +61,14 @@ GREETINGS: list[Answer] = [
 @pytest.mark.parametrize("lie", GREETINGS)
 def test_a_greeting_of_another_form_is_refused(lie: Answer) -> None:
     parties = engine(make, max_epochs=1)
-    parties.change = lambda question, site, own: wire.pack({**wire.unpack(own), **lie}) if site == "site-3" else own
+    parties.tamper("greet", "site-3", lambda answer: answer.update(lie))
     with pytest.raises(InputError, match=r"site 'site-3' is refused: it does not say what images it has"):
         server(parties, make, max_epochs=1).run()
 
 
 def test_a_greeting_may_lack_what_a_datamodule_need_not_know() -> None:
     parties = engine(make, max_epochs=1)
-
-    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
-        tree = wire.unpack(answer)
-        if question == "greet":
-            del tree["classes"], tree["batch_size"]
-        return wire.pack(tree)
-
-    parties.change = change
+    parties.tamper("greet", "site-3", lambda answer: (answer.pop("classes"), answer.pop("batch_size")))
     server(parties, make, max_epochs=1).run()
     assert len(federated()) == 3
 
@@ -83,11 +76,7 @@ def test_a_greeting_may_lack_what_a_datamodule_need_not_know() -> None:
 @pytest.mark.parametrize("lie", [{"settings": [1]}, {"torch": 2}, {"settings": None}])
 def test_settings_of_another_form_are_refused(lie: Answer) -> None:
     parties = engine(make, max_epochs=1)
-
-    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
-        return wire.pack({**wire.unpack(answer), **lie}) if (question, site) == ("settings", "site-2") else answer
-
-    parties.change = change
+    parties.tamper("settings", "site-2", lambda answer: answer.update(lie))
     with pytest.raises(InputError, match=r"site 'site-2' is refused: it does not say what its settings are"):
         server(parties, make, max_epochs=1).run()
 
@@ -159,13 +148,6 @@ def test_loggers_get_the_visits() -> None:
 
 def test_sites_that_train_in_different_numbers_of_processes_are_told_so() -> None:
     parties = engine(make, max_epochs=1)
-
-    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
-        tree = wire.unpack(answer)
-        if question == "greet" and site == "site-3":
-            tree["versions"]["processes"] = "2"
-        return wire.pack(tree)
-
-    parties.change = change
+    parties.tamper("greet", "site-3", lambda answer: answer["versions"].update(processes="2"))
     with pytest.raises(InputError, match=r"site +processes(?s:.*)site-1 +1(?s:.*)site-3 +2"):
         server(parties, make, max_epochs=1).run()

@@ -86,26 +86,6 @@ def test_a_test_and_a_prediction_between_do_not_hide_the_run(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("--model.optimizer.lr=0.1", "model.init_args.optimizer.init_args.lr is 0.1, but it was 0.001"),
-        ("--data.batch_size=9", "data.init_args.batch_size is 9, but it was 8"),
-        ("--seed_everything=5", "seed_everything is 5, but it was 0"),
-        ("--trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches is 2, but it was 1"),
-    ],
-)
-def test_changed_settings_are_refused(change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main([*FIT, "--trainer.max_epochs=2"])
-    before = (RUN / "config.yaml").read_text()
-    with pytest.raises(SystemExit):
-        main([*FIT, "--trainer.max_epochs=4", "--resume", change])
-    shown = capsys.readouterr().err
-    assert message in shown
-    assert "leave --resume out" in shown
-    assert (RUN / "config.yaml").read_text() == before
-
-
-@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["test", *FIT[1:], "--resume"], "--resume is for fit; test takes --ckpt_path"),
@@ -121,13 +101,19 @@ def test_what_cannot_be_is_said(words: list[str], message: str, capsys: pytest.C
 
 
 @pytest.fixture(scope="module")
-def two_visits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two visits."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two visits."""
     folder = tmp_path_factory.mktemp("two_visits")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         main([*FIT, "--trainer.callbacks+=SiteEvaluation", "--trainer.max_epochs=2"])
     return folder
+
+
+@pytest.fixture
+def two_visits(whole: Path) -> None:
+    """A copy of a run of two visits, in the working folder."""
+    shutil.copytree(whole, ".", dirs_exist_ok=True)
 
 
 def files() -> dict[Path, bytes]:
@@ -136,8 +122,8 @@ def files() -> dict[Path, bytes]:
     }
 
 
-def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """See that a command ends with one sentence, and changes nothing."""
+def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """See that a command ends with one sentence, which is given, and changes nothing."""
     before = files()
     with pytest.raises(SystemExit) as end:
         main(words)
@@ -146,6 +132,7 @@ def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) 
     assert message in said.replace("\n", " ")
     assert said.count("\n") <= 2
     assert files() == before
+    return said
 
 
 LONGER = [*FIT, "--trainer.callbacks+=SiteEvaluation", "--trainer.max_epochs=4", "--resume"]
@@ -168,19 +155,33 @@ DAMAGED: list[tuple[str, bytes | None, str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--model.optimizer.lr=0.1", "model.init_args.optimizer.init_args.lr is 0.1, but it was 0.001"),
+        ("--data.batch_size=9", "data.init_args.batch_size is 9, but it was 8"),
+        ("--seed_everything=5", "seed_everything is 5, but it was 0"),
+        ("--trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches is 2, but it was 1"),
+    ],
+)
+@pytest.mark.usefixtures("two_visits")
+def test_changed_settings_are_refused(change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "leave --resume out" in refused([*LONGER, change], message, capsys)
+
+
 @pytest.mark.parametrize(("name", "content", "message"), DAMAGED)
+@pytest.mark.usefixtures("two_visits")
 def test_a_damaged_record_is_said_and_left_as_it_is(
-    name: str, content: bytes | None, message: str, two_visits: Path, capsys: pytest.CaptureFixture[str]
+    name: str, content: bytes | None, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
     (RUN / name).unlink()
     if content is not None:
         (RUN / name).write_bytes(content)
     refused(LONGER, message, capsys)
 
 
-def test_a_ledger_that_is_not_this_runs_is_refused(two_visits: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+@pytest.mark.usefixtures("two_visits")
+def test_a_ledger_that_is_not_this_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     path = RUN / "ledger.jsonl"
     first, second = path.read_text().splitlines(keepends=True)
     path.write_text(first)
@@ -193,10 +194,10 @@ def test_a_ledger_that_is_not_this_runs_is_refused(two_visits: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"\xff\0", "'utf-8'"), (b"", "it has 0 rows, and had 2 when")])
+@pytest.mark.usefixtures("two_visits")
 def test_a_damaged_matrix_is_said_and_left_as_it_is(
-    content: bytes, message: str, two_visits: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
     (RUN / "site_matrix.csv").write_bytes(content)
     with pytest.raises(SystemExit):
         main(LONGER)
@@ -204,8 +205,8 @@ def test_a_damaged_matrix_is_said_and_left_as_it_is(
     assert (RUN / "site_matrix.csv").read_bytes() == content
 
 
-def test_rows_that_are_gone_are_said_and_the_run_goes_on(two_visits: Path) -> None:
-    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+@pytest.mark.usefixtures("two_visits")
+def test_rows_that_are_gone_are_said_and_the_run_goes_on() -> None:
     for name in ("metrics.csv", "config.yaml", "site_matrix.csv"):
         (RUN / name).unlink()
     with (RUN / "ledger.jsonl").open("a") as ledger:
@@ -220,10 +221,8 @@ def test_rows_that_are_gone_are_said_and_the_run_goes_on(two_visits: Path) -> No
 
 
 @pytest.mark.parametrize("words", [LONGER, [*FIT, "--trainer.logger.version=0"]])
-def test_a_run_that_another_process_holds_is_left_alone(
-    words: list[str], two_visits: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(two_visits, ".", dirs_exist_ok=True)
+@pytest.mark.usefixtures("two_visits")
+def test_a_run_that_another_process_holds_is_left_alone(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with held(RUN):
         refused(words, f"version_0 is held by process {os.getpid()} on ", capsys)
 

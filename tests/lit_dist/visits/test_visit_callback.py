@@ -15,7 +15,6 @@ from typing_extensions import override
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.federation import wire
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import VisitCallback
 from scaffold import Scaffold
@@ -193,15 +192,8 @@ LIES: dict[str, Any] = {
 def test_a_lying_sites_travelling_state_is_refused(lie: str) -> None:
     make = lambda: CyclicalWeightTransfer(every_n_steps=1)  # noqa: E731
     parties = engine(make, Scaffold, max_epochs=1)
-
-    def change(question: str, site: str, answer: wire.Message) -> wire.Message:
-        if question != "train" or site != "site-2":
-            return answer
-        tree = wire.unpack(answer)
-        LIES[lie](tree["baton"]["callbacks"]["Scaffold{}"]["travelling"])
-        return wire.pack(tree)
-
-    parties.change = change
+    told = LIES[lie]
+    parties.tamper("train", "site-2", lambda answer: told(answer["baton"]["callbacks"]["Scaffold{}"]["travelling"]))
     with pytest.raises(InputError, match="site-2"):
         server(parties, make, Scaffold(), max_epochs=1).run()
     assert [entry.site for entry in federated()] == ["site-1"]
