@@ -50,11 +50,11 @@ class InProcess:
         self.change: Callable[[str, str, Message], Message] = lambda question, site, answer: answer
         self.silent: Callable[[str, str], bool] = lambda question, site: False
 
-    def tamper(self, question: str, site: str, lie: Callable[[Any], object]) -> None:
-        """Let a site's answers to a question be changed on their way to the server."""
+    def tamper(self, question: str, site: str | None, lie: Callable[[Any], object]) -> None:
+        """Let the answers of a site, or of all, to a question be changed on their way to the server."""
 
         def change(asked: str, who: str, answer: Message) -> Message:
-            if (asked, who) != (question, site):
+            if asked != question or site not in (who, None):
                 return answer
             tree = unpack(answer)
             lie(tree)

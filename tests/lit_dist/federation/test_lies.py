@@ -201,7 +201,10 @@ WAITING: dict[str, tuple[Callable[[Tree], Any], str]] = {
 def test_a_lie_that_can_be_known_is_refused(
     case: str, number: int, lie: Callable[[Tree], Any], message: str, honest: Callable[[str], Honest]
 ) -> None:
-    said = tell(honest(case), "train", SITE, number, lambda answer: lie(answer) and None)
+    def told(answer: Tree) -> None:
+        lie(answer)
+
+    said = tell(honest(case), "train", SITE, number, told)
     assert said is not None
     assert f"the answer of site '{SITE}' is refused" in said
     assert any(each in said for each in message.split("|")), said

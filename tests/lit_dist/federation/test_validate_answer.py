@@ -68,7 +68,7 @@ def test_a_greeting_of_another_form_is_refused(lie: Answer) -> None:
 
 def test_a_greeting_may_lack_what_a_datamodule_need_not_know() -> None:
     parties = engine(make, max_epochs=1)
-    parties.tamper("greet", "site-3", lambda answer: (answer.pop("classes"), answer.pop("batch_size")))
+    parties.tamper("greet", None, lambda answer: (answer.pop("classes"), answer.pop("batch_size")))
     server(parties, make, max_epochs=1).run()
     assert len(federated()) == 3
 
