@@ -88,8 +88,8 @@ def _short(entry: Any, where: str) -> Heuristic:
     if entry not in KINDS:
         hint = nearest(entry, KINDS) if isinstance(entry, str) else ""
         raise InputError(
-            f"{where} is {_shown(entry)}, which is none of {', '.join(KINDS)}{hint}; a heuristic of your own has a name"
-            " and callbacks"
+            f"{where} is {_shown(entry)}, which is not one of {', '.join(KINDS)}{hint}; a heuristic of your own has a"
+            " name and callbacks"
         )
     return Heuristic(entry, entry, [])
 
@@ -102,7 +102,7 @@ def _named(entry: Mapping[Any, Any], where: str) -> Iterator[Heuristic]:
     if not isinstance(name, str):
         raise InputError(f"{where}.name is {_shown(name)}; give it the name for tables and figures, as text")
     if kind is not None and kind not in KINDS:
-        raise InputError(f"{where}.heuristic is {_shown(kind)}, which is none of {', '.join(KINDS)}")
+        raise InputError(f"{where}.heuristic is {_shown(kind)}, which is not one of {', '.join(KINDS)}")
     callbacks = as_list(entry.get("callbacks"))
     if kind is None and not callbacks:
         raise InputError(f"{where} {name!r} has no callbacks, and no heuristic out of {', '.join(KINDS)}: give one")

@@ -74,9 +74,9 @@ def test_a_grid_reaches_callbacks_that_are_named_alone_and_settings_within_setti
 
 BAD: list[tuple[Any, str]] = [
     ([], "heuristics is empty"),
-    (["voting"], r"heuristics\[0\] is voting, which is none of central, single"),
+    (["voting"], r"heuristics\[0\] is voting, which is not one of central, single"),
     (["centrall"], "did you mean central"),
-    ([None], r"heuristics\[0\] is null, which is none of"),
+    ([None], r"heuristics\[0\] is null, which is not one of"),
     (["central", 3], r"heuristics\[1\] is 3"),
     ([["central"]], r'heuristics\[0\] is \["central"\]'),
     (["central", "central"], r"heuristics\[1\]: the name 'central' stands twice"),
@@ -94,7 +94,7 @@ BAD: list[tuple[Any, str]] = [
     ([named("Straße"), named("STRASSE")], "'STRASSE' differs from 'Straße' in no more than its writing"),
     ([named("caf\u00e9"), named("cafe\u0301")], "in no more than its writing"),
     ([{"nam": "a", "callbacks": VISITS}], r"heuristics\[0\] has 'nam', but takes name.*did you mean name"),
-    ([named(heuristic="voting")], r"\.heuristic is voting, which is none of"),
+    ([named(heuristic="voting")], r"\.heuristic is voting, which is not one of"),
     ([named(callbacks=[])], r"heuristics\[0\] 'mine' has no callbacks, and no heuristic out of central"),
     ([named(callbacks=None)], "has no callbacks"),
     ([named(callbacks=[PROX])], r"heuristics\[0\] 'mine' has no transfer callback: add one"),

@@ -106,7 +106,7 @@ def test_visits_that_the_budget_has_no_cycle_of_and_sites_that_are_not_there_are
         InputError, match="the visits of 'mine' make cycles of 24 steps, but the budget of passes=2 is 16"
     ):
         plan(heuristics=[own(every_n_epochs=3)])
-    with pytest.raises(InputError, match="'mine': the order names the site 'b', which is none of"):
+    with pytest.raises(InputError, match="'mine': the order names the site 'b', which is not one of"):
         plan(heuristics=[own(every_n_epochs=1, order=["b"])])
 
 

@@ -81,7 +81,7 @@ def _own() -> None:
         (["--trainer.callbacks+=CyclicalWeightTransfer", "--trainer.callbacks.every_n_epochs=1"], "two transfer"),
         (["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val_f1"], "monitors 'val_f1'"),
         (["--trainer.callbacks.every_n_steps=3"], "only one of them"),
-        (["--trainer.callbacks.order=['site-1', 'mars']"], "'mars', which is none of site-1"),
+        (["--trainer.callbacks.order=['site-1', 'mars']"], "'mars', which is not one of site-1"),
         (["--trainer.accelerator=gpu"], "No supported gpu backend found!"),
         (["--data.sites=1"], "a transfer needs at least two sites"),
         (["--data.patients=2"], "patients=2"),
