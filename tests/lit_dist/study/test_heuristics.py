@@ -113,7 +113,10 @@ BAD: list[tuple[Any, str]] = [
         [named(callbacks=[CYCLICAL, "FedProxx"])],
         r"heuristics\[0\]\.callbacks\[1\]: there is no class FedProxx; did you",
     ),
-    ([named(callbacks=[CYCLICAL, "torch.nn.Linear"])], r"callbacks\[1\]: torch\.nn\.Linear is no Callback"),
+    (
+        [named(callbacks=[CYCLICAL, "torch.nn.Linear"])],
+        r"callbacks\[1\]: torch\.nn\.Linear is not a subclass of Callback",
+    ),
     ([named(callbacks=[CYCLICAL, "os.system"])], r"callbacks\[1\]: os\.system is nothing that a run is made of"),
     ([named(callbacks=[CYCLICAL, "EarlyStopping"])], r"callbacks\[1\]: .*required: monitor"),
     ([named(callbacks=[CYCLICAL, {"class_path": "FedProx", "init_args": {"muu": 1}}])], "did you mean mu"),
