@@ -41,7 +41,7 @@ class SiteStatistics(Callback):
     tensor. Its cost is one more forward pass over ``images`` images a site in each evaluation.
 
     Args:
-        images: The size of the sample of each site; a site that has fewer gives all.
+        images: The size of the sample of each site; a site that has fewer gives all. 0 leaves the shared statistics.
         seed: The seed of the sample. It is not the run's, so that a model that is tested later, or elsewhere, gets the
             same statistics from the same images.
 
@@ -54,7 +54,9 @@ class SiteStatistics(Callback):
     """
 
     def __init__(self, images: int = 64, seed: int = 0) -> None:
-        check_number(2, 1e6, images=images)
+        check_number(0, 1e6, images=images)
+        if images == 1:
+            raise InputError("images=1 gives no variance; take 2 at least, or 0 for the shared statistics")
         check_number(0, 2**62, seed=seed)
         self.images = images
         self.seed = seed
@@ -87,6 +89,8 @@ class SiteStatistics(Callback):
 
     def _begin(self, trainer: Trainer, module: LightningModule, step: str, loaders: Any) -> None:
         self._end()
+        if not self.images:
+            return
         norms = norms_of(module)
         if isinstance(loaders, DataLoader):
             raise InputError(
@@ -216,9 +220,9 @@ class SiteStatistics(Callback):
 
 
 def find_statistics(trainer: Trainer) -> SiteStatistics | None:
-    """The ``SiteStatistics`` of a trainer, if there is one."""
+    """The ``SiteStatistics`` of a trainer, if one is to estimate any."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((each for each in callbacks if isinstance(each, SiteStatistics)), None)
+    return next((each for each in callbacks if isinstance(each, SiteStatistics) and each.images), None)
 
 
 def _by_site(loaders: Any) -> Mapping[str, Any]:

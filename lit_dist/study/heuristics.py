@@ -54,6 +54,11 @@ class Heuristic:
         kind = {} if self.kind == OWN else {"heuristic": self.kind}
         return {"name": self.name, **kind, "callbacks": self.callbacks}
 
+    def beside(self, shared: Any) -> list[Any]:
+        """The callbacks of all runs that it has, too: one of its own takes the place of another of its class."""
+        own = {_class_of(each) for each in self.callbacks}
+        return [each for each in as_list(shared) if _class_of(each) not in own]
+
 
 def read_heuristics(given: Sequence[Any], shared: Any = None) -> list[Heuristic]:
     """Read the setting ``heuristics``, with each combination of a grid as a heuristic of its own.
@@ -75,7 +80,8 @@ def read_heuristics(given: Sequence[Any], shared: Any = None) -> list[Heuristic]
         for heuristic in [_short(entry, where)] if not isinstance(entry, Mapping) else _named(entry, where):
             _check_name(heuristic, where, taken)
             _check_new(heuristic, where, found)
-            check_together(heuristic.callbacks, common, heuristic.kind, heuristic.kind == OWN, _place(where, heuristic))
+            own, place = heuristic.kind == OWN, _place(where, heuristic)
+            check_together(heuristic.callbacks, heuristic.beside(common), heuristic.kind, own, place)
             found.append(heuristic)
     return found
 
@@ -139,8 +145,7 @@ def _combinations(grid: Any, callbacks: list[Any], where: str) -> Iterator[tuple
 def _put(callbacks: list[Any], setting: Any, value: Any, where: str) -> None:
     """Set a setting of the one callback whose class it names."""
     owner, dot, name = setting.partition(".") if isinstance(setting, str) else ("", "", "")
-    paths = [each.get("class_path") if isinstance(each, Mapping) else each for each in callbacks]
-    classes = [str(path).rpartition(".")[2] for path in paths]
+    classes = [_class_of(each) for each in callbacks]
     if not dot or classes.count(owner) != 1:
         several = classes.count(owner) > 1
         fault = "two are of that class" if several else f"there are {', '.join(classes) or 'none'}"
@@ -155,6 +160,11 @@ def _put(callbacks: list[Any], setting: Any, value: Any, where: str) -> None:
         if not isinstance(here, dict):
             raise InputError(f"{where} names {setting!r}, but {owner} was given no {parent!r} with settings of its own")
     _settings(here)[last] = value
+
+
+def _class_of(callback: Any) -> str:
+    path = callback.get("class_path") if isinstance(callback, Mapping) else callback
+    return str(path).rpartition(".")[2]
 
 
 def _settings(here: dict[str, Any]) -> dict[str, Any]:

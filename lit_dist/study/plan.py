@@ -11,7 +11,6 @@ from typing import Any
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.runs.lightning_cli import own_parts
-from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.callback_settings import make_callbacks
 from lit_dist.study.heuristics import OWN, Heuristic
 from lit_dist.study.run_names import run_name
@@ -176,7 +175,7 @@ class _Planner:
     def _ensemble(self, heuristic: Heuristic) -> Iterator[Run]:
         members = list(self._single(self._member(heuristic)))
         yield from members
-        callbacks = [*as_list(self.shared.trainer.get("callbacks")), *heuristic.callbacks]
+        callbacks = [*heuristic.beside(self.shared.trainer.get("callbacks")), *heuristic.callbacks]
         trainer = {**self.shared.trainer, **({"callbacks": callbacks} if heuristic.callbacks else {})}
         config = {"seed_everything": self.seed, "data": self.shared.data, "trainer": trainer}
         names = tuple(run.name for run in members)
@@ -270,7 +269,7 @@ class _Planner:
         shared["data"]["init_args"] |= data
         for setting, length in self.settings.lengths.items():
             _put(shared, setting, {"epochs": epochs, "steps": steps}[length])
-        callbacks = as_list(shared["trainer"].get("callbacks"))
+        callbacks = heuristic.beside(shared["trainer"].get("callbacks"))
         callbacks += [*([transfer] if transfer else []), *deepcopy(heuristic.callbacks)]
         evaluated = any(each["class_path"] == _EVALUATION for each in heuristic.callbacks)
         travels = transfer is not None or heuristic.kind == OWN

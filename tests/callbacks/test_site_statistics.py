@@ -194,6 +194,14 @@ def test_a_site_without_training_images_gets_statistics_of_those_that_are_judged
         trainer(SiteStatistics()).validate(Predicting(), dataloaders=loaders(shuffle=False), verbose=False)
 
 
+def test_none_are_estimated_from_no_images(run: tuple[pl.Trainer, ImageClassifier]) -> None:
+    losses = [
+        trainer(*callbacks).test(run[1], datamodule=data(), verbose=False)[0]["test_loss"]
+        for callbacks in ([SiteStatistics(images=0)], [], [SiteStatistics(images=10)])
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_mistakes_are_told() -> None:
     with pytest.raises(InputError, match="two SiteStatistics"):
         fitted(SiteStatistics(8), SiteStatistics(9))

@@ -152,7 +152,7 @@ def test_what_is_no_heuristic_is_refused_with_its_place(given: list[Any], messag
 
 def test_what_all_runs_share_counts() -> None:
     with pytest.raises(InputError, match=r"heuristics\[0\] 'mine' has CyclicalWeightTransfer beside the transfer"):
-        read_heuristics([named()], [CYCLICAL])
+        read_heuristics([named()], ["SingleWeightTransfer"])
     with pytest.raises(InputError, match=r"heuristics\[0\] is single, so no model travels; leave Cyclical"):
         read_heuristics(["single"], [CYCLICAL])
     with pytest.raises(InputError, match=r"trainer\.callbacks\[0\]: there is no class Nothing"):

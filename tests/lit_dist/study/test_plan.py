@@ -203,6 +203,21 @@ def test_callbacks_of_the_users_come_before_the_transfer() -> None:
     assert list(callbacks(runs[-1])) == expected
 
 
+def test_a_callback_of_a_heuristic_takes_the_place_of_another_of_its_class() -> None:
+    shared = [_statistics(8), {"class_path": "Timer", "init_args": {"duration": "00:01:00:00"}}]
+    own = {"name": "shared statistics", "heuristic": "central", "callbacks": [_statistics(0)]}
+    both = plan(heuristics=["central", own], trainer={**SMALL["trainer"], "callbacks": shared})
+    assert [list(callbacks(run)) for run in both] == [
+        ["SiteStatistics", "Timer", "ModelCheckpoint"],
+        ["Timer", "SiteStatistics", "ModelCheckpoint"],
+    ]
+    assert [callbacks(run)["SiteStatistics"]["images"] for run in both] == [8, 0]
+
+
+def _statistics(images: int) -> dict[str, Any]:
+    return {"class_path": "SiteStatistics", "init_args": {"images": images}}
+
+
 def test_one_callback_need_not_be_in_a_list() -> None:
     timer = {"class_path": "Timer", "init_args": {"duration": "00:01:00:00"}}
     [central] = plan(trainer={**SMALL["trainer"], "callbacks": timer}, heuristics=["central"])
