@@ -6,6 +6,7 @@ from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
 from lit_dist.callbacks.remedies.ewc import EWC
 from lit_dist.callbacks.remedies.fed_prox import FedProx
+from lit_dist.callbacks.remedies.fix_bn import FixBN
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.site_evaluation import SiteEvaluation
 from lit_dist.callbacks.site_statistics import SiteStatistics
@@ -14,6 +15,7 @@ __all__ = [
     "EWC",
     "CyclicalWeightTransfer",
     "FedProx",
+    "FixBN",
     "PredictionWriter",
     "RunCheckpoint",
     "SingleWeightTransfer",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-from lit_dist.callbacks import EWC, CyclicalWeightTransfer, FedProx, SiteStatistics
+from lit_dist.callbacks import EWC, CyclicalWeightTransfer, FedProx, FixBN, SiteStatistics
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from scaffold import Scaffold
@@ -16,6 +16,7 @@ REMEDIES: dict[str, list[Callable[[], Callback]]] = {
     "all": [
         lambda: EWC(weight=1000, images=4),
         lambda: FedProx(mu=0.1),
+        FixBN,
         Scaffold,
         lambda: SiteStatistics(images=4),
     ],

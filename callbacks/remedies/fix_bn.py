@@ -1,0 +1,44 @@
+"""FixBN: freezes batch normalisation's statistics after the first cycles."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from typing_extensions import override
+
+from lit_dist.models.norm_statistics import norms_of
+from lit_dist.utils.setting_checks import check_number
+from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.visit_callback import VisitCallback
+
+
+class FixBN(VisitCallback):
+    """Trains the first cycles as ever, and the rest with the shared statistics that these have left.
+
+    From then on all sites train with the statistics that they are judged by, and none changes them. The layers' weights
+    are still trained. Source: Zhong et al., "Making batch normalization great in federated deep learning",
+    https://arxiv.org/abs/2303.06530.
+
+    Args:
+        cycles: After how many cycles they are frozen, from 1.
+
+    Raises:
+        InputError: If it is not a number from 1.
+    """
+
+    def __init__(self, cycles: int = 1) -> None:
+        check_number(1, 1e9, cycles=cycles)
+        self.cycles = cycles
+
+    @override
+    def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.travelling = {"cycles": 0}
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.travelling["cycles"] >= self.cycles:
+            for norm in norms_of(pl_module):
+                norm.eval()
+
+    @override
+    def on_cycle_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        self.travelling["cycles"] += 1
