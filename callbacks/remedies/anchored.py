@@ -42,7 +42,7 @@ class Anchored(VisitCallback):
 
     @override
     def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
-        self.staying.pop("came_in")
+        self.staying.pop("came_in", None)  # it is not there where a server ends the visit
 
 
 def _pulls(strength: float | Tensor) -> bool:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from lit_dist.callbacks import SingleWeightTransfer, WeightTransfer
+from lit_dist.callbacks.remedies.anchored import Anchored
 from lit_dist.federation.refusal import Refusal
 from lit_dist.provenance.plain_values import attributes, plain_json
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.one_lightning import is_known
-from lit_dist.visits.visit_callback import VisitCallback
+from lit_dist.visits.visit_callback import VisitCallback, visit_callbacks
 
 _OF_STEPS = (
     *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
@@ -20,6 +22,11 @@ _STATE = ("state_dict", "load_state_dict", "on_save_checkpoint", "on_load_checkp
 _INSTEAD = (
     "let it be a VisitCallback, which keeps such state in self.travelling or self.staying; or say takes_part = False in"
     " its class, if it only watches"
+)
+
+_AT_SERVER = (
+    ", which comes after the validation that ends a visit: in a federation that is at the server, which has neither a"
+    " site's images nor what stays there. Use CyclicalWeightTransfer, or leave it out"
 )
 
 
@@ -37,6 +44,20 @@ def refuse_state_of_steps(trainer: Trainer) -> None:
                 f"{kind.__name__} has state ({state[0]}), and acts in the steps of a visit ({hooks[0]}), which each"
                 f" site would do with a state of its own: {_INSTEAD}"
             )
+
+
+def refuse_ends_elsewhere(trainer: Trainer, transfer: WeightTransfer) -> None:
+    """Refuse what acts at the end of visits that a validation ends: that is at the server, without the site's state.
+
+    Raises:
+        InputError: If there is such a callback.
+    """
+    for callback in visit_callbacks(trainer) if isinstance(transfer, SingleWeightTransfer) else ():
+        kind = type(callback)
+        if kind.on_visit_end not in (VisitCallback.on_visit_end, Anchored.on_visit_end):
+            raise InputError(f"{kind.__name__} acts in on_visit_end{_AT_SERVER}")
+        if kind.on_cycle_end is not VisitCallback.on_cycle_end:
+            raise InputError(f"{kind.__name__} acts in on_cycle_end{_AT_SERVER}")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from lit_dist.callbacks.ending import ending
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
-from lit_dist.federation.callback_memory import refuse_state_of_steps
+from lit_dist.federation.callback_memory import refuse_ends_elsewhere, refuse_state_of_steps
 from lit_dist.federation.dry_run import dry_run
 from lit_dist.federation.partial_fit import Elsewhere, Pause, partial_fit, with_callback
 from lit_dist.federation.pooled_validation import pooled, strange
@@ -64,6 +64,7 @@ class Server:
         _check_trainer(trainer)
         refuse_unpooled(trainer)
         refuse_state_of_steps(trainer)
+        refuse_ends_elsewhere(trainer, self.transfer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
         """Make the run, or resume it from a checkpoint.

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-from lit_dist.callbacks import EWC, CyclicalWeightTransfer, FedProx, FixBN, SiteStatistics
+from lit_dist import InputError
+from lit_dist.callbacks import EWC, CyclicalWeightTransfer, FedProx, FixBN, SingleWeightTransfer, SiteStatistics
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from scaffold import Scaffold
@@ -46,3 +47,15 @@ def test_simulated_equals_resumed_equals_federated(name: str) -> None:
     assert (
         simulated[0].bytes > 1.9 * fingerprint(module().state_dict())[1]
     )  # the information is as large as the weights
+
+
+def test_what_acts_at_the_end_of_a_visit_is_refused_where_a_server_ends_it() -> None:
+    def make() -> SingleWeightTransfer:
+        return SingleWeightTransfer(patience=1, max_epochs_per_site=1)
+
+    for remedy, hook in ((EWC, "on_visit_end"), (FixBN, "on_cycle_end"), (Scaffold, "on_visit_end")):
+        with pytest.raises(InputError, match=f"{remedy.__name__} acts in {hook}"):
+            server(engine(make), make, remedy())
+    simulated = simulate(make, FedProx(mu=1), max_epochs=3)
+    server(engine(make, lambda: FedProx(mu=1), max_epochs=3), make, FedProx(mu=1), max_epochs=3).run()
+    assert [each.sha256_out for each in federated()] == [each.sha256_out for each in simulated]
