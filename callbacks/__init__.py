@@ -10,6 +10,7 @@ from lit_dist.callbacks.remedies.fix_bn import FixBN
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.site_evaluation import SiteEvaluation
 from lit_dist.callbacks.site_statistics import SiteStatistics
+from lit_dist.callbacks.visit_averaging import VisitAveraging
 
 __all__ = [
     "EWC",
@@ -21,5 +22,6 @@ __all__ = [
     "SingleWeightTransfer",
     "SiteEvaluation",
     "SiteStatistics",
+    "VisitAveraging",
     "WeightTransfer",
 ]

@@ -1,7 +1,7 @@
 """SiteStatistics: judges each site's images with batch normalisation's statistics of that site."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -13,16 +13,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lit_dist.callbacks.around_steps import AroundSteps
 from lit_dist.models.norm_statistics import Statistics, estimate, in_place, norms_of
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.utils.setting_checks import check_number
 from lit_dist.visits.seeding import derive, seed_generators
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_sample import inputs_of, sample
 
 
-class SiteStatistics(Callback):
+class SiteStatistics(AroundSteps):
     """Validates, tests and predicts each site's images with batch normalisation's statistics of that site.
 
     All other weights are shared. Where sites have unlike cameras, this is what cyclical weight transfer needs: in
@@ -60,7 +60,6 @@ class SiteStatistics(Callback):
         check_number(0, 2**62, seed=seed)
         self.images = images
         self.seed = seed
-        self._patches: list[MethodPatch] = []
         self._estimates = False
         self._site = ""
         self._found: tuple[str, Statistics] | None = None  # of the site that is being judged
@@ -88,7 +87,7 @@ class SiteStatistics(Callback):
         self._begin(trainer, pl_module, "predict_step", trainer.predict_dataloaders)
 
     def _begin(self, trainer: Trainer, module: LightningModule, step: str, loaders: Any) -> None:
-        self._end()
+        self.lift()
         if not self.images:
             return
         norms = norms_of(module)
@@ -100,16 +99,13 @@ class SiteStatistics(Callback):
         if not norms:
             self._say(f"{type(module).__name__} has no batch normalisation, so SiteStatistics changes nothing")
         elif isinstance(loaders, Mapping):
-            original = getattr(module, step)
+            # Before VisitAveraging, which is around it: the statistics are those of the weights that are judged.
+            self.wrap(module, step, lambda: self._here(trainer, module, loaders))
 
-            def judged(*args: Any, **kwargs: Any) -> Any:
-                if self._estimates:
-                    return original(*args, **kwargs)
-                with self._in_place(trainer, module, self._site, loaders[self._site]):
-                    return original(*args, **kwargs)
-
-            # Around the step itself, so that no hook and no checkpoint ever sees them.
-            self._patches = [MethodPatch(module, step, judged)]
+    def _here(
+        self, trainer: Trainer, module: LightningModule, loaders: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        return nullcontext() if self._estimates else self._in_place(trainer, module, self._site, loaders[self._site])
 
     @override
     def on_validation_batch_start(
@@ -133,17 +129,10 @@ class SiteStatistics(Callback):
         if isinstance(loaders, Mapping):
             self._site = list(loaders)[number]
 
-    def _end(
-        self,
-        trainer: Trainer | None = None,
-        pl_module: LightningModule | None = None,
-        exception: BaseException | None = None,
-    ) -> None:
-        while self._patches:
-            self._patches.pop().lift()
+    @override
+    def lift(self) -> None:
+        super().lift()
         self._found = self._training = None
-
-    on_validation_end = on_test_end = on_predict_end = on_exception = _end
 
     # -- what --------------------------------------------------------------------------------------------------------
 

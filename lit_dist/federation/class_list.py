@@ -34,6 +34,7 @@ SHIPPED = (
     "lit_dist.callbacks.EWC",
     "lit_dist.callbacks.FedProx",
     "lit_dist.callbacks.FixBN",
+    "lit_dist.callbacks.VisitAveraging",
     "lit_dist.callbacks.PredictionWriter",
     "lightning.pytorch.cli.ReduceLROnPlateau",
     *(f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS),

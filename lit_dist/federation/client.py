@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from lit_dist.callbacks.visit_averaging import find_averaging
 from lit_dist.federation.counts import Counts
 from lit_dist.federation.partial_fit import with_callback
 from lit_dist.federation.refusal import Refusal, refusal
@@ -66,6 +67,8 @@ class SiteClient(ABC):
     def __init__(self, name: str, parts: Parts, own: SiteSettings | None = None, folder: Path | None = None) -> None:
         self.name = name
         self.trainer, self.module, self.data = parts.trainer, parts.module, parts.data
+        if averaging := find_averaging(self.trainer):
+            averaging.judge_what_is_sent()
         self.own = own or SiteSettings(data={})
         self.counts = Counts(folder or Path(self.trainer.default_root_dir))
 

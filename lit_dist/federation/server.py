@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing_extensions import override
 from lit_dist.callbacks import RunCheckpoint
 from lit_dist.callbacks.ending import ending
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
+from lit_dist.callbacks.visit_averaging import find_averaging
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 from lit_dist.federation.callback_memory import refuse_ends_elsewhere, refuse_state_of_steps
@@ -260,7 +261,9 @@ class _Sites(Callback):
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        found = self.server.validate()
+        averaging = find_averaging(trainer)
+        with averaging.in_place(pl_module) if averaging else nullcontext():
+            found = self.server.validate()
         rank_zero_info(
             f"After epoch {trainer.current_epoch + 1}, validation images of all sites: "
             + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "/" not in name)

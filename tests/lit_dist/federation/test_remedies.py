@@ -6,7 +6,15 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 from lit_dist import InputError
-from lit_dist.callbacks import EWC, CyclicalWeightTransfer, FedProx, FixBN, SingleWeightTransfer, SiteStatistics
+from lit_dist.callbacks import (
+    EWC,
+    CyclicalWeightTransfer,
+    FedProx,
+    FixBN,
+    SingleWeightTransfer,
+    SiteStatistics,
+    VisitAveraging,
+)
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from scaffold import Scaffold
@@ -20,6 +28,7 @@ REMEDIES: dict[str, list[Callable[[], Callback]]] = {
         FixBN,
         Scaffold,
         lambda: SiteStatistics(images=4),
+        VisitAveraging,
     ],
 }
 
@@ -44,6 +53,9 @@ def test_simulated_equals_resumed_equals_federated(name: str) -> None:
         for entries in (simulated, federated())
     ]
     assert facts[0] == facts[1]
+    losses = [[each.metrics.get("val_loss") for each in entries] for entries in (simulated, federated())]
+    assert losses[0] == losses[1]
+    assert None not in losses[0][2::3]
     assert (
         simulated[0].bytes > 1.9 * fingerprint(module().state_dict())[1]
     )  # the information is as large as the weights

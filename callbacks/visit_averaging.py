@@ -1,0 +1,141 @@
+"""VisitAveraging: judges the mean of what the visits have left, beside the weights that travel on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from typing_extensions import override
+
+from lit_dist.callbacks.around_steps import AroundSteps
+from lit_dist.callbacks.heuristics.find_transfer import require_transfer
+from lit_dist.checkpoints.baton import read_checkpoint
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.setting_checks import check_number
+from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.visit_callback import VisitCallback, visit_callbacks
+
+
+class VisitAveraging(VisitCallback, AroundSteps):
+    """Averages the weights after each visit, and lets validation, test and prediction judge the average.
+
+    The average is the plain mean of all visits so far, and from ``cycles`` cycles on that of a memory as long: each
+    visit then counts ``1 / (cycles * sites)``, and the ones before fade. It has batch normalisation's statistics, too;
+    with ``SiteStatistics`` those of each site are estimated under it. Training goes on from the weights that the last
+    visit left, as without this callback, and so do the ledger and its hashes. The average travels, in double precision:
+    twice the size of the weights.
+
+    A checkpoint holds both: the weights that travel under ``state_dict``, and the average in the state of this
+    callback. So a test of ``best.ckpt`` with it in the configuration judges the average, as the validation did that has
+    found it the best; ``VisitAveraging.weights_of`` gives it. ``SiteEvaluation`` looks at the weights that travel.
+
+    It averages over visits what Izmailov et al., "Averaging weights leads to wider optima and better generalization",
+    UAI 2018, https://arxiv.org/abs/1803.05407, average over epochs.
+
+    Args:
+        cycles: The length of the memory in cycles, from 1.
+
+    Raises:
+        InputError: If it is not a number from 1, or there are two of this class.
+    """
+
+    def __init__(self, cycles: int = 1) -> None:
+        check_number(1, 1e9, cycles=cycles)
+        self.cycles = cycles
+        self._judges = True
+
+    # -- the average -------------------------------------------------------------------------------------------------
+
+    @override
+    def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if sum(isinstance(each, VisitAveraging) for each in visit_callbacks(trainer)) > 1:
+            raise InputError("there are two VisitAveraging; keep one")
+        average = {name: torch.zeros_like(each, dtype=torch.float64) for name, each in _averaged(pl_module)}
+        self.travelling = {"visits": 0, "average": average}
+
+    @override
+    @torch.no_grad()
+    def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        transfer = require_transfer(trainer)
+        memory = self.cycles * len(transfer.itinerary(transfer.sites).sites)
+        self.travelling["visits"] += 1
+        share = 1 / min(self.travelling["visits"], memory)
+        average = self.travelling["average"]
+        for name, each in _averaged(pl_module):
+            average[name] += (each - average[name]) * share
+
+    # -- judging it --------------------------------------------------------------------------------------------------
+
+    @override
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(pl_module, "validation_step")
+
+    @override
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(pl_module, "test_step")
+
+    @override
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(pl_module, "predict_step")
+
+    def _begin(self, module: LightningModule, step: str) -> None:
+        if self._judges and self.travelling.get("visits"):
+            average = self._cast(module)
+            self.wrap(module, step, lambda: _in_place(module, average))
+
+    def judge_what_is_sent(self) -> None:
+        """Leave the weights of an evaluation as they are: a site of a federation gets the average from the server."""
+        self._judges = False
+
+    @contextmanager
+    def in_place(self, module: LightningModule) -> Iterator[None]:
+        """Let the module have the average in the block, once there is one."""
+        with _in_place(module, self._cast(module) if self.travelling.get("visits") else {}):
+            yield
+
+    def _cast(self, module: LightningModule) -> dict[str, Tensor]:
+        average = self.travelling["average"]
+        return {name: average[name].to(each) for name, each in _averaged(module)}
+
+    @staticmethod
+    def weights_of(checkpoint: str | Path) -> dict[str, Tensor]:
+        """The averaged weights and buffers of a checkpoint, for ``load_state_dict``.
+
+        Raises:
+            InputError: If the file is damaged, or none of a run with this callback.
+        """
+        state = read_checkpoint(Path(checkpoint))
+        for key, own in state.get("callbacks", {}).items():
+            if key.partition("{")[0] == VisitAveraging.__qualname__:
+                average = own["travelling"]["average"]
+                return {
+                    name: average[name].to(each) if name in average else each
+                    for name, each in state["state_dict"].items()
+                }
+        raise InputError(f"{checkpoint} has no average: it is of a run without VisitAveraging")
+
+
+def find_averaging(trainer: Trainer) -> VisitAveraging | None:
+    """The ``VisitAveraging`` of a trainer, if there is one."""
+    return next((each for each in visit_callbacks(trainer) if isinstance(each, VisitAveraging)), None)
+
+
+def _averaged(module: LightningModule) -> list[tuple[str, Tensor]]:
+    """The weights and buffers that have a mean."""
+    return [(name, each) for name, each in module.state_dict().items() if each.is_floating_point()]
+
+
+@contextmanager
+def _in_place(module: LightningModule, average: dict[str, Tensor]) -> Iterator[None]:
+    """Exchange what the tensors of a module point to: nothing is copied."""
+    own = {name: each for name, each in module.state_dict(keep_vars=True).items() if name in average}
+    before = {name: each.data for name, each in own.items()}
+    try:
+        for name, each in own.items():
+            each.data = average[name]
+        yield
+    finally:
+        for name, each in own.items():
+            each.data = before[name]
