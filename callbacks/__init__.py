@@ -1,6 +1,7 @@
 """The heuristics and remedies as Lightning callbacks, one a file."""
 
 from lit_dist.callbacks.heuristics.cyclical_weight_transfer import CyclicalWeightTransfer
+from lit_dist.callbacks.heuristics.federated_averaging import FederatedAveraging
 from lit_dist.callbacks.heuristics.single_weight_transfer import SingleWeightTransfer
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.prediction_writer import PredictionWriter
@@ -17,6 +18,7 @@ __all__ = [
     "CyclicalWeightTransfer",
     "FedProx",
     "FixBN",
+    "FederatedAveraging",
     "PredictionWriter",
     "RunCheckpoint",
     "SingleWeightTransfer",

@@ -45,6 +45,9 @@ def baton_of(checkpoint: Mapping[str, Any], trainer: Trainer, key: str, carried:
 class BatonWriter:
     """Writes ``visit_N.baton``: the weights, progress and schedules with which visit N ends and the next begins.
 
+    Where visits are merged, the two are not the same: the baton has what the next one begins with, and
+    ``visit_N.weights`` what visit N ends with.
+
     ``visit_N.local`` has what stays behind at the site: the state of callbacks, and that of the optimizer with
     ``optimizer_state="local"``.
 
@@ -58,6 +61,12 @@ class BatonWriter:
         self.folder = Path(folder)
         self.policy = policy
         self.key = key
+
+    def write_weights(self, trainer: Trainer, visit: Visit) -> None:
+        """Write the weights that a visit ends with, where the next one begins with others."""
+        if trainer.is_global_zero:
+            weights = {"state_dict": trainer.lightning_module.state_dict()}
+            write_checkpoint(weights, weights_path(run_folder(trainer) / self.folder, visit.number))
 
     def write(self, trainer: Trainer, visit: Visit) -> None:
         """Write the baton that a visit hands on. To be called by every process."""
@@ -76,6 +85,11 @@ class BatonWriter:
 def baton_path(folder: Path, visit: int) -> Path:
     """The file of the baton that a visit hands on."""
     return folder / f"visit_{visit:06d}.baton"
+
+
+def weights_path(folder: Path, visit: int) -> Path:
+    """The file of the weights that a visit ends with, if they are to be merged."""
+    return folder / f"visit_{visit:06d}.weights"
 
 
 def local_path(folder: Path, visit: int) -> Path:

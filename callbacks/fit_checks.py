@@ -8,11 +8,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import (
+    BaseFinetuning,
     Callback,
     GradientAccumulationScheduler,
     StochasticWeightAveraging,
     WeightAveraging,
 )
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -176,4 +178,37 @@ def set_validation(trainer: Trainer, plan: EpochPlan, after_cycles: bool) -> Non
         rank_zero_info(
             f"Validation may run in the middle of a cycle of {cycle} epochs; to judge the model after whole cycles"
             f" only, set validation='cycle' or check_val_every_n_epoch={cycle}."
+        )
+
+
+def check_rounds(trainer: Trainer, plan: EpochPlan) -> None:
+    """Raise ``InputError`` for what would make a round of visits that begin alike depend on their order."""
+    cycle = plan.epochs_a_cycle
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, WeightAveraging | BaseFinetuning | GradientAccumulationScheduler):
+            raise InputError(
+                f"{type(callback).__name__} counts the trainer's steps or epochs, which are those of all sites in turn,"
+                " while the visits of a round all begin with the last merge; leave it out"
+            )
+    if not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy):
+        raise InputError(f"no mean of weights is formed with {type(trainer.strategy).__name__}; use one device, or ddp")
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        raise InputError(
+            "with precision=16-mixed the scale of the gradients would go from one visit of a round to the next; use"
+            " bf16-mixed"
+        )
+    for config in trainer.lr_scheduler_configs:
+        due = cycle if config.reduce_on_plateau and config.interval == "epoch" else 1
+        if config.frequency != due:
+            raise InputError(
+                f"{type(config.scheduler).__name__} has frequency={config.frequency} by {config.interval}, which would"
+                f" count over the visits of a round, all of which begin with the last merge; set it to {due}"
+            )
+    if trainer.fast_dev_run or not trainer.enable_validation:  # type: ignore[attr-defined]
+        return
+    every = trainer.check_val_every_n_epoch
+    if every is None or every % cycle or trainer.val_check_interval != 1.0:
+        raise InputError(
+            f"the mean is there to be validated after whole rounds, of {cycle} epochs: leave val_check_interval at 1.0,"
+            f" and check_val_every_n_epoch at 1, or set it to a multiple of {cycle}"
         )

@@ -1,16 +1,21 @@
 """VisitEvents: what happens at each event of a visit, whichever visit it is."""
 
 from collections.abc import Callable, Collection
+from dataclasses import asdict
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import Divergence, OnDivergence
+from lit_dist.callbacks.merging import Merging
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.provenance.entry import Outcome
 from lit_dist.provenance.ledger_writer import LedgerWriter
-from lit_dist.provenance.visit_account import TransferState
+from lit_dist.provenance.line import MERGED
+from lit_dist.provenance.merge import Weighting
+from lit_dist.provenance.visit_account import TransferState, waiting_merge
 from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Itinerary, Visit
@@ -18,9 +23,17 @@ from lit_dist.visits.visit_callback import visit_callbacks
 
 
 class VisitEvents:
-    """Proves the hand-off, watches for divergence, applies the policy for the optimizers' state, keeps the batons."""
+    """Proves the hand-off, watches for divergence, applies the policy for the optimizers' state, keeps the batons.
 
-    def __init__(self, optimizer_state: OptimizerState, on_divergence: OnDivergence) -> None:
+    Attributes:
+        itinerary: That of the run.
+        at_site: Whether this is a site of a federation, whose server merges what its visits come to.
+    """
+
+    def __init__(self, optimizer_state: OptimizerState, on_divergence: OnDivergence, weighting: Weighting) -> None:
+        self.itinerary: Itinerary | None = None  # not known before training begins
+        self.at_site = False
+        self._merging = Merging(weighting)
         self._metrics = VisitMetrics()
         self._record = LedgerWriter(self._metrics)
         self._batons: BatonWriter | None = None
@@ -69,6 +82,9 @@ class VisitEvents:
             self._pass_without_training(trainer)
         for callback in visit_callbacks(trainer):
             callback.begin_fit(trainer, new, self.visit.site if self.visit else None)
+        if self._round is not None:
+            self._merging.begin_fit(trainer)
+            self._take_up(trainer)
 
     def _pass_without_training(self, trainer: Trainer) -> None:
         """Lightning changes no weights where a training step gives None."""
@@ -78,6 +94,8 @@ class VisitEvents:
     def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
         """Begin a visit, unless it is under way; what is left out of it passes without training."""
         if self._record.ended or self.visit != visit:
+            if self._round is not None and self.visit != visit:
+                self._merging.begin_visit(trainer, visit, self._round)
             self._record.begin(trainer, visit)
             self._divergence.begin(trainer)
             for callback in visit_callbacks(trainer):
@@ -111,28 +129,41 @@ class VisitEvents:
             for callback in visit_callbacks(trainer):
                 callback.put_back()
             return
-        self._record.end(trainer, "diverged")
+        self._record.end(trainer, "diverged", self._parent)
         self._record.write()
         raise self._divergence.error(trainer, self.visit, what)
 
-    def on_visit_end(
-        self, trainer: Trainer, itinerary: Itinerary, before_hand_over: Callable[[LightningModule], None]
-    ) -> None:
+    def on_visit_end(self, trainer: Trainer, before_hand_over: Callable[[LightningModule], None]) -> None:
         """End the visit, if one is under way, and leave the optimizers as the following site is to find them.
 
         Unless it has diverged, ``before_hand_over`` may change its weights before they are hashed.
         """
         if self.visit is None or self._record.ended:
             return
-        following = itinerary.visit(self.visit.number + 1)
+        assert self.itinerary is not None
+        following = self.itinerary.visit(self.visit.number + 1)
         if not self._divergence.skipping:
             before_hand_over(trainer.lightning_module)
         if not self.passing:
-            self._end_callbacks(trainer, self.visit, following.cycle != self.visit.cycle)
-        self._record.end(trainer, self._outcome)
+            cycle_ends = following.cycle != self.visit.cycle
+            self._end_callbacks(trainer, self.visit, cycle_ends and self._parent != MERGED)
+        entry = self._record.end(trainer, self._outcome, self._parent)
         self._stop_passing()
         self._states.transfer(trainer.optimizers, self.visit.site, following.site)
         self._handed_on = self.visit
+        if self._round is not None and entry is not None:
+            self._merging.end_visit(entry)
+            self._take_up(trainer)
+
+    @property
+    def _round(self) -> Itinerary | None:
+        """The itinerary, if it has merges."""
+        return self.itinerary if self.itinerary is not None and self.itinerary.merges else None
+
+    @property
+    def _parent(self) -> str:
+        """What the visit under way has begun with, as in an ``Entry``."""
+        return MERGED if self.visit and self._round and self._round.from_merge(self.visit.number) else ""
 
     def _end_callbacks(self, trainer: Trainer, visit: Visit, cycle_ends: bool) -> None:
         for callback in visit_callbacks(trainer):
@@ -140,6 +171,24 @@ class VisitEvents:
             if cycle_ends:
                 callback.on_cycle_end(trainer, trainer.lightning_module, visit)
             callback.check(trainer.lightning_module)
+
+    def _take_up(self, trainer: Trainer) -> None:
+        """Take a visit of a round that has ended into account; a site leaves that to the server."""
+        visit = self.visit
+        if self.at_site or visit is None or self._round is None or not self._merging.pending:
+            return
+        if self._batons is not None and self._handed_on is not None:
+            self._batons.write_weights(trainer, visit)
+        parents = self._merging.take_up(trainer, self._round)
+        if parents is None:
+            self._record.hand_on(trainer)
+            return
+        for callback in visit_callbacks(trainer):
+            callback.leave_site()
+            callback.on_cycle_end(trainer, trainer.lightning_module, visit)
+            callback.check(trainer.lightning_module)
+        self._merging.end_merge(trainer)
+        self._record.end_merge(trainer, parents, self._merging.weighting)
 
     @property
     def passing(self) -> bool:
@@ -180,9 +229,23 @@ class VisitEvents:
     def on_train_end(self, trainer: Trainer) -> None:
         """Put a visit that the end of the run cuts short on record, too."""
         self._record.check_last(trainer)
-        self._record.end(trainer, "cut short")
+        entry = self._record.end(trainer, "cut short", self._parent)
+        if self._round is not None and entry is not None:
+            self._merging.end_visit(entry)
+            self._merging.take_up(trainer, self._round)
         self._record.write(trainer)
         self.write_baton(trainer)
+
+    def leave_round(self, trainer: Trainer) -> None:
+        """Leave a fit that has ended within a round with the weights of the last merge, and say so."""
+        dry = trainer.fast_dev_run or self.at_site  # type: ignore[attr-defined]
+        if self.visit is None or self._round is None or dry or not self._merging.within_round:
+            return
+        self._merging.leave(trainer)
+        rank_zero_warn(
+            f"the fit has ended within a round, after visit {self.visit.number} at {self.visit.site!r}: the model is"
+            " that of the last merge, and what was trained since then counts only if the run is resumed"
+        )
 
     def close(self) -> None:
         """Leave the module as it was. A line that waits for a validation is written now, unless a checkpoint has it."""
@@ -196,14 +259,21 @@ class VisitEvents:
 
     def state_dict(self) -> TransferState:
         """All of it, for a checkpoint."""
-        return {
+        state: TransferState = {
             "record": self._record.state_dict(),
             "divergence": self._divergence.state_dict(),
             "optimizer_states": self._states.kept,
         }
+        if self._round is not None:
+            waiting = asdict(self._record.merge) if self._record.merge else None
+            state["merging"] = {**self._merging.state_dict(), "waiting": waiting}
+        return state
 
     def load_state_dict(self, state: TransferState) -> None:
         """Restore the state of a checkpoint."""
         self._record.load_state_dict(state["record"])
         self._divergence.load_state_dict(state["divergence"])
         self._states.kept = state["optimizer_states"]
+        if "merging" in state:
+            self._merging.load_state_dict(state["merging"])
+            self._record.merge = waiting_merge(state["merging"])

@@ -16,6 +16,7 @@ from lit_dist.callbacks.fit_checks import (
     check_hyperparameters,
     check_interval,
     check_optimizers,
+    check_rounds,
     check_trainer,
     set_validation,
 )
@@ -23,6 +24,7 @@ from lit_dist.callbacks.heuristics.visit_events import VisitEvents
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.visit_display import VisitDisplay
 from lit_dist.checkpoints.run_lock import FitLock
+from lit_dist.provenance.merge import Weighting
 from lit_dist.provenance.run_settings import callback_settings, note_end, settings_sha256
 from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
@@ -95,7 +97,8 @@ class WeightTransfer(Callback, ABC):
         self.seed = seed
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
-        self._events = VisitEvents(optimizer_state, on_divergence)
+        self._events = VisitEvents(optimizer_state, on_divergence, self.weighting)
+        self.at_site = False  # in a federation: what its visits come to is merged elsewhere
         self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
         self.left_out: Collection[str] = ()  # sites whose visits pass without training
         self._restored = False  # a checkpoint's state, for the fit that is to begin
@@ -105,6 +108,7 @@ class WeightTransfer(Callback, ABC):
         self._others: list[Any] | None = None  # the settings of the other callbacks, as they were before the run
 
     takes_part = False  # its settings are hashed by themselves
+    weighting: Weighting = "images"  # what a visit counts where an itinerary merges
 
     @abstractmethod
     def itinerary(self, sites: Sequence[str]) -> Itinerary:
@@ -145,7 +149,7 @@ class WeightTransfer(Callback, ABC):
 
     def begin_run(self) -> None:
         """Forget an earlier run."""
-        self._events = VisitEvents(self.optimizer_state, self.on_divergence)
+        self._events = VisitEvents(self.optimizer_state, self.on_divergence, self.weighting)
 
     def before_hand_over(self, pl_module: LightningModule) -> None:
         """Change, if need be, the weights of a visit that has ended without diverging, before they are hashed."""
@@ -196,11 +200,14 @@ class WeightTransfer(Callback, ABC):
         end_restart(trainer)
         assert self._batches.loader is not None
         check_interval(trainer, self._plan, self._batches.loader)
+        if self._plan.itinerary.merges:
+            check_rounds(trainer, self._plan)
         new = trainer.global_step == 0 and not self._restored
         if new:  # the callback may have served another run before
             self.begin_run()
         self._restored = False
         batons = BatonWriter(self.baton_dir, self.optimizer_state, self.state_key) if self.baton_dir else None
+        self._events.itinerary, self._events.at_site = self._plan.itinerary, self.at_site
         self._events.on_train_start(trainer, self.settings_by, self.recorded, batons, new)
         self._own_hook = MethodPatch(pl_module, "on_train_batch_end", lambda *_, **__: None)
         self._display.on_train_start(self.sites)
@@ -243,7 +250,7 @@ class WeightTransfer(Callback, ABC):
             self._events.write_baton(trainer)
 
     def _end_visit(self) -> None:
-        self._events.on_visit_end(self._trainer, self._plan.itinerary, self.before_hand_over)
+        self._events.on_visit_end(self._trainer, self.before_hand_over)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -276,6 +283,8 @@ class WeightTransfer(Callback, ABC):
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
+            if self._in_fit:
+                self._events.leave_round(trainer)
             self._close()
 
     def _close(self) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from lit_dist.checkpoints.baton import APART, TRAINED, fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoints_of
 from lit_dist.provenance.audit import AuditError, audit
-from lit_dist.provenance.entry import FIRST, Entry
+from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import iter_entries
+from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.visit_account import find_account, waiting_entry
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import PlainParser

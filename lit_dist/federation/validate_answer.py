@@ -7,7 +7,7 @@ from typing import Any
 
 from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
-from lit_dist.provenance.entry import LONGEST
+from lit_dist.provenance.line import LONGEST
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_bounds import is_count, is_hash, is_name, is_number, said, shown
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
-from lit_dist.provenance.entry import FIRST, Entry
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.line import FIRST
 from lit_dist.utils.errors import InputError
 
 

@@ -1,23 +1,15 @@
 """Entry: one line of the ledger, which says who trained what, and with which weights it began and ended."""
 
-import codecs
-import hashlib
-import json
-import sys
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from lit_dist.provenance.line import FIRST, MERGED, Line
 
 Outcome = Literal["trained", "cut short", "diverged", "skipped", "absent"]
 
-FIRST = "0" * 64
-"""What stands in the first line of a ledger for the line before it."""
-
-LONGEST = 2**20
-"""The longest line that is read, in bytes; one of a visit with 100 metrics has about 5,000."""
-
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Line):
     """The record of one visit.
 
     Attributes:
@@ -42,6 +34,8 @@ class Entry:
         metrics: What the module logged in the visit, and in the validation after it, if there was one.
         origin: The checkpoint of another run that this one began with: its name, and the fingerprint of its weights;
             empty for a run that began by itself, whose lines do not have it.
+        parent: ``"merge"`` where the visit began with the last merge, or before the first one with what its round
+            began with; empty where it began with the weights of the visit before, whose lines do not have it.
         previous: The hash of the line before.
     """
 
@@ -62,86 +56,20 @@ class Entry:
     versions: dict[str, str]
     metrics: dict[str, float | None] = field(default_factory=dict)
     origin: str = ""
+    parent: str = ""
     previous: str = FIRST
 
-    def _body(self) -> str:
-        values = {name: value for name, value in asdict(self).items() if name != "origin" or value}
-        return json.dumps(values, allow_nan=False)[:-1]
+    facts = ("run", "visit", "cycle", "site", "outcome", "images", "steps", "sha256_in", "sha256_out")
+    optional = frozenset({"origin", "parent"})
 
     @property
-    def sha256(self) -> str:
-        """The hash of the line."""
-        return _sha256(self._body())
+    def name(self) -> str:
+        """The visit, as text."""
+        return f"visit {self.visit} at {self.site!r}"
 
-    @property
-    def line(self) -> str:
-        """The line, without its end."""
-        body = self._body()
-        return f'{body}, "sha256": "{_sha256(body)}"}}'
-
-    @classmethod
-    def parse(cls, line: str) -> "Entry":
-        """Read a line.
-
-        Raises:
-            ValueError: If it is not exactly what ``line`` gives for some entry.
-        """
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):  # also an integer of too many digits
-            raise ValueError("it is no JSON that a run writes") from None
-        if not isinstance(values, dict) or values.keys() | {"origin"} != _TYPES.keys() | {"sha256"}:
-            raise ValueError("it is no ledger entry: its names are not those of one")
-        wrong = [name for name, kind in _TYPES.items() if not _fits(values.get(name, ""), kind)]
-        if wrong:
-            raise ValueError(f"its {wrong[0]!r} is of the wrong type, or no number that a run writes")
-        del values["sha256"]
-        entry = cls(**values)
-        if entry.outcome not in get_args(Outcome):
-            raise ValueError(f"there is no outcome {entry.outcome[:50]!r}")
-        if line != entry.line:  # which ends with the hash
-            raise ValueError("it was changed: its hash is another")
-        return entry
-
-    def same_visit(self, other: "Entry") -> bool:
-        """Whether another entry tells of the same visit with the same weights."""
-        return all(getattr(self, name) == getattr(other, name) for name in _FACTS)
-
-
-_FACTS = ("run", "visit", "cycle", "site", "outcome", "images", "steps", "sha256_in", "sha256_out")
-_TYPES: dict[str, Any] = {**get_type_hints(Entry), "outcome": str}  # its values are looked at by themselves
-_LARGEST = sys.float_info.max
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value from JSON is of a type, such as ``dict[str, float | None]``."""
-    if isinstance(value, list | dict):
-        values = value if isinstance(value, list) else value.values()
-        return get_origin(kind) is type(value) and all(_fits(item, get_args(kind)[-1]) for item in values)
-    if isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:  # nor is NaN
-        return False
-    return get_origin(kind) not in (list, dict) and isinstance(value, kind) and not isinstance(value, bool)
-
-
-_CUT = "it is cut short (where an interruption has done that, --resume mends it)"
-
-
-def parse_entry(line: bytes) -> Entry:
-    """Read a line of a ledger's file, with its end.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not line.endswith(b"\n"):
-        raise ValueError(_CUT if len(line) < LONGEST else f"it is longer than {LONGEST} bytes")
-    if line.startswith(codecs.BOM_UTF8):
-        raise ValueError("it begins with a byte order mark, which some editors write")
-    try:
-        text = line[:-1].decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("it is no UTF-8 text") from None
-    return Entry.parse(text)
+    def check(self) -> None:
+        """Raise ``ValueError`` for values that no run writes."""
+        if self.outcome not in get_args(Outcome):
+            raise ValueError(f"there is no outcome {self.outcome[:50]!r}")
+        if self.parent not in ("", MERGED):
+            raise ValueError(f"no visit begins with {self.parent[:50]!r}")

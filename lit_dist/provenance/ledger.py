@@ -1,8 +1,11 @@
 """The ledger: one JSON line a visit, which says who trained what, and with which weights it began and ended.
 
+A merge has a line, too, which says of which visits' weights it was made.
+
 The lines form a chain: each has the hash of the one before, and a hash of its own; ``audit`` checks it.
 """
 
+import codecs
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +13,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lit_dist.provenance.entry import FIRST, LONGEST, Entry, parse_entry
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.line import FIRST, LONGEST, MERGED
+from lit_dist.provenance.merge import Merge
 from lit_dist.utils.atomic_write import check_file, check_kind, not_written, open_file
 from lit_dist.utils.errors import InputError
 
@@ -42,7 +47,7 @@ class Ledger:
         check_file(path)
         self.path = path
         self.head = FIRST
-        self._ahead: list[Entry] = []  # the lines after the head
+        self._ahead: list[Entry | Merge] = []  # the lines after the head
         self._read(head, run)
 
     def resume(self, head: str) -> None:
@@ -64,9 +69,9 @@ class Ledger:
             raise InputError(f"{self.path} is not a ledger; move it away, or take another folder")
         self._ahead = []
         found, last = head in (None, FIRST), FIRST
-        for entry in iter_entries(self.path, torn=bool(torn)) if whole else ():
+        for entry in iter_lines(self.path, torn=bool(torn)) if whole else ():
             if run is not None and entry.previous != last:
-                raise self._broken(f"is broken at visit {entry.visit} (lit-dist verify {self.path.parent} says how)")
+                raise self._broken(f"is broken at {entry.name} (lit-dist verify {self.path.parent} says how)")
             last = entry.sha256
             if found and head is not None:
                 self._ahead.append(entry)
@@ -102,23 +107,25 @@ class Ledger:
             f"{self.path} {what}. Put back a copy of this run's ledger, or begin a new run in another folder"
         )
 
-    def add(self, entry: Entry) -> None:
-        """Add an entry, or compare it with the one that is on record for the same visit.
+    def add(self, entry: Entry | Merge) -> None:
+        """Add an entry, or compare it with the one that is on record for the same visit or merge.
 
         Raises:
             InputError: If the file cannot be written, or the line is too long to be read again.
             OtherWeightsError: If the visit on record ended with other weights, or another visit is on record.
         """
+        absent = False  # whether a site did not answer that does now
         while self._ahead:
             recorded = self._ahead.pop(0)
             self.head = recorded.sha256
             if recorded.same_visit(entry):
                 return
-            if recorded.outcome == "trained":
+            absent = absent or (isinstance(recorded, Entry) and recorded.outcome == "absent")
+            if not absent if isinstance(recorded, Merge) else recorded.outcome == "trained":
                 raise OtherWeightsError(
-                    f"visit {entry.visit} at {entry.site!r} was repeated and ended with the weights"
-                    f" {entry.sha256_out[:12]}, but {self.path} has {recorded.sha256_out[:12]} for visit"
-                    f" {recorded.visit} at {recorded.site!r}: settings, data or programs have changed since then"
+                    f"{entry.name} was repeated and ended with the weights {entry.sha256_out[:12]}, but {self.path} has"
+                    f" {recorded.sha256_out[:12]} for {recorded.name}: settings, data or programs have changed since"
+                    " then"
                 )
         entry = replace(entry, previous=self.head)
         self._append(entry.line + "\n")
@@ -142,9 +149,27 @@ class Ledger:
 
 
 _BEGINNING = b'{"run": "'
+_CUT = "it is cut short (where an interruption has done that, --resume mends it)"
 
 
-def iter_entries(path: Path, torn: bool = False) -> Iterator[Entry]:
+def parse_entry(line: bytes) -> Entry | Merge:
+    """Read a line of a ledger's file, with its end.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not line.endswith(b"\n"):
+        raise ValueError(_CUT if len(line) < LONGEST else f"it is longer than {LONGEST} bytes")
+    if line.startswith(codecs.BOM_UTF8):
+        raise ValueError("it begins with a byte order mark, which some editors write")
+    try:
+        text = line[:-1].decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is no UTF-8 text") from None
+    return (Merge if f'"kind": "{MERGED}"' in text else Entry).parse(text)
+
+
+def iter_lines(path: Path, torn: bool = False) -> Iterator[Entry | Merge]:
     """Read a ledger line by line, each checked by itself; only one is in memory at a time.
 
     Args:
@@ -172,8 +197,13 @@ def _unreadable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path} cannot be read as a ledger: {error.strerror or error}{advice}")
 
 
+def iter_entries(path: Path) -> Iterator[Entry]:
+    """Read the visits of a ledger, as ``iter_lines`` does."""
+    return (entry for entry in iter_lines(path) if isinstance(entry, Entry))
+
+
 def read_entries(path: Path) -> list[Entry]:
-    """Read all lines of a ledger, each checked by itself.
+    """Read all visits of a ledger, each line checked by itself.
 
     Raises:
         InputError: If the file cannot be read, or a line is not an entry.

@@ -11,9 +11,11 @@ import torch
 from lightning.pytorch import Trainer
 
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
-from lit_dist.provenance.entry import FIRST, Entry, Outcome
+from lit_dist.provenance.entry import Entry, Outcome
 from lit_dist.provenance.hand_off import HandOff, weights
 from lit_dist.provenance.ledger import Ledger
+from lit_dist.provenance.line import FIRST, MERGED
+from lit_dist.provenance.merge import Merge, Weighting
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.provenance.visit_account import VisitAccount, new_account, waiting_entry
 from lit_dist.provenance.visit_metrics import VisitMetrics
@@ -26,11 +28,13 @@ class LedgerWriter:
 
     Attributes:
         kept: Whether a checkpoint has the line that waits: a fit that resumes from it writes it, with the validation.
+        merge: The line of a merge, while it waits for a validation.
         settings: The SHA-256 of the settings that decide what a visit does.
     """
 
     def __init__(self, metrics: VisitMetrics) -> None:
         self.kept = False
+        self.merge: Merge | None = None
         self.settings = ""
         self._metrics = metrics
         self._hand_off = HandOff()
@@ -61,7 +65,7 @@ class LedgerWriter:
         foreign = foreign_checkpoint(trainer)
         if foreign is not None:
             account.update({"run": "", "rule": RULE, "origin": f"{foreign.name} {weights(trainer)[0]}"})
-            self._head = self._waiting = None
+            self._head = self._waiting = self.merge = None
         account["run"] = account["run"] or uuid.uuid4().hex
         folder = run_folder(trainer) if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         path = folder / LEDGER if folder and trainer.is_global_zero else None
@@ -118,11 +122,20 @@ class LedgerWriter:
         """Count the images of a batch."""
         self._account["images"] += batch_size(batch)
 
-    def end(self, trainer: Trainer, outcome: Outcome) -> None:
-        """End the visit. Its line waits for a validation that may follow, until ``write``."""
+    def end(self, trainer: Trainer, outcome: Outcome, parent: str = "") -> Entry | None:
+        """End the visit, if one is under way. Its line waits for a validation that may follow, until ``write``.
+
+        Args:
+            trainer: The trainer.
+            outcome: The visit's.
+            parent: What it began with, as in an ``Entry``.
+
+        Returns:
+            The line.
+        """
         account, visit = self._account, self.visit
         if visit is None or account["ended"]:
-            return
+            return None
         if outcome != "cut short":  # which is known only after the validation
             self._metrics.forget_validation()
         sha256_out, size = account["sha256_in"], 0
@@ -151,23 +164,61 @@ class LedgerWriter:
             versions=versions(),
             metrics=self._metrics.of_training(trainer),
             origin=account["origin"],
+            parent=parent,
         )
         self.kept = False
+        return self._waiting
+
+    def hand_on(self, trainer: Trainer) -> None:
+        """Take the weights that the next visit begins with, where they are not those that the last one ended with."""
+        self._account["sha256_out"], _ = self._hand_off.take(trainer)
+
+    def end_merge(self, trainer: Trainer, parents: list[tuple[int, str, float]], weighting: Weighting) -> None:
+        """Put a merge on record, whose weights the module has. Its line waits as that of a visit.
+
+        Args:
+            trainer: The trainer.
+            parents: The visits, the hash of the weights that each ended with, and what each counts.
+            weighting: By what they count.
+        """
+        start, visit = time.monotonic(), self.visit
+        assert visit is not None
+        sha256_out, size = self._hand_off.take(trainer)
+        self._account["sha256_out"] = sha256_out
+        self.merge = Merge(
+            run=self._account["run"],
+            kind=MERGED,
+            cycle=visit.cycle,
+            visits=[number for number, _, _ in parents],
+            parents=[sha256 for _, sha256, _ in parents],
+            weights=[float(weight) for _, _, weight in parents],
+            weighting=weighting,
+            sha256_out=sha256_out,
+            bytes=size + travelling_bytes(trainer),
+            seconds=round(time.monotonic() - start, 6),
+            settings=self.settings,
+            versions=versions(),
+        )
+        self.kept = False
+        if self._waiting is None:  # its line, after which this one comes, is there already
+            self.write()
 
     def write(self, trainer: Trainer | None = None) -> None:
-        """Write the line of a visit that has ended.
+        """Write the line of a visit that has ended, and that of a merge after it.
 
         Args:
             trainer: If given, the metrics at the end of the epoch are added.
         """
-        if self._waiting is None:
-            return
-        entry, self._waiting = self._waiting, None
-        if trainer is not None:
-            entry = replace(entry, metrics={**entry.metrics, **self._metrics.of_epoch(trainer)})
-        if self._ledger is not None:
-            self._ledger.add(entry)
-            self._head = self._ledger.head
+        (entry, self._waiting), (merge, self.merge) = (self._waiting, None), (self.merge, None)
+        if entry is not None and trainer is not None:  # a validation has seen the merge
+            more = self._metrics.of_training(trainer) if merge else self._metrics.of_epoch(trainer)
+            entry = replace(entry, metrics={**entry.metrics, **more})
+        if merge is not None and trainer is not None:
+            merge = replace(merge, metrics=self._metrics.of_validation(trainer))
+        for line in (entry, merge):
+            if line is not None and self._ledger is not None:
+                self._ledger.add(line)
+                self._head = self._ledger.head
 
     def _elapsed(self) -> float:
         return self._account["seconds"] + time.monotonic() - self._resumed_at

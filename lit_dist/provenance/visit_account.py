@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, cast
 
 from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.merge import Merge
 
 
 class VisitAccount(TypedDict):
@@ -71,6 +72,32 @@ class DivergenceState(TypedDict):
     came_in: dict[str, Any] | None
 
 
+class MergingState(TypedDict):
+    """How far the merge of a round has come.
+
+    Attributes:
+        base: The weights, and the travelling state of callbacks, that the round's visits begin with.
+        schedules: The schedules and the optimizers' options that they begin with; None before the first.
+        sums: The weighted sums of the weights and of the travelling state so far.
+        total: The sum of what they count.
+        parents: The visits, the hashes of the weights that they ended with, and what they count.
+        branch: Whether a visit has begun with the base, and what has come of it is not yet in the sums.
+        images: How many were trained on since then.
+        ended: A visit that has ended, and has not been taken into account: its number, outcome, images and hash.
+        waiting: The line of a merge that waits for a validation.
+    """
+
+    base: dict[str, Any] | None
+    schedules: dict[str, Any] | None
+    sums: tuple[Any, Any]
+    total: float
+    parents: list[tuple[int, str, float]]
+    branch: bool
+    images: int
+    ended: tuple[int, str, int, str] | None
+    waiting: dict[str, Any] | None
+
+
 class TransferState(TypedDict):
     """The state of a transfer callback; a heuristic may add to it.
 
@@ -78,11 +105,13 @@ class TransferState(TypedDict):
         record: The account of the visit.
         divergence: What became of it.
         optimizer_states: With ``optimizer_state="local"``, the states of the sites that wait for their next visit.
+        merging: How far the merge of a round has come, where there are merges.
     """
 
     record: VisitAccount
     divergence: DivergenceState
     optimizer_states: dict[str, list[dict[int, Any]]]
+    merging: NotRequired[MergingState]
 
 
 def transfer_state(checkpoint: Mapping[str, Any], key: str) -> TransferState:
@@ -99,3 +128,8 @@ def find_account(checkpoint: Mapping[str, Any]) -> VisitAccount | None:
 def waiting_entry(account: VisitAccount) -> Entry | None:
     """The line of a visit that has ended and waits for a validation."""
     return Entry(**account["waiting"]) if account["waiting"] else None
+
+
+def waiting_merge(state: MergingState) -> Merge | None:
+    """The line of a merge that waits for a validation."""
+    return Merge(**state["waiting"]) if state["waiting"] else None

@@ -51,6 +51,10 @@ class VisitMetrics:
         names = set(trainer.callback_metrics) - self._of_validation - set(OF_TRANSFER)
         return _values(trainer, names if self.allowed is None else names & set(self.allowed))
 
+    def of_validation(self, trainer: Trainer) -> Metrics:
+        """What the validation since the visit's last batch has logged, if there was one."""
+        return _values(trainer, self._of_validation) if self._validated else {}
+
     def of_epoch(self, trainer: Trainer) -> Metrics:
         """The same at the end of an epoch, with the validation since the visit's last batch, if there was one."""
         if not self._validated:

@@ -60,6 +60,22 @@ class Itinerary(ABC):
         """The visit of a number; a cycle has as many visits as there are sites."""
         return Visit(number, number // len(self.sites), self.site(number))
 
+    def from_merge(self, visit: int) -> bool:
+        """Whether a visit begins with the last merge, and not with the weights of the visit before.
+
+        Before the first merge, it is what the first visit of the round began with.
+        """
+        return False
+
+    def merges_after(self, visit: int) -> bool:
+        """Whether the weights of the visits since the last merge are merged after a visit."""
+        return False
+
+    @property
+    def merges(self) -> bool:
+        """Whether there is any merge."""
+        return type(self).merges_after is not Itinerary.merges_after
+
 
 class FixedOrder(Itinerary):
     """The sites one after another, in the same order in every cycle."""
@@ -67,6 +83,24 @@ class FixedOrder(Itinerary):
     def site(self, visit: int) -> str:
         """The site of a visit."""
         return self.sites[visit % len(self.sites)]
+
+
+class Star(FixedOrder):
+    """Every site once a round, each with the weights of the last merge; a merge ends the round.
+
+    Example:
+        >>> star = Star(["a", "b"])
+        >>> [(star.site(visit), star.from_merge(visit), star.merges_after(visit)) for visit in range(3)]
+        [('a', True, False), ('b', True, True), ('a', True, False)]
+    """
+
+    def from_merge(self, visit: int) -> bool:
+        """True: no visit of a round has seen the others'."""
+        return True
+
+    def merges_after(self, visit: int) -> bool:
+        """Whether a visit is the last of its round."""
+        return (visit + 1) % len(self.sites) == 0
 
 
 class ShuffledOrder(Itinerary):

@@ -86,7 +86,7 @@ class VisitCallback(Callback):
         """The state that stays at the site of the visit under way; empty when the model comes there first.
 
         Raises:
-            InputError: If no visit has begun.
+            InputError: If no visit has begun, or in ``on_cycle_end`` if that comes after a merge, which is at no site.
         """
         return self._kept.setdefault(self._here, {})
 
@@ -97,7 +97,7 @@ class VisitCallback(Callback):
     @property
     def _here(self) -> str:
         if self._site is None:
-            raise InputError(f"{type(self).__name__} asks for what stays at a site before the first visit")
+            raise InputError(f"{type(self).__name__} asks for what stays at a site outside any visit")
         return self._site
 
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -128,6 +128,9 @@ class VisitCallback(Callback):
 
     def on_cycle_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
         """Called after ``on_visit_end`` of a cycle's last visit; it may change the weights, too.
+
+        Where the cycle ends with a merge, as in federated averaging, the module has the merged weights, and
+        ``travelling`` is merged, too: its floating-point numbers are averaged as the weights are.
 
         Args:
             trainer: The trainer.
@@ -167,6 +170,10 @@ class VisitCallback(Callback):
         """
         self._site = site
         self._came_in = copy.deepcopy((self._travelling, self.staying)) if keep else None
+
+    def leave_site(self) -> None:
+        """Leave the site of the last visit, before a merge: what stays there is out of reach."""
+        self._site = None
 
     def put_back(self) -> None:
         """Go back to the state with which the visit began."""

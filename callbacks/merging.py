@@ -1,0 +1,212 @@
+"""Merging: what becomes of the visits of a round, all of which begin with the same weights."""
+
+import copy
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import move_data_to_device
+from torch import Tensor
+
+from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.merge import Weighting
+from lit_dist.provenance.visit_account import MergingState
+from lit_dist.utils.errors import InputError
+from lit_dist.visits.itinerary import Itinerary, Visit
+from lit_dist.visits.running_mean import RunningMean
+from lit_dist.visits.visit_callback import visit_callbacks
+
+Tree = dict[str, Any]
+
+
+class Merging:
+    """Keeps what the visits of a round begin with, and a running mean of what they end with.
+
+    Between two visits the module has what the next one begins with, so that a validation or a checkpoint in between
+    sees no site's own weights. The schedules are put back when the next visit begins, since some step after a visit's
+    end; they continue from where the round's last visit has left them. What of a module has no mean, such as a counter,
+    is that of the round's last visit that was trained.
+
+    Args:
+        weighting: What a visit counts: the ``"images"`` that it was trained on, or ``"equal"``.
+    """
+
+    def __init__(self, weighting: Weighting) -> None:
+        self.weighting = weighting
+        self._base: Tree | None = None
+        self._schedules: Tree | None = None
+        self._ended: tuple[int, str, int, str] | None = None
+        self._unfinished: Tree | None = None  # weights of a visit that the end of a fit has cut short
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._means = RunningMean(), RunningMean("what travels")
+        self._parents: list[tuple[int, str, float]] = []
+        self._branch, self._images = False, 0
+
+    def begin_fit(self, trainer: Trainer) -> None:
+        """Begin a run, or resume one."""
+        if self._base is None:
+            self._base = _state(trainer)
+        device = trainer.strategy.root_device
+        self._base = move_data_to_device(self._base, device)
+        for mean in self._means:
+            mean.sums = move_data_to_device(mean.sums, device)
+        if self._unfinished is not None:
+            put_weights(trainer.lightning_module, self._unfinished)
+            self._unfinished = None
+
+    def begin_visit(self, trainer: Trainer, visit: Visit, itinerary: Itinerary) -> None:
+        """Let the schedules continue from what the visit begins with, before its learning rate is noted."""
+        if not itinerary.from_merge(visit.number):
+            return
+        if self._schedules is None:
+            self._schedules = _schedules(trainer)
+        else:
+            _put_schedules(trainer, self._schedules)
+        self._branch = True
+
+    def end_visit(self, entry: Entry) -> None:
+        """Take note of a visit that has ended, by its line."""
+        self._ended = (entry.visit, entry.outcome, entry.images, entry.sha256_out)
+
+    def take_up(self, trainer: Trainer, itinerary: Itinerary) -> list[tuple[int, str, float]] | None:
+        """Take the visit that has ended into account, and give the module what the next begins with.
+
+        Returns:
+            The parents of the merge that ends the round, which the module then has; None if none does.
+        """
+        assert self._ended is not None
+        (number, outcome, images, sha256), self._ended = self._ended, None
+        self._images += images if outcome in ("trained", "cut short") else 0
+        merges = itinerary.merges_after(number)
+        if outcome == "cut short" or not (merges or itinerary.from_merge(number + 1)):
+            return None
+        if not self._branch:  # a chain's last visit, after which a round begins
+            self._base = _state(trainer)
+            return None
+        if self._images:
+            weight = float(self._images) if self.weighting == "images" else 1.0
+            for mean, state in zip(self._means, _state(trainer, copied=False).values(), strict=True):
+                mean.add(state, weight)
+            self._parents.append((number, sha256, weight))
+        self._branch, self._images = False, 0
+        assert self._base is not None
+        if not merges:
+            _put_state(trainer, self._base)
+            return None
+        if self._parents:
+            self._base = {
+                name: mean.value(self._base[name]) for name, mean in zip(self._base, self._means, strict=True)
+            }
+        _put_state(trainer, self._base)
+        parents = self._parents
+        self._schedules = None
+        self._begin_round()
+        return parents
+
+    def end_merge(self, trainer: Trainer) -> None:
+        """Take the merge as it is after callbacks have seen it: what the next round's visits begin with."""
+        self._base = _state(trainer)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a visit has ended that is not taken into account yet."""
+        return self._ended is not None
+
+    @property
+    def within_round(self) -> bool:
+        """Whether there are visits that are not in a merge yet."""
+        return self._branch or self._ended is not None or bool(self._parents)
+
+    def leave(self, trainer: Trainer) -> bool:
+        """Leave a fit whose end has cut a visit short with the weights of the last merge.
+
+        Returns:
+            Whether that was so.
+        """
+        if not (self._branch and self._base):
+            return False
+        self._unfinished = _state(trainer)["weights"]
+        put_weights(trainer.lightning_module, self._base["weights"])
+        return True
+
+    def state_dict(self) -> MergingState:
+        """All of it, for a checkpoint."""
+        return {
+            "base": self._base,
+            "schedules": self._schedules,
+            "sums": (self._means[0].sums, self._means[1].sums),
+            "total": self._means[0].total,
+            "parents": self._parents,
+            "branch": self._branch,
+            "images": self._images,
+            "ended": self._ended,
+            "waiting": None,
+        }
+
+    def load_state_dict(self, state: MergingState) -> None:
+        """Restore the state of a checkpoint."""
+        self._base, self._schedules, self._ended = state["base"], state["schedules"], state["ended"]
+        for mean, sums in zip(self._means, state["sums"], strict=True):
+            mean.total, mean.sums = state["total"], sums
+        self._parents, self._branch, self._images = list(state["parents"]), state["branch"], state["images"]
+
+
+def _state(trainer: Trainer, copied: bool = True) -> Tree:
+    """What a visit begins or ends with: the weights and buffers, and what travels beside them."""
+    travelling = {each.state_key: each.travelling for each in visit_callbacks(trainer)}
+    state = {"weights": dict(trainer.lightning_module.state_dict()), "travelling": travelling}
+    return _copy(state) if copied else state
+
+
+def _copy(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _copy(value) for name, value in tree.items()}
+    return tree.detach().clone() if isinstance(tree, Tensor) else copy.deepcopy(tree)
+
+
+def _put_state(trainer: Trainer, state: Tree) -> None:
+    put_weights(trainer.lightning_module, state["weights"])
+    for each in visit_callbacks(trainer):
+        each.travelling = _copy(state["travelling"][each.state_key])
+
+
+def put_weights(module: LightningModule, weights: Tree) -> None:
+    """Give a module weights and buffers, with the versions that its own have for torch."""
+    own = module.state_dict()
+    for name in own:
+        own[name] = weights[name]
+    module.load_state_dict(own)
+
+
+def _schedules(trainer: Trainer) -> Tree:
+    """The state of the schedules, and the options of the optimizers, which they change."""
+    groups = [
+        [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        for optimizer in trainer.optimizers
+    ]
+    state = {"schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs], "groups": groups}
+    if _has_tensor(state):
+        raise InputError("a learning rate or another option that is a tensor cannot be merged; give it as a number")
+    return copy.deepcopy(state)
+
+
+def _has_tensor(tree: Any) -> bool:
+    if isinstance(tree, dict | list | tuple):
+        return any(map(_has_tensor, tree.values() if isinstance(tree, dict) else tree))
+    return isinstance(tree, torch.Tensor)
+
+
+def _put_schedules(trainer: Trainer, state: Tree) -> None:
+    state = copy.deepcopy(state)
+    for config, saved in zip(trainer.lr_scheduler_configs, state["schedulers"], strict=True):
+        config.scheduler.load_state_dict(saved)
+    for optimizer, groups in zip(trainer.optimizers, state["groups"], strict=True):
+        if len(groups) != len(optimizer.param_groups):
+            raise InputError(
+                f"the groups of parameters of {type(optimizer).__name__} have changed within a round of visits, which"
+                " all begin alike; change them between rounds, or leave that to a chain of visits"
+            )
+        for group, saved in zip(optimizer.param_groups, groups, strict=True):
+            group.update(saved)
