@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 
-from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.entry import Entry, Outcome
 from lit_dist.provenance.merge import Weighting
 from lit_dist.provenance.visit_account import MergingState
 from lit_dist.utils.errors import InputError
@@ -17,6 +17,7 @@ from lit_dist.visits.running_mean import RunningMean
 from lit_dist.visits.visit_callback import visit_callbacks
 
 Tree = dict[str, Any]
+CUT_SHORT: Outcome = "cut short"
 
 
 class Merging:
@@ -70,6 +71,14 @@ class Merging:
         """Take note of a visit that has ended, by its line."""
         self._ended = (entry.visit, entry.outcome, entry.images, entry.sha256_out)
 
+    def resume_visit(self, visit: Visit) -> bool:
+        """Whether a visit was cut short by the end of a fit, and this is another one, so that it stays so."""
+        if self._ended is None or self._ended[0] != visit.number:
+            return self._ended is not None
+        self._images += self._ended[2]
+        self._ended = None
+        return False
+
     def take_up(self, trainer: Trainer, itinerary: Itinerary) -> list[tuple[int, str, float]] | None:
         """Take the visit that has ended into account, and give the module what the next begins with.
 
@@ -78,9 +87,9 @@ class Merging:
         """
         assert self._ended is not None
         (number, outcome, images, sha256), self._ended = self._ended, None
-        self._images += images if outcome in ("trained", "cut short") else 0
+        self._images += images if outcome in ("trained", CUT_SHORT) else 0
         merges = itinerary.merges_after(number)
-        if outcome == "cut short" or not (merges or itinerary.from_merge(number + 1)):
+        if not (merges or itinerary.from_merge(number + 1)):
             return None
         if not self._branch:  # a chain's last visit, after which a round begins
             self._base = _state(trainer)
@@ -111,13 +120,13 @@ class Merging:
 
     @property
     def pending(self) -> bool:
-        """Whether a visit has ended that is not taken into account yet."""
-        return self._ended is not None
+        """Whether a visit has ended that is to be taken into account; not one that may be resumed."""
+        return self._ended is not None and self._ended[1] != CUT_SHORT
 
     @property
     def within_round(self) -> bool:
         """Whether there are visits that are not in a merge yet."""
-        return self._branch or self._ended is not None or bool(self._parents)
+        return self._branch or bool(self._parents)
 
     def leave(self, trainer: Trainer) -> bool:
         """Leave a fit whose end has cut a visit short with the weights of the last merge.

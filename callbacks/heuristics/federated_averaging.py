@@ -53,14 +53,14 @@ class FederatedAveraging(WeightTransfer):
         weighting: Weighting = "images",
         **kwargs: Any,
     ) -> None:
-        super().__init__(every_n_epochs, every_n_steps, validation="cycle", **kwargs)
         check_choice(get_args(Weighting), weighting=weighting)
+        self.weighting = weighting
+        super().__init__(every_n_epochs, every_n_steps, validation="cycle", **kwargs)
         if self.optimizer_state == "carry":
             raise InputError(
                 "optimizer_state='carry' has nowhere to go in federated averaging, where visits begin with a mean; use"
                 " 'reset', or 'local', with which each site keeps its own"
             )
-        self.weighting = weighting
 
     @override
     def itinerary(self, sites: Sequence[str]) -> Itinerary:

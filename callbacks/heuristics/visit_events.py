@@ -84,7 +84,8 @@ class VisitEvents:
             callback.begin_fit(trainer, new, self.visit.site if self.visit else None)
         if self._round is not None:
             self._merging.begin_fit(trainer)
-            self._take_up(trainer)
+            if self._merging.pending:
+                self._take_up(trainer)
 
     def _pass_without_training(self, trainer: Trainer) -> None:
         """Lightning changes no weights where a training step gives None."""
@@ -94,8 +95,11 @@ class VisitEvents:
     def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
         """Begin a visit, unless it is under way; what is left out of it passes without training."""
         if self._record.ended or self.visit != visit:
-            if self._round is not None and self.visit != visit:
-                self._merging.begin_visit(trainer, visit, self._round)
+            if self._round is not None:
+                if self._merging.resume_visit(visit):
+                    self._take_up(trainer)
+                if self.visit != visit:
+                    self._merging.begin_visit(trainer, visit, self._round)
             self._record.begin(trainer, visit)
             self._divergence.begin(trainer)
             for callback in visit_callbacks(trainer):
@@ -175,7 +179,7 @@ class VisitEvents:
     def _take_up(self, trainer: Trainer) -> None:
         """Take a visit of a round that has ended into account; a site leaves that to the server."""
         visit = self.visit
-        if self.at_site or visit is None or self._round is None or not self._merging.pending:
+        if self.at_site or visit is None or self._round is None:
             return
         if self._batons is not None and self._handed_on is not None:
             self._batons.write_weights(trainer, visit)
@@ -232,7 +236,6 @@ class VisitEvents:
         entry = self._record.end(trainer, "cut short", self._parent)
         if self._round is not None and entry is not None:
             self._merging.end_visit(entry)
-            self._merging.take_up(trainer, self._round)
         self._record.write(trainer)
         self.write_baton(trainer)
 

@@ -8,9 +8,10 @@ from lit_dist.checkpoints.baton import APART, TRAINED, fingerprint, read_checkpo
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoints_of
 from lit_dist.provenance.audit import AuditError, audit
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.ledger import iter_entries
+from lit_dist.provenance.ledger import iter_lines
 from lit_dist.provenance.line import FIRST
-from lit_dist.provenance.visit_account import find_account, waiting_entry
+from lit_dist.provenance.merge import Merge
+from lit_dist.provenance.visit_account import find_account, find_merging, waiting_entry, waiting_merge
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import PlainParser
 
@@ -53,20 +54,23 @@ def verify(run: str | Path) -> str:
     if not path.exists() and (state is None or state.head != FIRST):  # else the first visit's line is to be written
         raise InputError(f"there is no ledger at {path}; give the folder of a run with a transfer callback")
     try:
-        seen = audit(iter_entries(path) if path.exists() else [], state.head if state else None)
+        seen = audit(iter_lines(path) if path.exists() else [], *((state.head, state.waiting) if state else ()))
     except AuditError as error:
         raise InputError(f"{path}, {error}") from None
     if not seen.visits and (state is None or state.head != FIRST):
         raise InputError(f"{path} has no line: it was emptied, or the run ended within its first visit")
-    said = [f"{path}: {seen.visits} visits of {seen.runs} run(s); the chain is whole."]
+    merges = f" and {seen.merges} merges" if seen.merges else ""
+    said = [f"{path}: {seen.visits} visits{merges} of {seen.runs} run(s); the chain is whole."]
     if seen.left_out:
         said.append(f"Visits that were left out: {', '.join(seen.left_out)}.")
     if state is None:
         said.append("There is no checkpoint, so lines that were cut off its end would not be noticed.")
     else:
-        last = state.waiting or seen.head
-        if state.weights is not None and last is not None and last.sha256_out != fingerprint(state.weights)[0]:
-            raise InputError(f"{state.path} does not have the weights that visit {last.visit} ended with")
+        last = state.waiting[-1] if state.waiting else seen.head
+        if state.weights is not None and last is not None:
+            expected = last.sha256_out if state.within_round else seen.handed_on
+            if expected != fingerprint(state.weights)[0]:
+                raise InputError(f"{state.path} does not have the weights that {last.name} ended with or handed on")
         said.append(f"{state.path} belongs to it.")
     return "\n".join(said)
 
@@ -77,8 +81,9 @@ class _State:
 
     path: Path
     head: str
-    waiting: Entry | None  # a visit that had ended, whose line was to be written after its validation
+    waiting: list[Entry | Merge]  # what had ended, and whose lines were to be written after a validation
     weights: dict[str, Any] | None  # None if they are not those of a visit's end
+    within_round: bool  # whether they are a visit's own, which are still to be merged
 
 
 def _last_state(run: Path) -> _State | None:
@@ -99,6 +104,9 @@ def _last_state(run: Path) -> _State | None:
             return None
         if not record["ended"] or ("averaging_state" in content and not apart):
             weights = None
-        return _State(path, record["head"], waiting_entry(record), weights)
+        merging = find_merging(content)
+        waiting = [waiting_entry(record), waiting_merge(merging) if merging else None]
+        within_round = merging is not None and (merging["branch"] or merging["ended"] is not None)
+        return _State(path, record["head"], [line for line in waiting if line], weights, within_round)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path} is not a checkpoint of a run") from None

@@ -125,6 +125,12 @@ def find_account(checkpoint: Mapping[str, Any]) -> VisitAccount | None:
     return next((state["record"] for state in states if isinstance(state, Mapping) and "record" in state), None)
 
 
+def find_merging(checkpoint: Mapping[str, Any]) -> MergingState | None:
+    """What a checkpoint says of the merge of a round; None if the run has none."""
+    states = checkpoint["callbacks"].values()
+    return next((state["merging"] for state in states if isinstance(state, Mapping) and "merging" in state), None)
+
+
 def waiting_entry(account: VisitAccount) -> Entry | None:
     """The line of a visit that has ended and waits for a validation."""
     return Entry(**account["waiting"]) if account["waiting"] else None

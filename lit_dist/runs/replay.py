@@ -1,8 +1,13 @@
-"""Trains one visit of a run again, from the baton that came in, and compares the weights that come out."""
+"""Trains one visit of a run again, from the baton that came in, and compares the weights that come out.
+
+With the last visit of a round, the merge after it is repeated, too.
+"""
 
 import tempfile
+import warnings
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +15,26 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from typing_extensions import override
 
-from lit_dist.callbacks.baton_writer import baton_path, local_path
+from lit_dist.callbacks.baton_writer import baton_path, local_path, weights_path
 from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, read_settings
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.ledger import iter_entries
+from lit_dist.provenance.ledger import iter_entries, iter_lines
+from lit_dist.provenance.merge import Merge
 from lit_dist.provenance.run_settings import RULE, versions
+from lit_dist.provenance.visit_account import find_merging
 from lit_dist.runs.lightning_cli import PARTS, build
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.plain_bounds import same
+from lit_dist.visits.running_mean import RunningMean
 from lit_dist.visits.visit_callback import visit_callbacks
 
 
 def replay(run: str | Path, visit: int) -> str:
-    """Train a visit again and compare.
+    """Train a visit again, merge again what was merged after it, and compare.
 
     The weights are the same only with the same programs, hardware and number of threads.
 
@@ -43,15 +52,23 @@ def replay(run: str | Path, visit: int) -> str:
     recorded = [entry for entry in iter_entries(run / LEDGER) if entry.visit == visit]
     if [entry.outcome for entry in recorded] != ["trained"]:
         raise InputError(f"{run / LEDGER} has no visit {visit} that was trained in one piece")
+    pairs = pairwise(iter_lines(run / LEDGER))
+    merge = next((line for before, line in pairs if before == recorded[0] and isinstance(line, Merge)), None)
     with tempfile.TemporaryDirectory() as folder:
-        again = _train(run, recorded[0], Path(folder))
+        again = _train(run, recorded[0], Path(folder), merge)
+        merged = next((line for line in iter_lines(Path(folder) / LEDGER) if isinstance(line, Merge)), None)
     facts = [(entry.sha256_in, entry.sha256_out, entry.settings) for entry in (again, recorded[0])]
     if facts[0] != facts[1]:
         raise InputError(_difference(recorded[0], again))
-    return f"Visit {visit} at {again.site!r}, trained again, ended with the same weights: {again.sha256_out}"
+    said = f"Visit {visit} at {again.site!r}, trained again, ended with the same weights: {again.sha256_out}"
+    if merge is None:
+        return said
+    if merged is None or not merged.same_visit(replace(merge, run=merged.run)):
+        raise InputError(_other_merge(merge, merged))
+    return f"{said}\nCycle {merge.cycle}, merged again, ended with the same weights: {merged.sha256_out}"
 
 
-def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
+def _train(run: Path, recorded: Entry, folder: Path, merge: Merge | None) -> Entry:
     config = run / SETTINGS
     if not config.exists():
         raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
@@ -68,10 +85,14 @@ def _train(run: Path, recorded: Entry, folder: Path) -> Entry:
     baton = None  # a run begins with weights drawn from its seed, which the configuration has
     if recorded.visit > 0:
         baton, stayed = _came_in(run, transfer, recorded)
+        if merge is not None:
+            _check_sums(run / (transfer.baton_dir or ""), merge, read_checkpoint(baton))
     transfer.baton_dir = None
     trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     trainer.callbacks.append(_OneVisit(recorded, transfer, stayed))
-    trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the fit has ended within a round")
+        trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
     again = next(entry for entry in iter_entries(folder / LEDGER) if entry.visit == recorded.visit)
     older: list[str] = []
     for rule in range(1, RULE):
@@ -96,6 +117,30 @@ def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path
     if fingerprint(read_checkpoint(baton).get("state_dict", {}))[0] != recorded.sha256_in:
         raise InputError(f"{baton} does not have the weights that visit {recorded.visit} began with, by the ledger")
     return baton, stayed
+
+
+def _check_sums(folder: Path, merge: Merge, baton: dict[str, Any]) -> None:
+    """Add up the weights of the visits before the last again, and compare the sum with that which the baton has."""
+    sums = RunningMean()
+    for visit, sha256, weight in list(zip(merge.visits, merge.parents, merge.weights, strict=True))[:-1]:
+        path = weights_path(folder, visit)
+        weights = read_checkpoint(path)["state_dict"]
+        if fingerprint(weights)[0] != sha256:
+            raise InputError(f"{path} does not have the weights that visit {visit} ended with, by the ledger")
+        sums.add(weights, weight)
+    state = find_merging(baton)
+    if state is None or state["total"] != sums.total or not same(state["sums"][0], sums.sums):
+        raise InputError(
+            f"the sum in the baton of visit {merge.visits[-1] - 1} is not that of the visits that are to be merged"
+        )
+
+
+def _other_merge(recorded: Merge, again: Merge | None) -> str:
+    found = "no merge" if again is None else f"the weights {again.sha256_out[:12]} of visits {again.visits}"
+    return (
+        f"{recorded.name} does not repeat: it came to {found} now, and to {recorded.sha256_out[:12]} of visits"
+        f" {recorded.visits} in the ledger"
+    )
 
 
 class _OneVisit(Callback):

@@ -21,8 +21,8 @@ from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_check
 from lit_dist.cli.main import main
 from lit_dist.cli.verify import verify
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.line import FIRST
 from lit_dist.runs.replay import replay
 from lit_dist.utils.errors import InputError
 from small import fit

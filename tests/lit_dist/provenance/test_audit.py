@@ -13,8 +13,8 @@ import pytest
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.provenance.audit import audit
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.line import FIRST, LONGEST
 from lit_dist.provenance.ledger import Ledger, iter_entries, read_entries
+from lit_dist.provenance.line import FIRST, LONGEST
 from lit_dist.utils.errors import InputError
 from small import fit
 

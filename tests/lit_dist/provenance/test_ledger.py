@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.ledger import Ledger, read_entries
+from lit_dist.provenance.line import FIRST
 from lit_dist.utils.errors import InputError
 
 ENTRY = Entry(

@@ -1,0 +1,48 @@
+"""A round of federated averaging whose visits and merge are repeated."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_dist import InputError, read_checkpoint
+from lit_dist.checkpoints.baton import write_checkpoint
+from lit_dist.cli.main import main
+from lit_dist.runs.replay import replay
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rounds of three sites."""
+    folder = tmp_path_factory.mktemp("averaged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PL_GLOBAL_SEED", "0")
+        small = "--data.sites=3 --data.patients=24 --data.size=32 --data.batch_size=5 --model.backbone=slim_resnet18"
+        words = [*small.split(), "--model.backbone_kwargs={width: 8}", "--trainer.max_epochs=6"]
+        config = ROOT / "configs/phantom/federated_averaging.yaml"
+        main(["fit", "--config", str(config), *words, "--trainer.callbacks.baton_dir=batons"])
+    return folder / "runs/phantom/federated_averaging/version_0"
+
+
+def test_visits_and_merges_are_repeated(run: Path) -> None:
+    assert "merged again" not in replay(run, 0)
+    for visit, cycle in ((2, 0), (5, 1)):
+        said = replay(run, visit).splitlines()
+        assert [line.partition(",")[0] for line in said] == [f"Visit {visit} at 'site-3'", f"Cycle {cycle}"]
+
+
+@pytest.mark.parametrize("name", ["visit_000003.weights", "visit_000004.baton"])
+def test_a_sum_of_other_weights_is_noticed(run: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    baton: dict[str, Any] = read_checkpoint(copy / "batons" / name)
+    if name.endswith("weights"):
+        next(iter(baton["state_dict"].values())).add_(1)
+    else:
+        next(state for state in baton["callbacks"].values() if "merging" in state)["merging"]["total"] += 1
+    write_checkpoint(baton, copy / "batons" / name)
+    with pytest.raises(InputError, match=r"does not have the weights that visit 3|the sum in the baton of visit 4"):
+        replay(copy, 5)
