@@ -262,7 +262,7 @@ def test_a_module_with_a_counter_a_mask_and_half_precision_is_merged() -> None:
     [
         ({}, "give every_n_epochs or every_n_steps"),
         ({"every_n_epochs": 1, "optimizer_state": "carry"}, "'carry' has nowhere to go in federated averaging"),
-        ({"every_n_epochs": 1, "weighting": "patients"}, "weighting='patients' is none of images, equal"),
+        ({"every_n_epochs": 1, "weighting": "patients"}, "weighting='patients' is not one of images, equal"),
         ({"every_n_epochs": 0}, "count from 1"),
     ],
 )
