@@ -79,7 +79,7 @@ def test_an_empty_ledger_passes_unless_a_line_must_be_there() -> None:
 @pytest.mark.parametrize(
     "entries",
     [
-        pytest.param([visit(0, outcome="cut short"), visit(1)], id="a visit too early"),
+        pytest.param([visit(0, outcome="cut short"), visit(2, sha256_in="x1")], id="cut short, and a gap"),
         pytest.param([visit(0, outcome="diverged", sha256_out="x0"), visit(1, sha256_in="x0")], id="after the end"),
         pytest.param([visit(0, outcome="skipped"), visit(0, outcome="skipped")], id="skipped twice"),
         pytest.param([visit(0), visit(0, sha256_in="x1")], id="trained twice"),
@@ -96,6 +96,7 @@ def test_a_wrong_number_of_a_visit_is_named(entries: list[Entry]) -> None:
     "entries",
     [
         pytest.param([visit(0, outcome="cut short"), visit(0, sha256_in="x1", sha256_out="x2")], id="resumed"),
+        pytest.param([visit(0, outcome="cut short"), visit(1)], id="ended by max_steps, and made longer"),
         pytest.param([visit(0, outcome="cut short"), visit(0), visit(1)], id="repeated from its beginning"),
         pytest.param([visit(0, outcome="diverged", sha256_out="x0"), visit(0), visit(1)], id="diverged, then trained"),
         pytest.param([visit(0, outcome="skipped", sha256_out="x0"), visit(1, sha256_in="x0")], id="skipped"),
