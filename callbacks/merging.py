@@ -45,9 +45,9 @@ class Merging:
         self._parents: list[tuple[int, str, float]] = []
         self._branch, self._images = False, 0
 
-    def begin_fit(self, trainer: Trainer) -> None:
-        """Begin a run, or resume one."""
-        if self._base is None:
+    def begin_fit(self, trainer: Trainer, at_site: bool) -> None:
+        """Begin a run, or resume one; a site of a federation has nothing to merge, and keeps nothing for it."""
+        if self._base is None and not at_site:
             self._base = _state(trainer)
         device = trainer.strategy.root_device
         self._base = move_data_to_device(self._base, device)

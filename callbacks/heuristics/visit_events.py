@@ -83,7 +83,7 @@ class VisitEvents:
         for callback in visit_callbacks(trainer):
             callback.begin_fit(trainer, new, self.visit.site if self.visit else None)
         if self._round is not None:
-            self._merging.begin_fit(trainer)
+            self._merging.begin_fit(trainer, self.at_site)
             if self._merging.pending:
                 self._take_up(trainer)
 

@@ -76,6 +76,7 @@ def dry_run(
     """
     twin = copy.copy(transfer)
     twin.begin_run()
+    twin.at_site = True
     waits = _WithoutMetrics()
     kept = [each for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
     still = [_Still(each.state_key) for each in visit_callbacks(trainer)]

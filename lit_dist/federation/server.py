@@ -57,11 +57,6 @@ class Server:
         self.trainer = trainer
         self.module = module
         self.transfer = require_transfer(trainer)
-        if self.transfer.itinerary(roster.sites).merges:
-            raise InputError(
-                f"{type(self.transfer).__name__} merges the weights of visits, and runs with lit-dist fit only; for a"
-                " federation take CyclicalWeightTransfer"
-            )
         self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and the metrics
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
         self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it

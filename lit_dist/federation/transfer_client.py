@@ -37,6 +37,7 @@ class TransferClient(SiteClient):
         self._limiter = Limiter(self.own, self.name, self.transfer, self.counts)
         self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
         self.transfer.recorded = self.own.metrics
+        self.transfer.at_site = True
         self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
         self._own: Tree = {}  # the baton of a fit that begins here
         self._batches = 0  # of this site's images

@@ -37,7 +37,7 @@ def split(checkpoint: Mapping[str, Any], trainer: Trainer, transfer: WeightTrans
     """
     key = transfer.state_key
     baton = baton_of(checkpoint, trainer, key, transfer.optimizer_state == "carry")
-    baton["callbacks"][key] = _without_tensors(baton["callbacks"][key])
+    baton["callbacks"][key] = _of_round(_without_tensors(baton["callbacks"][key]))
     states = [state["state"] for state in checkpoint["optimizer_states"]]
     staying = {each.state_key: {**each.state_dict(), "travelling": {}} for each in visit_callbacks(trainer)}
     own = {"account": transfer_state(checkpoint, key), "optimizer_states": states, "visit_callbacks": staying}
@@ -48,7 +48,19 @@ def join(baton: Mapping[str, Any], own: Mapping[str, Any], transfer: WeightTrans
     """Put a baton that came back into the checkpoint that it was taken from, the server's own."""
     key = transfer.state_key
     account = with_tensors(transfer_state(baton, key), transfer_state(own, key))
+    if "merging" in account:
+        kept = {name: transfer_state(own, key)["merging"][name] for name in OF_SERVER}  # type: ignore[literal-required]
+        account = {**account, "merging": {**account["merging"], **kept}}
     return {**own, **baton, "callbacks": {**own["callbacks"], **baton["callbacks"], key: account}}
+
+
+OF_SERVER: Tree = {"base": None, "sums": (None, None), "total": 0.0, "parents": [], "waiting": None}
+"""What of the merge of a round no site needs to know, and what stands there instead."""
+
+
+def _of_round(account: Tree) -> Tree:
+    """A transfer's account without what other visits of the round have come to."""
+    return {**account, "merging": {**account["merging"], **OF_SERVER}} if "merging" in account else account
 
 
 def _without_tensors(tree: Any) -> Any:

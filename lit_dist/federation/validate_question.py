@@ -10,12 +10,12 @@ from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.limits import LONGEST
 from lit_dist.federation.refusal import Refusal
-from lit_dist.federation.travelling_state import SCALE, is_scale
+from lit_dist.federation.travelling_state import OF_SERVER, SCALE, is_scale
 from lit_dist.federation.validate_optimizers import check_groups, check_states
 from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
 from lit_dist.federation.wire import SMALL, TEXT, Tree, size
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.visit_account import transfer_state
+from lit_dist.provenance.visit_account import MergingState, transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_bounds import (
     MALFORMED,
@@ -26,6 +26,7 @@ from lit_dist.utils.plain_bounds import (
     is_number,
     is_plain,
     said,
+    same,
     shown,
 )
 
@@ -193,6 +194,31 @@ def _check_account(found: Tree, own: Tree, key: str) -> None:
     divergence = account["divergence"]
     if divergence.keys() != usual["divergence"].keys() or type(divergence["skipping"]) is not bool:
         raise Refusal("the server's baton has another form: its account of a divergence")
+    if "merging" in account:
+        _check_round(account["merging"], own)
     rest = {name: value for name, value in account.items() if name not in ("record", "optimizer_states")}
     if not is_plain(rest, lambda leaf: type(leaf) in (int, float) or (isinstance(leaf, str) and len(leaf) < SMALL)):
         raise Refusal("the server's baton has another form: its account of the heuristic")
+
+
+def _check_round(merging: Any, own: Tree) -> None:
+    """Check what a site is told of a round: where its schedules go on, and a visit that the run's end has cut short."""
+    schedules, ended = merging["schedules"], merging["ended"]
+    usual = {
+        "schedulers": own["lr_schedulers"],
+        "groups": [
+            [{name: value for name, value in group.items() if name != "params"} for group in state["param_groups"]]
+            for state in own["optimizer_states"]
+        ],
+    }
+    fits = merging.keys() == MergingState.__annotations__.keys() and all(
+        same(merging[name], OF_SERVER[name]) for name in OF_SERVER
+    )
+    fits = fits and (schedules is None or alike(schedules, usual))
+    fits = fits and type(merging["branch"]) is bool and is_count(merging["images"])
+    if ended is not None:
+        visit, outcome, images, sha256 = ended
+        fits = fits and type(ended) is tuple and outcome == "cut short" and is_hash(sha256)
+        fits = fits and is_count(visit) and is_count(images)
+    if not fits:
+        raise Refusal("the server's baton has another form: its account of the round")

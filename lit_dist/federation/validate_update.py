@@ -16,7 +16,13 @@ from lit_dist.federation.validate_progress import check_places, check_progress
 from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.visit_account import DivergenceState, VisitAccount, transfer_state, waiting_entry
+from lit_dist.provenance.visit_account import (
+    DivergenceState,
+    TransferState,
+    VisitAccount,
+    transfer_state,
+    waiting_entry,
+)
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_bounds import MALFORMED, alike, is_count, is_hash, is_name, is_number, is_plain, same
 
@@ -94,7 +100,7 @@ def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     check_places(asked.sent, baton)
     _check_visits(asked, [*entries, *waiting], [*asked.dry_run.entries, *lines], len(entries))
     progress = check_progress(baton, asked.sent, expected, asked.dry_run.exact)
-    account = _account(asked, baton)
+    account = _account(asked, baton, [*entries, *waiting])
     _check_hand_offs(asked.sent, baton, before, after, [*entries, *waiting])
     _check_chain(before, after, entries)
     following = {
@@ -125,14 +131,15 @@ def _optimizers(asked: Asked, baton: Tree, step: int) -> list[Tree]:
     return [{"state": state["state"], "param_groups": own} for state, own in zip(found, groups, strict=True)]
 
 
-def _account(asked: Asked, baton: Tree) -> Tree:
+def _account(asked: Asked, baton: Tree, lines: list[Entry]) -> Tree:
     """Compare the transfer's account with that of the dry run, and give the one to continue with."""
     key = asked.transfer.state_key
     found, expected = transfer_state(baton, key), transfer_state(asked.dry_run.baton, key)
     record, planned = found["record"], expected["record"]
     if found.keys() != expected.keys() or record.keys() != planned.keys():
         raise InputError("its account of the visit has another form")
-    if not same(_without(found, {"record", "divergence"}), _without(expected, {"record", "divergence"})):
+    apart = {"record", "divergence", "merging"}
+    if not same(_without(found, apart), _without(expected, apart)):
         raise InputError("its account of the heuristic is not that of the partial fit")
     loose = set() if asked.dry_run.exact else {"first_step"}
     if not same(_without(record, _OF_SITE | loose), _without(planned, _OF_SITE | loose)):
@@ -144,7 +151,17 @@ def _account(asked: Asked, baton: Tree) -> Tree:
     _check_measured(record, planned, baton["global_step"], asked.dry_run.exact)
     taken = _without(record, record.keys() - _OF_SITE - loose)
     divergence = _divergence(asked, found["divergence"], expected["divergence"], record["ended"])
-    return {**expected, "record": {**planned, **taken}, "divergence": divergence}
+    merging = {"merging": _merging(found, expected, lines)} if "merging" in expected else {}
+    return {**expected, **merging, "record": {**planned, **taken}, "divergence": divergence}
+
+
+def _merging(found: TransferState, expected: TransferState, lines: list[Entry]) -> Tree:
+    """What the server is to merge is what the visit's line says of it; all else of a round is the dry run's."""
+    merging, planned = found["merging"], expected["merging"]
+    ended = planned["ended"] and (lines[-1].visit, lines[-1].outcome, lines[-1].images, lines[-1].sha256_out)
+    if not same(merging, {**planned, "ended": ended}):
+        raise InputError("its account of the round is not that of the partial fit")
+    return {**planned, "ended": ended}
 
 
 def _without(tree: Mapping[str, Any], names: set[str]) -> Tree:

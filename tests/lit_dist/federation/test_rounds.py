@@ -1,0 +1,171 @@
+"""Federated averaging in a federation: its visits and merges are those of a simulation, bit for bit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from lit_dist import InputError, Visit, VisitCallback, read_checkpoint
+from lit_dist.callbacks import FederatedAveraging, FedProx, RunCheckpoint, WeightTransfer
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import newest_checkpoint
+from lit_dist.cli.verify import verify
+from lit_dist.federation import wire
+from lit_dist.provenance.ledger import iter_lines
+from lit_dist.provenance.line import Line
+from lit_dist.provenance.merge import Merge
+from small_federation import SITES, InProcess, data, engine, federated, kill_at, module, server, simulate, trainer
+
+
+class Travels(VisitCallback):
+    """A mean that travels, a count that stays, and a change of the merged weights."""
+
+    def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.travelling = {"mean": 0.0, "visits": 0}
+
+    def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        self.staying["visits"] = self.staying.get("visits", 0) + 1
+        self.travelling["mean"] += visit.number * self.staying["visits"]
+        self.travelling["visits"] += 1
+
+    def on_cycle_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        first = next(pl_module.parameters())
+        first.data.add_(self.travelling["mean"] / 1000)
+
+
+CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
+    "epochs": (lambda: FederatedAveraging(every_n_epochs=1), {}),
+    "steps": (
+        lambda: FederatedAveraging(every_n_steps=3, optimizer_state="local", weighting="equal"),
+        {"max_epochs": 2},
+    ),
+    "several passes, unvalidated": (
+        lambda: FederatedAveraging(every_n_epochs=2, optimizer_state="local"),
+        {"max_epochs": 12, "limit_val_batches": 0},
+    ),
+}
+
+
+def lines(folder: str) -> list[tuple[Any, ...]]:
+    """What a ledger says, but for times and its own hashes."""
+
+    def told(line: Line) -> tuple[Any, ...]:
+        loss = {name: value for name, value in line.metrics.items() if "val_loss" in name}  # type: ignore[attr-defined]
+        return *(getattr(line, name) for name in line.facts if name != "run"), line.settings, loss  # type: ignore[attr-defined]
+
+    return [told(line) for line in iter_lines(Path(folder) / "ledger.jsonl")]
+
+
+@pytest.mark.parametrize("case", ["epochs", *(pytest.param(case, marks=pytest.mark.slow) for case in list(CASES)[1:])])
+def test_each_visit_and_merge_equals_that_of_the_simulation(case: str) -> None:
+    make, settings = CASES[case]
+    simulate(make, Travels(), FedProx(0.1), **settings)
+    parties = engine(make, Travels, lambda: FedProx(0.1), **settings)
+    run = server(parties, make, Travels(), FedProx(0.1), **settings)
+    run.run()
+    assert lines("server") == lines("simulated")
+    assert len(lines("server")) == 8
+    last = [line for line in iter_lines(Path("server/ledger.jsonl")) if isinstance(line, Merge)][-1]
+    assert fingerprint(run.module.state_dict())[0] == last.sha256_out
+    assert "6 visits and 2 merges" in verify("server")
+
+
+def test_a_server_that_is_killed_after_each_visit_ends_the_same() -> None:
+    make, settings = CASES["epochs"]
+    simulate(make, Travels(), **settings)
+    for visit in (*range(1, 7), 0):
+        parties = engine(make, Travels, **settings)
+        kill_at(parties, 1 if visit > 1 else 2) if visit else None
+        newest = newest_checkpoint("server") if Path("server").exists() else None
+        try:
+            server(parties, make, Travels(), **settings).run(newest)
+        except KeyboardInterrupt:
+            continue
+    assert lines("server") == lines("simulated")
+    assert "chain is whole" in verify("server")
+
+
+def test_the_best_model_is_a_mean() -> None:
+    def best(folder: str) -> Callback:
+        return ModelCheckpoint(dirpath=f"{folder}/best", monitor="val_loss", enable_version_counter=False)
+
+    make, settings = CASES["epochs"]
+    settings = {**settings, "enable_checkpointing": True}
+    simulate(make, best("simulated"), RunCheckpoint(), **settings)
+    server(engine(make), make, best("server"), RunCheckpoint(), **settings).run()
+    found = [next(Path(folder, "best").iterdir()) for folder in ("simulated", "server")]
+    hashes = {fingerprint(read_checkpoint(path)["state_dict"])[0] for path in found}
+    merged = {line.sha256_out for line in iter_lines(Path("server/ledger.jsonl")) if isinstance(line, Merge)}
+    assert len(hashes) == 1
+    assert hashes < merged
+
+
+@pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images|returned `None`)")
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_site_that_is_absent_is_left_out_of_the_mean_as_in_a_simulation(place: int) -> None:
+    make, settings = CASES["epochs"]
+    parties = engine(make, **settings)
+    asked: list[str] = []
+
+    def silent(question: str, site: str) -> bool:
+        asked.extend([site] if question == "train" else [])
+        return question == "train" and site == SITES[place] and asked.count(site) == 1
+
+    parties.silent = silent
+    server(parties, make, absent="skip", **settings).run()
+    merge = next(line for line in iter_lines(Path("server/ledger.jsonl")) if isinstance(line, Merge))
+    assert merge.visits == [visit for visit in range(3) if visit != place]
+    assert [entry.outcome for entry in federated()].count("absent") == 1
+
+    class LeaveOut(Callback):
+        takes_part = False
+
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            transfer.left_out = [SITES[place]] if trainer.current_epoch == place else []
+
+    transfer = make()
+    trainer(Path("simulated"), transfer, LeaveOut(), **settings).fit(module(), data())
+    found = [[line[:-1] for line in lines(folder) if "absent" not in line] for folder in ("server", "simulated")]
+    assert found[0] == found[1]
+    assert "chain is whole" in verify("server")
+
+
+def lie(parties: InProcess, change: Callable[[wire.Tree], None]) -> None:
+    """Let the second site change what its answer says of the round."""
+
+    def changed(question: str, site: str, answer: wire.Message) -> wire.Message:
+        if question != "train" or site != "site-2":
+            return answer
+        tree = wire.unpack(answer)
+        state = next(state for state in tree["baton"]["callbacks"].values() if "merging" in state)
+        change(state["merging"])
+        return wire.pack(tree)
+
+    parties.change = changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ended": (1, "trained", 10**6, "0" * 64)},
+        {"ended": None},
+        {"images": 1000},
+        {"branch": False},
+        {"total": 7.0},
+        {"base": {}},
+        {"waiting": {}},
+        {"schedules": None},
+        {"parents": [(0, "0" * 64, 1.0)]},
+        {"more": 1},
+    ],
+)
+def test_a_site_that_lies_of_the_round_is_refused(change: dict[str, Any]) -> None:
+    make, settings = CASES["epochs"]
+    parties = engine(make, **settings)
+    lie(parties, lambda merging: merging.update(change))
+    with pytest.raises(InputError, match=r"site 'site-2'.* its account of the round"):
+        server(parties, make, **settings).run()
+    assert [entry.site for entry in federated()] == ["site-1"]
