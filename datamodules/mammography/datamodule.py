@@ -112,7 +112,8 @@ class MammographyDataModule(CachedDataModule):
         augmentation: Augmenter | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(size, augmentation=augmentation or default_augmentation(), **kwargs)
+        small = Augmentation(rotation=10, horizontal_flip=False, vertical_flip=False, shift=0.05)
+        super().__init__(size, augmentation=augmentation or small, **kwargs)
         self.root = Path(root)
         self.labels = Path(labels) if labels else None
         self.format = format or _told(self.root, self.labels)
@@ -199,11 +200,6 @@ class MammographyDataModule(CachedDataModule):
         if film.is_crop:
             return breast.prepare_crop(greys, self.size, film.mirrored)
         return breast.prepare_breast(greys, self.size, film.box)
-
-
-def default_augmentation() -> Augmentation:
-    """Small rotations and shifts, and no mirroring."""
-    return Augmentation(rotation=10, horizontal_flip=False, vertical_flip=False, shift=0.05)
 
 
 def _told(root: Path, labels: Path | None) -> Format:

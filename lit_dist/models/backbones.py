@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as drop
 
 from lit_dist.checkpoints import tensor_file
-from lit_dist.checkpoints.baton import read_checkpoint
+from lit_dist.checkpoints.baton import check_weights, read_checkpoint
 from lit_dist.models.slim_resnet import slim_resnet18
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import nearest
@@ -97,22 +97,15 @@ def load_weights(network: nn.Module, name: str, path: Path) -> None:
     Raises:
         InputError: If the file is missing or unreadable, or does not hold this network's weights.
     """
-    weights = read_weights(path)
-    if any(key.startswith("backbone.") for key in weights):
-        weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
-    expected = network.state_dict()
-    head = head_name(network) + "."
-    for key in list(weights):
-        foreign_head = key.startswith(head) and key in expected and weights[key].shape != expected[key].shape
-        if foreign_head or key.startswith(_AUXILIARY.get(name, "\0")):
-            del weights[key]
-    wrong = [key for key, value in weights.items() if key in expected and value.shape != expected[key].shape]
-    unknown = [key for key in weights if key not in expected]
-    missing = [key for key in expected if key not in weights and not key.startswith(head)]
-    for problem, keys in (("has tensors of another shape", wrong), ("has unknown", unknown), ("lacks", missing)):
-        if keys:
-            raise InputError(f"{path} does not hold the weights of {name}: it {problem}: {', '.join(keys[:5])}")
-    network.load_state_dict(weights, strict=False)
+    expected, auxiliary, head = network.state_dict(), _AUXILIARY.get(name, ()), head_name(network) + "."
+    weights = {key: value for key, value in expected.items() if key.startswith(head)}
+    for key, value in read_weights(path).items():
+        key, own = key.removeprefix("backbone."), expected.get(key.removeprefix("backbone."))
+        foreign_head = own is not None and key.startswith(head) and value.shape != own.shape
+        if not foreign_head and not key.startswith(auxiliary):
+            weights[key] = value if own is None else value.to(own.dtype)
+    check_weights(weights, expected, path)
+    network.load_state_dict(weights)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -87,10 +87,8 @@ def take_up_only_what_is_named(trainer: Trainer) -> None:
 
 def taken_up_by_itself(trainer: Trainer) -> str | None:
     """The checkpoint of SLURM that Lightning found in the trainer's folder and has loaded; None if it has not."""
-    path = str(trainer.ckpt_path) if trainer.ckpt_path else None
-    return (
-        path if path and SLURMEnvironment.detect() and path == trainer._checkpoint_connector._hpc_resume_path else None
-    )
+    found = trainer._checkpoint_connector._hpc_resume_path if SLURMEnvironment.detect() else None
+    return found if found and found == str(trainer.ckpt_path) else None
 
 
 def at_swap(average: WeightAveraging, then: Callable[[], None]) -> dict[str, Callable[[LightningModule], None]]:
@@ -218,14 +216,11 @@ def end_restart(trainer: Trainer) -> None:
     its end.
     """
     loop = trainer.fit_loop
-    if loop.restarting and (trainer.state.stage != "train" or _past_restart(trainer)):
+    batch = loop.epoch_loop.batch_progress.state_dict()
+    past = batch["current"]["ready"] == 0 or batch["total"]["ready"] > batch["total"]["started"]
+    if loop.restarting and (past or trainer.state.stage != "train"):
         loop._restarting = False  # its public setter says True again where the run is counted in steps
         loop.epoch_loop.restarting = False
-
-
-def _past_restart(trainer: Trainer) -> bool:
-    batch = trainer.fit_loop.epoch_loop.batch_progress.state_dict()
-    return bool(batch["current"]["ready"] == 0 or batch["total"]["ready"] > batch["total"]["started"])
 
 
 def _validation_due(trainer: Trainer) -> bool:

@@ -288,15 +288,3 @@ def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
             f"{len(kept)} sites with persistent_workers=True would keep {processes} worker processes alive; set"
             f" persistent_workers=False (only up to {MAX_PERSISTENT_SITES} sites may keep theirs)"
         )
-
-
-class EpochLoader(SiteLoader):
-    """One loader, drawn from as that of the only site; it is also what the trainer shows of it."""
-
-    def __init__(self, loader: Iterable[Any]) -> None:
-        super().__init__({"train": loader})
-
-    @property
-    def iterables(self) -> Any:
-        """The loader."""
-        return self.loaders["train"]

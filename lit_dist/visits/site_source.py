@@ -1,6 +1,6 @@
 """Turns the training loaders of any datamodule or module into a SiteLoader for one fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -10,7 +10,7 @@ from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import set_train_source, train_source
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.seeding import ModuleGenerators
-from lit_dist.visits.site_loader import EpochLoader, SiteLoader
+from lit_dist.visits.site_loader import SiteLoader
 
 _HOW = "let train_dataloader() return {site: loader}, or pass fit(model, SiteLoader({site: loader}))"
 
@@ -93,7 +93,7 @@ class SiteSource:
         elif isinstance(loaders, Mapping | list | tuple | CombinedLoader):
             return loaders
         else:
-            self._take(EpochLoader(loaders))
+            self._take(_EpochLoader(loaders))
         return self.loader
 
     def _take(self, loader: SiteLoader) -> None:
@@ -111,3 +111,15 @@ def _site_loader(loaders: Any) -> SiteLoader:
     if isinstance(loaders, list | tuple):
         return SiteLoader({str(number): loader for number, loader in enumerate(loaders)})
     raise InputError(f"train_dataloader() returned one {type(loaders).__name__}, not one loader a site; {_HOW}")
+
+
+class _EpochLoader(SiteLoader):
+    """One loader, drawn from as that of the only site; it is also what the trainer shows of it."""
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        super().__init__({"train": loader})
+
+    @property
+    def iterables(self) -> Any:
+        """The loader."""
+        return self.loaders["train"]

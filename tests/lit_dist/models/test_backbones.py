@@ -81,8 +81,8 @@ def test_real_imagenet_weights_recognise_photographs() -> None:
         ("evil.ckpt", {"state_dict": Payload()}, "more than tensors"),
         ("evil.safetensors", pickle.dumps(Payload()), "cannot be read"),
         ("list.pth", [1, 2], "no dictionary of tensors"),
-        ("other.pth", {"layer.weight": torch.zeros(1)}, "has unknown: layer.weight"),
-        ("wrong.pth", {"conv1.weight": torch.zeros(1)}, "another shape: conv1.weight"),
+        ("other.pth", {"layer.weight": torch.zeros(1)}, "has unknown tensors: layer.weight"),
+        ("wrong.pth", {"conv1.weight": torch.zeros(1)}, "another shape or dtype: conv1.weight"),
         ("part.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "lacks: bn1.weight"),
     ],
 )
