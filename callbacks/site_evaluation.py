@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
@@ -20,7 +20,7 @@ from typing_extensions import override
 from lit_dist.callbacks.fit_checks import check_fit
 from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.callbacks.site_statistics import find_statistics
-from lit_dist.checkpoints.csv_rows import damaged
+from lit_dist.checkpoints.csv_rows import kept_rows
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.models.metrics import METRICS, judge, log_of
 from lit_dist.utils.atomic_write import check_kind, replacing
@@ -208,24 +208,15 @@ class SiteEvaluation(Callback):
 
     def _keep_rows(self, path: Path) -> None:
         """Of a run that is resumed, keep the rows that were there when the checkpoint was written."""
-        if not path.exists():
-            if self._rows:
-                rank_zero_warn(f"{path} is missing, so the {self._rows} rows that the run had are lost")
-            self._rows = 0
-        else:
-            try:
-                rows = _read(path)[: self._rows]
-            except (ValueError, csv.Error) as error:
-                raise damaged(path, str(error)) from None
-            if len(rows) < self._rows:
-                raise damaged(path, f"it has {len(rows)} rows, and had {self._rows} when the checkpoint was written")
-            if not rows:
-                path.unlink()
-                return
-            text = io.StringIO(newline="")
-            csv.writer(text).writerows([_COLUMNS, *rows])
-            with replacing(path) as file:  # a kill here loses no row
-                file.write(text.getvalue().encode())
+        rows = kept_rows(path, self._rows, lambda path: _read(path)[: self._rows])
+        self._rows = len(rows)
+        if not rows:
+            path.unlink(missing_ok=True)
+            return
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([_COLUMNS, *rows])
+        with replacing(path) as file:  # a kill here loses no row
+            file.write(text.getvalue().encode())
 
     @override
     def state_dict(self) -> dict[str, Any]:

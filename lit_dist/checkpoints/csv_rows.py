@@ -1,9 +1,10 @@
 """The rows of a run's ``metrics.csv``, over an interruption. Lightning's CSVLogger begins the file anew."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
@@ -13,6 +14,7 @@ from lit_dist.utils.errors import InputError
 
 _NAME = "metrics.csv"
 _ASIDE = "metrics.before.csv"
+_Row = TypeVar("_Row")
 
 
 class RowCount:
@@ -47,27 +49,39 @@ class RowCount:
 
 
 def check_rows(folder: Path, rows: int, columns: Sequence[str] = ()) -> None:
-    """See that the rows that were there when the checkpoint was written can be put back.
+    """See that the rows that were there when the checkpoint was written can be put back; see ``kept_rows``.
 
-    A file that is gone is said; it may have more columns since.
+    The file may have more columns since.
+    """
+    aside = folder / _ASIDE
+    kept_rows(aside if aside.exists() else folder / _NAME, rows, lambda path: _read(path, rows, columns))
+
+
+def kept_rows(path: Path, rows: int, read: Callable[[Path], Iterable[_Row]]) -> list[_Row]:
+    """The rows of a table that were there when the checkpoint was written.
+
+    Args:
+        path: The table. One that is gone is said, and has none.
+        rows: How many there were.
+        read: Gives the first so many.
 
     Raises:
         InputError: If the file is damaged; it is untouched.
     """
-    path = _newest(folder)
     if not path.exists():
         if rows:
             rank_zero_warn(
                 f"{path} is missing, so the {rows} rows that the run had are lost, unless you put back a copy"
                 " before the run is resumed"
             )
-        return
+        return []
     try:
-        found = sum(1 for _ in _read(path, rows, columns))
+        found = list(read(path))
     except (OSError, ValueError, csv.Error) as error:
-        raise damaged(path, str(error)) from None
-    if found < rows:
-        raise damaged(path, f"it has {found} rows, and had {rows} when the checkpoint was written")
+        raise _damaged(path, str(error)) from None
+    if len(found) < rows:
+        raise _damaged(path, f"it has {len(found)} rows, and had {rows} when the checkpoint was written")
+    return found
 
 
 def set_aside(folder: Path) -> None:
@@ -86,11 +100,6 @@ def put_back(logger: CSVLogger, rows: int) -> None:
         logger.log_metrics(row, step)  # type: ignore[arg-type]
     logger.save()
     aside.unlink()
-
-
-def _newest(folder: Path) -> Path:
-    aside = folder / _ASIDE
-    return aside if aside.exists() else folder / _NAME
 
 
 def _read(path: Path, rows: int, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
@@ -117,7 +126,7 @@ def _read(path: Path, rows: int, columns: Sequence[str] = ()) -> Iterator[tuple[
             yield step, values
 
 
-def damaged(path: Path, why: str) -> InputError:
+def _damaged(path: Path, why: str) -> InputError:
     """The message for a file whose rows cannot be put back."""
     return InputError(
         f"{path} is damaged: {why}. Put back a copy, or move it away, and the run continues without the rows it had"
