@@ -48,7 +48,7 @@ def test_the_run_ends_at_the_step_and_says_where(interval: dict[str, int], value
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_nothing_good_is_overwritten_and_the_run_goes_on_from_it(tmp_path: Path) -> None:
+def test_nothing_good_is_overwritten_and_the_run_resumes_from_it(tmp_path: Path) -> None:
     def callbacks() -> list[Callback]:
         return [
             CyclicalWeightTransfer(every_n_epochs=1),
@@ -87,7 +87,7 @@ def test_a_skipped_visit_changes_nothing(interval: dict[str, int], policy: Any) 
     assert all(line["sha256_in"] != line["sha256_out"] for line in lines if line["site"] != "b")
     audit(read_entries(Path("ledger.jsonl")))
     assert not_finite(module.state_dict()) is None
-    assert "training_step" not in vars(module), "training goes on"
+    assert "training_step" not in vars(module), "training continues"
 
 
 @SKIPPED

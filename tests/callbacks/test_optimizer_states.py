@@ -54,7 +54,7 @@ def test_each_policy_equals_a_plain_loop(policy: Any) -> None:
     assert all(not torch.equal(other["network.0.weight"], expected["network.0.weight"]) for other in others)
 
 
-def test_learning_rates_go_on_in_every_case() -> None:
+def test_learning_rates_continue_in_every_case() -> None:
     for policy in ("reset", "carry", "local"):
         parameter = torch.nn.Parameter(torch.ones(1))
         optimizer = torch.optim.Adam([parameter], lr=0.1)

@@ -126,7 +126,7 @@ def resumed(folder: Path, settings: str = "epochs") -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_a_fit_goes_on_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_path: Path) -> None:
+def test_a_fit_resumes_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_path: Path) -> None:
     saves = Everywhere(tmp_path)
     whole = run(tmp_path / "unbroken", settings, saves)
     for path, traced in sorted(saves.saved, key=lambda save: save[0].stem[4:])[::5]:  # a part, of each hook some
@@ -137,7 +137,7 @@ def test_a_fit_goes_on_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_
         assert again.trace == whole.trace[traced:], path.stem
 
 
-def test_a_fit_that_went_on_from_a_validation_within_an_epoch_goes_on_again_in_that_epoch(tmp_path: Path) -> None:
+def test_a_fit_that_was_resumed_from_a_validation_within_an_epoch_resumes_again_in_that_epoch(tmp_path: Path) -> None:
     first, second = Everywhere(tmp_path / "first"), Everywhere(tmp_path / "second")
     whole = run(tmp_path / "unbroken", "validation within", first)
     start = next(place for place, (path, _) in enumerate(first.saved) if path.stem.endswith("validation_start"))
@@ -378,7 +378,7 @@ def test_a_csv_log_has_each_row_once(transfer: dict[str, int], tmp_path: Path) -
     for path in sorted((tmp_path / "whole" / "checkpoints").glob("*"))[::3]:
         rows = read_checkpoint(path)["logs"]["rows"][0]
         (tmp_path / path.stem).mkdir()
-        (tmp_path / path.stem / "metrics.csv").write_text(whole)  # it had gone on, and was killed after later rows
+        (tmp_path / path.stem / "metrics.csv").write_text(whole)  # it had continued, and was killed after later rows
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("lightning.fabric.loggers.csv_logs.rank_zero_warn", lambda *_: None)
             assert fit(path.stem, path, rows) == whole, path.stem
@@ -513,7 +513,7 @@ def test_a_fit_leaves_neither_itself_nor_a_signal_handler_behind() -> None:
     assert fitted() is None
 
 
-def test_a_run_that_ended_by_itself_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_that_ended_by_itself_is_not_resumed(tmp_path: Path) -> None:
     stop = lambda: EarlyStopping("val_loss", patience=1, min_delta=10.0)  # noqa: E731
     stopped = run(tmp_path, "two epochs, local", stop(), RunCheckpoint())
     again = run(tmp_path, "two epochs, local", stop(), RunCheckpoint(), path=newest_checkpoint(tmp_path))
@@ -521,7 +521,7 @@ def test_a_run_that_ended_by_itself_is_not_gone_on_with(tmp_path: Path) -> None:
     assert weights(again) == weights(stopped)
 
 
-def test_a_run_that_ran_out_of_time_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_that_ran_out_of_time_is_resumed(tmp_path: Path) -> None:
     class Out(Timer):
         def time_remaining(self, stage: str = "train") -> float:
             return -1.0 if self._left == 0 else 1.0

@@ -347,12 +347,12 @@ def test_unknown_settings_are_refused(arguments: dict[str, Any]) -> None:
         SiteEvaluation(**arguments)
 
 
-# -- going on ----------------------------------------------------------------------------------------------------------
+# -- resuming ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("every", ["visit", "cycle"])
 @pytest.mark.parametrize("settings", [{"every_n_epochs": 1}, {"every_n_steps": 2}])
-def test_a_run_that_is_gone_on_with_has_each_row_once(settings: dict[str, Any], every: Any, tmp_path: Path) -> None:
+def test_a_run_that_is_resumed_has_each_row_once(settings: dict[str, Any], every: Any, tmp_path: Path) -> None:
     def run(folder: Path, path: Path | None = None) -> str:
         callbacks = CyclicalWeightTransfer(**settings), SiteEvaluation(every), RunCheckpoint(every_n_steps=1, keep=99)
         epochs = 6 if "every_n_epochs" in settings else 2
@@ -366,7 +366,7 @@ def test_a_run_that_is_gone_on_with_has_each_row_once(settings: dict[str, Any], 
     for path in checkpoints[:-1:3]:
         folder = tmp_path / path.stem
         folder.mkdir()
-        for name in ("site_matrix.csv", "ledger.jsonl"):  # it had gone on to the end, and is sent back
+        for name in ("site_matrix.csv", "ledger.jsonl"):  # it had come to the end, and is sent back
             shutil.copy(tmp_path / "whole" / name, folder)
         assert run(folder, path) == whole, path.stem
 

@@ -246,7 +246,7 @@ def trial(
         for what in ("sha256", "visits", "best", "metrics"):
             ours, theirs = str(getattr(got, what)), str(getattr(expected, what))
             difference = "\n".join(list(difflib.unified_diff(theirs.splitlines(), ours.splitlines()))[:20])
-            assert ours == theirs, f"{variant}: another {what}, went on from {got.starts}\n{difference}"
+            assert ours == theirs, f"{variant}: another {what}, resumed from {got.starts}\n{difference}"
         done, number = done + got.kills, number + 1
         yield got
 
@@ -317,7 +317,7 @@ def main() -> None:
             )
             for got in trials:
                 kills, while_writing, runs = kills + got.kills, while_writing + got.while_writing, runs + 1
-                print(variant, "equal after kills; went on from:", ", ".join(got.starts), flush=True)
+                print(variant, "equal after kills; resumed from:", ", ".join(got.starts), flush=True)
             print(f"{variant}: {kills} kills in {runs} runs, {while_writing} while a checkpoint was written: all equal")
 
 

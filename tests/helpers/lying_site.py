@@ -108,7 +108,7 @@ def tell(honest: Honest, question: str, site: str, number: int, lie: Callable[[A
     """Make a run in which a site lies once, and resume it without lies; both must come to the honest result.
 
     Returns:
-        With what the lie was refused; None if the run went on with the honest result.
+        With what the lie was refused; None if the run came to the honest result.
     """
     shutil.rmtree("server", ignore_errors=True)
     parties = Replay(honest)

@@ -83,7 +83,7 @@ def make_run(
                 return report
             given_up, tries = [*given_up, *blamed], 0
             print(f"Warning: site {given_up[-1]!r} is left out from here on", flush=True)
-        print(f"{report['error']}; resuming, unless given up ({tries} of {options.retries} times)", flush=True)
+        print(f"{report['error']}; resuming (attempt {tries} of {options.retries})", flush=True)
 
 
 def _is_found_again(loggers: Any) -> bool:

@@ -97,7 +97,7 @@ def test_a_resumed_run_equals_the_unbroken_one(options: dict[str, Any], tmp_path
         assert unbroken.visited.endswith(resumed.visited)
 
 
-def test_a_finished_run_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
     module = fit(SingleWeightTransfer(patience=1), RunCheckpoint(), max_epochs=ATTEMPTS)
     resumed = SmallModule()
     again = trainer(SingleWeightTransfer(patience=1), RunCheckpoint(), max_epochs=ATTEMPTS)

@@ -118,7 +118,7 @@ def build_slowly(root: Path, paths: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("after", [0.1, 0.2, 0.3])
-def test_a_killed_build_goes_on_and_uses_nothing_half_written(tmp_path: Path, after: float) -> None:
+def test_a_killed_build_resumes_and_uses_nothing_half_written(tmp_path: Path, after: float) -> None:
     paths = write(tmp_path / "images", 250)
     process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(tmp_path, paths))
     process.start()

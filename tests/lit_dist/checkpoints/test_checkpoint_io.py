@@ -60,7 +60,7 @@ class Plain(pl.LightningModule):
 
 
 class Several(Plain):
-    """Networks side by side, each with an optimizer of its own, and perhaps a schedule that goes on with each step."""
+    """Networks side by side, each with an optimizer of its own, and perhaps a schedule that counts each step."""
 
     def __init__(self, optimizers: Mapping[str, Any], schedules: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def assert_resumes_exactly(make: Callable[[], pl.LightningModule]) -> None:
     resumed = fit(module=make(), ckpt_path="half.ckpt")
     assert same(state(resumed), state(unbroken))
     for before, after in zip(state(half)[2:], state(unbroken)[2:], strict=True):
-        assert not any(map(same, before, after)), "each goes on, so that each has something to lose"
+        assert not any(map(same, before, after)), "each has changed, so that each has something to lose"
 
 
 OPTIMIZERS = [
@@ -214,7 +214,7 @@ FOLDER_IN_USE = "ignore:Checkpoint directory .* exists and is not empty"
 
 
 @pytest.mark.filterwarnings(FOLDER_IN_USE)
-def test_model_checkpoint_keeps_the_best_and_the_last_and_goes_on_after_a_resume(tmp_path: Path) -> None:
+def test_model_checkpoint_keeps_the_best_and_the_last_after_a_resume(tmp_path: Path) -> None:
     ios = {"ours": SafetensorsCheckpointIO(), "theirs": TorchCheckpointIO()}
     for folder, io in ios.items():
         for epochs, ckpt_path in ((2, None), (4, f"{folder}/last.ckpt")):
@@ -259,7 +259,7 @@ def test_early_stopping_counts_on_after_a_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings(FOLDER_IN_USE)
-def test_averaged_weights_go_on_after_a_resume(tmp_path: Path) -> None:
+def test_averaged_weights_continue_after_a_resume(tmp_path: Path) -> None:
     def averaging() -> list[pl.Callback]:
         return [EMAWeightAveraging(decay=0.5), ModelCheckpoint("kept", "{epoch}", save_top_k=-1)]
 

@@ -205,7 +205,7 @@ def test_more_options_make_new_runs_beside_the_old_ones(tmp_path: Path) -> None:
     assert before.items() <= stamps(study).items()
 
 
-def test_a_failed_run_is_reported_and_the_rest_goes_on(study: Path, tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_and_the_rest_is_done(study: Path, tmp_path: Path) -> None:
     table = results(study).query("seed == 0").set_index("heuristic")["run"]
     broken, ensemble, cyclical = table["single"].iloc[0], table["ensemble"], table["cyclical_weight_transfer"].iloc[0]
     for run in (broken, ensemble, cyclical):
@@ -246,7 +246,7 @@ def alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_killed_study_goes_on_and_equals_the_unbroken_one(finished: Path, tmp_path: Path) -> None:
+def test_a_killed_study_resumes_and_equals_the_unbroken_one(finished: Path, tmp_path: Path) -> None:
     config = written(Path("small.yaml"), heuristics=["central", "cyclical_weight_transfer"])
     study = tmp_path / "killed"
     process = program.start(words(config, output=study, jobs=1), Path("said"))
@@ -256,7 +256,7 @@ def test_a_killed_study_goes_on_and_equals_the_unbroken_one(finished: Path, tmp_
     others = descendants(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    until(lambda: not any(map(alive, others)))  # nobody goes on without the one who would collect
+    until(lambda: not any(map(alive, others)))  # nobody works on without the one who would collect
     before = stamps(study)
     assert 1 <= len(before) < 3
     assert compare(config, output=study).returncode == 0

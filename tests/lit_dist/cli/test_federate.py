@@ -150,12 +150,12 @@ def test_processes_with_certificates_give_the_weights_of_the_simulation(
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(simulated: Hashes) -> None:
+def test_a_run_whose_processes_are_killed_resumes_and_gives_the_same_weights(simulated: Hashes) -> None:
     running = federate()
     kill_after(1, running, "/site-2", "worker_process")
     kill_after(3, running, "/server", "runner_process")
     said = end(running)
-    assert said.count("; going on") == 2
+    assert said.count("; resuming (attempt ") == 2
     assert hashes(FEDERATED) == simulated
     assert "chain is whole" in verify(FEDERATED)
 
@@ -163,7 +163,7 @@ def test_a_run_whose_processes_are_killed_goes_on_and_gives_the_same_weights(sim
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_run_whose_site_and_then_whose_server_is_killed_whole_is_gone_on_with(simulated: Hashes) -> None:
+def test_a_run_whose_site_and_then_whose_server_is_killed_whole_is_resumed(simulated: Hashes) -> None:
     for visits, name, parent in ((1, "site-2", "client_train"), (3, "server", "server_train")):
         running = federate(*(["--resume"] if visits > 1 else []))
         kill_after(visits, running, f"/{name}", parent)

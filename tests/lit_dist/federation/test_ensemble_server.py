@@ -112,7 +112,7 @@ def weights(path: Path) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
-def test_a_fit_that_is_killed_goes_on_and_gives_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_is_killed_resumes_and_gives_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
     unbroken = federate(SETTINGS, sites(SETTINGS))
     for site in SITES:
         Path(site).rename(f"{site}-before")

@@ -136,7 +136,7 @@ def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     assert facts(federated()) == facts(simulated)
 
 
-def test_a_run_that_is_made_longer_goes_on_with_the_scale_of_the_gradients() -> None:
+def test_a_run_that_is_made_longer_resumes_with_the_scale_of_the_gradients() -> None:
     make, settings = CASES["steps"]
     simulated = simulate(make, **scaled(), **settings)
     given: dict[str, Any] = {"precision": "bf16-mixed", "enable_checkpointing": True}

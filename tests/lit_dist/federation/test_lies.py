@@ -186,7 +186,7 @@ WAITING: dict[str, tuple[Callable[[Tree], Any], str]] = {
     "other weights that came in": (begun_with_others, "began with the weights 0000"),
     "text for a number": (lambda a: record(a)["waiting"].update(images="<b>many</b>"), "wrong type"),
     "text for a metric": (lambda a: record(a)["waiting"].update(metrics={"train_loss": "high"}), "wrong type"),
-    "a line of a visit that goes on": (lambda a: record(a).update(ended=False, visit=(1, 0, SITE)), "'ended': False"),
+    "a line of a visit under way": (lambda a: record(a).update(ended=False, visit=(1, 0, SITE)), "'ended': False"),
 }  # fmt: skip
 """Lies about a visit that has ended, and whose line waits for a validation: its answer is the site's second one."""
 

@@ -48,7 +48,7 @@ def limited(limits: Limits, **kwargs: Any) -> InProcess:
     return parties
 
 
-def test_a_server_that_goes_on_is_refused() -> None:
+def test_a_server_that_continues_is_refused() -> None:
     parties = limited(Limits(max_epochs=4), max_epochs=4)
     with pytest.raises(InputError, match=r"'site-2' refuses: its site\.yaml allows max_epochs: 4, and the run is"):
         server(parties, make, max_epochs=6).run()

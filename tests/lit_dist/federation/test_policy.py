@@ -127,7 +127,7 @@ def begun(command: str, resume: bool = False) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
-def test_a_job_goes_on_with_the_run_of_its_own_command_only() -> None:
+def test_a_job_resumes_with_the_run_of_its_own_command_only() -> None:
     assert begun("first") == "version_0"
     assert begun("second") == "version_1"  # its first job may have died before it made a folder
     assert begun("second") == "version_1"

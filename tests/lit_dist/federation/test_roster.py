@@ -51,7 +51,7 @@ def skipping(
     server(parties, make, RunCheckpoint(), **given).run(checkpoint)
 
 
-def test_by_default_a_silent_site_ends_the_run_which_can_be_gone_on_with() -> None:
+def test_by_default_a_silent_site_ends_the_run_which_can_be_resumed() -> None:
     parties = engine(make)
     without(parties, "site-2", 0)
     with pytest.raises(NoAnswerError, match="site-2"):
@@ -172,7 +172,7 @@ def test_a_plateau_is_not_waited_for_where_nobody_trains() -> None:
 
 
 @SAID
-def test_a_run_goes_on_without_a_site_that_was_there_when_it_began() -> None:
+def test_a_run_continues_without_a_site_that_was_there_when_it_began() -> None:
     parties = engine(make)
     parties.silent = lambda question, site: question == "train" and site == "site-2"
     with pytest.raises(NoAnswerError, match="site-2"):
@@ -199,8 +199,8 @@ def test_a_run_ends_where_no_site_answers() -> None:
 
 
 @SAID
-@pytest.mark.parametrize("kept", [[], [RunCheckpoint]], ids=["asks again", "goes on after it"])
-def test_a_server_that_is_killed_after_a_visit_that_was_left_out_goes_on(
+@pytest.mark.parametrize("kept", [[], [RunCheckpoint]], ids=["asks again", "continues after it"])
+def test_a_server_that_is_killed_after_a_visit_that_was_left_out_resumes(
     kept: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(Exception):

@@ -39,7 +39,7 @@ def interrupted(visits: int) -> InProcess:
     return parties
 
 
-def test_a_run_goes_on_though_another_was_made_at_the_same_sites() -> None:
+def test_a_run_resumes_though_another_was_made_at_the_same_sites() -> None:
     server(engine(make), make).run()
     unbroken = [entry.sha256_out for entry in federated()]
     Path("server").rename("unbroken")
@@ -54,7 +54,7 @@ def test_a_run_goes_on_though_another_was_made_at_the_same_sites() -> None:
     assert len(list(Path("site-1/stays").iterdir())) == 3
 
 
-def test_a_run_does_not_go_on_at_a_site_that_has_lost_what_stayed() -> None:
+def test_a_run_does_not_resume_at_a_site_that_has_lost_what_stayed() -> None:
     interrupted(4)
     rmtree("site-2/stays")
     with pytest.raises(InputError, match="the optimizer's state of its last visit in this run is gone"):

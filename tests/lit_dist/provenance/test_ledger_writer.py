@@ -23,7 +23,7 @@ def fitted_twice(transfer: CyclicalWeightTransfer, first: int) -> SmallModule:
     return module
 
 
-def test_a_second_fit_goes_on_with_the_next_visits() -> None:
+def test_a_second_fit_continues_with_the_next_visits() -> None:
     assert fitted_twice(CyclicalWeightTransfer(every_n_epochs=1), 2).visited == "aaaabbbbbbccaaaa"
     lines = ledger()
     assert [line["visit"] for line in lines] == [0, 1, 2, 3]
@@ -38,7 +38,7 @@ def test_one_callback_serves_another_model_anew() -> None:
     assert len({line["run"] for line in ledger()}) == 2
 
 
-def test_a_visit_that_the_end_of_the_run_cuts_short_is_on_record_and_goes_on_later() -> None:
+def test_a_visit_that_the_end_of_the_run_cuts_short_is_on_record_and_resumes_later() -> None:
     assert fitted_twice(CyclicalWeightTransfer(every_n_epochs=2), 3).visited == "aaaa" * 2 + "bbbbbb" * 2
     lines = ledger()
     assert [(line["visit"], line["site"], line["steps"]) for line in lines] == [(0, "a", 8), (1, "b", 6), (1, "b", 6)]

@@ -247,7 +247,7 @@ def test_what_an_ordinary_run_has_is_hashed_as_older_releases_did() -> None:
     assert callback.settings_sha256 == callback.settings_by(1)
 
 
-def test_a_run_goes_on_by_the_rule_with_which_it_has_begun() -> None:
+def test_a_run_resumes_by_the_rule_with_which_it_has_begun() -> None:
     callback = CyclicalWeightTransfer(every_n_epochs=1)
     trainer(callback, Proximal(5.0), RunCheckpoint(), max_epochs=1).fit(SmallModule(), SmallData())
     old, new = callback.settings_by(1), callback.settings_sha256

@@ -41,7 +41,7 @@ def weights(run: Path = RUN) -> str:
 
 
 @pytest.mark.parametrize("settings", [[], ["--model.channels_last=true", "--trainer.precision=bf16-mixed"]])
-def test_a_run_goes_on_in_its_own_folder_and_equals_the_unbroken_one(
+def test_a_run_resumes_in_its_own_folder_and_equals_the_unbroken_one(
     settings: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fit = [*FIT, *settings]
@@ -206,7 +206,7 @@ def test_a_damaged_matrix_is_said_and_left_as_it_is(
 
 
 @pytest.mark.usefixtures("two_visits")
-def test_rows_that_are_gone_are_said_and_the_run_goes_on() -> None:
+def test_rows_that_are_gone_are_said_and_the_run_resumes() -> None:
     for name in ("metrics.csv", "config.yaml", "site_matrix.csv"):
         (RUN / name).unlink()
     with (RUN / "ledger.jsonl").open("a") as ledger:

@@ -185,7 +185,7 @@ def test_a_job_that_was_aborted_is_not_begun_again(
         ([{"class_path": "WandbLogger"}, {"class_path": "CSVLogger"}], 2),
     ],
 )
-def test_a_run_that_could_not_be_found_again_is_not_gone_on_with(
+def test_a_run_that_could_not_be_found_again_is_not_resumed(
     logger: Any, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[dict[str, Any]] = []
