@@ -82,8 +82,12 @@ def test_real_imagenet_weights_recognise_photographs() -> None:
         ("evil.safetensors", pickle.dumps(Payload()), "cannot be read"),
         ("list.pth", [1, 2], "no dictionary of tensors"),
         ("other.pth", {"layer.weight": torch.zeros(1)}, "has unknown tensors: layer.weight"),
-        ("wrong.pth", {"conv1.weight": torch.zeros(1)}, "another shape or dtype: conv1.weight"),
-        ("part.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "lacks: bn1.weight"),
+        (
+            "wrong.pth",
+            {**build_backbone("resnet18", 2).state_dict(), "conv1.weight": torch.zeros(1)},
+            "another shape or dtype: conv1.weight",
+        ),
+        ("part.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "lacks: bn1.bias"),
     ],
 )
 def test_refused_files(tmp_path: Path, name: str, content: Any, message: str) -> None:
