@@ -244,7 +244,7 @@ class WeightTransfer(Callback, ABC):
             self._own_hook.original(outputs, batch, batch_idx)
         self._events.on_step_end(trainer, outputs, batch, batch_idx, ends)
         if ends:
-            self._end_visit()  # before the validation that may follow, which is no part of the visit
+            self._end_visit()  # before the validation that may follow, which is not part of the visit
         if ends_within:
             self._events.write_line()
             self._events.write_baton(trainer)

@@ -40,7 +40,7 @@ class Ledger:
         head: The hash of the line that the next entry follows.
 
     Raises:
-        InputError: If the file is no ledger, or not the one to continue. It is then untouched.
+        InputError: If the file is not a ledger, or not the one to continue. It is then untouched.
     """
 
     def __init__(self, path: Path, head: str | None = None, run: str | None = None) -> None:
@@ -165,7 +165,7 @@ def parse_entry(line: bytes) -> Entry | Merge:
     try:
         text = line[:-1].decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("it is no UTF-8 text") from None
+        raise ValueError("it is not UTF-8 text") from None
     return (Merge if f'"kind": "{MERGED}"' in text else Entry).parse(text)
 
 

@@ -57,10 +57,10 @@ class Line:
         """
         values, kinds = _values(line), _kinds(cls)  # type: ignore[arg-type]  # a class can be hashed
         if values.keys() | cls.optional != kinds.keys() | {"sha256"}:
-            raise ValueError("it is no ledger entry: its names are not those of one")
+            raise ValueError("it is not a ledger entry: its names are not those of one")
         wrong = [name for name, kind in kinds.items() if not _fits(values.get(name, ""), kind)]
         if wrong:
-            raise ValueError(f"its {wrong[0]!r} is of the wrong type, or no number that a run writes")
+            raise ValueError(f"its {wrong[0]!r} is of the wrong type, or not a number that a run writes")
         del values["sha256"]
         entry = cls(**values)
         entry.check()
@@ -91,9 +91,9 @@ def _values(line: str) -> dict[str, Any]:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):  # also an integer of too many digits
-        raise ValueError("it is no JSON that a run writes") from None
+        raise ValueError("it is not the JSON that a run writes") from None
     if not isinstance(values, dict):
-        raise ValueError("it is no ledger entry: its names are not those of one")
+        raise ValueError("it is not a ledger entry: its names are not those of one")
     return values
 
 

@@ -54,6 +54,6 @@ class Merge(Line):
     def check(self) -> None:
         """Raise ``ValueError`` for values that no run writes."""
         if self.kind != MERGED or self.weighting not in get_args(Weighting):
-            raise ValueError("it is no merge that a run writes")
+            raise ValueError("it is not a merge that a run writes")
         if not len(self.visits) == len(self.parents) == len(self.weights):
             raise ValueError("its visits, parents and weights are not as many")

@@ -72,7 +72,7 @@ def test_a_line_is_read_as_it_was_written() -> None:
 )
 def test_a_merge_that_no_run_writes_is_none(changes: dict[str, Any]) -> None:
     line = replace(merge(0, {0: 4.0, 1: 5.0}), **changes)
-    with pytest.raises(ValueError, match=r"it is no merge|are not as many|wrong type"):
+    with pytest.raises(ValueError, match=r"it is not a merge|are not as many|wrong type"):
         Merge.parse(line.line)
 
 
