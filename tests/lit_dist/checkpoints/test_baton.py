@@ -179,12 +179,6 @@ def test_weights_that_cannot_be_held_are_refused(tmp_path: Path, weight: Tensor)
         write_checkpoint({"state_dict": {"conv": weight}}, tmp_path / "a.ckpt")
 
 
-def test_a_checkpoint_with_a_function_is_refused_with_its_place(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="callbacks/mine is a function; leave it out"):
-        write_checkpoint({"callbacks": {"mine": lambda: 0}}, tmp_path / "a.ckpt")
-    assert not list(tmp_path.iterdir())
-
-
 NETWORK = {"conv.weight": torch.ones(4, 3), "conv.bias": torch.ones(4), "steps": torch.tensor(0)}
 
 

@@ -432,35 +432,30 @@ def test_a_damaged_state_of_a_site_is_refused(
     main(["verify", str(copy), "--replay", "3"])
 
 
-def test_a_whole_baton_with_other_weights_is_refused(copy: Path) -> None:
+def test_a_whole_baton_with_other_weights_or_of_another_visit_is_refused(copy: Path) -> None:
     path = copy / "batons" / "visit_000001.baton"
     baton = read_checkpoint(path)
     baton["state_dict"]["backbone.fc.bias"] += 1
     write_checkpoint(baton, path)
     with pytest.raises(InputError, match="visit_000001"):
         replay(copy, 2)
-
-
-def test_a_later_baton_in_the_place_of_another_is_refused(copy: Path) -> None:
-    shutil.copy(copy / "batons" / "visit_000002.baton", copy / "batons" / "visit_000001.baton")
+    shutil.copy(copy / "batons" / "visit_000002.baton", path)
     with pytest.raises(InputError, match="visit_000001"):
         replay(copy, 2)
 
 
 @pytest.mark.slow
-def test_a_best_model_outside_of_the_run_stays_as_it_is(runs: Runs, tmp_path: Path) -> None:
+def test_a_best_model_outside_of_the_run_stays_as_it_is_and_other_callbacks_find_their_logger(
+    runs: Runs, tmp_path: Path
+) -> None:
     folder = tmp_path / "kept"
     arguments = {"monitor": "val_loss", "dirpath": str(folder), "filename": "best", "enable_version_counter": False}
-    run = runs("kept elsewhere", {"class_path": "ModelCheckpoint", "init_args": arguments})
+    best = {"class_path": "ModelCheckpoint", "init_args": arguments}
+    run = runs("kept elsewhere", best, {"class_path": "LearningRateMonitor"})
     before = contents(folder)
     assert before
-    replay(run, 1)
+    assert "the same weights" in replay(run, 1)
     assert contents(folder) == before
-
-
-@pytest.mark.slow
-def test_a_run_whose_callbacks_need_a_logger_repeats(runs: Runs) -> None:
-    assert "the same weights" in replay(runs("monitored", {"class_path": "LearningRateMonitor"}), 1)
 
 
 # -- as a program ------------------------------------------------------------------------------------------------------
