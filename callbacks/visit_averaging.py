@@ -22,10 +22,11 @@ class VisitAveraging(VisitCallback, AroundSteps):
     """Averages the weights after each visit, and lets validation, test and prediction judge the average.
 
     The average is the plain mean of all visits so far, and from ``cycles`` cycles on that of a memory as long: each
-    visit then counts ``1 / (cycles * sites)``, and the ones before fade. It has batch normalisation's statistics, too;
-    with ``SiteStatistics`` those of each site are estimated under it. Training goes on from the weights that the last
-    visit left, as without this callback, and so do the ledger and its hashes. The average travels, in double precision:
-    twice the size of the weights.
+    visit then counts ``1 / (cycles * sites)``, and the ones before fade. With ``FederatedAveraging`` it is that of the
+    rounds, each of which then counts ``1 / cycles``. It has batch normalisation's statistics, too; with
+    ``SiteStatistics`` those of each site are estimated under it. Training goes on from the weights that the last visit
+    left, as without this callback, and so do the ledger and its hashes. The average travels, in double precision: twice
+    the size of the weights.
 
     A checkpoint holds both: the weights that travel under ``state_dict``, and the average in the state of this
     callback. So a test of ``best.ckpt`` with it in the configuration judges the average, as the validation did that has
@@ -59,7 +60,9 @@ class VisitAveraging(VisitCallback, AroundSteps):
     @torch.no_grad()
     def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
         transfer = require_transfer(trainer)
-        memory = self.cycles * len(transfer.itinerary(transfer.sites).sites)
+        itinerary = transfer.itinerary(transfer.sites)
+        # Where visits are merged, so is what each makes of the average: a step of it is a round.
+        memory = self.cycles * (1 if itinerary.merges else len(itinerary.sites))
         self.travelling["visits"] += 1
         share = 1 / min(self.travelling["visits"], memory)
         average = self.travelling["average"]

@@ -28,6 +28,7 @@ _METRICS = (
 SHIPPED = (
     "lit_dist.ImageClassifier",
     "lit_dist.callbacks.CyclicalWeightTransfer",
+    "lit_dist.callbacks.FederatedAveraging",
     "lit_dist.callbacks.SingleWeightTransfer",
     "lit_dist.callbacks.SiteEvaluation",
     "lit_dist.callbacks.SiteStatistics",

