@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
@@ -64,7 +64,6 @@ class SiteStatistics(AroundSteps):
         self._site = ""
         self._found: tuple[str, Statistics] | None = None  # of the site that is being judged
         self._training: Mapping[str, Any] | None = None  # loaders by site, outside a fit
-        self._told: set[str] = set()
 
     # -- when --------------------------------------------------------------------------------------------------------
 
@@ -97,7 +96,7 @@ class SiteStatistics(AroundSteps):
                 " where there is one site only"
             )
         if not norms:
-            self._say(f"{type(module).__name__} has no batch normalisation, so SiteStatistics changes nothing")
+            rank_zero_info(f"{type(module).__name__} has no batch normalisation, so SiteStatistics changes nothing")
         elif isinstance(loaders, Mapping):
             # Before VisitAveraging, which is around it: the statistics are those of the weights that are judged.
             self.wrap(module, step, lambda: self._here(trainer, module, loaders))
@@ -166,7 +165,7 @@ class SiteStatistics(AroundSteps):
     ) -> Statistics:
         loader = self._training_loader(trainer, module, site)
         if loader is None:
-            self._say(
+            rank_zero_warn(
                 f"site {site!r} has no training images here, so its statistics come from the images that are judged"
                 " (transductive)"
             )
@@ -201,11 +200,6 @@ class SiteStatistics(AroundSteps):
             self._training = _by_site(data.train_dataloader())
         found = (self._training or {}).get(site)
         return data.training_records(site) if found is None and by_site else found
-
-    def _say(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
-            rank_zero_warn(message)
 
 
 def find_statistics(trainer: Trainer) -> SiteStatistics | None:

@@ -9,9 +9,13 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lit_dist.utils.errors import InputError
 
+_AT_ONCE = 64
+
 
 def sample(loader: Any, records: int, seed: int, least: int = 1) -> Iterator[Any]:
-    """Batches of records of a loader's dataset, drawn without putting back; of its size, and as equal as can be.
+    """Batches of records of a loader's dataset, drawn without putting back, of up to 64 and as equal as can be.
+
+    They do not depend on the size of the loader's own batches.
 
     Of a loader that has no dataset with indices they are the first ones that it gives. A dataset may draw
     from the global generators.
@@ -20,7 +24,7 @@ def sample(loader: Any, records: int, seed: int, least: int = 1) -> Iterator[Any
         loader: The loader.
         records: How many records to take; all where there are fewer.
         seed: Decides which ones.
-        least: How many each batch has at least.
+        least: How many there must be.
 
     Raises:
         InputError: If there are fewer than ``least``.
@@ -32,7 +36,7 @@ def sample(loader: Any, records: int, seed: int, least: int = 1) -> Iterator[Any
     if size < least:
         raise InputError(f"it has {size} records, and {least} are needed")
     drawn = np.sort(np.random.default_rng(seed).choice(len(loader.dataset), size, replace=False))  # type: ignore[arg-type]
-    parts = max(1, min(size // least, -(-size // (loader.batch_size or size))))
+    parts = -(-size // _AT_ONCE)
     batches = [part.tolist() for part in np.array_split(drawn, parts)]
     own = torch.Generator()  # else it draws a seed for its workers, which it has none of, from the global one
     yield from DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn, generator=own)
