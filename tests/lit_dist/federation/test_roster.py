@@ -183,18 +183,19 @@ def test_a_run_continues_without_a_site_that_was_there_when_it_began() -> None:
 
 
 @SAID
-def test_a_run_does_not_begin_without_one_of_its_sites() -> None:
+@pytest.mark.parametrize(
+    ("silent", "message"),
+    [
+        (lambda _, site: site == "site-2", "'site-2' gives no answer, and a run begins with all its sites"),
+        (lambda question, _: question == "train", "no site answers any more"),
+    ],
+)
+def test_a_run_needs_all_its_sites_to_begin_and_one_to_continue(
+    silent: Callable[[str, str], bool], message: str
+) -> None:
     parties = engine(make)
-    parties.silent = lambda question, site: site == "site-2"
-    with pytest.raises(NoAnswerError, match="'site-2' gives no answer, and a run begins with all its sites"):
-        server(parties, make, absent="skip").run()
-
-
-@SAID
-def test_a_run_ends_where_no_site_answers() -> None:
-    parties = engine(make)
-    parties.silent = lambda question, site: question == "train"
-    with pytest.raises(NoAnswerError, match="no site answers any more"):
+    parties.silent = silent
+    with pytest.raises(NoAnswerError, match=message):
         server(parties, make, absent="skip").run()
 
 
