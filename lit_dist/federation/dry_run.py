@@ -49,11 +49,13 @@ class DryRun:
         entries: The lines of the visits that ended; of those that were trained, what depends on images is another.
         exact: Whether learning rates and schedules are those of the site, too: not where the module or a callback
             may change them in a step, and where a schedule waits for a metric of training.
+        where: Where the run is resumed, as in ``AwayError``.
     """
 
     baton: Tree
     entries: list[Entry]
     exact: bool
+    where: str
 
 
 def dry_run(
@@ -89,7 +91,7 @@ def dry_run(
         baton, _ = split(pause.state, trainer, twin)
         entries = read_entries(ledger) if ledger.exists() else []
     exact = not waits.skipped(trainer, state, baton) and is_exact(trainer, module)
-    return DryRun(baton, entries, exact)
+    return DryRun(baton, entries, exact, pause.where)
 
 
 def is_exact(trainer: Trainer, module: LightningModule) -> bool:

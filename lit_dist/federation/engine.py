@@ -27,7 +27,10 @@ class NoAnswerError(InputError):
 
 
 class Engine(Protocol):
-    """Carries questions and answers."""
+    """Carries questions and answers.
+
+    One that has an attribute ``at_once``, which is true, is asked by several threads at the same time.
+    """
 
     def ask(self, question: str, content: Message, sites: Sequence[str]) -> dict[str, Message]:
         """Ask some sites a question, all at once, and wait for every answer.

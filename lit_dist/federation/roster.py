@@ -1,7 +1,8 @@
 """Roster: the sites of a run, who of them answers, and what becomes of the run where one does not."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ Absent = Literal["retry", "skip"]
 Weights = Literal["images", "equal"]
 
 GREETINGS = "sites.json"
+_AT_ONCE = 16  # questions, each of which has the weights
 _WITH_WEIGHTS = ("train", "fit")
 
 
@@ -87,6 +89,35 @@ class Roster:
         most = 4 * size(message) + TEXT if question in _WITH_WEIGHTS else SMALL
         del message
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
+
+    def ask_each(
+        self, question: str, contents: Mapping[str, Tree], received: Callable[[str, Tree | None], None]
+    ) -> None:
+        """Ask some sites, each a question of its own; at the same time, if the engine can.
+
+        Args:
+            question: Its name.
+            contents: What belongs to it, by site.
+            received: Called with each answer as it comes; with None for a site that is missing.
+
+        Raises:
+            NoAnswerError: If a site does not answer, and the run is not to continue without it.
+            InputError: If a site refuses, or its answer cannot be read; all others have been received then.
+        """
+        if not getattr(self.engine, "at_once", False):
+            for site, content in contents.items():
+                received(site, self.ask(question, content, site).get(site))
+            return
+        problems: list[InputError] = []
+        with ThreadPoolExecutor(min(len(contents), _AT_ONCE)) as pool:
+            asked = {pool.submit(self.ask, question, content, site): site for site, content in contents.items()}
+            for future in as_completed(asked):
+                try:
+                    received(asked[future], future.result().get(asked[future]))
+                except InputError as error:
+                    problems.append(error)
+        if problems:
+            raise problems[0]
 
     def greet(self, folder: Path) -> dict[str, Tree]:
         """Ask how many images and batches there are at each site, and for the versions of the programs.

@@ -20,12 +20,13 @@ from lit_dist.callbacks.visit_averaging import find_averaging
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
 from lit_dist.federation.callback_memory import refuse_ends_elsewhere, refuse_state_of_steps
-from lit_dist.federation.dry_run import dry_run
+from lit_dist.federation.dry_run import DryRun, dry_run
+from lit_dist.federation.early_answers import EarlyAnswers
 from lit_dist.federation.partial_fit import Elsewhere, Pause, partial_fit, with_callback
 from lit_dist.federation.pooled_validation import pooled, strange
 from lit_dist.federation.remote_evaluation import remote_evaluation
 from lit_dist.federation.roster import Roster
-from lit_dist.federation.travelling_state import SCALE, join, split
+from lit_dist.federation.travelling_state import SCALE, after_visit, join, split, unchained
 from lit_dist.federation.validate_answer import check_validated
 from lit_dist.federation.validate_update import Asked, check_update, due_visit
 from lit_dist.federation.wire import Tree
@@ -73,7 +74,8 @@ class Server:
         Raises:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
         """
-        data = _RemoteData(self.roster.greet(run_folder(self.trainer)))
+        folder = run_folder(self.trainer)
+        data, self._early = _RemoteData(self.roster.greet(folder)), EarlyAnswers(folder)
         self.roster.agree({"batches": data.batches})
         with (
             remote_evaluation(self.trainer, self.transfer, self.roster.sites, self.validate),
@@ -90,6 +92,7 @@ class Server:
                 if not self._kept:
                     self._keep(pause.state)
                 pause = self._visit(pause, data)
+            self._early.clear()
 
     def summary(self) -> list[str]:
         """What the run has come to, as lines."""
@@ -104,23 +107,19 @@ class Server:
 
     def _visit(self, pause: Pause, data: "_RemoteData") -> Pause | None:
         """Let a site continue, and then the server, until the next site's turn."""
-        site = pause.where
-        baton, _ = split(pause.state, self.trainer, self.transfer)
-        baton |= self._scale
-        due = due_visit(baton, self.transfer)
-        question = {"baton": baton, "batches": data.batches, "visit": due, "left_out": self._left_out.get(site)}
-        answer = self.roster.ask("train", question, site).get(site)
+        site, state = pause.where, self._sent(pause.state)
+        question = self._question(site, state, data)
+        answer = self._ask(site, question, state, data)
         if answer is None:
             self._left_out.setdefault(site, pause.state["global_step"])
             return self._leave_out(site, pause, data)
         self._left_out.pop(site, None)
-        following, entries = check_update(self._asked(site, pause, baton, due, data), answer)
+        following, entries = check_update(self._asked(site, question, state, data), answer)
         self._scale |= _scale_of(following)
         key = self.transfer.state_key
         account = transfer_state(following, key)["record"]
-        if entries:
-            # Of a visit that was repeated, the line is the one on record.
-            account["head"] = self._record(entries, transfer_state(pause.state, key)["record"]["head"])
+        # Of a visit that was repeated, the line is the one on record.
+        account["head"] = self._record(entries, transfer_state(pause.state, key)["record"]["head"])
         waiting = waiting_entry(account)
         self._log([*entries, *([waiting] if waiting else [])], following["global_step"])
         state = join(following, pause.state, self.transfer)
@@ -128,15 +127,50 @@ class Server:
         self._kept = True
         return partial_fit(self.trainer, self.module, data, state)
 
-    def _asked(self, site: str, pause: Pause, baton: Tree, due: int, data: "_RemoteData") -> Asked:
+    def _sent(self, state: Tree) -> Tree:
+        """The state that a site is asked to continue from."""
+        baton, _ = split(state, self.trainer, self.transfer)
+        ended = transfer_state(state, self.transfer.state_key)["record"]["ended"]
+        itinerary = self.transfer.itinerary(self.roster.sites)
+        begins = ended and itinerary.from_merge(due_visit(baton, self.transfer))
+        return unchained(state, self.transfer) if begins else state
+
+    def _question(self, site: str, state: Tree, data: "_RemoteData") -> Tree:
+        baton, _ = split(state, self.trainer, self.transfer)
+        baton |= self._scale
+        due = due_visit(baton, self.transfer)
+        return {"baton": baton, "batches": data.batches, "visit": due, "left_out": self._left_out.get(site)}
+
+    def _ask(self, site: str, question: Tree, state: Tree, data: "_RemoteData") -> Tree | None:
+        """The answer for a visit; those that begin with the same merge are asked for at the same time."""
+        itinerary = self.transfer.itinerary(self.roster.sites)
+        if not itinerary.from_merge(question["visit"]):
+            return self.roster.ask("train", question, site).get(site)
+        if not self._early.has(question):
+            questions, place, due = {site: question}, site, question
+            while not itinerary.merges_after(due["visit"]):
+                planned = self._dry_run(place, state, data)
+                place, state = planned.where, after_visit(planned.baton, state, self.transfer)
+                if place in questions or not itinerary.from_merge(due["visit"] + 1):
+                    break
+                due = self._question(place, state, data)
+                if not self._early.has(due):
+                    questions[place] = due
+            self.roster.ask_each("train", questions, lambda each, answer: self._early.keep(questions[each], answer))
+        return self._early.take(question)
+
+    def _dry_run(self, site: str, state: Tree, data: "_RemoteData") -> DryRun:
         data.left_out = (site,)
         try:
-            planned = dry_run(self.trainer, self.module, data, self.transfer, pause.state)
+            return dry_run(self.trainer, self.module, data, self.transfer, state)
         finally:
             data.left_out = ()
+
+    def _asked(self, site: str, question: Tree, state: Tree, data: "_RemoteData") -> Asked:
+        planned = self._dry_run(site, state, data)
         optimizers = list(self.trainer.optimizers)
         sites, settings = self.roster.sites, self.roster.settings
-        return Asked(site, baton, due, planned, optimizers, self.transfer, sites, settings)
+        return Asked(site, question["baton"], question["visit"], planned, optimizers, self.transfer, sites, settings)
 
     def _record(self, entries: Sequence[Entry], head: str) -> str:
         """Add lines to the ledger after the one with a hash; the hash of the last is given back."""

@@ -11,6 +11,7 @@ from torch.amp import GradScaler
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.callbacks.baton_writer import baton_of
 from lit_dist.federation.wire import Tree
+from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.plain_bounds import is_number
 from lit_dist.visits.visit_callback import visit_callbacks
@@ -61,6 +62,27 @@ OF_SERVER: Tree = {"base": None, "sums": (None, None), "total": 0.0, "parents": 
 def _of_round(account: Tree) -> Tree:
     """A transfer's account without what other visits of the round have come to."""
     return {**account, "merging": {**account["merging"], **OF_SERVER}} if "merging" in account else account
+
+
+def unchained(state: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
+    """A state in which a visit is due that begins with a merge, without what the visit before it has come to.
+
+    Sites whose visits begin alike are then asked alike, whoever is first; the server chains their lines.
+    """
+    key = transfer.state_key
+    account = transfer_state(state, key)
+    nothing: Tree = {"head": FIRST, "waiting": None, "images": 0, "seconds": 0.0, "rates": ([], [])}
+    record = {**account["record"], **nothing}
+    return {**state, "callbacks": {**state["callbacks"], key: {**account, "record": record}}}
+
+
+def after_visit(planned: Mapping[str, Any], state: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
+    """The state after a visit of a round that was not the last, with what a dry run of it has come to."""
+    following = join(planned, state, transfer)
+    account = transfer_state(following, transfer.state_key)
+    merging = {**account["merging"], "ended": None, "branch": False}
+    callbacks = {**following["callbacks"], transfer.state_key: {**account, "merging": merging}}
+    return unchained({**following, "callbacks": callbacks}, transfer)
 
 
 def _without_tensors(tree: Any) -> Any:

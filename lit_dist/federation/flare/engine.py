@@ -53,6 +53,8 @@ class FlareController(Controller):
         timeout: For how many seconds to wait for an answer; a visit may take hours.
     """
 
+    at_once = True  # several threads may ask
+
     def __init__(
         self,
         settings: str,

@@ -1,10 +1,12 @@
 """Federated averaging in a federation: its visits and merges are those of a simulation, bit for bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
@@ -14,6 +16,9 @@ from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.cli.verify import verify
 from lit_dist.federation import wire
+from lit_dist.federation.early_answers import EarlyAnswers
+from lit_dist.federation.engine import NoAnswerError
+from lit_dist.federation.roster import Roster
 from lit_dist.provenance.ledger import iter_lines
 from lit_dist.provenance.line import Line
 from lit_dist.provenance.merge import Merge
@@ -76,7 +81,7 @@ def test_each_visit_and_merge_equals_that_of_the_simulation(case: str) -> None:
 def test_a_server_that_is_killed_in_its_rounds_ends_the_same() -> None:
     make, settings = CASES["epochs"]
     simulate(make, Travels(), **settings)
-    for dies_at in (1, 3, 2, 0):  # of the visits that are left
+    for dies_at in (1, 5, 0):  # of the visits that are left
         parties = engine(make, Travels, **settings)
         kill_at(parties, dies_at)
         newest = newest_checkpoint("server") if Path("server").exists() else None
@@ -86,6 +91,57 @@ def test_a_server_that_is_killed_in_its_rounds_ends_the_same() -> None:
             continue
     assert lines("server") == lines("simulated")
     assert "chain is whole" in verify("server")
+
+
+def test_the_visits_of_a_round_are_asked_for_together_and_no_answer_is_lost() -> None:
+    make, settings = CASES["epochs"]
+    parties = engine(make, **settings)
+    kill_at(parties, 3)
+    with pytest.raises(KeyboardInterrupt):
+        server(parties, make, **settings).run()
+    assert not Path("server/ledger.jsonl").exists(), "no answer was taken before all were there"
+    assert len(list(Path("server/early_answers").iterdir())) == 2
+    again = engine(make, **settings)
+    asked: list[tuple[str, str]] = []
+    again.silent = lambda question, site: bool(asked.append((question, site)))  # type: ignore[func-returns-value]
+    server(again, make, **settings).run(newest_checkpoint("server"))
+    assert [site for question, site in asked if question == "train"] == ["site-3", *SITES]
+    assert not Path("server/early_answers").exists()
+    simulate(make, **settings)
+    assert lines("server") == lines("simulated")
+
+
+@pytest.mark.parametrize("damage", [b"", b"else"])
+def test_an_early_answer_that_is_damaged_is_asked_for_again(damage: bytes) -> None:
+    early = EarlyAnswers(Path())
+    question = {"visit": 3, "baton": {"w": torch.ones(2)}}
+    early.keep(question, {"w": torch.zeros(2)})
+    assert early.has(question)
+    assert not early.has({**question, "baton": {"w": torch.zeros(2)}})
+    [path] = early.folder.iterdir()
+    path.write_bytes(damage)
+    assert not early.has(question)
+
+
+def test_an_engine_that_can_is_asked_by_several_threads_at_once() -> None:
+    barrier = Barrier(3, timeout=20)  # which nobody passes alone
+
+    class AtOnce:
+        at_once = True
+
+        def ask(self, question: str, content: wire.Message, sites: Sequence[str]) -> dict[str, wire.Message]:
+            barrier.wait()
+            if sites == ["site-2"]:
+                raise NoAnswerError("site-2 is silent", sites)
+            return {site: content for site in sites}
+
+    received: dict[str, wire.Tree | None] = {}
+    contents: dict[str, wire.Tree] = {site: {"of": site} for site in SITES}
+    with pytest.warns(UserWarning, match="'site-2' gave no answer"):
+        Roster(AtOnce(), SITES, "skip").ask_each("train", contents, received.__setitem__)
+    assert received == {**contents, "site-2": None}
+    with pytest.raises(NoAnswerError, match="site-2 is silent"):
+        Roster(AtOnce(), SITES).ask_each("train", contents, received.__setitem__)
 
 
 def test_the_best_model_is_a_mean() -> None:
