@@ -234,7 +234,10 @@ class _Planner:
         given = {name: getattr(transfer, name, None) for name in ("every_n_epochs", "every_n_steps", "optimizer_state")}
         order = getattr(transfer, "order", None)
         options = {**given, "order": ", ".join(map(str, order)) if isinstance(order, list) else order}
-        yield self._run(heuristic, {}, epochs, None, -1 if steps == self.steps else self.steps, **options)
+        # Visits that begin with a merge continue its schedule beside each other.
+        beside = len(self.sites) if transfer.itinerary(list(self.sites)).merges else 1
+        most = -1 if steps == self.steps else self.steps
+        yield self._run(heuristic, {}, epochs, None, most, beside=beside, **options)
 
     def _epochs(self, transfer: WeightTransfer, name: str) -> tuple[int, int]:
         """How many of its epochs make the budget, and how many steps these are."""
@@ -262,13 +265,14 @@ class _Planner:
         epochs: int,
         transfer: dict[str, Any] | None = None,
         max_steps: int = -1,
+        beside: int = 1,
         **named: Any,
     ) -> Run:
         steps = self.steps if max_steps < 0 else max_steps
         shared = deepcopy({"model": self.shared.model, "data": self.shared.data, "trainer": self.shared.trainer})
         shared["data"]["init_args"] |= data
         for setting, length in self.settings.lengths.items():
-            _put(shared, setting, {"epochs": epochs, "steps": steps}[length])
+            _put(shared, setting, {"epochs": epochs, "steps": steps}[length] // beside)
         callbacks = heuristic.beside(shared["trainer"].get("callbacks"))
         callbacks += [*([transfer] if transfer else []), *deepcopy(heuristic.callbacks)]
         evaluated = any(each["class_path"] == _EVALUATION for each in heuristic.callbacks)

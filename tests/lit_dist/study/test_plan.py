@@ -196,6 +196,17 @@ def test_a_schedule_follows_the_length_of_each_run() -> None:
         plan(lengths={"model.init_args.nothing": "epochs"})
 
 
+def test_a_schedule_is_as_long_as_the_rounds_of_federated_averaging() -> None:
+    schedule = {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 1}}
+    model = {**SMALL["model"], "init_args": {**SMALL["model"]["init_args"], "lr_scheduler": schedule}}
+    averaging = {"class_path": "FederatedAveraging", "init_args": {"every_n_epochs": 1}}
+    own = [{"name": "averaging", "callbacks": averaging}, "cyclical_weight_transfer"]
+    lengths = {"model.init_args.lr_scheduler.init_args.T_max": "epochs"}
+    runs = plan(model=model, heuristics=own, lengths=lengths, every_n_epochs=[1])
+    found = [run.config["model"]["init_args"]["lr_scheduler"]["init_args"]["T_max"] for run in runs]
+    assert found == [2, 4]  # passes; and passes at two sites, one after the other
+
+
 def test_callbacks_of_the_users_come_before_the_transfer() -> None:
     timer = {"class_path": "Timer", "init_args": {"duration": "00:01:00:00"}}
     runs = plan(trainer={**SMALL["trainer"], "callbacks": [timer]})
