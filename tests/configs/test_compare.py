@@ -96,6 +96,7 @@ OWN_OPTIONS = {
     "fundus/compare_imbalanced": ["--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]"],
     "fundus/compare_20_sites": ["--data.allow_one_class=true", "--data.test_fraction=0.3"],  # of so few photographs
     "imagenet/compare": ["--model.num_classes=3"],
+    "imagenet/compare_label_skew": ["--model.num_classes=3"],
 }
 
 
