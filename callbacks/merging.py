@@ -65,7 +65,7 @@ class Merging:
             self._schedules = _schedules(trainer)
         else:
             _put_schedules(trainer, self._schedules)
-        self._branch = True
+        self._branch, self._images = True, 0
 
     def end_visit(self, entry: Entry) -> None:
         """Take note of a visit that has ended, by its line."""
@@ -184,7 +184,12 @@ def _put_state(trainer: Trainer, state: Tree) -> None:
 def put_weights(module: LightningModule, weights: Tree) -> None:
     """Give a module weights and buffers, with the versions that its own have for torch."""
     own = module.state_dict()
-    for name in own:
+    for name, value in own.items():
+        if isinstance(value, Tensor) and value.shape != weights[name].shape:
+            raise InputError(
+                f"{name} has changed its shape in a visit, from {tuple(weights[name].shape)} to {tuple(value.shape)};"
+                " what is merged must have one shape: give a queue its whole length from the beginning"
+            )
         own[name] = weights[name]
     module.load_state_dict(own)
 

@@ -9,7 +9,7 @@ from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.provenance.merge import Weighting
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.setting_checks import check_choice
-from lit_dist.visits.itinerary import Itinerary, Star
+from lit_dist.visits.itinerary import Itinerary, Rounds
 
 
 class FederatedAveraging(WeightTransfer):
@@ -30,6 +30,11 @@ class FederatedAveraging(WeightTransfer):
         every_n_epochs: The length of a visit in epochs; give this or ``every_n_steps``.
         every_n_steps: The length of a visit in optimizer steps; give this or ``every_n_epochs``.
         weighting: What a site counts: its ``"images"``, or ``"equal"``.
+        ring: The number of sites in a ring: within it the weights go from one site to the next, and what they have
+            become is merged with that of the other rings. With all sites in one, this is ``CyclicalWeightTransfer``.
+        cycles_first: So many cycles come first in which the weights go from site to site, without a merge (CyclicFL,
+            https://arxiv.org/abs/2301.12193).
+        rounds: After so many rounds the weights go from site to site again; None never ends averaging.
         optimizer_state: ``"reset"`` or ``"local"``, as in ``WeightTransfer``.
         **kwargs: The others of ``WeightTransfer``, without ``validation``.
 
@@ -51,10 +56,20 @@ class FederatedAveraging(WeightTransfer):
         every_n_epochs: int | None = None,
         every_n_steps: int | None = None,
         weighting: Weighting = "images",
+        ring: int = 1,
+        cycles_first: int = 0,
+        rounds: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_choice(get_args(Weighting), weighting=weighting)
+        least = {"ring": (ring, 1), "cycles_first": (cycles_first, 0), "rounds": (1 if rounds is None else rounds, 1)}
+        for name, (value, first) in least.items():
+            if type(value) is not int or value < first:
+                raise InputError(f"{name}={value!r} is not a whole number from {first}")
         self.weighting = weighting
+        self.ring = ring
+        self.cycles_first = cycles_first
+        self.rounds = rounds
         super().__init__(every_n_epochs, every_n_steps, validation="cycle", **kwargs)
         if self.optimizer_state == "carry":
             raise InputError(
@@ -64,5 +79,5 @@ class FederatedAveraging(WeightTransfer):
 
     @override
     def itinerary(self, sites: Sequence[str]) -> Itinerary:
-        """Every site once a round, each from the last merge."""
-        return Star(sites)
+        """Every site once a round, each ring of them from the last merge."""
+        return Rounds(sites, self.ring, self.cycles_first, self.rounds)

@@ -100,7 +100,8 @@ class VisitEvents:
                     self._take_up(trainer)
                 if self.visit != visit:
                     self._merging.begin_visit(trainer, visit, self._round)
-            self._record.begin(trainer, visit)
+            from_merge = self._round is not None and self._round.from_merge(visit.number)
+            self._record.begin(trainer, visit, MERGED if from_merge else "")
             self._divergence.begin(trainer)
             for callback in visit_callbacks(trainer):
                 callback.enter(visit.site, self._divergence.policy == "skip")
@@ -149,8 +150,8 @@ class VisitEvents:
         if not self._divergence.skipping:
             before_hand_over(trainer.lightning_module)
         if not self.passing:
-            cycle_ends = following.cycle != self.visit.cycle
-            self._end_callbacks(trainer, self.visit, cycle_ends and self._parent != MERGED)
+            merges = self._round is not None and self._round.merges_after(self.visit.number)
+            self._end_callbacks(trainer, self.visit, following.cycle != self.visit.cycle and not merges)
         entry = self._record.end(trainer, self._outcome, self._parent)
         self._stop_passing()
         self._states.transfer(trainer.optimizers, self.visit.site, following.site)

@@ -79,7 +79,7 @@ class LedgerWriter:
         self.settings = settings(account["rule"])
         self._resumed_at = time.monotonic()
 
-    def begin(self, trainer: Trainer, visit: Visit) -> None:
+    def begin(self, trainer: Trainer, visit: Visit, parent: str = "") -> None:
         """Begin a visit, or resume one that was cut short, and prove that the weights are those of its predecessor.
 
         Raises:
@@ -87,7 +87,9 @@ class LedgerWriter:
         """
         self.write()
         account = self._account
-        sha256 = self._check_hand_off(trainer, f"visit {visit.number} at {visit.site!r} does not start with")
+        sha256 = self._check_hand_off(
+            trainer, f"visit {visit.number} at {visit.site!r} does not start with", bool(parent)
+        )
         self._metrics.forget_validation()
         account.update({"visit": (visit.number, visit.cycle, visit.site), "ended": False, "images": 0})
         account.update({"first_step": trainer.global_step, "rates": (_learning_rates(trainer), account["rates"][1])})
@@ -104,10 +106,11 @@ class LedgerWriter:
         if self.ended:
             self._check_hand_off(trainer, "the run does not end with")
 
-    def _check_hand_off(self, trainer: Trainer, what: str) -> str:
+    def _check_hand_off(self, trainer: Trainer, what: str, merged: bool = False) -> str:
         if self.visit is None:
             return weights(trainer)[0]
-        what = f"{what} the weights that visit {self.visit.number} ended with"
+        handed_on = "the last merge has left" if merged else f"visit {self.visit.number} ended with"
+        what = f"{what} the weights that {handed_on}"
         return self._hand_off.check(trainer, self._account["sha256_out"], what)
 
     def step(self, trainer: Trainer) -> None:

@@ -75,7 +75,7 @@ class EpochPlan:
         return min(max(ended, visits[0]), visits[-1])
 
     def mean_batches(self, epochs: int, batches_a_step: int, batches: Callable[[Stretch], float]) -> int:
-        """The length of a mean epoch, such that its optimizer steps times ``epochs`` are all steps of the run.
+        """The length of a mean epoch, such that its optimizer steps times ``epochs`` are all that a schedule sees.
 
         Where that is not a whole number of steps it is rounded up, so the product is too large by fewer steps than
         there are epochs.
@@ -87,6 +87,9 @@ class EpochPlan:
         """
         if epochs < 1:
             epochs = self.epochs_a_cycle
-        lengths = (sum(map(batches, self.epoch(number, batches_a_step))) for number in range(epochs))
+        lengths = (
+            sum(batches(each) for each in self.epoch(number, batches_a_step) if self.itinerary.advances(each.visit))
+            for number in range(epochs)
+        )
         steps = sum(-(-length // batches_a_step) for length in lengths)
         return int(-(-steps // epochs)) * batches_a_step

