@@ -222,3 +222,41 @@ def test_a_site_that_lies_of_the_round_is_refused(change: dict[str, Any]) -> Non
     with pytest.raises(InputError, match=r"site 'site-2'.* its account of the round"):
         server(parties, make, **settings).run()
     assert [entry.site for entry in federated()] == ["site-1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": {}},
+        {"total": 7.0},
+        {"waiting": {}},
+        {"branch": 1},
+        {"images": -1},
+        {"ended": (0, "trained", 5, "0" * 64)},
+        {"ended": (0, "cut short", 5, "else")},
+        {"schedules": {"schedulers": [], "groups": [[{"lr": "0.1"}]]}},
+        {"schedules": {"schedulers": [{"step": "print"}], "groups": []}},
+    ],
+)
+def test_a_server_that_lies_of_the_round_is_refused(asked: tuple[InProcess, wire.Tree], change: dict[str, Any]) -> None:
+    parties, question = asked
+    callbacks = question["baton"]["callbacks"]
+    key = next(name for name, state in callbacks.items() if "merging" in state)
+    lying = {**callbacks[key], "merging": {**callbacks[key]["merging"], **change}}
+    baton = {**question["baton"], "callbacks": {**callbacks, key: lying}}
+    answer = parties.parties["site-1"].answer("train", wire.pack({**question, "baton": baton}))
+    assert "account of" in wire.unpack(answer)["refused"]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[InProcess, wire.Tree]:
+    """The sites of a run, and the question for its first visit."""
+    make, settings = CASES["epochs"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("asked"))
+        parties = engine(make, **settings)
+        kill_at(parties, 1)
+        with pytest.raises(KeyboardInterrupt):
+            server(parties, make, **settings).run()
+    trees = [wire.unpack(content) for content in parties.content]
+    return parties, next(tree for tree in trees if "left_out" in tree)
