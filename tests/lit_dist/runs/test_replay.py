@@ -42,7 +42,8 @@ def test_a_sum_of_other_weights_is_noticed(run: Path, tmp_path: Path, name: str)
     if name.endswith("weights"):
         next(iter(baton["state_dict"].values())).add_(1)
     else:
-        next(state for state in baton["callbacks"].values() if "merging" in state)["merging"]["total"] += 1
+        state = next(state for state in baton["callbacks"].values() if "merging" in state)
+        next(iter(state["merging"]["sums"][0].values())).add_(1)
     write_checkpoint(baton, copy / "batons" / name)
     with pytest.raises(InputError, match=r"does not have the weights that visit 3|the sum in the baton of visit 4"):
         replay(copy, 5)
