@@ -151,7 +151,7 @@ class Server:
             while not itinerary.merges_after(due["visit"]):
                 planned = self._dry_run(place, state, data)
                 place, state = planned.where, after_visit(planned.baton, state, self.transfer)
-                if place in questions or not itinerary.from_merge(due["visit"] + 1):
+                if place not in self.roster.sites or place in questions or not itinerary.from_merge(due["visit"] + 1):
                     break
                 due = self._question(place, state, data)
                 if not self._early.has(due):

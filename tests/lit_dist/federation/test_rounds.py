@@ -145,6 +145,21 @@ def test_an_engine_that_can_is_asked_by_several_threads_at_once() -> None:
         Roster(AtOnce(), SITES).ask_each("train", contents, received.__setitem__)
 
 
+@pytest.mark.filterwarnings("ignore:.*(in the middle of a cycle|ended within a round)")
+@pytest.mark.parametrize(("passes", "ends"), [(1, (4, 6)), pytest.param(2, (3, 9, 12), marks=pytest.mark.slow)])
+def test_a_run_that_ends_within_a_round_or_a_visit_is_made_longer(passes: int, ends: tuple[int, ...]) -> None:
+    def make() -> WeightTransfer:
+        return FederatedAveraging(every_n_epochs=passes)
+
+    for epochs in ends:
+        settings: dict[str, Any] = {"max_epochs": epochs, "enable_checkpointing": True}
+        kept = [newest_checkpoint(folder) if Path(folder).exists() else None for folder in ("simulated", "server")]
+        simulate(make, RunCheckpoint(), checkpoint=kept[0], **settings)
+        server(engine(make, max_epochs=epochs), make, RunCheckpoint(), **settings).run(kept[1])
+    assert lines("server") == lines("simulated")
+    assert " and 2 merges" in verify("server")
+
+
 def test_the_best_model_is_a_mean() -> None:
     def best(folder: str) -> Callback:
         return ModelCheckpoint(dirpath=f"{folder}/best", monitor="val_loss", enable_version_counter=False)
