@@ -216,7 +216,7 @@ def test_a_checkpoint_with_other_weights_is_refused(dtype: str, copy: Path, caps
     name = "backbone.fc.bias" if dtype == "float" else "backbone.bn1.num_batches_tracked"
     checkpoint["state_dict"][name] += 1
     write_checkpoint(checkpoint, path)
-    assert f"{path} does not have the weights that visit 3 ended with" in message(capsys, copy)
+    assert f"{path} does not have the weights that visit 3 at 'site-2' ended with" in message(capsys, copy)
 
 
 def test_a_checkpoint_with_other_weights_and_another_account_of_them_is_refused(copy: Path) -> None:
