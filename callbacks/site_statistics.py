@@ -1,23 +1,23 @@
 """SiteStatistics: judges each site's images with batch normalisation's statistics of that site."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
-from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lit_dist.callbacks.around_steps import AroundSteps
 from lit_dist.models.norm_statistics import Statistics, estimate, in_place, norms_of
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.setting_checks import check_number
-from lit_dist.visits.seeding import derive, seed_generators
+from lit_dist.utils.setting_checks import check_count
+from lit_dist.visits.seeding import derive
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_sample import inputs_of, sample
 
@@ -54,10 +54,10 @@ class SiteStatistics(AroundSteps):
     """
 
     def __init__(self, images: int = 64, seed: int = 0) -> None:
-        check_number(0, 1e6, images=images)
+        check_count(0, 10**6, images=images)
         if images == 1:
             raise InputError("images=1 gives no variance; take 2 at least, or 0 for the shared statistics")
-        check_number(0, 2**62, seed=seed)
+        check_count(0, 2**62, seed=seed)
         self.images = images
         self.seed = seed
         self._estimates = False
@@ -90,7 +90,8 @@ class SiteStatistics(AroundSteps):
         if not self.images:
             return
         norms = norms_of(module)
-        if isinstance(loaders, DataLoader):
+        at_server = isinstance(loaders, list) and all(isinstance(each, int) for each in loaders)  # its sites judge
+        if not isinstance(loaders, Mapping) and not at_server:
             raise InputError(
                 "SiteStatistics needs loaders by site: let the datamodule give a dict such as {'mgh': loader}, also"
                 " where there is one site only"
@@ -164,27 +165,32 @@ class SiteStatistics(AroundSteps):
         self, trainer: Trainer, module: LightningModule, norms: list[nn.Module], site: str, judged: Any
     ) -> Statistics:
         loader = self._training_loader(trainer, module, site)
-        if loader is None:
+        if loader is None and not trainer.sanity_checking:  # which comes before Lightning knows them
             rank_zero_warn(
                 f"site {site!r} has no training images here, so its statistics come from the images that are judged"
                 " (transductive)"
             )
-            loader = judged
+        loader = judged if loader is None else loader
         forward = _forward(module)
 
         def pass_on(batch: Any) -> None:
-            moved = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-            with trainer.precision_plugin.val_step_context():
-                forward(moved)
+            moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
+            try:
+                with trainer.precision_plugin.val_step_context():
+                    forward(moved)
+            except Exception as error:  # whatever a module of the user's raises
+                raise InputError(
+                    f"{type(module).__name__} cannot predict a batch ({type(error).__name__}: {error}); give it a"
+                    " predict_step(batch, batch_idx) that takes what its loaders give"
+                ) from error
 
         self._estimates = True
         try:
             with isolate_rng():
                 seed = derive(self.seed, "statistics", site)
-                seed_generators(seed)
                 return estimate(norms, pass_on, sample(loader, self.images, seed, least=2))
         except InputError as error:
-            raise InputError(f"SiteStatistics cannot look at site {site!r}: {error}; leave the site out") from None
+            raise InputError(f"SiteStatistics cannot look at site {site!r}: {error}") from error
         finally:
             self._estimates = False
 
@@ -195,9 +201,9 @@ class SiteStatistics(AroundSteps):
         if trainer.state.fn == "fit" and trainer.train_dataloader is not None:
             self._training = _by_site(trainer.train_dataloader)
         elif self._training is None and is_overridden("train_dataloader", data):
-            if data is not module and not by_site:
-                data.setup("fit")
-            self._training = _by_site(data.train_dataloader())
+            self._training = _by_site(_train_loaders(data))
+        elif self._training is None:  # they may have been given to a fit before
+            self._training = _by_site(trainer.train_dataloader)
         found = (self._training or {}).get(site)
         return data.training_records(site) if found is None and by_site else found
 
@@ -208,12 +214,24 @@ def find_statistics(trainer: Trainer) -> SiteStatistics | None:
     return next((each for each in callbacks if isinstance(each, SiteStatistics) and each.images), None)
 
 
+def _train_loaders(data: Any) -> Any:
+    """What a datamodule or a module gives, set up for a fit where it has to be."""
+    try:
+        return data.train_dataloader()
+    except (AttributeError, TypeError):
+        if isinstance(data, LightningDataModule):
+            data.setup("fit")
+        return data.train_dataloader()
+
+
 def _by_site(loaders: Any) -> Mapping[str, Any]:
     loaders = loaders.loaders if isinstance(loaders, SiteLoader) else loaders
     return loaders if isinstance(loaders, Mapping) else {}
 
 
 def _forward(module: LightningModule) -> Callable[[Any], Any]:
-    if is_overridden("predict_step", module):
-        return lambda batch: module.predict_step(batch, 0)
-    return lambda batch: module(inputs_of(batch))
+    if not is_overridden("predict_step", module):
+        return lambda batch: module(inputs_of(batch))
+    given = inspect.signature(module.predict_step).parameters.values()
+    more = [0] * (len([each for each in given if each.kind is not each.KEYWORD_ONLY]) - 1)
+    return lambda batch: module.predict_step(batch, *more[:2])

@@ -13,7 +13,7 @@ from lit_dist.callbacks.around_steps import AroundSteps
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.setting_checks import check_number
+from lit_dist.utils.setting_checks import check_count
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import VisitCallback, visit_callbacks
 
@@ -39,11 +39,11 @@ class VisitAveraging(VisitCallback, AroundSteps):
         cycles: The length of the memory in cycles, from 1.
 
     Raises:
-        InputError: If it is not a number from 1, or there are two of this class.
+        InputError: If it is not a whole number from 1.
     """
 
     def __init__(self, cycles: int = 1) -> None:
-        check_number(1, 1e9, cycles=cycles)
+        check_count(1, 10**9, cycles=cycles)
         self.cycles = cycles
         self._judges = True
 
@@ -51,8 +51,6 @@ class VisitAveraging(VisitCallback, AroundSteps):
 
     @override
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if sum(isinstance(each, VisitAveraging) for each in visit_callbacks(trainer)) > 1:
-            raise InputError("there are two VisitAveraging; keep one")
         average = {name: torch.zeros_like(each, dtype=torch.float64) for name, each in _averaged(pl_module)}
         self.travelling = {"visits": 0, "average": average}
 
@@ -68,6 +66,12 @@ class VisitAveraging(VisitCallback, AroundSteps):
         average = self.travelling["average"]
         for name, each in _averaged(pl_module):
             average[name] += (each - average[name]) * share
+
+    @property
+    @override
+    def state_key(self) -> str:
+        """The class alone: there is one, and its average is the same whatever its memory is to be from now on."""
+        return self._generate_state_key()
 
     # -- judging it --------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
+import torch.distributed
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -41,7 +42,7 @@ class VisitEvents:
         self._states = OptimizerStates(optimizer_state)
         self._handed_on: Visit | None = None  # ended, and its baton not yet written
         self._absent = False  # whether a visit passes at whose site nobody is
-        self._idle: MethodPatch | None = None  # while a visit passes without training
+        self._idle: list[MethodPatch] = []  # while a visit passes without training
 
     @property
     def visit(self) -> Visit | None:
@@ -89,8 +90,10 @@ class VisitEvents:
 
     def _pass_without_training(self, trainer: Trainer) -> None:
         """Lightning changes no weights where a training step gives None."""
-        if self._idle is None:
-            self._idle = MethodPatch(trainer.lightning_module, "training_step", lambda *_, **__: None)
+        if not self._idle:
+            self._idle = [MethodPatch(trainer.lightning_module, "training_step", _nothing)]
+            for callback in visit_callbacks(trainer):  # Lightning calls it all the same
+                self._idle.append(MethodPatch(callback, "on_before_optimizer_step", _nothing))
 
     def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
         """Begin a visit, unless it is under way; what is left out of it passes without training."""
@@ -171,6 +174,8 @@ class VisitEvents:
         return MERGED if self.visit and self._round and self._round.from_merge(self.visit.number) else ""
 
     def _end_callbacks(self, trainer: Trainer, visit: Visit, cycle_ends: bool) -> None:
+        if visit_callbacks(trainer):
+            _share_buffers(trainer)  # so that all processes make the same of them
         for callback in visit_callbacks(trainer):
             callback.on_visit_end(trainer, trainer.lightning_module, visit)
             if cycle_ends:
@@ -209,9 +214,8 @@ class VisitEvents:
     def _stop_passing(self) -> None:
         self._divergence.end()
         self._absent = False
-        if self._idle is not None:
-            self._idle.lift()
-            self._idle = None
+        while self._idle:
+            self._idle.pop().lift()
 
     def on_validation_start(self, trainer: Trainer) -> None:
         """Tell the metrics of a validation from those of training."""
@@ -281,3 +285,14 @@ class VisitEvents:
         if "merging" in state:
             self._merging.load_state_dict(state["merging"])
             self._record.merge = waiting_merge(state["merging"])
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """What a step comes to in which nothing is trained."""
+
+
+def _share_buffers(trainer: Trainer) -> None:
+    """Give every process the first one's buffers, such as running statistics; to be called by all of them."""
+    if trainer.world_size > 1 and torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in trainer.lightning_module.buffers():
+            torch.distributed.broadcast(buffer.data, src=0)

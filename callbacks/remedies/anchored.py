@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.lightning_internals import loss_scale
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import VisitCallback
 
@@ -27,18 +29,22 @@ class Anchored(VisitCallback):
     def on_visit_start(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
         self.staying["came_in"] = {
             name: each.detach().clone()
-            for name, each in pl_module.named_parameters()
-            if each.requires_grad and _pulls(self.strength(name))
+            for name, each in pl_module.named_parameters()  # also what is unfrozen on the way
+            if _pulls(self.strength(name))
         }
 
     @override
     @torch.no_grad()
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        came_in = self.staying["came_in"]
+        came_in = self.staying.get("came_in", {})
+        scale = loss_scale(trainer, optimizer)
         stepped = {id(each) for group in optimizer.param_groups for each in group["params"]}
         for name, parameter in pl_module.named_parameters():
             if name in came_in and parameter.grad is not None and id(parameter) in stepped:
-                parameter.grad.addcmul_(parameter - came_in[name], torch.as_tensor(self.strength(name)).to(parameter))
+                if parameter.grad.layout != torch.strided:
+                    raise InputError(f"{type(self).__name__} cannot hold {name!r}, whose gradients are sparse")
+                strength = torch.as_tensor(self.strength(name) * scale).to(parameter)
+                parameter.grad.addcmul_(parameter - came_in[name], strength)
 
     @override
     def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:

@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from lit_dist.callbacks.remedies.anchored import Anchored
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.setting_checks import check_number
+from lit_dist.utils.setting_checks import check_count, check_number
 from lit_dist.visits.itinerary import Visit
-from lit_dist.visits.seeding import derive, seed_generators
+from lit_dist.visits.seeding import derive, seed_torch
 from lit_dist.visits.site_sample import inputs_of, sample
 
 
@@ -45,8 +45,8 @@ class EWC(Anchored):
     def __init__(self, weight: float = 100.0, decay: float = 0.9, images: int = 64, seed: int = 0) -> None:
         check_number(0, 1e9, weight=weight)
         check_number(0, 1, decay=decay)
-        check_number(1, 1e6, images=images)
-        check_number(0, 2**62, seed=seed)
+        check_count(1, 10**6, images=images)
+        check_count(0, 2**62, seed=seed)
         self.weight = weight
         self.decay = decay
         self.images = images
@@ -54,9 +54,7 @@ class EWC(Anchored):
 
     @override
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.travelling = {
-            "fisher": {name: torch.zeros_like(each, dtype=torch.float32) for name, each in _trainable(pl_module)}
-        }
+        self.travelling = {"fisher": _zeros(pl_module)}
 
     @override
     def strength(self, name: str) -> float | Tensor:
@@ -71,7 +69,7 @@ class EWC(Anchored):
         pl_module.eval()
         try:
             seed = derive(self.seed, "fisher", visit.site, visit.number)
-            seed_generators(seed, device=pl_module.device)
+            seed_torch(seed, pl_module.device)  # for the labels
             found = self._fisher(trainer, pl_module, loaders[visit.site], seed)
         finally:
             for each, training in modes:
@@ -80,28 +78,38 @@ class EWC(Anchored):
             fisher.mul_(self.decay).add_(found[name])
 
     def _fisher(self, trainer: Trainer, module: LightningModule, loader: Any, seed: int) -> dict[str, Tensor]:
-        named = _trainable(module)
-        total = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in named}
+        trained = [(name, each) for name, each in module.named_parameters() if each.requires_grad]
+        total = _zeros(module)
         seen = 0
         for batch in sample(loader, self.images, seed):
-            for record in inputs_of(trainer.strategy.batch_to_device(batch, dataloader_idx=0)):
-                with trainer.precision_plugin.forward_context():
-                    logits = module(record[None]).float()
-                if logits.ndim != 2 or logits.shape[1] < 2:
-                    raise InputError(
-                        f"EWC needs logits, (images, classes), from the forward of {type(module).__name__}, which gives"
-                        f" {tuple(logits.shape)} for one image"
-                    )
+            moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
+            for record in inputs_of(moved):
+                logits = _logits(trainer, module, record)
                 drawn = torch.multinomial(logits.detach().softmax(dim=1), 1)[:, 0]
-                gradients = torch.autograd.grad(
-                    cross_entropy(logits, drawn), [each for _, each in named], allow_unused=True
-                )
-                for (name, _), gradient in zip(named, gradients, strict=True):
+                loss = cross_entropy(logits, drawn)
+                gradients = torch.autograd.grad(loss, [each for _, each in trained], allow_unused=True)
+                for (name, _), gradient in zip(trained, gradients, strict=True):
                     if gradient is not None:
                         total[name] += gradient.float() ** 2
                 seen += 1
         return {name: each / seen for name, each in total.items()}
 
 
-def _trainable(module: LightningModule) -> list[tuple[str, Tensor]]:
-    return [(name, each) for name, each in module.named_parameters() if each.requires_grad]
+def _zeros(module: LightningModule) -> dict[str, Tensor]:
+    """For all parameters, since some may be frozen for a while."""
+    return {name: torch.zeros_like(each, dtype=torch.float32) for name, each in module.named_parameters()}
+
+
+def _logits(trainer: Trainer, module: LightningModule, record: Any) -> Tensor:
+    try:
+        with trainer.precision_plugin.forward_context():
+            found: Tensor = module(record[None])
+        if found.ndim == 2 and found.shape[1] > 1:
+            return found.float()
+        what = f"gives {tuple(found.shape)}"
+    except Exception as error:  # whatever a module of the user's raises
+        what = f"fails ({type(error).__name__}: {error})"
+    raise InputError(
+        f"EWC needs logits, (images, classes), from the forward of {type(module).__name__}, which {what} for one"
+        " image: the first of a batch's parts"
+    )

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from lit_dist.models.norm_statistics import norms_of
-from lit_dist.utils.setting_checks import check_number
+from lit_dist.utils.setting_checks import check_count
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import VisitCallback
 
@@ -26,7 +26,7 @@ class FixBN(VisitCallback):
     """
 
     def __init__(self, cycles: int = 1) -> None:
-        check_number(1, 1e9, cycles=cycles)
+        check_count(1, 10**9, cycles=cycles)
         self.cycles = cycles
 
     @override

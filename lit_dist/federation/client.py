@@ -20,11 +20,11 @@ from lit_dist.federation.refusal import Refusal, refusal
 from lit_dist.federation.site_settings import SiteSettings
 from lit_dist.federation.validate_question import check_names, check_size, named
 from lit_dist.federation.wire import Message, Tree, pack, unpack
-from lit_dist.provenance.ledger_writer import batch_size
 from lit_dist.provenance.run_settings import versions
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
 from lit_dist.visits.site_loader import SiteLoader
+from lit_dist.visits.site_sample import batch_size
 from lit_dist.visits.visit_callback import visit_callbacks
 
 # Of a run's settings, or of a question: asked again, the site would fail again.

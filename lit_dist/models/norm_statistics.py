@@ -13,7 +13,13 @@ Statistics = list[Tensor]
 
 def norms_of(module: nn.Module) -> list[nn.Module]:
     """The layers of a module that normalise by running statistics in evaluation: batch normalisation, of any kind."""
-    return [each for each in module.modules() if getattr(each, "running_mean", None) is not None]
+    return [
+        each
+        for each in module.modules()
+        if getattr(each, "running_mean", None) is not None
+        and all(hasattr(each, name) for name in ("reset_running_stats", "momentum"))  # not one of fixed statistics
+        and not isinstance(each, torch.jit.ScriptModule)
+    ]
 
 
 def _buffers(norms: Iterable[nn.Module]) -> Statistics:

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.provenance.visit_account import VisitAccount, new_account, waiting_entry
 from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.visits.itinerary import Visit
+from lit_dist.visits.site_sample import batch_size
 from lit_dist.visits.visit_callback import travelling_bytes
 
 
@@ -247,14 +248,3 @@ def _goes_on_in(path: Path, trainer: Trainer) -> bool:
 
 def _learning_rates(trainer: Trainer) -> list[float]:
     return [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-
-
-def batch_size(batch: Any) -> int:
-    """The length of the first tensor found in a batch, or of the batch itself."""
-    if isinstance(batch, torch.Tensor):
-        return len(batch) if batch.ndim else 1
-    if isinstance(batch, Mapping) and batch:
-        return batch_size(next(iter(batch.values())))
-    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
-        return batch_size(batch[0])
-    return 1

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lit_dist.callbacks import SiteEvaluation, WeightTransfer
+from lit_dist.callbacks import SiteEvaluation, SiteStatistics, VisitAveraging, WeightTransfer
 from lit_dist.callbacks.fit_checks import check_callbacks
 from lit_dist.runs.class_kinds import check_kind
 from lit_dist.runs.lightning_cli import SiteParser
@@ -110,6 +110,9 @@ def check_together(
     for each in callbacks if not own and not kind.endswith("transfer") else ():
         if isinstance(each, SiteEvaluation) or _needs_visits(each):
             raise InputError(f"{where} is {kind}, which has no visits, so {type(each).__name__} has no part in it")
+    for alone in (SiteStatistics, VisitAveraging):
+        if sum(isinstance(each, alone) for each in callbacks) > 1:
+            raise InputError(f"{where} has two {alone.__name__}; keep one")
     stateful = [each for each in callbacks if is_overridden("state_dict", each, Callback)]
     keys = [each.state_key for each in stateful]
     for each in stateful:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import CombinedLoader
+from torch.optim import Optimizer
 
 
 def train_source(trainer: Trainer) -> object:
@@ -297,3 +299,12 @@ def given_hyperparameters(settings: Mapping[str, Any]) -> Iterator[None]:
     """
     with _given_hyperparameters_context(dict(settings), "lightning.pytorch.cli.instantiate_module"):
         yield
+
+
+def loss_scale(trainer: Trainer, optimizer: Optimizer) -> float:
+    """By how much an optimizer's gradients are too large when its callbacks see them, with 16-mixed.
+
+    Fused optimizers divide by it themselves, and Lightning and torch tell only each other which ones do.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return float(scaler.get_scale()) if scaler is not None and _optimizer_handles_unscaling(optimizer) else 1.0

@@ -38,3 +38,17 @@ def check_number(least: float, most: float, **settings: float) -> None:
     for name, value in settings.items():
         if type(value) not in (int, float) or not least <= value <= most:
             raise InputError(f"{name}={value!r} is not a number from {least:g} to {most:g}")
+
+
+def check_count(least: int, most: int, **settings: int) -> None:
+    """Raise ``InputError`` for a setting that is not a whole number, or does not lie between two.
+
+    Example:
+        >>> check_count(1, 9, cycles=1.5)
+        Traceback (most recent call last):
+        ...
+        lit_dist.utils.errors.InputError: cycles=1.5 is not a whole number from 1 to 9
+    """
+    for name, value in settings.items():
+        if type(value) is not int or not least <= value <= most:
+            raise InputError(f"{name}={value!r} is not a whole number from {least} to {most}")

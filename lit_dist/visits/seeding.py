@@ -5,13 +5,15 @@ before it. So no random number is drawn from a generator that lives longer than 
 is seeded here, by a hash of what it is for.
 """
 
+import copy
 import functools
 import hashlib
 import os
 import random
 import types
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -207,6 +209,36 @@ class ModuleGenerators:
 def _is_bare(value: object) -> bool:
     """Whether a value holds nothing: most attributes of a layer are numbers and hooks that nobody has set."""
     return type(value) in (bool, int, float, str, types.NoneType) or (type(value) in (dict, OrderedDict) and not value)
+
+
+@contextmanager
+def generators_kept(generators: Sequence[Any]) -> Iterator[None]:
+    """Let generators be after the block where they were before it."""
+    states = [_state(each) for each in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            _put_state(generator, state)
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return copy.deepcopy(generator.bit_generator.state)
+    if isinstance(generator, np.random.BitGenerator):
+        return copy.deepcopy(generator.state)
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
+
+
+def _put_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)
 
 
 def seed_generators(

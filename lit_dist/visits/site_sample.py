@@ -1,24 +1,34 @@
 """A seeded sample of the records of a loader, to look at them without drawing from it."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from numpy.typing import NDArray
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+)
+from torch.utils.data.distributed import DistributedSampler
 
 from lit_dist.utils.errors import InputError
+from lit_dist.visits.seeding import find_generators, generators_kept, seed_generators
 
 _AT_ONCE = 64
 
 
 def sample(loader: Any, records: int, seed: int, least: int = 1) -> Iterator[Any]:
-    """Batches of records of a loader's dataset, drawn without putting back, of up to 64 and as equal as can be.
+    """Batches of records that a loader may give, drawn without putting back, of up to 64 and as equal as can be.
 
-    They do not depend on the size of the loader's own batches.
-
-    Of a loader that has no dataset with indices they are the first ones that it gives. A dataset may draw
-    from the global generators.
+    They do not depend on the size of the loader's own batches. Of a loader that has no dataset with indices they are
+    the first ones that it gives. The global generators are seeded; those that the dataset holds are left where they
+    were.
 
     Args:
         loader: The loader.
@@ -29,24 +39,51 @@ def sample(loader: Any, records: int, seed: int, least: int = 1) -> Iterator[Any
     Raises:
         InputError: If there are fewer than ``least``.
     """
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-        yield from _first(loader, records)
-        return
-    size = min(records, len(loader.dataset))  # type: ignore[arg-type]
-    if size < least:
-        raise InputError(f"it has {size} records, and {least} are needed")
-    drawn = np.sort(np.random.default_rng(seed).choice(len(loader.dataset), size, replace=False))  # type: ignore[arg-type]
-    parts = -(-size // _AT_ONCE)
-    batches = [part.tolist() for part in np.array_split(drawn, parts)]
-    own = torch.Generator()  # else it draws a seed for its workers, which it has none of, from the global one
-    yield from DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn, generator=own)
+    generators = find_generators(getattr(loader, "dataset", None))
+    with generators_kept(generators):
+        seed_generators(seed, generators)
+        known = _records_of(loader)
+        if known is None:
+            yield from _first(loader, records)
+            return
+        size = min(records, len(known))
+        if size < least:
+            raise InputError(f"it has {size} records, and {least} are needed")
+        drawn = known[np.sort(np.random.default_rng(seed).choice(len(known), size, replace=False))]
+        batches = [part.tolist() for part in np.array_split(drawn, -(-size // _AT_ONCE))]
+        own = torch.Generator()  # else it draws a seed for its workers, which it has none of, from the global one
+        yield from DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn, generator=own)
+
+
+def _records_of(loader: Any) -> NDArray[np.int64] | None:
+    """The indices of the records that a loader gives; None if it has none."""
+    if (
+        not isinstance(loader, DataLoader)
+        or isinstance(loader.dataset, IterableDataset)
+        or loader.batch_sampler is None
+    ):
+        return None
+    sampler: Any = loader.sampler
+    if type(loader.batch_sampler) is not BatchSampler and not isinstance(loader.batch_sampler, BatchSampler):
+        drawn = [index for batch in copy.deepcopy(loader.batch_sampler) for index in batch]
+    elif isinstance(sampler, WeightedRandomSampler):
+        drawn = sampler.weights.nonzero()[:, 0].tolist()
+    elif hasattr(sampler, "indices"):
+        drawn = list(sampler.indices)
+    elif isinstance(sampler, SequentialSampler | RandomSampler | DistributedSampler):
+        return np.arange(len(loader.dataset))  # type: ignore[arg-type]
+    else:
+        drawn = list(copy.deepcopy(sampler))
+    if not all(isinstance(index, int) for index in drawn):
+        raise InputError(f"its {type(sampler).__name__} gives what is not an index")
+    return np.unique(np.array(drawn, np.int64))
 
 
 def _first(loader: Any, records: int) -> Iterator[Any]:
     seen = 0
     for batch in loader:
         yield batch
-        seen += len(inputs_of(batch))
+        seen += batch_size(batch)
         if seen >= records:
             return
 
@@ -54,3 +91,14 @@ def _first(loader: Any, records: int) -> Iterator[Any]:
 def inputs_of(batch: Any) -> Any:
     """What of a batch goes into a network: the first of several, or all of it."""
     return batch[0] if isinstance(batch, list | tuple) else batch
+
+
+def batch_size(batch: Any) -> int:
+    """The length of the first tensor found in a batch, or of the batch itself."""
+    if isinstance(batch, torch.Tensor):
+        return len(batch) if batch.ndim else 1
+    if isinstance(batch, Mapping) and batch:
+        return batch_size(next(iter(batch.values())))
+    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
+        return batch_size(batch[0])
+    return 1

@@ -158,6 +158,14 @@ def test_a_step_that_fails_leaves_the_weights_as_they_were() -> None:
     assert "validation_step" not in vars(module)
 
 
+class Puzzling(Failing):
+    """Predicts from what no loader gives."""
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        outputs: Tensor = self.network(batch["image"])
+        return outputs
+
+
 class Predicting(Failing):
     """A stranger's module, which logs by loader."""
 
@@ -205,6 +213,10 @@ def test_mistakes_are_told() -> None:
         fitted(SiteStatistics(8), SiteStatistics(9))
     with pytest.raises(InputError, match="loaders by site"):
         trainer(SiteStatistics()).validate(Predicting(), datamodule=SmallData())
+    with pytest.raises(InputError, match="loaders by site"):
+        trainer(SiteStatistics()).validate(Predicting(), dataloaders=list(loaders(shuffle=False).values()))
+    with pytest.raises(InputError, match=r"Puzzling cannot predict a batch \(TypeError"):
+        trainer(SiteStatistics()).validate(Puzzling(), datamodule=ByName())
     with pytest.raises(InputError, match="images=1"):
         SiteStatistics(images=1)
     one = SmallData(batch_size=1)
@@ -219,3 +231,26 @@ def test_a_network_without_batch_normalisation_is_judged_as_it_is(caplog: pytest
     with caplog.at_level(logging.INFO):
         trainer(SiteStatistics()).validate(module, dataloaders=loaders(shuffle=False), verbose=False)
     assert "Predicting has no batch normalisation" in caplog.text
+
+
+def test_double_precision() -> None:
+    module = Predicting()
+    trainer(SiteStatistics(), precision="64-true").validate(module, datamodule=ByName(), verbose=False)
+    assert module.network[1].running_mean.dtype == torch.float64  # type: ignore[union-attr]
+
+
+def test_fixed_statistics_stay() -> None:
+    module = Predicting()
+    module.network[1] = FixedNorm()
+    trainer(SiteStatistics()).validate(module, datamodule=ByName(), verbose=False)
+
+
+class FixedNorm(torch.nn.Module):
+    """As detectors have it: statistics that nothing changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values - self.get_buffer("running_mean")

@@ -112,7 +112,7 @@ def test_a_longer_memory_and_a_resumed_run() -> None:
 def test_mistakes_are_told(run: tuple[pl.Trainer, ImageClassifier, Seen]) -> None:
     with pytest.raises(InputError, match="cycles=0"):
         VisitAveraging(cycles=0)
-    with pytest.raises(InputError, match="two VisitAveraging"):
+    with pytest.raises(RuntimeError, match="VisitAveraging"):
         fitted(VisitAveraging(1), VisitAveraging(2))
     fitted(ModelCheckpoint(filename="without"), max_epochs=3)
     with pytest.raises(InputError, match="a run without VisitAveraging"):

@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from lit_dist import InputError
@@ -70,3 +71,37 @@ def test_its_weight_is_in_the_settings_hash() -> None:
 def test_a_weight_that_is_none_is_refused(mu: Any) -> None:
     with pytest.raises(InputError, match="mu="):
         FedProx(mu=mu)
+
+
+class Scaled(Plain):
+    """Whose optimizer divides by the scale of the loss itself."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.02, fused=True)
+
+
+def test_it_counts_as_much_where_the_loss_is_scaled() -> None:
+    def scaled(mu: float) -> SmallModule:
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        precision = {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
+        return fit(CyclicalWeightTransfer(every_n_epochs=1), FedProx(mu), module=Scaled(), max_epochs=3, **precision)
+
+    plain = fit(CyclicalWeightTransfer(every_n_epochs=1), FedProx(5), module=Plain(), max_epochs=3)
+    free = scaled(0)
+    for one, other, without in zip(scaled(5).parameters(), plain.parameters(), free.parameters(), strict=True):
+        assert (one - other).abs().max() < 0.2 * (without - other).abs().max() + 1e-3
+
+
+class Exploding(Plain):
+    """Whose loss is NaN once."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if self.current_epoch == 1 and batch_idx == 1 else loss
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged", "ignore:`training_step` returned `None`")
+def test_a_visit_that_is_left_out_is_left_out_with_it_too() -> None:
+    transfer = CyclicalWeightTransfer(every_n_epochs=1, on_divergence="skip")
+    fit(transfer, FedProx(mu=0.1), module=Exploding(), max_epochs=3)
+    assert [entry["outcome"] for entry in ledger()] == ["trained", "skipped", "trained"]
