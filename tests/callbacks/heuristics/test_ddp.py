@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 from small import SmallData, fit, inputs
 from torch.utils.data import DataLoader, TensorDataset
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.callbacks import CyclicalWeightTransfer, SiteEvaluation
+from lit_dist.callbacks import EWC, CyclicalWeightTransfer, SiteEvaluation, VisitAveraging
 from lit_dist.datamodules.sampler import Draw, VisitSampler
 
 class Own(TensorDataset):
@@ -52,6 +52,19 @@ transfer, logger = CyclicalWeightTransfer(every_n_epochs=1), CSVLogger(".", name
 test_site_evaluation.fit(
     transfer, SiteEvaluation("visit"), max_epochs=3, devices=2, strategy="ddp", logger=logger, limit_val_batches=0
 )
+
+class Module(test_site_evaluation.Module):
+    def forward(self, points):
+        return self.network(points)
+
+ewc, averaging = EWC(images=4), VisitAveraging()
+module = test_site_evaluation.fit(
+    CyclicalWeightTransfer(every_n_epochs=1), ewc, averaging, module=Module(), max_epochs=3, devices=2,
+    strategy="ddp", limit_val_batches=0, default_root_dir="remedies",
+)
+states = [dict(module.named_parameters()), ewc.travelling["fisher"], averaging.travelling["average"]]
+hashes = [fingerprint(state)[0] for state in states]
+Path(f"rank{module.trainer.global_rank}.json").write_text(json.dumps(hashes))
 torch.distributed.destroy_process_group()  # else gloo's threads may abort the process at its end
 """
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -73,12 +86,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     search = os.pathsep.join([str(tests / "helpers"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": search}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
-    assert (folder / "evaluated/version_0/site_matrix.csv").exists(), done.stderr[-3000:]
+    assert (folder / "rank0.json").exists(), done.stderr[-3000:]
     return folder
 
 
 def ranks(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_what_travels_is_the_same_in_both(folder: Path) -> None:
+    """Also where it was made of running statistics, of which each process has its own until the next step."""
+    both = ranks(folder)
+    assert both[0] == both[1]
+    assert len(set(both[0])) == 3
 
 
 @pytest.mark.parametrize(
