@@ -64,7 +64,9 @@ class Run:
     def write(self, study: Path) -> None:
         """Write the run's settings into its folder of a study, unless the same stand there, in whatever order."""
         path = run_path(study, self.name) / PLAN
-        text = json.dumps(asdict(self), indent=1)
+        later = ("every_n_steps", "base")  # than the first plans that may be there
+        values = {name: value for name, value in asdict(self).items() if value is not None or name not in later}
+        text = json.dumps(values, indent=1)
         known = None
         with suppress(OSError, ValueError):
             known = json.loads(path.read_bytes())

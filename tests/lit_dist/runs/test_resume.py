@@ -187,7 +187,7 @@ def test_a_ledger_that_is_not_this_runs_is_refused(capsys: pytest.CaptureFixture
     path.write_text(first)
     refused(LONGER, "ledger.jsonl lacks the line that the checkpoint resumes after", capsys)
     path.write_text(second)
-    refused(LONGER, "ledger.jsonl is broken at visit 1 (lit-dist verify", capsys)
+    refused(LONGER, "ledger.jsonl is broken at visit 1 at 'site-2' (lit-dist verify", capsys)
     other = replace(Entry.parse(second[:-1]), previous=Entry.parse(second[:-1]).sha256, run="another")
     path.write_text(first + second + other.line + "\n")
     refused(LONGER, "ledger.jsonl has visits of another run ('another')", capsys)

@@ -167,7 +167,7 @@ def test_state_is_kept_in_the_two_scopes_only() -> None:
         class Shadows(VisitCallback):
             staying = {}  # type: ignore[assignment]  # noqa: RUF012
 
-    with pytest.raises(InputError, match="before the first visit"):
+    with pytest.raises(InputError, match="outside any visit"):
         _ = Scaffold().staying
 
 
