@@ -45,6 +45,10 @@ class EarlyAnswers:
             return None
         return self._read(question)["answer"]  # type: ignore[no-any-return]
 
+    def forget(self, question: Tree) -> None:
+        """Let go of an answer that is refused."""
+        self._path(question).unlink(missing_ok=True)
+
     def _read(self, question: Tree) -> Tree:
         path = self._path(question)
         try:

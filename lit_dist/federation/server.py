@@ -114,7 +114,11 @@ class Server:
             self._left_out.setdefault(site, pause.state["global_step"])
             return self._leave_out(site, pause, data)
         self._left_out.pop(site, None)
-        following, entries = check_update(self._asked(site, question, state, data), answer)
+        try:
+            following, entries = check_update(self._asked(site, question, state, data), answer)
+        except InputError:
+            self._early.forget(question)  # or a run that resumes would find it again
+            raise
         self._scale |= _scale_of(following)
         key = self.transfer.state_key
         account = transfer_state(following, key)["record"]

@@ -158,6 +158,8 @@ class _HandOffs:
         if self._last is None or self._last.run != merge.run or self._merged is not None:
             raise AuditError(f"{place}: there are no visits that it could have merged")
         self._merged, self._round = self._round, _Round()
+        if self._merged.complete and self._merged.empty:
+            raise AuditError(f"{place}: there are no visits that it could have merged")
         parents = self._merged.parents(merge.weighting)
         found = list(zip(merge.visits, merge.parents, merge.weights, strict=True))
         if not self._merged.complete:  # with visits of the run that this one began with
@@ -187,6 +189,11 @@ class _Round:
         if self._base:
             self._visits.append(entry)
         return self._base or entry.sha256_out
+
+    @property
+    def empty(self) -> bool:
+        """Whether no visit began with a merge."""
+        return not self._visits
 
     def forget(self, visit: int) -> None:
         """Take no account of what was trained in a visit so far."""

@@ -98,7 +98,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
     if not best.exists():
         raise InputError(f"{folder} ended without a best model, since nothing was validated")
     trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
-    found = {**_travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps, "ended": ended}
+    found = {**travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps, "ended": ended}
     found |= _judge(folder / FIT / PREDICTIONS)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
@@ -137,17 +137,20 @@ def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     return {**found, **_judge(folder / FIT / PREDICTIONS)}
 
 
-def _travels(ledger: Path) -> dict[str, Any]:
+def travels(ledger: Path) -> dict[str, Any]:
     """How often the weights were sent, and how many bytes that were."""
     if not ledger.exists():
         return {"visits": None, "transfers": 0, "bytes_sent": 0}
-    visits, size, run_id = 0, 0, ""
+    visits, merged, size, run_id = 0, 0, 0, ""
     for entry in iter_entries(ledger):
         if entry.run != run_id:  # one that was killed before its first checkpoint was begun anew
-            visits, run_id = 0, entry.run
+            visits, merged, run_id = 0, 0, entry.run
         if entry.outcome != "cut short":
             visits, size = visits + 1, entry.bytes or size
-    return {"visits": visits, "transfers": max(visits - 1, 0), "bytes_sent": max(visits - 1, 0) * size}
+            merged += bool(entry.parent)
+    # What is merged goes to the site and back; in a chain a visit's end is the next one's beginning.
+    transfers = 2 * merged + max(visits - merged - 1, 0)
+    return {"visits": visits, "transfers": transfers, "bytes_sent": transfers * size}
 
 
 def _best_cycle(run: Run, best: Path) -> int | None:

@@ -219,6 +219,19 @@ def lie(parties: InProcess, change: Callable[[wire.Tree], None]) -> None:
     parties.change = changed
 
 
+@pytest.mark.parametrize("place", SITES)
+def test_honest_sites_resume_after_a_lie(place: str) -> None:
+    make, settings = CASES["epochs"]
+    parties = engine(make, **settings)
+    parties.tamper("train", place, lambda tree: next(iter(tree["baton"]["state_dict"].values())).fill_(torch.nan))
+    with pytest.raises(InputError, match=f"site '{place}'"):
+        server(parties, make, **settings).run()
+    newest = newest_checkpoint("server")
+    server(engine(make, **settings), make, **settings).run(newest)
+    simulate(make, **settings)
+    assert lines("server") == lines("simulated")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -86,6 +86,7 @@ def test_a_merge_that_no_run_writes_is_none(changes: dict[str, Any]) -> None:
         (changed(2, visits=[1], parents=["out 1"], weights=[5.0]), "line 3 .* should merge visit 0"),
         (changed(2, cycle=1), "line 3 "),
         (changed(2, run="q"), "line 3 .* no visits that it could have merged"),
+        (lambda lines: _chain_with_a_merge_of_nothing(), "line 3 .* no visits that it could have merged"),
         (changed(2, sha256_out="else"), "line 4 .* began with the weights merge 0"),
         (changed(0, images=3), "line 3 .* should merge visit 0"),
         (changed(1, sha256_in="out 0", parent=""), "line 3 .* should merge visit 1"),
@@ -101,6 +102,11 @@ def test_a_merge_that_no_run_writes_is_none(changes: dict[str, Any]) -> None:
 def test_a_ledger_that_was_changed_with_all_its_hashes_is_noticed(tamper: Callable[[Lines], Lines], said: str) -> None:
     with pytest.raises(AuditError, match=said):
         audit(chained(tamper(star())))
+
+
+def _chain_with_a_merge_of_nothing() -> Lines:
+    nothing = merge(0, {}, sha256_out="other weights")
+    return [visit(0, "start", parent=""), visit(1, "out 0", parent=""), nothing]
 
 
 def test_visits_that_were_left_out_are_not_merged() -> None:
