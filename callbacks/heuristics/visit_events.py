@@ -18,6 +18,7 @@ from lit_dist.provenance.line import MERGED
 from lit_dist.provenance.merge import Weighting
 from lit_dist.provenance.visit_account import TransferState, waiting_merge
 from lit_dist.provenance.visit_metrics import VisitMetrics
+from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Itinerary, Visit
 from lit_dist.visits.visit_callback import visit_callbacks
@@ -96,7 +97,17 @@ class VisitEvents:
                 self._idle.append(MethodPatch(callback, "on_before_optimizer_step", _nothing))
 
     def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
-        """Begin a visit, unless it is under way; what is left out of it passes without training."""
+        """Begin a visit, unless it is under way; what is left out of it passes without training.
+
+        Raises:
+            InputError: If visits before it would be jumped over, since the end of a fit has cut their cycle short.
+        """
+        if visit.number > self.visits_ended:
+            raise InputError(
+                f"visit {self.visits_ended} is due, and the fit would begin with visit {visit.number}: the run was"
+                " ended within a cycle, by max_steps perhaps, and Lightning begins the epoch after it. Resume it from a"
+                " checkpoint of a whole cycle, or begin it anew"
+            )
         if self._record.ended or self.visit != visit:
             if self._round is not None:
                 if self._merging.resume_visit(visit):
