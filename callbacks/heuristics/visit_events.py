@@ -102,7 +102,7 @@ class VisitEvents:
         Raises:
             InputError: If visits before it would be jumped over, since the end of a fit has cut their cycle short.
         """
-        if visit.number > self.visits_ended:
+        if self.visit is not None and visit.number > self.visits_ended:
             raise InputError(
                 f"visit {self.visits_ended} is due, and the fit would begin with visit {visit.number}: the run was"
                 " ended within a cycle, by max_steps perhaps, and Lightning begins the epoch after it. Resume it from a"
