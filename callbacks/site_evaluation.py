@@ -25,6 +25,7 @@ from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.models.metrics import METRICS, judge, log_of
 from lit_dist.utils.atomic_write import check_kind, replacing
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.outside_loops import modes_kept, on_device
 from lit_dist.utils.setting_checks import check_choice
 
 Moment = Literal["off", "visit", "cycle"]
@@ -180,7 +181,7 @@ class SiteEvaluation(Callback):
         probabilities: list[Tensor] = []
         labels: list[Tensor] = []
         for number, batch in enumerate(loader):
-            images, truth = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+            images, truth = on_device(trainer, batch)
             with trainer.precision_plugin.predict_step_context():
                 probabilities.append(pl_module.predict_step((images, truth), number))
             labels.append(truth)
@@ -238,21 +239,19 @@ _MEANS = {"forgetting": 5, "fluctuation": 6}
 @contextmanager
 def _evaluating(trainer: Trainer, pl_module: LightningModule, split: str) -> Iterator[None]:
     """Evaluate in the middle of training, and leave no trace: a part that is frozen in evaluation mode stays there."""
-    modes = [(module, module.training) for module in pl_module.modules()]
     device = pl_module.device
-    pl_module.eval()
     # For hooks that ask the trainer whether it trains, to augment on the device for example.
     if split == "val":
         trainer.validating = True
     else:
         trainer.testing = True
+    devices = [device] if device.type == "cuda" else []
     try:
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with modes_kept(pl_module), torch.no_grad(), torch.random.fork_rng(devices):
+            pl_module.eval()
             yield
     finally:
         trainer.training = True
-        for module, training in modes:
-            module.training = training
 
 
 def _read(path: Path) -> list[list[str]]:

@@ -16,6 +16,7 @@ from typing_extensions import override
 from lit_dist.callbacks.around_steps import AroundSteps
 from lit_dist.models.norm_statistics import Statistics, estimate, in_place, norms_of
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.outside_loops import on_device
 from lit_dist.utils.setting_checks import check_count
 from lit_dist.visits.seeding import derive
 from lit_dist.visits.site_loader import SiteLoader
@@ -174,7 +175,7 @@ class SiteStatistics(AroundSteps):
         forward = _forward(module)
 
         def pass_on(batch: Any) -> None:
-            moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
+            moved = on_device(trainer, batch)
             try:
                 with trainer.precision_plugin.val_step_context():
                     forward(moved)

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lit_dist.callbacks.remedies.anchored import Anchored
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.outside_loops import modes_kept, on_device
 from lit_dist.utils.setting_checks import check_count, check_number
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.seeding import derive, seed_torch
@@ -65,15 +66,11 @@ class EWC(Anchored):
     def on_visit_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
         super().on_visit_end(trainer, pl_module, visit)
         loaders: Any = trainer.train_dataloader
-        modes = [(each, each.training) for each in pl_module.modules()]
-        pl_module.eval()
-        try:
-            seed = derive(self.seed, "fisher", visit.site, visit.number)
-            seed_torch(seed, pl_module.device)  # for the labels
+        seed = derive(self.seed, "fisher", visit.site, visit.number)
+        seed_torch(seed, pl_module.device)  # for the labels
+        with modes_kept(pl_module):
+            pl_module.eval()
             found = self._fisher(trainer, pl_module, loaders[visit.site], seed)
-        finally:
-            for each, training in modes:
-                each.training = training
         for name, fisher in self.travelling["fisher"].items():
             fisher.mul_(self.decay).add_(found[name])
 
@@ -82,8 +79,7 @@ class EWC(Anchored):
         total = _zeros(module)
         seen = 0
         for batch in sample(loader, self.images, seed):
-            moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
-            for record in inputs_of(moved):
+            for record in inputs_of(on_device(trainer, batch)):
                 logits = _logits(trainer, module, record)
                 drawn = torch.multinomial(logits.detach().softmax(dim=1), 1)[:, 0]
                 loss = cross_entropy(logits, drawn)

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.utils.lightning_internals import dump_checkpoint, forget_validation
+from lit_dist.utils.outside_loops import modes_kept
 
 VALIDATION = "validation"
 _MEMORY = "the state that was handed over"
@@ -175,10 +176,15 @@ def partial_fit(
     trainer.num_sanity_val_steps = 0
     limit = trainer.limit_val_batches
     trainer.limit_val_batches = 1.0 if limit > 0 else limit  # the loader of a validation elsewhere is a placeholder
-    modes = [(part, part.training) for part in module.modules()]
     try:
-        # As the first callback: no other has left its place then when the state is taken.
-        with warnings.catch_warnings(), _from_memory(trainer, state), with_callback(trainer, pausing, first=True):
+        # As the first callback: no other has left its place then when the state is taken. A validation that did not
+        # come to its end leaves the module in evaluation mode.
+        with (
+            modes_kept(module),
+            warnings.catch_warnings(),
+            _from_memory(trainer, state),
+            with_callback(trainer, pausing, first=True),
+        ):
             # That it has some of this run's already is so in every partial fit but the first.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             trainer.fit(module, datamodule=data, ckpt_path=None if state is None else _MEMORY)
@@ -187,6 +193,4 @@ def partial_fit(
     finally:
         pausing.restore(trainer)
         trainer.limit_val_batches = limit
-        for part, training in modes:  # a validation that did not come to its end leaves them in evaluation mode
-            part.training = training
     return None

@@ -428,3 +428,8 @@ def test_an_offline_wandb_run_has_the_table_and_the_metrics(tmp_path: Path, monk
     assert content["columns"] == list(rows[0])
     kinds = [int, int, str, str, float, float, float]
     assert content["data"] == [[kind(row[name]) for kind, name in zip(kinds, row, strict=True)] for row in rows]
+
+
+def test_images_come_in_the_precision_of_the_run() -> None:
+    fit(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation(), max_epochs=3, precision="64-true")
+    assert {row["site"] for row in matrix()} == set(SITES)
