@@ -128,17 +128,11 @@ class Merging:
         """Whether there are visits that are not in a merge yet."""
         return self._branch or bool(self._parents)
 
-    def leave(self, trainer: Trainer) -> bool:
-        """Leave a fit whose end has cut a visit short with the weights of the last merge.
-
-        Returns:
-            Whether that was so.
-        """
-        if not (self._branch and self._base):
-            return False
-        self._unfinished = _state(trainer)["weights"]
-        put_weights(trainer.lightning_module, self._base["weights"])
-        return True
+    def leave(self, trainer: Trainer) -> None:
+        """Leave a fit with the weights of the last merge, also where its end has cut a visit short."""
+        if self._branch and self._base:
+            self._unfinished = _state(trainer)["weights"]
+            put_weights(trainer.lightning_module, self._base["weights"])
 
     def state_dict(self) -> MergingState:
         """All of it, for a checkpoint."""

@@ -1,7 +1,7 @@
 """VisitAveraging: judges the mean of what the visits have left, beside the weights that travel on."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -96,11 +96,9 @@ class VisitAveraging(VisitCallback, AroundSteps):
         """Leave the weights of an evaluation as they are: a site of a federation gets the average from the server."""
         self._judges = False
 
-    @contextmanager
-    def in_place(self, module: LightningModule) -> Iterator[None]:
+    def in_place(self, module: LightningModule) -> AbstractContextManager[None]:
         """Let the module have the average in the block, once there is one."""
-        with _in_place(module, self._cast(module) if self.travelling.get("visits") else {}):
-            yield
+        return _in_place(module, self._cast(module) if self.travelling.get("visits") else {})
 
     def _cast(self, module: LightningModule) -> dict[str, Tensor]:
         average = self.travelling["average"]

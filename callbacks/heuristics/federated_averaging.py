@@ -8,8 +8,10 @@ from typing_extensions import override
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.provenance.merge import Weighting
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.setting_checks import check_choice
+from lit_dist.utils.setting_checks import check_choice, check_count
 from lit_dist.visits.itinerary import Itinerary, Rounds
+
+_MOST = 10**9
 
 
 class FederatedAveraging(WeightTransfer):
@@ -62,10 +64,8 @@ class FederatedAveraging(WeightTransfer):
         **kwargs: Any,
     ) -> None:
         check_choice(get_args(Weighting), weighting=weighting)
-        least = {"ring": (ring, 1), "cycles_first": (cycles_first, 0), "rounds": (1 if rounds is None else rounds, 1)}
-        for name, (value, first) in least.items():
-            if type(value) is not int or value < first:
-                raise InputError(f"{name}={value!r} is not a whole number from {first}")
+        check_count(1, _MOST, ring=ring, rounds=1 if rounds is None else rounds)
+        check_count(0, _MOST, cycles_first=cycles_first)
         self.weighting = weighting
         self.ring = ring
         self.cycles_first = cycles_first

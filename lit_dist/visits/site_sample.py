@@ -64,7 +64,7 @@ def _records_of(loader: Any) -> NDArray[np.int64] | None:
     ):
         return None
     sampler: Any = loader.sampler
-    if type(loader.batch_sampler) is not BatchSampler and not isinstance(loader.batch_sampler, BatchSampler):
+    if not isinstance(loader.batch_sampler, BatchSampler):
         drawn = [index for batch in copy.deepcopy(loader.batch_sampler) for index in batch]
     elif isinstance(sampler, WeightedRandomSampler):
         drawn = sampler.weights.nonzero()[:, 0].tolist()
