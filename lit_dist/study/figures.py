@@ -23,6 +23,9 @@ from lit_dist.study.plan import run_path
 from lit_dist.study.summary import groups
 from lit_dist.utils.atomic_write import replacing
 
+_DASHES = ("-", "--", ":")
+"""What tells grey lines from each other."""
+
 # Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]
 _INK = {"light": "#1f2328", "dark": "#e6edf3"}
@@ -77,7 +80,7 @@ def heuristics(axes: Axes, tables: Tables, metric: str = "accuracy") -> str | No
 
 def curves(axes: Axes, tables: Tables) -> str | None:
     """The validation loss of the first seed's transfers and of central; the visits' sites as a coloured band."""
-    drawn, band = 0, 0
+    drawn, pooled, band = 0, 0, 0
     sites: dict[str, str] = {}
     for label, runs in groups(tables.results).items():
         run = runs.iloc[0]
@@ -87,10 +90,13 @@ def curves(axes: Axes, tables: Tables) -> str | None:
         metrics = pd.read_csv(path, usecols=lambda name: name in ("step", "val_loss")).dropna()
         if "val_loss" not in metrics:  # a module of one's own logs what it likes
             continue
-        pooled = run["kind"] == "central"
-        colour = "grey" if pooled else COLOURS[drawn % len(COLOURS)]
-        axes.plot(metrics["step"], metrics["val_loss"], ".-", color=colour, label=_text(label), linewidth=1.2)
-        drawn += not pooled
+        style: dict[str, Any] = {"color": COLOURS[drawn % len(COLOURS)]}
+        if run["kind"] == "central":
+            style = {"color": "grey", "linestyle": _DASHES[pooled % len(_DASHES)]}
+            pooled += 1
+        else:
+            drawn += 1
+        axes.plot(metrics["step"], metrics["val_loss"], marker=".", label=_text(label), linewidth=1.2, **style)
         ledger = tables.fit(run["run"]) / LEDGER
         if ledger.exists():
             _band(axes, ledger, 1.02 + 0.035 * band, sites)
@@ -130,7 +136,7 @@ def frequency(axes: Axes, tables: Tables) -> str | None:
                       label=", ".join(map(str, group[["order", "optimizer_state"]].iloc[0])))  # fmt: skip
     for place, heuristic in enumerate(("central", "ensemble", "single")):
         for mean in rows.loc[rows["heuristic"] == heuristic, "mean"]:
-            axes.axhline(mean, linestyle=("-", "--", ":")[place], color="grey", linewidth=1, label=heuristic)
+            axes.axhline(mean, linestyle=_DASHES[place], color="grey", linewidth=1, label=heuristic)
     axes.set_xscale("log")
     ticks = sorted(set(cyclical["every_n_epochs"].astype(int)))
     axes.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -10,14 +10,26 @@ from lit_dist.study.results import COLUMNS
 
 @pytest.mark.parametrize(("metric", "drawn"), [("val_loss", True), ("val_f1", False)])
 def test_the_curves_are_left_out_where_no_validation_loss_is_logged(metric: str, drawn: bool, tmp_path: Path) -> None:
-    runs = {"central": "central", "cyclical": "cyclical_weight_transfer"}
-    for run in runs:
-        folder = tmp_path / "runs" / run / "fit"
+    tables = curves_of({"central": "central", "cyclical": "cyclical_weight_transfer"}, metric, tmp_path)
+    assert (draw("curves", tables) is not None) is drawn
+
+
+def curves_of(kinds: dict[str, str], metric: str, study: Path) -> Tables:
+    """The tables of runs, each with a curve."""
+    for name in kinds:
+        folder = study / "runs" / name / "fit"
         folder.mkdir(parents=True)
         pd.DataFrame({"step": [1, 2], metric: [0.7, 0.6]}).to_csv(folder / "metrics.csv", index=False)
-    rows = [{"run": run, "heuristic": kind, "kind": kind, "seed": 0} for run, kind in runs.items()]
-    results = pd.DataFrame(rows, columns=COLUMNS)
-    assert (draw("curves", Tables(tmp_path, results, pd.DataFrame(), pd.DataFrame())) is not None) is drawn
+    rows = [{"run": name, "heuristic": name, "kind": kind, "seed": 0} for name, kind in kinds.items()]
+    return Tables(study, pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(), pd.DataFrame())
+
+
+def test_no_two_curves_look_alike(tmp_path: Path) -> None:
+    kinds = {"central": "central", "shared": "central", "cyclical": "cyclical_weight_transfer", "other": "callbacks"}
+    drawn = draw("curves", curves_of(kinds, "val_loss", tmp_path))
+    assert drawn is not None
+    looks = [(line.get_color(), line.get_linestyle()) for line in drawn[0].axes[0].lines]
+    assert len(set(looks)) == len(looks) == 4
 
 
 def test_names_are_drawn_as_they_are_written(tmp_path: Path) -> None:
