@@ -315,10 +315,10 @@ def test_interrupted_equals_unbroken(transfer: dict[str, int]) -> None:
 
 
 def test_law_5_broken_by_lightnings_own_restart_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = final(transfer={"every_n_epochs": 1})
+    final(transfer={"every_n_epochs": 1})
     Path("ledger.jsonl").unlink()
     for module in ("heuristics.weight_transfer", "run_checkpoint"):
         monkeypatch.setattr(f"lit_dist.callbacks.{module}.make_resumable", lambda *_: None)
         monkeypatch.setattr(f"lit_dist.callbacks.{module}.end_restart", lambda *_: None)
-    with pytest.raises((RuntimeError, AssertionError), match=r"was repeated and ended with the weights|they differ"):
-        assert resumed({"every_n_epochs": 1}) == expected, "they differ"
+    with pytest.raises(InputError, match=r"visit \d is due, and the fit would begin with visit \d"):
+        resumed({"every_n_epochs": 1})
