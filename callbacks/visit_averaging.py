@@ -51,7 +51,7 @@ class VisitAveraging(VisitCallback, AroundSteps):
 
     @override
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        average = {name: torch.zeros_like(each, dtype=torch.float64) for name, each in _averaged(pl_module)}
+        average = {name: torch.zeros_like(each, dtype=_wide(each)) for name, each in _averaged(pl_module)}
         self.travelling = {"visits": 0, "average": average}
 
     @override
@@ -129,7 +129,12 @@ def find_averaging(trainer: Trainer) -> VisitAveraging | None:
 
 def _averaged(module: LightningModule) -> list[tuple[str, Tensor]]:
     """The weights and buffers that have a mean."""
-    return [(name, each) for name, each in module.state_dict().items() if each.is_floating_point()]
+    tensors = module.state_dict().items()
+    return [(name, each) for name, each in tensors if each.is_floating_point() or each.is_complex()]
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.complex128 if tensor.is_complex() else torch.float64
 
 
 @contextmanager

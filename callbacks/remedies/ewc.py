@@ -86,7 +86,7 @@ class EWC(Anchored):
                 gradients = torch.autograd.grad(loss, [each for _, each in trained], allow_unused=True)
                 for (name, _), gradient in zip(trained, gradients, strict=True):
                     if gradient is not None:
-                        total[name] += gradient.float() ** 2
+                        total[name] += gradient.abs().float() ** 2  # also of a complex one
                 seen += 1
         return {name: each / seen for name, each in total.items()}
 

@@ -126,12 +126,14 @@ def _encode_mapping(value: Mapping[Any, Any], place: tuple[str, ...], tensors: d
     return encoded
 
 
-def _add(tensor: Tensor, place: tuple[str, ...], tensors: dict[str, Tensor]) -> str:
+def _add(tensor: Tensor, place: tuple[str, ...], tensors: dict[str, Tensor]) -> str | list[str]:
+    """Set a tensor apart under a name; in a list if it is one of pairs, since safetensors has no wide complex ones."""
     name = "/".join(place)
     while name in tensors or name == "__metadata__":
         name += "'"
-    tensors[name] = tensor
-    return name
+    pairs = tensor.dtype == torch.complex128
+    tensors[name] = torch.view_as_real(tensor.resolve_conj()) if pairs else tensor
+    return [name] if pairs else name
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
@@ -143,8 +145,9 @@ def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
         return {key: _decode(item, tensors, used) for key, item in value.items()}
     kind, of = value[_TAG], value["of"]
     if kind in ("tensor", "array", "scalar"):
-        used.add(of)
-        tensor = tensors[of]
+        name, pairs = (of[0], True) if isinstance(of, list) else (of, False)
+        used.add(name)
+        tensor = torch.view_as_complex(tensors[name]) if pairs else tensors[name]
         if tensor.is_meta:  # nothing but its shape was asked for
             return tensor
         return tensor if kind == "tensor" else tensor.numpy() if kind == "array" else tensor.numpy()[()]

@@ -97,6 +97,17 @@ def test_tensors_come_back_under_the_names_of_their_places() -> None:
     assert same(decoded["pair"], tensors["pair"])
 
 
+def test_wide_complex_numbers_come_back_from_pairs() -> None:
+    wide = torch.tensor([1 / 3 + 2j, -0.0 - 1j], dtype=torch.complex128)
+    text, tensors = encode({"conj": wide.conj(), "array": wide.numpy(), "none": wide[:0], "one": wide[0]})
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float64}
+    found = decode(text, tensors)
+    assert torch.equal(found["conj"], wide.conj())
+    assert found["array"].tobytes() == wide.numpy().tobytes()
+    assert (found["none"].shape, found["one"].item()) == ((0,), wide[0].item())
+    assert decode(text, {name: tensor.to("meta") for name, tensor in tensors.items()})["conj"].shape == (2,)
+
+
 def test_tensors_whose_places_have_one_name_stay_apart() -> None:
     tree = {
         "a/b": torch.tensor(0),
