@@ -3,11 +3,12 @@
 import copy
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from lit_dist.utils.errors import InputError
 from lit_dist.visits.seeding import GENERATORS, derive, find_generators, seed_generator, seed_generators
 
 
@@ -86,7 +87,8 @@ class SeededIndices:
         self.rank = 0
         self._indices = indices
         self._workers = loader.num_workers > 0
-        self._generators = [] if self._workers else find_generators(loader.dataset)
+        dataset = None if self._workers else loader.dataset  # each worker has its own
+        self._generators = _Generators(dataset, indices)
 
     def __len__(self) -> int:
         return len(self._indices)  # type: ignore[arg-type]
@@ -102,14 +104,52 @@ class SeededIndices:
         for number in itertools.count():
             seed = derive(pass_, "batch", number, self.rank)
             if number:
-                seed_generators(seed, self._generators)
+                self._generators.seed(seed)
             try:
                 index = next(indices)
             except StopIteration:
                 return
             if not number:
-                seed_generators(seed, self._generators)
+                self._generators.seed(seed)
             yield _Sent(index, seed) if self._workers else index
+
+
+class _Generators:
+    """The generators of a dataset, and whether its first batch has made one.
+
+    A generator that is made then draws other numbers where the run is resumed in another process, or made elsewhere,
+    than where the same process has been there before.
+
+    Args:
+        dataset: The dataset.
+        sampler: Its sampler, which is looked at, but not seeded.
+    """
+
+    def __init__(self, dataset: object, sampler: object = None) -> None:
+        self._holders = dataset, sampler
+        self._found = find_generators(dataset)
+        self._known = set(map(id, find_generators(self._holders)))
+        self._new: list[Any] = []
+        self._looks = 0
+
+    def seed(self, seed: int) -> None:
+        """Seed them, and the global ones, for a batch.
+
+        Raises:
+            InputError: If the first batch has made another, and the second has kept it.
+        """
+        seed_generators(seed, self._found)
+        self._looks += 1
+        if self._looks == 2:
+            self._new = [each for each in find_generators(self._holders) if id(each) not in self._known]
+        elif self._looks == 3 and self._new:
+            kept = set(map(id, find_generators(self._holders)))
+            if any(id(each) in kept for each in self._new):
+                names = " or ".join(type(holder).__name__ for holder in self._holders if holder is not None)
+                raise InputError(
+                    f"{names} has made a generator of random numbers in its first batch, so a run that is resumed or"
+                    " made elsewhere would draw other numbers: make it in __init__"
+                )
 
 
 class _Sent:
@@ -123,7 +163,7 @@ class _Sent:
         return _received, (self.index, self.seed)
 
 
-_generators: list[Any] | None = None  # of the worker's dataset
+_generators: _Generators | None = None  # of the worker's dataset
 
 
 def _received(index: Any, seed: int) -> Any:
@@ -131,6 +171,21 @@ def _received(index: Any, seed: int) -> Any:
     worker = get_worker_info()
     assert worker is not None
     if _generators is None:
-        _generators = find_generators(worker.dataset)
-    seed_generators(seed, _generators)
+        _generators = _Generators(worker.dataset)
+    try:
+        _generators.seed(seed)
+    except InputError as error:
+        return _Refused(error)
     return index
+
+
+class _Refused:
+    """Stands for an index that is not to be loaded: a worker that fails as it receives one would end without a word."""
+
+    def __init__(self, error: InputError) -> None:
+        self._error = error
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise self._error
+
+    __iter__ = __getitem__ = __index__ = __hash__ = _refuse
