@@ -63,6 +63,8 @@ def verify(run: str | Path) -> str:
     said = [f"{path}: {seen.visits} visits{merges} of {seen.runs} run(s); the chain is whole."]
     if seen.left_out:
         said.append(f"Visits that were left out: {', '.join(seen.left_out)}.")
+    if seen.changed:
+        said.append(f"Visits that were made with other settings than those before: {', '.join(seen.changed)}.")
     if state is None:
         said.append("There is no checkpoint, so lines that were cut off its end would not be noticed.")
     else:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.cycles import Cycles
+from lit_dist.provenance.entry import PASSED, Entry
 from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.merge import Merge
 from lit_dist.utils.errors import InputError
@@ -24,6 +25,7 @@ class Audit:
         merges: The number of lines of merges.
         runs: The number of runs.
         left_out: The visits that were left out, as text.
+        changed: The visits that were made with other settings than the one before, as text.
         head: The line that had to be there, if there is one.
         handed_on: The hash of the weights that were handed on after it, and after the lines that waited.
     """
@@ -32,6 +34,7 @@ class Audit:
     merges: int
     runs: int
     left_out: list[str]
+    changed: list[str]
     head: Entry | Merge | None
     handed_on: str
 
@@ -64,20 +67,23 @@ def audit(entries: Iterable[Entry | Merge], head: str | None = None, waiting: Se
         if entry.previous != last:
             here = [*hashes, bytes.fromhex(sha256), *(bytes.fromhex(later.sha256) for later in stream)]
             raise AuditError(f"line {number} ({entry.name}): {_what_happened(entry, number, here)}")
+        if entry.run in runs and entry.run != hand_offs.run:
+            raise AuditError(f"line {number} ({entry.name}): its run had ended, and another one begun")
         hand_offs.check(number, entry)
         handed_on = hand_offs.after(number, waiting) if sha256 == head else handed_on
         last = sha256
         hashes.append(bytes.fromhex(sha256))
         runs.add(entry.run)
         visits += isinstance(entry, Entry)
-        if isinstance(entry, Entry) and entry.outcome in ("skipped", "absent"):
+        if isinstance(entry, Entry) and entry.outcome in PASSED:
             left_out.append(f"{entry.name} ({entry.outcome})")
         at_head = entry if sha256 == head else at_head
     if head not in (None, FIRST) and at_head is None:
         raise AuditError(
             f"lines are missing after line {len(hashes)}: a checkpoint was written after one that is not there"
         )
-    return Audit(visits, len(hashes) - visits, len(runs), left_out, at_head, handed_on)
+    merges = len(hashes) - visits
+    return Audit(visits, merges, len(runs), left_out, hand_offs.changed, at_head, handed_on)
 
 
 def _what_happened(entry: Entry | Merge, number: int, hashes: list[bytes]) -> str:
@@ -101,6 +107,14 @@ class _HandOffs:
         self._came_in = ""  # with which the visit of the last line began
         self._round = _Round()
         self._merged: _Round | None = None  # the round that ended with the line before
+        self._cycles = Cycles()
+        self._merge_settings: dict[str, tuple[str, str]] = {}  # of merges, by those of the visit before
+        self.changed: list[str] = []  # the visits that were made with other settings than the one before
+
+    @property
+    def run(self) -> str:
+        """The run of the line before; empty before the first."""
+        return self._last.run if self._last is not None else ""
 
     def check(self, number: int, line: Entry | Merge) -> None:
         place = f"line {number} ({line.name})"
@@ -108,6 +122,7 @@ class _HandOffs:
             self._check_merge(place, line)
             return
         self._check_visit(place, line)
+        self._check_place(place, line)
         last, self._last = self._last, line
         if last is None or line.visit != last.visit or line.run != last.run:
             self._came_in = line.sha256_in
@@ -148,6 +163,23 @@ class _HandOffs:
                 f" {self.handed_on[:12]}"
             )
 
+    def _check_place(self, place: str, entry: Entry) -> None:
+        """Whether a visit is of the cycle, site, origin and outcome that it can be of."""
+        last = self._last if self._last is not None and self._last.run == entry.run else None
+        if last is not None and entry.origin != last.origin:
+            raise AuditError(f"{place}: it has the origin {entry.origin!r}, and its run {last.origin!r}")
+        if last is not None and entry.settings != last.settings:
+            self.changed.append(entry.name)
+        if last is None or entry.settings != last.settings:
+            self._cycles = Cycles()
+        try:
+            self._cycles.add(entry, within_round=bool(entry.parent) or self._round.begun)
+        except ValueError as error:
+            raise AuditError(f"{place}: {error}") from None
+        passed = entry.outcome in ("skipped", "diverged") or (entry.outcome == "absent" and not entry.steps)
+        if passed and entry.sha256_out != entry.sha256_in:
+            raise AuditError(f"{place}: it was {entry.outcome}, and handed on other weights than it began with")
+
     def _begins_with(self, entry: Entry, last: Entry) -> str:
         return self.handed_on if entry.parent or self._merged is not None else last.sha256_out
 
@@ -167,6 +199,11 @@ class _HandOffs:
         if merge.cycle != self._last.cycle or found != parents:
             told = ", ".join(f"visit {visit} ({sha256[:12]}, {weight:g})" for visit, sha256, weight in parents)
             raise AuditError(f"{place}: it should merge {told or 'nothing'}, with what they count")
+        if not found and merge.sha256_out != self.handed_on:
+            raise AuditError(f"{place}: it merges nothing, and handed on other weights than its round began with")
+        settings = merge.settings, merge.weighting
+        if self._merge_settings.setdefault(f"{merge.run} {self._last.settings}", settings) != settings:
+            raise AuditError(f"{place}: it has other settings than the merges of this run before it")
         self.handed_on = merge.sha256_out
 
 
@@ -189,6 +226,11 @@ class _Round:
         if self._base:
             self._visits.append(entry)
         return self._base or entry.sha256_out
+
+    @property
+    def begun(self) -> bool:
+        """Whether a visit began with a merge."""
+        return bool(self._base)
 
     @property
     def empty(self) -> bool:

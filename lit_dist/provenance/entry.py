@@ -7,6 +7,9 @@ from lit_dist.provenance.line import FIRST, MERGED, Line
 
 Outcome = Literal["trained", "cut short", "diverged", "skipped", "absent"]
 
+PASSED: tuple[Outcome, ...] = ("skipped", "absent")
+"""Those of visits that have passed without training, or the rest of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry(Line):
@@ -71,5 +74,7 @@ class Entry(Line):
         """Raise ``ValueError`` for values that no run writes."""
         if self.outcome not in get_args(Outcome):
             raise ValueError(f"there is no outcome {self.outcome[:50]!r}")
+        if min(self.visit, self.cycle, self.images, self.steps, self.bytes, self.seconds) < 0:
+            raise ValueError("it counts something from below 0")
         if self.parent not in ("", MERGED):
             raise ValueError(f"no visit begins with {self.parent[:50]!r}")

@@ -57,3 +57,5 @@ class Merge(Line):
             raise ValueError("it is not a merge that a run writes")
         if not len(self.visits) == len(self.parents) == len(self.weights):
             raise ValueError("its visits, parents and weights are not as many")
+        if min(self.cycle, self.bytes, self.seconds, *self.visits) < 0 or not all(each > 0 for each in self.weights):
+            raise ValueError("it counts something from below 0")

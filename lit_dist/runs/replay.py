@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from contextlib import suppress
 from dataclasses import replace
-from itertools import pairwise
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.callbacks.optimizer_states import put_state
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, SETTINGS, read_settings
-from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.entry import PASSED, Entry
 from lit_dist.provenance.ledger import iter_entries, iter_lines
 from lit_dist.provenance.merge import Merge
 from lit_dist.provenance.run_settings import RULE, versions
@@ -52,10 +52,9 @@ def replay(run: str | Path, visit: int) -> str:
     recorded = [entry for entry in iter_entries(run / LEDGER) if entry.visit == visit]
     if [entry.outcome for entry in recorded] != ["trained"]:
         raise InputError(f"{run / LEDGER} has no visit {visit} that was trained in one piece")
-    pairs = pairwise(iter_lines(run / LEDGER))
-    merge = next((line for before, line in pairs if before == recorded[0] and isinstance(line, Merge)), None)
+    merge, passed = _following(run / LEDGER, recorded[0])
     with tempfile.TemporaryDirectory() as folder:
-        again = _train(run, recorded[0], Path(folder), merge)
+        again = _train(run, recorded[0], Path(folder), merge, passed)
         merged = next((line for line in iter_lines(Path(folder) / LEDGER) if isinstance(line, Merge)), None)
     facts = [(entry.sha256_in, entry.sha256_out, entry.settings) for entry in (again, recorded[0])]
     if facts[0] != facts[1]:
@@ -68,7 +67,19 @@ def replay(run: str | Path, visit: int) -> str:
     return f"{said}\nCycle {merge.cycle}, merged again, ended with the same weights: {merged.sha256_out}"
 
 
-def _train(run: Path, recorded: Entry, folder: Path, merge: Merge | None) -> Entry:
+def _following(ledger: Path, recorded: Entry) -> tuple[Merge | None, list[Entry]]:
+    """The merge after a visit, if no other is trained before it, and the visits in between that were left out."""
+    passed: list[Entry] = []
+    for line in islice(dropwhile(lambda line: line != recorded, iter_lines(ledger)), 1, None):
+        if isinstance(line, Merge):
+            return line, passed
+        if line.sha256_in != line.sha256_out or line.outcome not in PASSED:
+            break
+        passed.append(line)
+    return None, []
+
+
+def _train(run: Path, recorded: Entry, folder: Path, merge: Merge | None, passed: list[Entry]) -> Entry:
     config = run / SETTINGS
     if not config.exists():
         raise InputError(f"there is no {config}; only a run of lit-dist fit can be repeated")
@@ -81,15 +92,19 @@ def _train(run: Path, recorded: Entry, folder: Path, merge: Merge | None) -> Ent
     transfer = find_transfer(trainer)
     if transfer is None:
         raise InputError(f"{config} has no transfer callback, so there are no visits to repeat")
+    batons = run / (transfer.baton_dir or "")
     stayed: dict[str, Any] = {}
     baton = None  # a run begins with weights drawn from its seed, which the configuration has
     if recorded.visit > 0:
         baton, stayed = _came_in(run, transfer, recorded)
         if merge is not None:
-            _check_sums(run / (transfer.baton_dir or ""), merge, read_checkpoint(baton))
+            _check_sums(batons, merge, read_checkpoint(baton))
+    if transfer.baton_dir and (merge is not None or weights_path(batons, recorded.visit).exists()):
+        _kept(batons, recorded.visit, recorded.sha256_out)
     transfer.baton_dir = None
+    transfer.left_out = [entry.site for entry in passed]
     trainer.callbacks[:] = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
-    trainer.callbacks.append(_OneVisit(recorded, transfer, stayed))
+    trainer.callbacks.append(_OneVisit(recorded, passed[-1] if passed else recorded, transfer, stayed))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the fit has ended within a round")
         trainer.fit(command.model, datamodule=command.datamodule, ckpt_path=baton)
@@ -119,15 +134,20 @@ def _came_in(run: Path, transfer: WeightTransfer, recorded: Entry) -> tuple[Path
     return baton, stayed
 
 
+def _kept(folder: Path, visit: int, sha256: str) -> dict[str, Any]:
+    """The weights that were kept when a visit had ended."""
+    path = weights_path(folder, visit)
+    weights: dict[str, Any] = read_checkpoint(path)["state_dict"]
+    if fingerprint(weights)[0] != sha256:
+        raise InputError(f"{path} does not have the weights that visit {visit} ended with, by the ledger")
+    return weights
+
+
 def _check_sums(folder: Path, merge: Merge, baton: dict[str, Any]) -> None:
     """Add up the weights of the visits before the last again, and compare the sum with that which the baton has."""
     sums = RunningMean()
     for visit, sha256, weight in list(zip(merge.visits, merge.parents, merge.weights, strict=True))[:-1]:
-        path = weights_path(folder, visit)
-        weights = read_checkpoint(path)["state_dict"]
-        if fingerprint(weights)[0] != sha256:
-            raise InputError(f"{path} does not have the weights that visit {visit} ended with, by the ledger")
-        sums.add(weights, weight)
+        sums.add(_kept(folder, visit, sha256), weight)
     state = find_merging(baton)
     if state is None or state["total"] != sums.total or not same(state["sums"][0], sums.sums):
         raise InputError(
@@ -144,12 +164,13 @@ def _other_merge(recorded: Merge, again: Merge | None) -> str:
 
 
 class _OneVisit(Callback):
-    """Ends a fit when a visit has ended."""
+    """Ends a fit when a visit has ended, and what follows until a merge."""
 
     takes_part = False
 
-    def __init__(self, recorded: Entry, transfer: WeightTransfer, stayed: dict[str, Any]) -> None:
+    def __init__(self, recorded: Entry, last: Entry, transfer: WeightTransfer, stayed: dict[str, Any]) -> None:
         self.recorded = recorded
+        self.last = last
         self.transfer = transfer
         self.stayed = stayed
 
@@ -165,7 +186,7 @@ class _OneVisit(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        trainer.should_stop = self.transfer.visits_ended > self.recorded.visit
+        trainer.should_stop = self.transfer.visits_ended > self.last.visit
 
 
 def _difference(recorded: Entry, again: Entry) -> str:

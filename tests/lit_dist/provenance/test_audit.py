@@ -81,7 +81,7 @@ def test_an_empty_ledger_passes_unless_a_line_must_be_there() -> None:
     [
         pytest.param([visit(0, outcome="cut short"), visit(2, sha256_in="x1")], id="cut short, and a gap"),
         pytest.param([visit(0, outcome="diverged", sha256_out="x0"), visit(1, sha256_in="x0")], id="after the end"),
-        pytest.param([visit(0, outcome="skipped"), visit(0, outcome="skipped")], id="skipped twice"),
+        pytest.param([visit(0, outcome="skipped", sha256_out="x0")] * 2, id="skipped twice"),
         pytest.param([visit(0), visit(0, sha256_in="x1")], id="trained twice"),
         pytest.param([visit(0, outcome="absent", sha256_out="x0"), visit(2, sha256_in="x0")], id="absent, and a gap"),
         pytest.param([visit(0), visit(2, sha256_in="x1")], id="a visit too late"),
@@ -216,6 +216,44 @@ def test_a_run_that_does_not_begin_with_its_first_visit_is_named() -> None:
         place = rf"line {len(entries) if entries[0].visit == 0 else 1} "
         with pytest.raises(InputError, match=rf"^{place}\(.*\): the run does not begin with visit 0"):
             audit(chained(*entries))
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "said"),
+    [
+        (2, {"cycle": 1}, "cycle 1 is not that of visit 2"),
+        (3, {"cycle": 0}, "cycle 2 is not that of visit 4"),
+        (5, {"cycle": 1}, "cycle 1 is not that of visit 4"),
+        (6, {"cycle": 1}, "cycle 1 does not follow cycle 2"),
+        (6, {"cycle": 3}, "cycle 3 is not that of visit 5"),
+        (1, {"cycle": 7}, "cycle 7 is not that of visit 0"),
+        (4, {"outcome": "diverged"}, "it was diverged, and handed on other weights"),
+        (4, {"outcome": "absent", "steps": 0}, "it was absent, and handed on other weights"),
+        (4, {"origin": "a.ckpt"}, "it has the origin 'a.ckpt'"),
+    ],
+)
+def test_a_visit_of_another_place_is_named_though_all_hashes_are_right(
+    number: int, change: dict[str, Any], said: str
+) -> None:
+    entries = [visit(place) for place in range(6)]
+    audit(chained(*entries))
+    entries[number - 1] = replace(entries[number - 1], **change)
+    with pytest.raises(InputError, match=said):
+        audit(chained(*entries))
+
+
+def test_a_visit_that_is_resumed_is_at_its_site_and_a_run_that_has_ended_does_not_come_again() -> None:
+    begun = visit(0, outcome="cut short")
+    with pytest.raises(InputError, match=r"line 2 .* this visit was at 'mgh' in cycle 0 before"):
+        audit(chained(begun, visit(0, site="ucsf", sha256_in="x1", sha256_out="x2")))
+    with pytest.raises(InputError, match=r"line 3 .* its run had ended, and another one begun"):
+        audit(chained(visit(0), visit(0, "y"), visit(0)))
+
+
+@pytest.mark.parametrize("name", ["visit", "cycle", "images", "steps", "bytes", "seconds"])
+def test_a_line_that_counts_from_below_0_is_none(name: str) -> None:
+    with pytest.raises(ValueError, match="below 0"):
+        Entry.parse(replace(visit(0), **{name: -1.0 if name == "seconds" else -1}).line)
 
 
 def test_a_ledger_that_goes_on_in_a_new_file_lacks_its_beginning() -> None:

@@ -68,11 +68,14 @@ def test_a_line_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"kind": "mean"}, {"weighting": "most"}, {"visits": [1]}, {"weights": [1.0, "5"]}, {"cycle": "0"}],
+    [
+        *({"kind": "mean"}, {"weighting": "most"}, {"visits": [1]}, {"weights": [1.0, "5"]}, {"cycle": "0"}),
+        *({"bytes": -1}, {"seconds": -0.1}, {"weights": [-4.0, 5.0]}, {"visits": [-1, 1]}, {"cycle": -1}),
+    ],
 )
 def test_a_merge_that_no_run_writes_is_none(changes: dict[str, Any]) -> None:
     line = replace(merge(0, {0: 4.0, 1: 5.0}), **changes)
-    with pytest.raises(ValueError, match=r"it is not a merge|are not as many|wrong type"):
+    with pytest.raises(ValueError, match=r"it is not a merge|are not as many|wrong type|below 0"):
         Merge.parse(line.line)
 
 
@@ -85,6 +88,14 @@ def test_a_merge_that_no_run_writes_is_none(changes: dict[str, Any]) -> None:
         (changed(2, weighting="equal"), "line 3 .* should merge visit 0"),
         (changed(2, visits=[1], parents=["out 1"], weights=[5.0]), "line 3 .* should merge visit 0"),
         (changed(2, cycle=1), "line 3 "),
+        (changed(5, settings="t"), "line 6 .* other settings than the merges of this run before"),
+        (changed(2, settings="t"), "line 6 .* other settings than the merges of this run before"),
+        (changed(4, site="a"), "line 5 .* 'a' was visited in this round already, in visit 2"),
+        (changed(1, site="a"), "line 2 .* 'a' was visited in this round already, in visit 0"),
+        (changed(4, cycle=0), "line 5 .* cycle 0 does not follow cycle 1"),
+        (changed(3, cycle=2), "line 4 .* cycle 2 does not follow cycle 0"),
+        (changed(4, origin="other.ckpt"), "line 5 .* has the origin 'other.ckpt'"),
+        (changed(1, outcome="skipped"), "line 2 .* was skipped, and handed on other weights"),
         (changed(2, run="q"), "line 3 .* no visits that it could have merged"),
         (lambda lines: _chain_with_a_merge_of_nothing(), "line 3 .* no visits that it could have merged"),
         (changed(2, sha256_out="else"), "line 4 .* began with the weights merge 0"),
@@ -102,6 +113,19 @@ def test_a_merge_that_no_run_writes_is_none(changes: dict[str, Any]) -> None:
 def test_a_ledger_that_was_changed_with_all_its_hashes_is_noticed(tamper: Callable[[Lines], Lines], said: str) -> None:
     with pytest.raises(AuditError, match=said):
         audit(chained(tamper(star())))
+
+
+def test_a_round_in_which_all_was_left_out_hands_on_what_it_began_with() -> None:
+    out = {"sha256_out": "start", "outcome": "skipped"}
+    lines = [visit(0, "start", **out), visit(1, "start", **out), merge(0, {}, sha256_out="start"), visit(2, "start")]
+    audit(chained(lines))
+    with pytest.raises(AuditError, match=r"line 3 .* merges nothing, and handed on other weights"):
+        audit(chained([*lines[:2], merge(0, {}), visit(2, "merge 0")]))
+
+
+def test_a_round_may_be_made_with_other_settings_than_the_one_before_which_is_said() -> None:
+    first, second = star()[:3], [replace(line, settings="t") for line in star()[3:]]
+    assert audit(chained([*first, *second])).changed == ["visit 2 at 'a'"]
 
 
 def _chain_with_a_merge_of_nothing() -> Lines:
