@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.method_patch import MethodPatch, patched
 
 
 class AroundSteps(Callback):
@@ -20,9 +21,16 @@ class AroundSteps(Callback):
         """Enter a context around each call of a module's step, until the evaluation ends; a later wrap is outside."""
         self.lift()
         original = getattr(module, step)
+        name = type(self).__name__
+
+        def refuse(*_: Any, **__: Any) -> NoReturn:
+            raise InputError(
+                f"{type(module).__name__} saves a checkpoint in its {step}, which would hold what {name} has put in"
+                f" the place of its own weights or statistics there; save it after the step, in a hook"
+            )
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with context():
+            with context(), patched(module.trainer, save_checkpoint=refuse):
                 return original(*args, **kwargs)
 
         self._patch = MethodPatch(module, step, wrapped)
