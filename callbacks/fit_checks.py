@@ -1,6 +1,7 @@
 """What must hold before a transfer can steer a fit, and when the fit validates."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
@@ -26,6 +28,7 @@ from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import check_early_stopping_after_validation, train_source
 from lit_dist.utils.one_lightning import check_package
 from lit_dist.visits.epoch_plan import EpochPlan, Stretch
+from lit_dist.visits.itinerary import Itinerary
 from lit_dist.visits.site_loader import SiteLoader
 
 
@@ -80,6 +83,21 @@ def check_hyperparameters(trainer: Trainer) -> None:
                         f"{type(owner).__name__} has a hyperparameter {name!r} that no checkpoint could hold: {why}."
                         f" Leave it out, by save_hyperparameters(ignore=[{name!r}])"
                     ) from None
+
+
+def check_initialized(module: nn.Module) -> None:
+    """Raise ``InputError`` if a layer gets its shape, and draws its weights, in the first batch that comes."""
+    lazy = [
+        name
+        for name, part in module.named_modules()
+        if any(map(is_lazy, (*part.parameters(recurse=False), *part.buffers(recurse=False))))
+    ]
+    if lazy:
+        raise InputError(
+            f"{', '.join(lazy[:5])}{' and more' if lazy[5:] else ''} of {type(module).__name__} would get weights only"
+            " in the first batch, and no site could say with which ones the run begins: pass a batch of the right"
+            " shape through the network in the module's __init__ or configure_model"
+        )
 
 
 def check_one(callbacks: Sequence[object], transfer: type[Callback]) -> None:
@@ -181,9 +199,25 @@ def set_validation(trainer: Trainer, plan: EpochPlan, after_cycles: bool) -> Non
         )
 
 
+def _check_sites(itinerary: Itinerary) -> None:
+    length = len(itinerary.sites)
+    for cycle in range(_CYCLES):
+        visits = range(cycle * length, (cycle + 1) * length)
+        [(site, times)] = Counter(map(itinerary.site, visits)).most_common(1)
+        if times > 1 and any(map(itinerary.from_merge, visits)):
+            raise InputError(
+                f"{type(itinerary).__name__} visits {site!r} {times} times in cycle {cycle}, which ends with a merge;"
+                " let a round visit each site once"
+            )
+
+
+_CYCLES = 3  # that are looked at before a fit
+
+
 def check_rounds(trainer: Trainer, plan: EpochPlan) -> None:
     """Raise ``InputError`` for what would make a round of visits that begin alike depend on their order."""
     cycle = plan.epochs_a_cycle
+    _check_sites(plan.itinerary)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAveraging | BaseFinetuning | GradientAccumulationScheduler):
             raise InputError(

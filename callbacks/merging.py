@@ -1,6 +1,7 @@
 """Merging: what becomes of the visits of a round, all of which begin with the same weights."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from lit_dist.provenance.entry import Entry, Outcome
 from lit_dist.provenance.merge import Weighting
 from lit_dist.provenance.visit_account import MergingState
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.finite_tensors import not_finite
 from lit_dist.visits.itinerary import Itinerary, Visit
 from lit_dist.visits.running_mean import RunningMean
 from lit_dist.visits.visit_callback import visit_callbacks
@@ -37,7 +39,7 @@ class Merging:
         self._base: Tree | None = None
         self._schedules: Tree | None = None
         self._ended: tuple[int, str, int, str] | None = None
-        self._unfinished: Tree | None = None  # weights of a visit that the end of a fit has cut short
+        self._unfinished: Tree | None = None  # of a visit that the end of a fit has cut short
         self._begin_round()
 
     def _begin_round(self) -> None:
@@ -54,7 +56,7 @@ class Merging:
         for mean in self._means:
             mean.sums = move_data_to_device(mean.sums, device)
         if self._unfinished is not None:
-            put_weights(trainer.lightning_module, self._unfinished)
+            _put_state(trainer, self._unfinished)
             self._unfinished = None
 
     def begin_visit(self, trainer: Trainer, visit: Visit, itinerary: Itinerary) -> None:
@@ -129,10 +131,10 @@ class Merging:
         return self._branch or bool(self._parents)
 
     def leave(self, trainer: Trainer) -> None:
-        """Leave a fit with the weights of the last merge, also where its end has cut a visit short."""
+        """Leave a fit with the last merge, also where its end has cut a visit short, and what travels with it."""
         if self._branch and self._base:
-            self._unfinished = _state(trainer)["weights"]
-            put_weights(trainer.lightning_module, self._base["weights"])
+            self._unfinished = self._unfinished or _state(trainer)  # a fit with nothing left to do has the merge
+            _put_state(trainer, self._base)
 
     def state_dict(self) -> MergingState:
         """All of it, for a checkpoint."""
@@ -150,10 +152,31 @@ class Merging:
 
     def load_state_dict(self, state: MergingState) -> None:
         """Restore the state of a checkpoint."""
+        self._unfinished = None
         self._base, self._schedules, self._ended = state["base"], state["schedules"], state["ended"]
         for mean, sums in zip(self._means, state["sums"], strict=True):
             mean.total, mean.sums = state["total"], sums
         self._parents, self._branch, self._images = list(state["parents"]), state["branch"], state["images"]
+
+
+def merge_of(itinerary: Itinerary, cycle: int, visits: Sequence[int]) -> str:
+    """The merge of some visits, for messages."""
+    named = [f"visit {number} at {itinerary.site(number)!r}" for number in visits[:_FEW]]
+    told = ", ".join([*named, *(["others"] if visits[_FEW:] else [])])
+    return f"the merge that ends cycle {cycle}, of the weights of {told or 'no visit'}"
+
+
+_FEW = 10  # visits that a message names
+
+
+def check_merge(trainer: Trainer, itinerary: Itinerary, cycle: int, visits: Sequence[int]) -> None:
+    """Raise ``InputError`` if the module, which has a merge of some visits, has a NaN or an infinity."""
+    name = not_finite(trainer.lightning_module.state_dict())
+    if name is not None:
+        raise InputError(
+            f"{merge_of(itinerary, cycle, visits)}, has come to a NaN or an infinity in {name!r}, though these weights"
+            " were finite: lower the learning rate, or look at what changes the weights when a cycle ends"
+        )
 
 
 def _state(trainer: Trainer, copied: bool = True) -> Tree:

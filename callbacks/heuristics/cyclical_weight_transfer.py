@@ -6,6 +6,7 @@ from typing import Any
 from typing_extensions import override
 
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
+from lit_dist.utils.setting_checks import check_arguments
 from lit_dist.visits.itinerary import Itinerary, Order, ordered
 from lit_dist.visits.seeding import run_seed
 
@@ -34,6 +35,7 @@ class CyclicalWeightTransfer(WeightTransfer):
     """
 
     def __init__(self, *args: Any, order: Order | list[str] = "fixed", **kwargs: Any) -> None:
+        check_arguments(CyclicalWeightTransfer, kwargs)
         super().__init__(*args, **kwargs)
         self.order = order
 

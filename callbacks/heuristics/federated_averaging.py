@@ -8,7 +8,7 @@ from typing_extensions import override
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.provenance.merge import Weighting
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.setting_checks import check_choice, check_count
+from lit_dist.utils.setting_checks import check_arguments, check_choice, check_count
 from lit_dist.visits.itinerary import Itinerary, Rounds
 
 _MOST = 10**9
@@ -63,6 +63,7 @@ class FederatedAveraging(WeightTransfer):
         rounds: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_arguments(FederatedAveraging, kwargs)
         check_choice(get_args(Weighting), weighting=weighting)
         check_count(1, _MOST, ring=ring, rounds=1 if rounds is None else rounds)
         check_count(0, _MOST, cycles_first=cycles_first)

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.setting_checks import check_choice
+from lit_dist.utils.setting_checks import check_arguments, check_choice
 from lit_dist.visits.epoch_plan import EpochPlan
 from lit_dist.visits.itinerary import Itinerary, Order, ordered
 from lit_dist.visits.plateau_plan import PlateauPlan
@@ -60,6 +60,7 @@ class SingleWeightTransfer(WeightTransfer):
         order: Order | list[str] = "fixed",
         **kwargs: Any,
     ) -> None:
+        check_arguments(SingleWeightTransfer, kwargs)
         super().__init__(every_n_epochs=1, every_n_steps=None, validation="trainer", **kwargs)
         if patience < 1 or min_delta < 0 or (max_epochs_per_site is not None and max_epochs_per_site < 1):
             raise InputError(

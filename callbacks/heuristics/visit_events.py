@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import Divergence, OnDivergence
-from lit_dist.callbacks.merging import Merging
+from lit_dist.callbacks.idle_steps import IdleSteps
+from lit_dist.callbacks.merging import Merging, check_merge, merge_of
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.provenance.entry import Outcome
 from lit_dist.provenance.ledger_writer import LedgerWriter
@@ -19,7 +20,6 @@ from lit_dist.provenance.merge import Weighting
 from lit_dist.provenance.visit_account import TransferState, waiting_merge
 from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.itinerary import Itinerary, Visit
 from lit_dist.visits.visit_callback import visit_callbacks
 
@@ -43,7 +43,7 @@ class VisitEvents:
         self._states = OptimizerStates(optimizer_state)
         self._handed_on: Visit | None = None  # ended, and its baton not yet written
         self._absent = False  # whether a visit passes at whose site nobody is
-        self._idle: list[MethodPatch] = []  # while a visit passes without training
+        self._idle = IdleSteps()  # while a visit passes without training
 
     @property
     def visit(self) -> Visit | None:
@@ -81,7 +81,7 @@ class VisitEvents:
         self._metrics.allowed = metrics
         self._record.open_ledger(trainer, settings)
         if self._divergence.skipping:
-            self._pass_without_training(trainer)
+            self._idle.begin(trainer)
         for callback in visit_callbacks(trainer):
             callback.begin_fit(trainer, new, self.visit.site if self.visit else None)
         if self._round is not None:
@@ -89,19 +89,18 @@ class VisitEvents:
             if self._merging.pending:
                 self._take_up(trainer)
 
-    def _pass_without_training(self, trainer: Trainer) -> None:
-        """Lightning changes no weights where a training step gives None."""
-        if not self._idle:
-            self._idle = [MethodPatch(trainer.lightning_module, "training_step", _nothing)]
-            for callback in visit_callbacks(trainer):  # Lightning calls it all the same
-                self._idle.append(MethodPatch(callback, "on_before_optimizer_step", _nothing))
-
     def on_visit_start(self, trainer: Trainer, visit: Visit, left_out: bool = False) -> None:
         """Begin a visit, unless it is under way; what is left out of it passes without training.
 
         Raises:
-            InputError: If visits before it would be jumped over, since the end of a fit has cut their cycle short.
+            InputError: If something before it would be jumped over, since the end of a fit has cut an epoch short.
         """
+        if self.visit is not None and self._record.within_epoch:
+            raise InputError(
+                f"visit {self.visit.number} at {self.visit.site!r} was ended in the middle of an epoch, by max_steps"
+                " perhaps, and Lightning begins the epoch after it. Resume the run from an older checkpoint, or begin"
+                " it anew"
+            )
         if self.visit is not None and visit.number > self.visits_ended:
             raise InputError(
                 f"visit {self.visits_ended} is due, and the fit would begin with visit {visit.number}: the run was"
@@ -125,11 +124,12 @@ class VisitEvents:
         if left_out and not self._absent:
             self._record.leave_out(trainer)
             self._absent = True
-            self._pass_without_training(trainer)
+            self._idle.begin(trainer)
 
     def on_step_start(self, trainer: Trainer) -> None:
         """Take into account that a training step begins."""
         self._record.step(trainer)
+        self._idle.begin_step(trainer)
 
     def on_step_end(self, trainer: Trainer, outputs: Any, batch: Any, number: int, visit_ends: bool) -> None:
         """Take a training step into account, by the batch and its number in the epoch.
@@ -144,7 +144,7 @@ class VisitEvents:
             return
         if self._divergence.policy == "skip":
             self._divergence.skip(trainer, self.visit, what)
-            self._pass_without_training(trainer)
+            self._idle.begin(trainer)
             for callback in visit_callbacks(trainer):
                 callback.put_back()
             return
@@ -206,10 +206,19 @@ class VisitEvents:
             return
         for callback in visit_callbacks(trainer):
             callback.leave_site()
-            callback.on_cycle_end(trainer, trainer.lightning_module, visit)
-            callback.check(trainer.lightning_module)
+            if parents:  # else nothing was trained since the last one
+                callback.on_cycle_end(trainer, trainer.lightning_module, visit)
+                callback.check(trainer.lightning_module)
+        check_merge(trainer, self._round, visit.cycle, [number for number, _, _ in parents])
         self._merging.end_merge(trainer)
         self._record.end_merge(trainer, parents, self._merging.weighting)
+
+    @property
+    def weights_of(self) -> str:
+        """Whose weights the module has between two visits, for messages."""
+        if self._record.merge is not None and self._round is not None:
+            return merge_of(self._round, self._record.merge.cycle, self._record.merge.visits)
+        return f"visit {self.visit.number} at {self.visit.site!r}" if self.visit else "the beginning of the run"
 
     @property
     def passing(self) -> bool:
@@ -225,8 +234,7 @@ class VisitEvents:
     def _stop_passing(self) -> None:
         self._divergence.end()
         self._absent = False
-        while self._idle:
-            self._idle.pop().lift()
+        self._idle.end()
 
     def on_validation_start(self, trainer: Trainer) -> None:
         """Tell the metrics of a validation from those of training."""
@@ -296,10 +304,6 @@ class VisitEvents:
         if "merging" in state:
             self._merging.load_state_dict(state["merging"])
             self._record.merge = waiting_merge(state["merging"])
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    """What a step comes to in which nothing is trained."""
 
 
 def _share_buffers(trainer: Trainer) -> None:

@@ -14,6 +14,7 @@ from lit_dist.callbacks.fit_checks import (
     check_callbacks,
     check_fit,
     check_hyperparameters,
+    check_initialized,
     check_interval,
     check_optimizers,
     check_rounds,
@@ -128,6 +129,11 @@ class WeightTransfer(Callback, ABC):
         """The number of visits that have ended."""
         return self._events.visits_ended
 
+    @property
+    def weights_of(self) -> str:
+        """Whose weights the module has between two visits, for messages."""
+        return self._events.weights_of
+
     def settings(self) -> dict[str, Any]:
         """The settings that decide what a visit does: the constructor's arguments, the sites and the seed."""
         names = parameters(type(self))[0].keys() - {"seed", "validation", "baton_dir"}
@@ -186,11 +192,13 @@ class WeightTransfer(Callback, ABC):
             raise InputError(f"there is only the site {loader.sites[0]!r}; a transfer needs at least two sites")
         self.sites = loader.sites
         self._plan = self.make_plan(self.itinerary(loader.sites))
+        self._events.itinerary = self._plan.itinerary  # also of a fit with nothing left to train
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             set_validation(self._trainer, self._plan, self.validation == "cycle")
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        check_initialized(pl_module)
         check_optimizers(trainer)
         self._batches.begin_fit()
 

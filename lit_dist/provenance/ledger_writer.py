@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
-from lit_dist.provenance.entry import Entry, Outcome
+from lit_dist.provenance.entry import PASSED, Entry, Outcome
 from lit_dist.provenance.hand_off import HandOff, weights
 from lit_dist.provenance.ledger import Ledger
 from lit_dist.provenance.line import FIRST, MERGED
@@ -55,6 +55,11 @@ class LedgerWriter:
     def ended(self) -> bool:
         """Whether that visit has ended."""
         return self._account["ended"]
+
+    @property
+    def within_epoch(self) -> bool:
+        """Whether the end of a fit has cut that visit short in the middle of an epoch."""
+        return self._account["within_epoch"]
 
     def open_ledger(self, trainer: Trainer, settings: Callable[[int], str]) -> None:
         """Find the run's folder, and give a new run its id.
@@ -146,7 +151,9 @@ class LedgerWriter:
         if outcome != "diverged":
             sha256_out, size = self._hand_off.take(trainer)
             size += travelling_bytes(trainer)
-        account.update({"ended": True, "sha256_out": sha256_out})
+        batches = trainer.fit_loop.epoch_loop.batch_progress
+        within_epoch = outcome == "cut short" and batches.current.ready > 0 and not batches.is_last_batch
+        account.update({"ended": True, "within_epoch": within_epoch, "sha256_out": sha256_out})
         steps = trainer.global_step - account["first_step"] if self._left_out_after is None else self._left_out_after
         images = torch.tensor(account["images"], device=trainer.strategy.root_device)
         images = trainer.strategy.reduce(images, reduce_op="sum")
@@ -166,7 +173,7 @@ class LedgerWriter:
             seconds=round(self._elapsed(), 6),
             settings=self.settings,
             versions=versions(),
-            metrics=self._metrics.of_training(trainer),
+            metrics={} if outcome in PASSED else self._metrics.of_training(trainer),
             origin=account["origin"],
             parent=parent,
         )
@@ -215,7 +222,7 @@ class LedgerWriter:
         """
         (entry, self._waiting), (merge, self.merge) = (self._waiting, None), (self.merge, None)
         if entry is not None and trainer is not None:  # a validation has seen the merge
-            more = self._metrics.of_training(trainer) if merge else self._metrics.of_epoch(trainer)
+            more = self._metrics.of_epoch(trainer, trained=entry.outcome not in PASSED, validated=merge is None)
             entry = replace(entry, metrics={**entry.metrics, **more})
         if merge is not None and trainer is not None:
             merge = replace(merge, metrics=self._metrics.of_validation(trainer))

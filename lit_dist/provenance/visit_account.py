@@ -16,6 +16,7 @@ class VisitAccount(TypedDict):
         origin: The checkpoint of another run that the run began with; empty if there is none.
         visit: The visit's number, cycle and site; None before the first.
         ended: Whether it has ended.
+        within_epoch: Whether the end of a fit has cut it short in the middle of an epoch.
         head: The hash of the ledger's last line.
         waiting: The line of a visit that has ended, while it waits for a validation.
         images: How many it has trained on.
@@ -31,6 +32,7 @@ class VisitAccount(TypedDict):
     origin: NotRequired[str]
     visit: tuple[int, int, str] | None
     ended: bool
+    within_epoch: NotRequired[bool]
     head: str
     waiting: dict[str, Any] | None
     images: int
@@ -49,6 +51,7 @@ def new_account(rule: int) -> VisitAccount:
         "origin": "",
         "visit": None,
         "ended": True,
+        "within_epoch": False,
         "head": "",
         "waiting": None,
         "images": 0,

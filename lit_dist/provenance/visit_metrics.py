@@ -55,11 +55,19 @@ class VisitMetrics:
         """What the validation since the visit's last batch has logged, if there was one."""
         return _values(trainer, self._of_validation) if self._validated else {}
 
-    def of_epoch(self, trainer: Trainer) -> Metrics:
-        """The same at the end of an epoch, with the validation since the visit's last batch, if there was one."""
-        if not self._validated:
-            return self.of_training(trainer)
-        return {**self.of_training(trainer), **self._overwritten, **_values(trainer, self._of_validation)}
+    def of_epoch(self, trainer: Trainer, trained: bool = True, validated: bool = True) -> Metrics:
+        """The same at the end of an epoch, with the validation since the visit's last batch, if there was one.
+
+        Args:
+            trainer: The trainer.
+            trained: Whether to give the values of training.
+            validated: Whether to give those of the validation.
+        """
+        training = self.of_training(trainer) if trained else {}
+        if not (self._validated and validated):
+            return training
+        overwritten = self._overwritten if trained else {}
+        return {**training, **overwritten, **_values(trainer, self._of_validation)}
 
 
 def _values(trainer: Trainer, names: set[str]) -> Metrics:

@@ -5,7 +5,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,16 @@ def forget_validation(trainer: Trainer) -> None:
     Lightning keeps whether the validation has run from one fit to the next, and would pass it over.
     """
     trainer.fit_loop.epoch_loop.val_loop._has_run = False
+
+
+def forget_logged(trainer: Trainer, but: Collection[str]) -> None:
+    """Forget what steps have logged under other names than some.
+
+    Lightning repeats a value in each row of the epoch until it is logged anew, and has no way to take it back.
+    """
+    for result in trainer.fit_loop.epoch_loop._results.values():
+        if result.meta.name not in but:
+            result._forward_cache = None
 
 
 def end_restart(trainer: Trainer) -> None:

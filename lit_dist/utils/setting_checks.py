@@ -3,6 +3,17 @@
 from collections.abc import Collection
 
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.signatures import parameters
+
+
+def check_arguments(kind: type, given: Collection[str]) -> None:
+    """Raise ``InputError`` for the name of an argument that a class sets itself, or does not take."""
+    known, _ = parameters(kind)
+    for name in given:
+        if name in getattr(kind, "fixed_arguments", ()):
+            raise InputError(f"{kind.__name__} sets {name} itself; leave it out")
+        if name not in known:
+            raise InputError(f"{kind.__name__} has no argument {name!r}; it has {', '.join(known)}")
 
 
 def check_choice(choices: Collection[object], **settings: object) -> None:

@@ -1,6 +1,7 @@
 """A loss or weights that become NaN or infinite at one site."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from lit_dist import InputError, read_checkpoint
@@ -105,6 +107,45 @@ def test_a_run_resumed_in_a_skipped_visit_equals_the_unbroken_one(tmp_path: Path
     states = tmp_path / "states"
     unbroken = run(ModelCheckpoint(states, filename="{step}", every_n_train_steps=1, save_top_k=-1))
     assert {run(path=states / f"step={step}.ckpt") for step in (5, 6, 7, 8, 9, 10, 11)} == {unbroken}
+
+
+class Rows(Logger):
+    """Keeps what each step has logged."""
+
+    name = version = "rows"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[int, dict[str, float]] = {}
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        self.rows[step or 0] = {name: value for name, value in metrics.items() if not math.isnan(value)}
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+@SKIPPED
+@pytest.mark.filterwarnings("ignore:.*the visit is skipped")
+def test_a_run_resumed_in_a_skipped_visit_logs_what_the_unbroken_one_does() -> None:
+    def run(folder: str, path: Path | None = None) -> tuple[dict[int, dict[str, float]], list[Any]]:
+        Path(folder).mkdir(exist_ok=True)
+        logger, module = Rows(), Bad(batch=2)
+        transfer = CyclicalWeightTransfer(every_n_epochs=1, on_divergence="skip")
+        settings = {"logger": logger, "log_every_n_steps": 1, "default_root_dir": folder, "max_epochs": 3}
+        trainer(transfer, RunCheckpoint(every_n_steps=1, keep=100), **settings).fit(module, SmallData(), ckpt_path=path)
+        return logger.rows, [(line["outcome"], line["metrics"]) for line in ledger(Path(folder))]
+
+    rows, lines = run("whole")
+    shutil.copytree("whole/checkpoints", "resumed/checkpoints")
+    shutil.copy("whole/ledger.jsonl", "resumed")
+    text = Path("whole/ledger.jsonl").read_text().splitlines(keepends=True)
+    Path("resumed/ledger.jsonl").write_text(text[0])
+    again, resumed = run("resumed", Path("resumed/checkpoints/step_00000008.ckpt"))
+    assert resumed == lines
+    assert again == {step: row for step, row in rows.items() if step >= 8}
+    assert "train_loss" not in rows[8]
+    assert rows[8]["site"] == 1
 
 
 def test_weights_that_the_last_step_spoils_are_not_handed_on() -> None:

@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
+from torch import nn
 from torch.utils.data import DataLoader
 
-from lit_dist.callbacks import CyclicalWeightTransfer
+from lit_dist.callbacks import CyclicalWeightTransfer, FederatedAveraging, SingleWeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.site_loader import SiteLoader
@@ -337,3 +338,48 @@ def test_a_hundred_sites_with_workers_keep_no_more_alive_than_one() -> None:
     assert max(processes) <= 2
     assert max(files[270:]) <= max(files[:30]) + 2
     assert max(pages[270:]) * 4096 <= max(pages[:30]) * 4096 + 30e6
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        (FederatedAveraging, "validation", "FederatedAveraging sets validation itself; leave it out"),
+        (FederatedAveraging, "order", "FederatedAveraging has no argument 'order'; it has every_n_epochs, "),
+        (SingleWeightTransfer, "every_n_steps", "SingleWeightTransfer sets every_n_steps itself"),
+        (CyclicalWeightTransfer, "monitor", "CyclicalWeightTransfer has no argument 'monitor'"),
+    ],
+)
+def test_an_argument_that_a_heuristic_has_not_or_sets_itself_is_refused(kind: Any, name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        kind(**{name: "cycle"})
+
+
+def test_a_heuristic_of_the_user_may_take_what_it_likes() -> None:
+    class Mine(CyclicalWeightTransfer):
+        def __init__(self, **kwargs: Any) -> None:
+            self.mine = kwargs.pop("mine")
+            super().__init__(**kwargs)
+
+    assert Mine(every_n_epochs=1, mine=7).mine == 7
+
+
+class Lazy(SmallModule):
+    """Has layers that get their shape in the first batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.ReLU(), nn.Linear(8, 1))
+
+
+class Dry(Lazy):
+    """Passes a batch through them before the fit."""
+
+    def configure_model(self) -> None:
+        self.network(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("sanity", [0, 1])
+def test_layers_without_a_shape_are_refused_by_name(sanity: int) -> None:
+    with pytest.raises(InputError, match=r"network\.0, network\.1 of Lazy would get weights only in the first batch"):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), module=Lazy(), num_sanity_val_steps=sanity)
+    fit(CyclicalWeightTransfer(every_n_epochs=1), module=Dry(), max_epochs=1, num_sanity_val_steps=sanity)
