@@ -11,6 +11,8 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch.nn.parameter import UninitializedParameter
+from torch.utils.data import BatchSampler
 from typing_extensions import override
 
 from lit_dist.callbacks.visit_averaging import find_averaging
@@ -96,7 +98,8 @@ class SiteClient(ABC):
         """Answer a question as ``answer`` does, but for packing, and raise ``InputError`` where that cannot be."""
         if question not in self.questions:
             raise Refusal(f"there is no question {question!r}")
-        weights = sum(tensor.nbytes for tensor in self.module.parameters())
+        known = [each for each in self.module.parameters() if not isinstance(each, UninitializedParameter)]
+        weights = sum(each.nbytes for each in known)
         check_size(question, content, weights * (1 + len(visit_callbacks(self.trainer))))
         tree = named(unpack)(content)
         del content  # as large as the weights
@@ -119,7 +122,7 @@ class SiteClient(ABC):
         return {
             "versions": versions() | {"processes": str(self.trainer.world_size)},
             "batches": len(loader),
-            "images": images,
+            "images": _drawn(loader),
             "batch_size": getattr(self.data, "batch_size", None),
             "classes": getattr(self.data, "num_classes", None),
         }
@@ -174,6 +177,15 @@ class _Count(Callback):
         self.images += batch_size(batch)
 
     on_test_batch_end = on_validation_batch_end
+
+
+def _drawn(loader: Any) -> int:
+    """How many images a pass over a loader draws at most: a sampler may draw one several times."""
+    batches = getattr(loader, "batch_sampler", None)
+    if type(batches) is BatchSampler:
+        return len(batches.sampler)  # type: ignore[arg-type]
+    whole = len(loader) * (getattr(batches, "batch_size", None) or 0)
+    return max(len(getattr(loader, "dataset", loader)), whole)
 
 
 def run_id(given: Any) -> str:

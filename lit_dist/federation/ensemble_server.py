@@ -16,7 +16,7 @@ from lit_dist.checkpoints.run_folder import CHECKPOINTS, checkpoint_path, run_fo
 from lit_dist.federation.ensemble_client import ENSEMBLE, SPLITS
 from lit_dist.federation.pooled_validation import pooled
 from lit_dist.federation.roster import Roster, Weights
-from lit_dist.federation.validate_answer import check_member, check_validated, refused
+from lit_dist.federation.validate_answer import check_losses, check_member, check_validated, refused
 from lit_dist.federation.wire import Tree
 from lit_dist.utils.terminal_table import print_table
 
@@ -86,6 +86,7 @@ class EnsembleServer:
             for split in SPLITS:
                 sites = self.roster.sites
                 found = {site: _found(site, answer, model, split, sites) for site, answer in answers.items()}
+                check_losses(f"the model {model!r}", {site: metrics for site, (_, metrics) in found.items()})
                 rows += _rows(model, hashes.get(model, ""), split, found, self.roster.weights)
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
         for site in answers:

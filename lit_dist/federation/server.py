@@ -1,14 +1,12 @@
 """Server: a run whose batches and validations are elsewhere."""
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
@@ -22,12 +20,13 @@ from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_
 from lit_dist.federation.callback_memory import refuse_ends_elsewhere, refuse_state_of_steps
 from lit_dist.federation.dry_run import DryRun, dry_run
 from lit_dist.federation.early_answers import EarlyAnswers
-from lit_dist.federation.partial_fit import Elsewhere, Pause, partial_fit, with_callback
+from lit_dist.federation.partial_fit import Pause, partial_fit, with_callback
 from lit_dist.federation.pooled_validation import pooled, strange
+from lit_dist.federation.remote_data import RemoteData
 from lit_dist.federation.remote_evaluation import remote_evaluation
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.travelling_state import SCALE, after_visit, join, split, unchained
-from lit_dist.federation.validate_answer import check_validated
+from lit_dist.federation.validate_answer import check_losses, check_validated, refused
 from lit_dist.federation.validate_update import Asked, check_update, due_visit
 from lit_dist.federation.wire import Tree
 from lit_dist.models.monitored import refuse_unpooled
@@ -59,6 +58,7 @@ class Server:
         self.module = module
         self.transfer = require_transfer(trainer)
         self._validated: tuple[tuple[str, ...], Tree] = ((), {})  # of which weights, and the metrics
+        self._sizes: dict[str, int] = {}  # how many validation images each site has, by its first answer
         self._left_out: dict[str, int] = {}  # the step from which on a site was not heard of
         self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it
         self._ledger: Ledger | None = None
@@ -75,7 +75,7 @@ class Server:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
         """
         folder = run_folder(self.trainer)
-        data, self._early = _RemoteData(self.roster.greet(folder)), EarlyAnswers(folder)
+        data, self._early = RemoteData(self.roster.greet(folder)), EarlyAnswers(folder)
         self.roster.agree({"batches": data.batches})
         with (
             remote_evaluation(self.trainer, self.transfer, self.roster.sites, self.validate),
@@ -105,7 +105,7 @@ class Server:
             f"SHA-256 of the final weights: {fingerprint(self.module.state_dict())[0]}",
         ]
 
-    def _visit(self, pause: Pause, data: "_RemoteData") -> Pause | None:
+    def _visit(self, pause: Pause, data: RemoteData) -> Pause | None:
         """Let a site continue, and then the server, until the next site's turn."""
         site, state = pause.where, self._sent(pause.state)
         question = self._question(site, state, data)
@@ -139,13 +139,13 @@ class Server:
         begins = ended and itinerary.from_merge(due_visit(baton, self.transfer))
         return unchained(state, self.transfer) if begins else state
 
-    def _question(self, site: str, state: Tree, data: "_RemoteData") -> Tree:
+    def _question(self, site: str, state: Tree, data: RemoteData) -> Tree:
         baton, _ = split(state, self.trainer, self.transfer)
         baton |= self._scale
         due = due_visit(baton, self.transfer)
         return {"baton": baton, "batches": data.batches, "visit": due, "left_out": self._left_out.get(site)}
 
-    def _ask(self, site: str, question: Tree, state: Tree, data: "_RemoteData") -> Tree | None:
+    def _ask(self, site: str, question: Tree, state: Tree, data: RemoteData) -> Tree | None:
         """The answer for a visit; those that begin with the same merge are asked for at the same time."""
         itinerary = self.transfer.itinerary(self.roster.sites)
         if not itinerary.from_merge(question["visit"]):
@@ -163,18 +163,19 @@ class Server:
             self.roster.ask_each("train", questions, lambda each, answer: self._early.keep(questions[each], answer))
         return self._early.take(question)
 
-    def _dry_run(self, site: str, state: Tree, data: "_RemoteData") -> DryRun:
+    def _dry_run(self, site: str, state: Tree, data: RemoteData) -> DryRun:
         data.left_out = (site,)
         try:
             return dry_run(self.trainer, self.module, data, self.transfer, state)
         finally:
             data.left_out = ()
 
-    def _asked(self, site: str, question: Tree, state: Tree, data: "_RemoteData") -> Asked:
+    def _asked(self, site: str, question: Tree, state: Tree, data: RemoteData) -> Asked:
         planned = self._dry_run(site, state, data)
         optimizers = list(self.trainer.optimizers)
         sites, settings = self.roster.sites, self.roster.settings
-        return Asked(site, question["baton"], question["visit"], planned, optimizers, self.transfer, sites, settings)
+        sent, due, greeting = question["baton"], question["visit"], self.roster.greetings[site]
+        return Asked(site, sent, due, planned, optimizers, self.transfer, sites, settings, greeting)
 
     def _record(self, entries: Sequence[Entry], head: str) -> str:
         """Add lines to the ledger after the one with a hash; the hash of the last is given back."""
@@ -186,7 +187,7 @@ class Server:
             self._ledger.add(entry)
         return self._ledger.head
 
-    def _leave_out(self, site: str, pause: Pause, data: "_RemoteData") -> Pause | None:
+    def _leave_out(self, site: str, pause: Pause, data: RemoteData) -> Pause | None:
         """Let the visit, or what is left of it, pass without training."""
         rank_zero_warn(f"the visit at {site!r} that is due is left out, and the weights stay as they are")
         self.transfer.left_out = data.left_out = (site,)
@@ -235,6 +236,10 @@ class Server:
         answers = self.roster.ask("validate", {"state_dict": self.module.state_dict()})
         for site, answer in answers.items():
             check_validated(site, answer, self.roster.sites)
+            before = self._sizes.setdefault(site, answer["images"])
+            if answer["images"] > before:
+                raise refused(site, f"it has {answer['images']} validation images, and had {before} before")
+        check_losses(f"after {self.transfer.weights_of}", {site: answer["metrics"] for site, answer in answers.items()})
         if self.roster.missing:
             rank_zero_warn(
                 f"after epoch {self.trainer.current_epoch + 1} the validation lacks the images of"
@@ -248,40 +253,6 @@ class Server:
 
 def _scale_of(state: Tree) -> Tree:
     return {SCALE: state[SCALE]} if SCALE in state else {}
-
-
-class _RemoteData(pl.LightningDataModule):
-    """The sites' images, none of which is here."""
-
-    def __init__(self, greetings: Mapping[str, Tree]) -> None:
-        super().__init__()
-        classes = {greeting.get("classes") for greeting in greetings.values()} - {None}
-        if len(classes) > 1:
-            told = ", ".join(f"{site}: {greeting.get('classes')}" for site, greeting in greetings.items())
-            raise InputError(f"the sites have different numbers of classes ({told})")
-        if classes:
-            self.num_classes = classes.pop()
-        self.batches = {site: greeting["batches"] for site, greeting in greetings.items()}
-        self.left_out: Collection[str] = ()
-
-    @override
-    def train_dataloader(self) -> dict[str, Any]:
-        return {
-            site: (_Nothing if site in self.left_out else Elsewhere)(site, number)
-            for site, number in self.batches.items()
-        }
-
-    @override
-    def val_dataloader(self) -> list[int]:
-        return [0]  # for one validation step, which logs what the sites have found
-
-
-class _Nothing(Elsewhere):
-    """Stands for the batches of a visit that is left out: as many, without an image."""
-
-    @override
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return repeat(torch.empty(0), self.batches)
 
 
 class _Sites(Callback):

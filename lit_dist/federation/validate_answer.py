@@ -95,16 +95,21 @@ def check_member(site: str, sent: Tree, answer: Any) -> Tree:
         raise refused(site, error) from None
 
 
+def most_images(greeting: Tree, batches: int) -> int:
+    """The most images that a site can have trained on in so many batches, by what it has greeted with."""
+    processes = int(greeting["versions"].get("processes", "1"))
+    a_pass = -(-greeting["images"] // processes) * processes  # a sampler fills the parts of processes up
+    most: int = -(-batches // greeting["batches"]) * a_pass
+    size = (greeting.get("batch_size") or 0) * processes
+    return min(most, batches * size) if greeting["batches"] * size >= greeting["images"] else most
+
+
 def check_validated(site: str, answer: Any, sites: Collection[str] = ()) -> None:
     """Raise ``InputError`` unless a site says of its validation a number of images, and numbers by its own names."""
     images, metrics = answer.get("images"), answer.get("metrics")
     fits = answer.keys() == {"images", "metrics"} and is_count(images) and isinstance(metrics, dict)
     if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):
         raise refused(site, "it has no number of images and metrics")
-    # An area under a curve is NaN where there is only one class; a loss never is.
-    lost = [name for name, value in metrics.items() if math.isnan(value) and name.partition("/")[0].endswith("loss")]
-    if lost:
-        raise refused(site, f"its {lost[0]!r} is NaN")
     strange = [name for name in metrics if "/" in name and name.rpartition("/")[2] != site]
     if strange:
         raise refused(site, f"its metric {strange[0]!r} is not this site's")
@@ -112,3 +117,29 @@ def check_validated(site: str, answer: Any, sites: Collection[str] = ()) -> None
         check_metrics({name: None if math.isnan(value) else value for name, value in metrics.items()}, site, sites)
     except InputError as error:
         raise refused(site, error) from None
+
+
+def check_losses(what: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Raise ``InputError`` for a loss of NaN, which may be due to the model as well as to the site that says so.
+
+    Args:
+        what: The model.
+        metrics: Those of a validation, by site.
+    """
+    # An area under a curve is NaN where there is only one class; a loss never is.
+    lost = {
+        site: name
+        for site, values in metrics.items()
+        for name, value in values.items()
+        if math.isnan(value) and name.partition("/")[0].endswith("loss")
+    }
+    if not lost:
+        return
+    told = ", ".join(f"{name!r} of site {site!r}" for site, name in lost.items())
+    others = [site for site in metrics if site not in lost]
+    why = (
+        f"that of {', '.join(others)} is not, so look at the images there, or at what the site says"
+        if others
+        else "that is so at every site, so training has diverged: lower the learning rate and begin a new run"
+    )
+    raise InputError(f"{what}: {said(told, 300)} is NaN; {said(why, 500)}")

@@ -10,7 +10,7 @@ from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.dry_run import DryRun
 from lit_dist.federation.travelling_state import SCALE, is_scale
-from lit_dist.federation.validate_answer import check_metrics, refused
+from lit_dist.federation.validate_answer import check_metrics, most_images, refused
 from lit_dist.federation.validate_optimizers import CLOSE, check_groups, check_schedules, check_states
 from lit_dist.federation.validate_progress import check_places, check_progress
 from lit_dist.federation.validate_weights import check_callbacks, check_received_weights
@@ -46,6 +46,7 @@ class Asked:
         transfer: The run's transfer callback.
         sites: The names of all sites.
         settings: The SHA-256 of the settings on which the sites agree.
+        greeting: What the site has said of its images.
     """
 
     site: str
@@ -56,6 +57,7 @@ class Asked:
     transfer: WeightTransfer
     sites: list[str]
     settings: str
+    greeting: Tree
 
 
 def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
@@ -103,6 +105,7 @@ def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     account = _account(asked, baton, [*entries, *waiting])
     _check_hand_offs(asked.sent, baton, before, after, [*entries, *waiting])
     _check_chain(before, after, entries)
+    _check_images(asked, before, after, [*entries, *waiting])
     following = {
         **{name: baton[name] for name in (SCALE,) if name in baton},
         **expected,
@@ -113,6 +116,22 @@ def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
         "callbacks": {**check_callbacks(baton["callbacks"], asked.sent["callbacks"], key), key: account},
     }
     return following, entries
+
+
+def _check_images(asked: Asked, before: VisitAccount, after: VisitAccount, visits: list[Entry]) -> None:
+    """Compare the number of images, by which a mean is weighted, with what the site has greeted with."""
+    if not asked.transfer.itinerary(asked.sites).merges:
+        return
+    under_way = [after["images"]] if _under_way(after) else []
+    images = sum(under_way, sum(entry.images for entry in visits)) - (before["images"] if _under_way(before) else 0)
+    loops = (tree["loops"]["fit_loop"] for tree in (asked.sent, asked.dry_run.baton))
+    begun, ended = (loop["epoch_loop.batch_progress"]["total"]["processed"] for loop in loops)
+    most = most_images(asked.greeting, ended - begun)
+    if not 0 <= images <= most:
+        raise InputError(
+            f"it says that it has trained on {images} images, and {most} are the most in {ended - begun} batches of the"
+            f" {asked.greeting['images']} images that it has greeted with"
+        )
 
 
 def _line(line: Any) -> Entry:

@@ -216,6 +216,7 @@ OTHERS: dict[str, tuple[str, Callable[[Tree], Any], str]] = {
     "batches without an end": ("greet", lambda answer: answer.update(batches=2**30), "what images it has"),
     "no hash": ("settings", lambda answer: answer.update(settings="x"), "what its settings are"),
     "colours": ("settings", lambda answer: answer.update(refused="\x1b[31m" + "x" * 10**5), "refuses: ?[31mx"),
+    "a loss of NaN": ("validate", lambda a: a["metrics"].update(val_loss=float("nan")), "of site 'site-2' is NaN"),
     "another's metric": ("validate", lambda answer: answer["metrics"].update({"val_loss/site-1": 0.0}), "site-1"),
     "a sum without an end": ("validate", lambda answer: answer["metrics"].update(val_loss=1e308), "1e+308"),
 }

@@ -1,6 +1,7 @@
 """Federated averaging in a federation: its visits and merges are those of a simulation, bit for bit."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -19,6 +20,7 @@ from lit_dist.federation import wire
 from lit_dist.federation.early_answers import EarlyAnswers
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.roster import Roster
+from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import iter_lines
 from lit_dist.provenance.line import Line
 from lit_dist.provenance.merge import Merge
@@ -288,3 +290,42 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[InProcess, wire.Tre
             server(parties, make, **settings).run()
     trees = [wire.unpack(content) for content in parties.content]
     return parties, next(tree for tree in trees if "left_out" in tree)
+
+
+@pytest.mark.parametrize(("case", "more"), [("epochs", 1), ("steps", 10**6)])
+def test_a_site_that_says_more_images_than_it_has_greeted_with_is_refused(case: str, more: int) -> None:
+    make, settings = CASES[case]
+    parties = engine(make, **settings)
+
+    def lie(answer: dict[str, Any]) -> None:
+        [account] = answer["baton"]["callbacks"].values()
+        visit, outcome, images, sha256 = account["merging"]["ended"]
+        account["merging"]["ended"] = (visit, outcome, images + more, sha256)
+        if account["record"]["waiting"]:
+            account["record"]["waiting"]["images"] += more
+        else:
+            entry = Entry.parse(answer["entries"][0])
+            entry = replace(entry, images=images + more)
+            answer["entries"][0], account["record"]["head"] = entry.line, entry.sha256
+
+    parties.tamper("train", "site-2", lie)
+    with pytest.raises(InputError, match=r"site 'site-2' is refused: it says that it has trained on \d+ images, and"):
+        server(parties, make, **settings).run()
+
+
+def test_a_loss_of_nan_after_a_merge_names_it_and_whose_weights_it_is_made_of() -> None:
+    make, settings = CASES["epochs"]
+    parties = engine(make, **settings)
+    parties.tamper("validate", None, lambda answer: answer["metrics"].update(val_loss=torch.nan))
+    of = "the merge that ends cycle 0, of the weights of visit 0 at 'site-1', visit 1 at 'site-2', visit 2 at 'site-3'"
+    with pytest.raises(InputError, match=rf"^after {of}: 'val_loss' of site 'site-1', .*; that is so at every site"):
+        server(parties, make, **settings).run()
+
+
+def test_a_validation_of_more_images_than_before_is_refused() -> None:
+    make, settings = CASES["epochs"]
+    parties = engine(make, **settings)
+    asked = []
+    parties.tamper("validate", "site-3", lambda answer: asked.append(1) or answer.update(images=4 + len(asked)))  # type: ignore[func-returns-value]
+    with pytest.raises(InputError, match=r"site 'site-3' is refused: it has 6 validation images, and had 5 before"):
+        server(parties, make, **settings).run()

@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import CSVLogger
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.federation import wire
+from lit_dist.federation.remote_data import RemoteData
 from lit_dist.federation.roster import _read
-from lit_dist.federation.server import _RemoteData
-from lit_dist.federation.validate_answer import check_validated, compare
+from lit_dist.federation.validate_answer import check_losses, check_validated, compare, most_images
 from small_federation import engine, federated, server
 
 Answer = dict[str, Any]
@@ -86,8 +86,8 @@ def test_settings_of_another_form_are_refused(lie: Answer) -> None:
     [
         ({"images": 10**400}, "no number of images"),
         ({"images": True}, "no number of images"),
-        ({"metrics": {"val_loss": torch.nan}}, "its 'val_loss' is NaN"),
-        ({"metrics": {"val_loss/site-2": torch.nan}}, "its 'val_loss/site-2' is NaN"),
+        ({"metrics": {"val_loss": 10**400}}, "no number of images"),
+        ({"metrics": {"val_loss/site-1": 0.5}}, "is not this site's"),
     ],
 )
 def test_a_validation_of_another_form_is_refused(lie: Answer, message: str) -> None:
@@ -96,8 +96,31 @@ def test_a_validation_of_another_form_is_refused(lie: Answer, message: str) -> N
         check_validated("site-2", {"images": 7, "metrics": {"val_loss": 0.5}, **lie})
 
 
+def test_a_loss_that_is_nan_may_be_the_models_as_well_as_the_sites() -> None:
+    fine, lost = {"val_loss": 0.5, "val_auroc": torch.nan}, {"val_loss/site-2": torch.nan}
+    check_losses("after visit 1", {"site-1": fine})
+    with pytest.raises(InputError, match=r"after visit 1: 'val_loss/site-2' of site 'site-2' is NaN; .*every site"):
+        check_losses("after visit 1", {"site-2": lost})
+    with pytest.raises(InputError, match=r"of site 'site-2' is NaN; that of site-1 is not, so look at the images"):
+        check_losses("after visit 1", {"site-1": fine, "site-2": lost})
+
+
+@pytest.mark.parametrize(
+    ("changes", "batches", "most"),
+    [
+        *(({}, 3, 13), ({}, 6, 26), ({}, 2, 10), ({}, 4, 20)),
+        ({"batch_size": None}, 2, 13),
+        ({"images": 30}, 3, 30),  # of which some are dropped
+        ({"versions": {"processes": "2"}, "images": 25}, 3, 26),
+    ],
+)
+def test_the_most_images_follow_from_the_greeting(changes: dict[str, Any], batches: int, most: int) -> None:
+    greeting = {"versions": {}, "batches": 3, "images": 13, "batch_size": 5}
+    assert most_images({**greeting, **changes}, batches) == most
+
+
 def test_a_visit_that_is_left_out_takes_no_memory_however_long() -> None:
-    batches = _RemoteData({"site-1": {"batches": 2**31 - 1}})
+    batches = RemoteData({"site-1": {"batches": 2**31 - 1}})
     batches.left_out = ["site-1"]
     loader = batches.train_dataloader()["site-1"]
     assert len(loader) == 2**31 - 1
