@@ -63,7 +63,7 @@ class SiteStatistics(AroundSteps):
         self.seed = seed
         self._estimates = False
         self._site = ""
-        self._found: tuple[str, Statistics] | None = None  # of the site that is being judged
+        self._found: tuple[str, list[nn.Module], Statistics] | None = None  # of the site that is being judged
         self._training: Mapping[str, Any] | None = None  # loaders by site, outside a fit
 
     # -- when --------------------------------------------------------------------------------------------------------
@@ -156,10 +156,10 @@ class SiteStatistics(AroundSteps):
 
     @contextmanager
     def _in_place(self, trainer: Trainer, module: LightningModule, site: str, judged: Any) -> Iterator[None]:
-        norms = norms_of(module)
         if self._found is None or self._found[0] != site:
-            self._found = site, self._estimate(trainer, module, norms, site, judged)
-        with in_place(norms, self._found[1]):
+            norms = norms_of(module)
+            self._found = site, norms, self._estimate(trainer, module, norms, site, judged)
+        with in_place(*self._found[1:]):
             yield
 
     def _estimate(

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import nn
 from typing_extensions import override
 
 from lit_dist.models.norm_statistics import norms_of
@@ -28,6 +29,11 @@ class FixBN(VisitCallback):
     def __init__(self, cycles: int = 1) -> None:
         check_count(1, 10**9, cycles=cycles)
         self.cycles = cycles
+        self._norms: list[nn.Module] = []  # of the module that a fit trains
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._norms = norms_of(pl_module)
 
     @override
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,9 +42,17 @@ class FixBN(VisitCallback):
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.travelling["cycles"] >= self.cycles:
-            for norm in norms_of(pl_module):
+            for norm in self._norms:  # in each step, since a validation ends with all layers in training mode
                 norm.eval()
 
     @override
     def on_cycle_end(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
         self.travelling["cycles"] += 1
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._norms = []
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._norms = []

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_dist import ImageClassifier, InputError, SafetensorsCheckpointIO, SiteEnsemble, read_checkpoint
-from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SiteEvaluation, SiteStatistics
+from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SiteEvaluation, SiteStatistics, site_statistics
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.datamodules import PhantomDataModule
@@ -128,6 +128,20 @@ def test_a_resumed_run_is_the_unbroken_one() -> None:
     hashes = [fingerprint(read_checkpoint(each)["state_dict"]) for each in (state, newest_checkpoint("half")) if each]
     assert len(hashes) == 2
     assert hashes[0] == hashes[1]
+
+
+def test_a_stage_looks_for_the_layers_once_a_site_and_in_its_own_module(
+    run: tuple[pl.Trainer, ImageClassifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Any] = []
+    usual = site_statistics.norms_of
+    monkeypatch.setattr(site_statistics, "norms_of", lambda module: looked.append(module) or usual(module))  # type: ignore[func-returns-value]
+    statistics, other = SiteStatistics(images=10), copy.deepcopy(run[1])
+    made = trainer(statistics, limit_test_batches=3)
+    losses = [made.test(each, datamodule=data(), verbose=False)[0]["test_loss/site-3"] for each in (run[1], other)]
+    assert [each is run[1] for each in looked] == [True] * 4 + [False] * 4
+    assert losses[0] == losses[1]
+    assert statistics._found is None
 
 
 class Failing(SmallModule):
