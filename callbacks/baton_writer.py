@@ -10,6 +10,7 @@ from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.checkpoints.baton import TRAINED, write_checkpoint
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.provenance.visit_account import transfer_state
+from lit_dist.utils.file_backed import whole
 from lit_dist.utils.lightning_internals import dump_checkpoint
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import visit_callbacks
@@ -79,7 +80,7 @@ class BatonWriter:
             staying = {each.state_key: each.stays(visit.site) for each in visit_callbacks(trainer)}
             if visit.site in kept or any(staying.values()):
                 left = {"optimizer_states": kept.get(visit.site), "staying": staying}
-                write_checkpoint(left, local_path(folder, visit.number))
+                write_checkpoint(whole(left), local_path(folder, visit.number))
 
 
 def baton_path(folder: Path, visit: int) -> Path:

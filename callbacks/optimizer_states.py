@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer
 
+from lit_dist.utils.file_backed import FileBacked
+
 OptimizerState = Literal["reset", "carry", "local"]
 StatePerOptimizer = list[dict[int, Any]]
 
@@ -25,7 +27,7 @@ class OptimizerStates:
 
     def __init__(self, policy: OptimizerState) -> None:
         self.policy = policy
-        self.kept: dict[str, StatePerOptimizer] = {}
+        self.kept: dict[str, FileBacked] = {}
 
     def transfer(self, optimizers: Sequence[Optimizer], leaving: str, arriving: str) -> None:
         """Apply the policy to the trainer's optimizers, when the model has left one site and arrives at the next."""
@@ -33,9 +35,9 @@ class OptimizerStates:
             for optimizer in optimizers:
                 optimizer.state.clear()
         elif self.policy == "local":
-            self.kept[leaving] = [optimizer.state_dict()["state"] for optimizer in optimizers]
-            arrived = self.kept.pop(arriving, [{} for _ in optimizers])
-            put_state(optimizers, arrived)
+            self.kept[leaving] = FileBacked([optimizer.state_dict()["state"] for optimizer in optimizers])
+            arrived = self.kept.pop(arriving, FileBacked([{} for _ in optimizers]))
+            put_state(optimizers, arrived.get())
 
 
 def put_state(optimizers: Sequence[Optimizer], states: StatePerOptimizer) -> None:

@@ -1,5 +1,6 @@
 """RunCheckpoint: keeps the state of a run on disk, so that it can be resumed after any interruption."""
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -18,8 +19,15 @@ from lit_dist.callbacks.termination import Termination
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.checkpoints.csv_rows import RowCount
-from lit_dist.checkpoints.run_folder import checkpoint_path, delete_old_checkpoints, foreign_checkpoint, run_folder
+from lit_dist.checkpoints.run_folder import (
+    CHECKPOINTS,
+    checkpoint_path,
+    delete_old_checkpoints,
+    foreign_checkpoint,
+    run_folder,
+)
 from lit_dist.checkpoints.run_lock import FitLock
+from lit_dist.checkpoints.staying_files import folder_in, put_away
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import end_restart, make_resumable, taken_up_by_itself
 from lit_dist.utils.one_lightning import warn_of_other_package
@@ -32,6 +40,9 @@ class RunCheckpoint(Checkpoint):
     and resumes with ``--resume``; elsewhere pass ``ckpt_path=newest_checkpoint(folder)`` to ``fit``. When the process
     is told to end (SIGTERM, as clusters do before they take a machine away, or the signal with which SLURM announces
     that), it writes one more and ends the fit; SLURM's job is put back into the queue.
+
+    What stays at sites that wait for their next visit lies in files beside the checkpoints, in ``staying/``. Each is
+    written once, so that a checkpoint is as large with many sites as with few; a copy of one is resumed with them.
 
     Add it after the ``ModelCheckpoint`` callbacks, so that it knows of their best model, and give the Trainer the
     plugin ``SafetensorsCheckpointIO``.
@@ -61,6 +72,7 @@ class RunCheckpoint(Checkpoint):
         self._seeds = RunSeeds()
         self._lock = FitLock()
         self._averaged: AveragedWeights | None = None
+        self._staying: Path | None = None  # the folder for what stays at sites, in a fit
         self._began = False
 
     @override
@@ -97,6 +109,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._late = self._closed = False
         self._began = True
+        self._staying = folder_in(run_folder(trainer) / CHECKPOINTS)
         self._termination.listen()
         end_restart(trainer)
         self._seeds.begin(trainer, trainer.ckpt_path is not None)
@@ -176,6 +189,7 @@ class RunCheckpoint(Checkpoint):
         self._close()
 
     def _close(self) -> None:
+        self._staying = None
         self._termination.stop()
         self._seeds.close()
         self._lock.give_back()
@@ -211,6 +225,8 @@ class RunCheckpoint(Checkpoint):
         # Here, since only now it is sure that a checkpoint is written; ours is the last of the callbacks.
         if self._averaged is not None:
             self._averaged.put_apart(checkpoint)
+        if self._staying is not None and trainer.is_global_zero:
+            put_away(checkpoint["callbacks"], self._staying)
         make_resumable(checkpoint, trainer)
         checkpoint["logs"] = self.logs(trainer)
 

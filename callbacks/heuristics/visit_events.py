@@ -20,6 +20,7 @@ from lit_dist.provenance.merge import Weighting
 from lit_dist.provenance.visit_account import TransferState, waiting_merge
 from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.file_backed import check_parts, file_backed
 from lit_dist.visits.itinerary import Itinerary, Visit
 from lit_dist.visits.visit_callback import visit_callbacks
 
@@ -82,6 +83,7 @@ class VisitEvents:
         self._record.open_ledger(trainer, settings)
         if self._divergence.skipping:
             self._idle.begin(trainer)
+        check_parts(self._states.kept)
         for callback in visit_callbacks(trainer):
             callback.begin_fit(trainer, new, self.visit.site if self.visit else None)
         if self._round is not None:
@@ -192,6 +194,7 @@ class VisitEvents:
             if cycle_ends:
                 callback.on_cycle_end(trainer, trainer.lightning_module, visit)
             callback.check(trainer.lightning_module)
+            callback.rest()
 
     def _take_up(self, trainer: Trainer) -> None:
         """Take a visit of a round that has ended into account; a site leaves that to the server."""
@@ -300,7 +303,7 @@ class VisitEvents:
         """Restore the state of a checkpoint."""
         self._record.load_state_dict(state["record"])
         self._divergence.load_state_dict(state["divergence"])
-        self._states.kept = state["optimizer_states"]
+        self._states.kept = {site: file_backed(kept) for site, kept in state["optimizer_states"].items()}
         if "merging" in state:
             self._merging.load_state_dict(state["merging"])
             self._record.merge = waiting_merge(state["merging"])

@@ -24,11 +24,13 @@ from lit_dist.callbacks.fit_checks import (
 from lit_dist.callbacks.heuristics.visit_events import VisitEvents
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.visit_display import VisitDisplay
+from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.checkpoints.run_lock import FitLock
 from lit_dist.provenance.merge import Weighting
 from lit_dist.provenance.run_settings import callback_settings, note_end, settings_sha256
 from lit_dist.provenance.visit_account import TransferState
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.file_backed import whole
 from lit_dist.utils.lightning_internals import end_restart, make_resumable
 from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.utils.one_lightning import warn_of_other_package
@@ -310,6 +312,8 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if not isinstance(trainer.strategy.checkpoint_io, SafetensorsCheckpointIO):
+            checkpoint["callbacks"] = whole(checkpoint["callbacks"])
         if self._in_fit:
             make_resumable(checkpoint, trainer)
             self._events.on_save_checkpoint()

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from lit_dist.checkpoints import state_tree, tensor_file
+from lit_dist.checkpoints import state_tree, staying_files, tensor_file
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.finite_tensors import not_finite
 from lit_dist.utils.held_signals import held_signals
@@ -62,7 +63,8 @@ def tensor_lines(state: Mapping[str, Any]) -> dict[str, str]:
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path, finite: bool = True) -> None:
     """Write a Lightning checkpoint as safetensors and JSON, such that ``path`` is never half written.
 
-    Signals that come meanwhile, such as Ctrl-C, are obeyed after it.
+    Of what has a file of its own beside it, it has the file's name. Signals that come meanwhile, such as Ctrl-C, are
+    obeyed after it.
 
     Args:
         checkpoint: What Lightning's ``dump_checkpoint`` gives.
@@ -79,12 +81,14 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path, finite: bool = T
                 f"{path} was not written: the tensor {name!r} has values that are NaN or infinite, so training has"
                 " diverged"
             )
-        text, tensors = state_tree.encode(checkpoint)
+        text, tensors = state_tree.encode(checkpoint, staying_files.folder_in(path.parent))
         tensor_file.write(path, tensors, text)
 
 
 def read_checkpoint(path: str | Path, finite: bool = True, with_tensors: bool = True) -> dict[str, Any]:
     """Read a checkpoint; every byte is checked before anything is returned, and nothing is unpickled.
+
+    What stays at a site may lie in a file beside it, which is read and checked when its part is asked for.
 
     Args:
         path: The file.
@@ -99,7 +103,7 @@ def read_checkpoint(path: str | Path, finite: bool = True, with_tensors: bool = 
     """
     tensors, text = tensor_file.read(Path(path), with_tensors)
     try:
-        checkpoint = state_tree.decode(text, tensors)
+        checkpoint = state_tree.decode(text, tensors, partial(staying_files.find, checkpoint=Path(path)))
     except ValueError as error:
         raise InputError(f"{path} is damaged: its text and its tensors do not belong together ({error})") from None
     if not isinstance(checkpoint.get("state_dict", {}), dict):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, SETTINGS
+from lit_dist.checkpoints.staying_files import FOLDER as STAYING
 from lit_dist.utils.atomic_write import PARTIAL, check_file, check_folder, check_kind
 
 if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
@@ -16,7 +17,7 @@ FILES = (
 )
 """The names of the files that runs, tests and predictions write into their folders."""
 
-_ENDINGS = (".ckpt", ".baton", ".local", PARTIAL)
+_ENDINGS = (".ckpt", ".baton", ".local", ".state", PARTIAL)
 
 
 def check_run(run: Path, files: Iterable[str] = FILES) -> None:
@@ -30,6 +31,7 @@ def check_run(run: Path, files: Iterable[str] = FILES) -> None:
     for name in files:
         check_file(run / name)
     check_states(run / CHECKPOINTS)
+    check_states(run / CHECKPOINTS / STAYING)
 
 
 def check_trainer_folders(trainer: "Trainer", run: Path) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_dist.checkpoints.baton import read_checkpoint
+from lit_dist.checkpoints.staying_files import delete_unnamed
 from lit_dist.utils.atomic_write import PARTIAL
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.file_backed import check_parts
 from lit_dist.utils.yaml_text import read_yaml
 
 if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
@@ -68,7 +70,7 @@ def newest_checkpoint(run: str | Path) -> Path | None:
     error = None
     for path in checkpoints_of(Path(run)):
         try:
-            read_checkpoint(path, with_tensors=False)
+            check_parts(read_checkpoint(path, with_tensors=False))
         except InputError as damage:
             from lightning.pytorch.utilities import rank_zero_warn
 
@@ -82,11 +84,12 @@ def newest_checkpoint(run: str | Path) -> Path | None:
 
 
 def delete_old_checkpoints(run: Path, keep: int) -> None:
-    """Delete all but the newest checkpoints, and what was left of one that was being written."""
+    """Delete all but the newest checkpoints, what none of them names, and what was left of one that was not whole."""
     for old in checkpoints_of(run)[keep:]:
         old.unlink(missing_ok=True)
     for left in (run / CHECKPOINTS).glob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
+    delete_unnamed(run / CHECKPOINTS)
 
 
 def checkpoints_of(run: Path) -> list[Path]:

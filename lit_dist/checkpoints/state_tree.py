@@ -8,6 +8,7 @@ import json
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,25 @@ import torch
 from torch import Tensor
 
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.file_backed import FileBacked
+
+Find = Callable[[str], FileBacked]
 
 _TAG = "!"
 
 
-def encode(tree: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    tensors: dict[str, Tensor]
+    folder: Path | None
+
+
+def encode(tree: Mapping[str, Any], folder: Path | None = None) -> tuple[str, dict[str, Tensor]]:
     """Turn a checkpoint into a text and tensors.
 
     Args:
         tree: Dictionaries, lists, tuples, sets, numbers, strings, bytes, paths, tensors, arrays, and the like.
+        folder: Of what a file of this folder has, the text has that file's name only.
 
     Returns:
         The JSON, and the tensors under the names of their places, such as ``"state_dict/conv1.weight"``.
@@ -33,22 +44,27 @@ def encode(tree: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
     Raises:
         InputError: If there is a value of another kind, such as a function or a module.
     """
-    tensors: dict[str, Tensor] = {}
+    parts = _Parts({}, folder)
     try:
-        return json.dumps(_encode(tree, (), tensors), separators=(",", ":"), allow_nan=False), tensors
+        return json.dumps(_encode(tree, (), parts), separators=(",", ":"), allow_nan=False), parts.tensors
     except RecursionError:
         raise InputError("a value of the checkpoint holds itself, or is nested too deeply") from None
 
 
-def decode(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def decode(text: str, tensors: Mapping[str, Tensor], find: Find | None = None) -> dict[str, Any]:
     """Turn the text and the tensors that ``encode`` gave back into the checkpoint.
 
+    Args:
+        text: The text.
+        tensors: The tensors.
+        find: Gives the part of which a file has the name; None where there can be none.
+
     Raises:
-        ValueError: If the text is not such JSON, names a tensor that is not there, or leaves one out.
+        ValueError: If the text is not such JSON, names a tensor or a file that is not there, or leaves a tensor out.
     """
     used: set[str] = set()
     try:
-        tree = _decode(json.loads(text, parse_constant=_refuse), tensors, used)
+        tree = _decode(json.loads(text, parse_constant=_refuse), _Sources(tensors, used, find))
     except (TypeError, AttributeError, LookupError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     if unknown := sorted(set(tensors) - used):
@@ -58,21 +74,25 @@ def decode(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return tree
 
 
-def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+def _encode(value: Any, place: tuple[str, ...], parts: _Parts) -> Any:
     def tagged(kind: str, of: Any) -> dict[str, Any]:
         return {_TAG: kind, "of": of}
 
     def items(values: Any) -> list[Any]:
-        return [_encode(item, (*place, str(number)), tensors) for number, item in enumerate(values)]
+        return [_encode(item, (*place, str(number)), parts) for number, item in enumerate(values)]
 
     match value:
         case Tensor():
-            return tagged("tensor", _add(value, place, tensors))
+            return tagged("tensor", _add(value, place, parts.tensors))
+        case FileBacked():
+            path = value.path
+            beside = path is not None and path.parent == parts.folder
+            return tagged("file", path.name) if path and beside else _encode(value.get(), place, parts)
         case np.str_() | np.bytes_():
-            return _encode(value.item(), place, tensors)
+            return _encode(value.item(), place, parts)
         case np.ndarray() | np.generic():
             kind = "array" if isinstance(value, np.ndarray) else "scalar"
-            return tagged(kind, _add(_from_numpy(value, place), place, tensors))
+            return tagged(kind, _add(_from_numpy(value, place), place, parts.tensors))
         case None | bool() | str():
             return value
         case int() if abs(value) < 10**4000:  # Python does not read longer numbers back
@@ -80,7 +100,7 @@ def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> A
         case float():
             return float(value) if math.isfinite(value) else tagged("float", repr(float(value)))
         case Mapping():
-            return _encode_mapping(value, place, tensors)
+            return _encode_mapping(value, place, parts)
         case torch.Size():
             return tagged("size", list(value))
         case list():
@@ -115,14 +135,14 @@ def _from_numpy(value: np.ndarray[Any, Any] | np.generic, place: tuple[str, ...]
         ) from None
 
 
-def _encode_mapping(value: Mapping[Any, Any], place: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+def _encode_mapping(value: Mapping[Any, Any], place: tuple[str, ...], parts: _Parts) -> Any:
     kind = next((kind for kind in (OrderedDict, Counter) if isinstance(value, kind)), dict).__name__
     if kind == "dict" and _TAG not in value and all(type(key) is str for key in value):
-        return {key: _encode(item, (*place, key), tensors) for key, item in value.items()}
-    pairs = [[_encode(key, place, tensors), _encode(item, (*place, str(key)), tensors)] for key, item in value.items()]
+        return {key: _encode(item, (*place, key), parts) for key, item in value.items()}
+    pairs = [[_encode(key, place, parts), _encode(item, (*place, str(key)), parts)] for key, item in value.items()]
     encoded = {_TAG: kind, "of": pairs}
     if versions := getattr(value, "_metadata", None):  # a module's state has the versions of its parts there
-        encoded["versions"] = _encode(versions, place, tensors)
+        encoded["versions"] = _encode(versions, place, parts)
     return encoded
 
 
@@ -136,24 +156,33 @@ def _add(tensor: Tensor, place: tuple[str, ...], tensors: dict[str, Tensor]) -> 
     return [name] if pairs else name
 
 
-def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    tensors: Mapping[str, Tensor]
+    used: set[str]
+    find: Find | None
+
+
+def _decode(value: Any, sources: _Sources) -> Any:
     if isinstance(value, list):
-        return [_decode(item, tensors, used) for item in value]
+        return [_decode(item, sources) for item in value]
     if not isinstance(value, dict):
         return value
     if _TAG not in value:
-        return {key: _decode(item, tensors, used) for key, item in value.items()}
+        return {key: _decode(item, sources) for key, item in value.items()}
     kind, of = value[_TAG], value["of"]
+    if kind == "file" and sources.find is not None:
+        return sources.find(of)
     if kind in ("tensor", "array", "scalar"):
         name, pairs = (of[0], True) if isinstance(of, list) else (of, False)
-        used.add(name)
-        tensor = torch.view_as_complex(tensors[name]) if pairs else tensors[name]
+        sources.used.add(name)
+        tensor = torch.view_as_complex(sources.tensors[name]) if pairs else sources.tensors[name]
         if tensor.is_meta:  # nothing but its shape was asked for
             return tensor
         return tensor if kind == "tensor" else tensor.numpy() if kind == "array" else tensor.numpy()[()]
-    result = _KINDS[kind](_decode(of, tensors, used))
+    result = _KINDS[kind](_decode(of, sources))
     if "versions" in value:
-        result._metadata = _decode(value["versions"], tensors, used)
+        result._metadata = _decode(value["versions"], sources)
     return result
 
 

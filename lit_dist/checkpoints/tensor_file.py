@@ -42,17 +42,20 @@ _ZEROS = b"0" * 64
 _PIECE = 2**20
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
+def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> str:
     """Write tensors, on any device, and a text; ``path`` then holds all of it, or what it held before.
+
+    Returns:
+        The SHA-256 in the file.
 
     Raises:
         InputError: If safetensors has no such dtype, or the file cannot be written.
     """
     with replacing(path) as file:
-        write_to(file, tensors, text)
+        return write_to(file, tensors, text)
 
 
-def write_to(file: BinaryIO, tensors: Mapping[str, Tensor], text: str) -> None:
+def write_to(file: BinaryIO, tensors: Mapping[str, Tensor], text: str) -> str:
     """Write tensors and a text into an open, empty file; see ``write``.
 
     Raises:
@@ -63,8 +66,10 @@ def write_to(file: BinaryIO, tensors: Mapping[str, Tensor], text: str) -> None:
     header = _header(tensors, contents, text)
     starts = accumulate((content.nbytes for content in contents), initial=8 + len(header))
     hashes = in_threads(partial(_store, file.fileno()), zip(starts, contents, strict=False))
+    digest = _digest(header, hashes)
     file.write(len(header).to_bytes(8, "little"))
-    file.write(header.replace(_START + _ZEROS, _START + _digest(header, hashes), 1))
+    file.write(header.replace(_START + _ZEROS, _START + digest, 1))
+    return digest.decode()
 
 
 def _bytes(name: str, tensor: Tensor) -> memoryview:
@@ -150,11 +155,29 @@ def read(path: Path, with_tensors: bool = True) -> tuple[dict[str, Tensor], str]
     Raises:
         InputError: If the file is missing, is a pickle or of another kind, or is not whole.
     """
+    tensors, text, _ = read_hashed(path, with_tensors)
+    return tensors, text
+
+
+def read_hashed(path: Path, with_tensors: bool = True) -> tuple[dict[str, Tensor], str, str]:
+    """As ``read``, with the SHA-256 in the file."""
     try:
         with open_file(path) as file:
-            return read_from(file, path, with_tensors)
+            return _read(file, path, with_tensors)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def header_of(path: Path) -> str:
+    """The header of a file, of which nothing was checked.
+
+    Raises:
+        InputError: If it is of another kind.
+        OSError: If it cannot be read.
+    """
+    with open_file(path) as file:
+        _, header = _read_header(path, file, os.fstat(file.fileno()).st_size)
+    return header.decode(errors="replace")
 
 
 def is_ours(path: Path) -> bool:
@@ -169,6 +192,11 @@ def read_from(file: BinaryIO, path: Path, with_tensors: bool = True) -> tuple[di
     Raises:
         InputError: If it is a pickle or of another kind, or is not whole.
     """
+    tensors, text, _ = _read(file, path, with_tensors)
+    return tensors, text
+
+
+def _read(file: BinaryIO, path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], str, str]:
     size = os.fstat(file.fileno()).st_size
     length, header = _read_header(path, file, size)
     metadata, places = _parse(path, header, size - 8 - length)
@@ -177,7 +205,7 @@ def read_from(file: BinaryIO, path: Path, with_tensors: bool = True) -> tuple[di
     blank = header.replace(_START + digest, _START + _ZEROS, 1)
     if _digest(blank, (sha for _, sha in loaded)) != digest:
         raise InputError(f"{path} is damaged: its contents do not match the SHA-256 in it; take an older one")
-    return {place.name: tensor for place, (tensor, _) in zip(places, loaded, strict=True)}, metadata
+    return {place.name: tensor for place, (tensor, _) in zip(places, loaded, strict=True)}, metadata, digest.decode()
 
 
 def _read_header(path: Path, file: BinaryIO, size: int) -> tuple[int, bytes]:

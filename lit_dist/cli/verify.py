@@ -13,6 +13,7 @@ from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.merge import Merge
 from lit_dist.provenance.visit_account import find_account, find_merging, waiting_entry, waiting_merge
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.file_backed import check_parts
 from lit_dist.utils.plain_errors import PlainParser
 
 
@@ -93,7 +94,7 @@ def _last_state(run: Path) -> _State | None:
     if path is None:
         return None
     try:
-        content = read_checkpoint(path)
+        check_parts(content := read_checkpoint(path))
     except InputError as error:
         raise InputError(
             f"the newest checkpoint of {run} cannot be used, and --resume passes it over: {error}"

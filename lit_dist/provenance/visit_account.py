@@ -5,6 +5,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.merge import Merge
+from lit_dist.utils.file_backed import FileBacked
 
 
 class VisitAccount(TypedDict):
@@ -113,7 +114,7 @@ class TransferState(TypedDict):
 
     record: VisitAccount
     divergence: DivergenceState
-    optimizer_states: dict[str, list[dict[int, Any]]]
+    optimizer_states: dict[str, FileBacked]
     merging: NotRequired[MergingState]
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from typing_extensions import override
 
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.file_backed import FileBacked, check_parts, file_backed, whole
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_state import difference, form, own_state, state_bytes
 
@@ -47,11 +48,12 @@ class VisitCallback(Callback):
     """
 
     _travelling: dict[str, Any]
-    _kept: dict[str, dict[str, Any]]  # what stays, by site
+    _kept: dict[str, dict[str, Any] | FileBacked]  # what stays, by site; of sites that wait it may lie in files
     _site: str | None
     _came_in: tuple[dict[str, Any], dict[str, Any]] | None  # with which the visit began, where it may be skipped
     _form: dict[str, str]
     _began: bool
+    _device: torch.device
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "VisitCallback":
         """Have state before, and also without, the constructor of a subclass."""
@@ -70,7 +72,7 @@ class VisitCallback(Callback):
 
     def _forget(self) -> None:
         self._travelling, self._kept, self._site = {}, {}, None
-        self._came_in, self._form, self._began = None, {}, False
+        self._came_in, self._form, self._began, self._device = None, {}, False, torch.device("cpu")
 
     @property
     def travelling(self) -> dict[str, Any]:
@@ -88,7 +90,10 @@ class VisitCallback(Callback):
         Raises:
             InputError: If no visit has begun, or in ``on_cycle_end`` if that comes after a merge, which is at no site.
         """
-        return self._kept.setdefault(self._here, {})
+        kept = self._kept.setdefault(self._here, {})
+        if isinstance(kept, FileBacked):
+            kept = self._kept[self._here] = move_data_to_device(kept.get(), self._device)
+        return kept
 
     @staying.setter
     def staying(self, state: dict[str, Any]) -> None:
@@ -157,8 +162,9 @@ class VisitCallback(Callback):
             self._forget()
             self.begin_run(trainer, trainer.lightning_module)
         self._settle(trainer.lightning_module)
-        device = trainer.strategy.root_device
-        self._travelling, self._kept = move_data_to_device((self._travelling, self._kept), device)
+        check_parts(self._kept)
+        self._device = trainer.strategy.root_device
+        self._travelling, self._kept = move_data_to_device((self._travelling, self._kept), self._device)
         self._began, self._site, self._form = True, site, form(self._travelling)
 
     def enter(self, site: str, keep: bool) -> None:
@@ -168,11 +174,18 @@ class VisitCallback(Callback):
             site: Its site.
             keep: Whether the state is to be kept as it is, for ``put_back``.
         """
+        self.rest()
         self._site = site
         self._came_in = copy.deepcopy((self._travelling, self.staying)) if keep else None
 
+    def rest(self) -> None:
+        """Let what stays at the site wait for its next visit, perhaps in a file."""
+        if self._site is not None and (kept := self._kept.pop(self._site, None)):
+            self._kept[self._site] = file_backed(kept)
+
     def leave_site(self) -> None:
         """Leave the site of the last visit, before a merge: what stays there is out of reach."""
+        self.rest()
         self._site = None
 
     def put_back(self) -> None:
@@ -200,8 +213,8 @@ class VisitCallback(Callback):
         shared = {each.untyped_storage().data_ptr() for each in tensors if each.layout == torch.strided}
         name = type(self).__name__
         self._travelling = own_state(self._travelling, f"{name}.travelling", shared)
-        if self._site in self._kept:
-            self._kept[self._site] = own_state(self._kept[self._site], f"{name}.staying", shared, travels=False)
+        if self._site is not None and not isinstance(kept := self._kept.get(self._site, {}), FileBacked):
+            self._kept[self._site] = own_state(kept, f"{name}.staying", shared, travels=False)
 
     def travels(self) -> dict[str, Any]:
         """The state that crosses a transfer, in the form of ``state_dict``."""
@@ -209,7 +222,8 @@ class VisitCallback(Callback):
 
     def stays(self, site: str) -> dict[str, Any]:
         """The state that stays at a site."""
-        return self._kept.get(site, {})
+        kept: dict[str, Any] = whole(self._kept.get(site, {}))
+        return kept
 
     def put_staying(self, site: str, state: dict[str, Any]) -> None:
         """Give back what stayed at a site."""
@@ -230,7 +244,8 @@ class VisitCallback(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._travelling, self._kept = state_dict["travelling"], dict(state_dict["staying"])
+        self._travelling = state_dict["travelling"]
+        self._kept = {site: file_backed(kept) for site, kept in state_dict["staying"].items()}
         self._came_in, self._began = state_dict["came_in"], True
 
 

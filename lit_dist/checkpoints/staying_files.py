@@ -1,0 +1,107 @@
+"""What stays at a site between its visits: a file a site, beside the checkpoints, each of which names those it needs.
+
+So a checkpoint is as large, and takes as long to write, with many sites as with few. A file is named by the SHA-256 in
+it, so that a newer state of a site takes no older checkpoint's away.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lit_dist.checkpoints import state_tree, tensor_file
+from lit_dist.utils.atomic_write import PARTIAL, not_written, sync_folder
+from lit_dist.utils.errors import InputError
+from lit_dist.utils.file_backed import FileBacked, parts_of
+from lit_dist.utils.held_signals import held_signals
+
+FOLDER = "staying"
+"""The folder's name, beside the checkpoints."""
+
+_NAME = re.compile(r"[0-9a-f]{64}\.state")
+_NEW = ".new"
+
+
+def put_away(checkpoint: Mapping[str, Any], folder: Path) -> None:
+    """Write each part of a checkpoint that may lie in a file into one of a folder, unless it is there.
+
+    Raises:
+        InputError: If that fails.
+    """
+    for part in parts_of(checkpoint):
+        if part.path is None or part.path.parent != folder:
+            part.move_to(_write(part.get(), folder), read)
+
+
+def _write(value: Any, folder: Path) -> Path:
+    with held_signals():
+        text, tensors = state_tree.encode({"state": value})
+        new = folder / f"{secrets.token_hex(8)}{_NEW}"
+        sha256 = tensor_file.write(new, tensors, text)
+        path = folder / f"{sha256}.state"
+        try:
+            new.replace(path)
+            sync_folder(folder)
+        except OSError as error:
+            raise not_written(path, error) from None
+    return path
+
+
+def read(path: Path) -> Any:
+    """Read what such a file has.
+
+    Raises:
+        InputError: If it is damaged, or another than its name says.
+    """
+    tensors, text, sha256 = tensor_file.read_hashed(path)
+    try:
+        state = state_tree.decode(text, tensors)["state"]
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged: its text and its tensors do not belong together ({error})") from None
+    if f"{sha256}.state" != path.name:
+        raise InputError(f"{path} has another content than the one that its name stands for; put back a copy of it")
+    return state
+
+
+def find(name: str, checkpoint: Path) -> FileBacked:
+    """The part that a checkpoint names, which may be missing.
+
+    Raises:
+        ValueError: If that is not the name of such a file.
+    """
+    if type(name) is not str or not _NAME.fullmatch(name):
+        raise ValueError("a file has a name that no such file has")
+    return FileBacked.at(folder_in(checkpoint.resolve().parent) / name, read)
+
+
+def folder_in(checkpoints: Path) -> Path:
+    """The folder for what the checkpoints in a folder name."""
+    return checkpoints.resolve() / FOLDER
+
+
+def delete_unnamed(checkpoints: Path) -> None:
+    """Delete the files that none of a folder's checkpoints names, and what was left of one that was being written."""
+    folder = folder_in(checkpoints)
+    if not folder.is_dir():
+        return
+    named: set[str] = set()
+    for path in folder.parent.glob("*.ckpt"):
+        with suppress(FileNotFoundError):  # a link to nowhere
+            status = path.stat()
+            named |= _named_in(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    for name in os.listdir(folder):
+        if name not in named and (_NAME.fullmatch(name) or name.endswith((_NEW, PARTIAL))):
+            (folder / name).unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=256)
+def _named_in(checkpoint: Path, *version: int) -> frozenset[str]:
+    """The names in a checkpoint; one that cannot be read has none, and cannot be resumed from."""
+    try:
+        return frozenset(_NAME.findall(tensor_file.header_of(checkpoint)))
+    except (InputError, OSError):
+        return frozenset()
