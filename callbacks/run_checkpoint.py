@@ -73,6 +73,7 @@ class RunCheckpoint(Checkpoint):
         self._lock = FitLock()
         self._averaged: AveragedWeights | None = None
         self._staying: Path | None = None  # the folder for what stays at sites, in a fit
+        self._needed: set[str] = set()  # the files there that the fit reads from
         self._began = False
 
     @override
@@ -218,7 +219,7 @@ class RunCheckpoint(Checkpoint):
         run = run_folder(trainer)
         trainer.save_checkpoint(checkpoint_path(run, trainer.global_step), weights_only=False)
         if trainer.is_global_zero:
-            delete_old_checkpoints(run, self.keep)
+            delete_old_checkpoints(run, self.keep, self._needed)
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -226,7 +227,7 @@ class RunCheckpoint(Checkpoint):
         if self._averaged is not None:
             self._averaged.put_apart(checkpoint)
         if self._staying is not None and trainer.is_global_zero:
-            put_away(checkpoint["callbacks"], self._staying)
+            self._needed = put_away(checkpoint["callbacks"], self._staying)
         make_resumable(checkpoint, trainer)
         checkpoint["logs"] = self.logs(trainer)
 

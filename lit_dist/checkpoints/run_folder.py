@@ -1,7 +1,7 @@
 """What a run's folder holds, and the newest state of the run in it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,13 +83,16 @@ def newest_checkpoint(run: str | Path) -> Path | None:
     return None
 
 
-def delete_old_checkpoints(run: Path, keep: int) -> None:
-    """Delete all but the newest checkpoints, what none of them names, and what was left of one that was not whole."""
+def delete_old_checkpoints(run: Path, keep: int, needed: Set[str] = frozenset()) -> None:
+    """Delete all but the newest checkpoints, and what was left of one that was being written.
+
+    With them goes what stays at sites that no checkpoint names, except for files that a fit ``needed``.
+    """
     for old in checkpoints_of(run)[keep:]:
         old.unlink(missing_ok=True)
     for left in (run / CHECKPOINTS).glob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
-    delete_unnamed(run / CHECKPOINTS)
+    delete_unnamed(run / CHECKPOINTS, needed)
 
 
 def checkpoints_of(run: Path) -> list[Path]:

@@ -7,7 +7,7 @@ it, so that a newer state of a site takes no older checkpoint's away.
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -26,15 +26,22 @@ _NAME = re.compile(r"[0-9a-f]{64}\.state")
 _NEW = ".new"
 
 
-def put_away(checkpoint: Mapping[str, Any], folder: Path) -> None:
+def put_away(checkpoint: Mapping[str, Any], folder: Path) -> set[str]:
     """Write each part of a checkpoint that may lie in a file into one of a folder, unless it is there.
+
+    Returns:
+        The names of the files.
 
     Raises:
         InputError: If that fails.
     """
+    names = set()
     for part in parts_of(checkpoint):
-        if part.path is None or part.path.parent != folder:
-            part.move_to(_write(part.get(), folder), read)
+        path = part.path
+        if path is None or path.parent != folder:
+            part.move_to(path := _write(part.get(), folder), read)
+        names.add(path.name)
+    return names
 
 
 def _write(value: Any, folder: Path) -> Path:
@@ -83,12 +90,12 @@ def folder_in(checkpoints: Path) -> Path:
     return checkpoints.resolve() / FOLDER
 
 
-def delete_unnamed(checkpoints: Path) -> None:
-    """Delete the files that none of a folder's checkpoints names, and what was left of one that was being written."""
+def delete_unnamed(checkpoints: Path, needed: Set[str]) -> None:
+    """Delete what none of a folder's checkpoints names and the fit does not need, and what is left of one file."""
     folder = folder_in(checkpoints)
     if not folder.is_dir():
         return
-    named: set[str] = set()
+    named = set(needed)
     for path in folder.parent.glob("*.ckpt"):
         with suppress(FileNotFoundError):  # a link to nowhere
             status = path.stat()

@@ -128,6 +128,12 @@ def test_a_run_resumes_from_any_checkpoint_moved_with_its_folder_or_made_elsewhe
     assert len(own) == 3, "a run that begins with another's state has files of its own"
 
 
+def test_a_run_that_goes_back_before_its_newest_checkpoints_loses_nothing() -> None:
+    expected = hashed(fit(*make(), RunCheckpoint(keep=100), max_epochs=9))
+    older = sorted(STEPS.glob("step_*"))[2]
+    assert resumed(older, ".", *make(), RunCheckpoint()) == expected  # what it writes first is not among the newest two
+
+
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_checkpoints_of_lightning_are_whole() -> None:
     expected = hashed(fit(*make(), max_epochs=9, enable_checkpointing=False))
