@@ -6,7 +6,6 @@ it, so that a newer state of a site takes no older checkpoint's away.
 
 import os
 import re
-import secrets
 from collections.abc import Mapping, Set
 from contextlib import suppress
 from functools import lru_cache
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_dist.checkpoints import state_tree, tensor_file
-from lit_dist.utils.atomic_write import PARTIAL, not_written, sync_folder
+from lit_dist.utils.atomic_write import PARTIAL, replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.file_backed import FileBacked, parts_of
 from lit_dist.utils.held_signals import held_signals
@@ -23,7 +22,6 @@ FOLDER = "staying"
 """The folder's name, beside the checkpoints."""
 
 _NAME = re.compile(r"[0-9a-f]{64}\.state")
-_NEW = ".new"
 
 
 def put_away(checkpoint: Mapping[str, Any], folder: Path) -> set[str]:
@@ -45,17 +43,12 @@ def put_away(checkpoint: Mapping[str, Any], folder: Path) -> set[str]:
 
 
 def _write(value: Any, folder: Path) -> Path:
+    sha256 = ""
     with held_signals():
         text, tensors = state_tree.encode({"state": value})
-        new = folder / f"{secrets.token_hex(8)}{_NEW}"
-        sha256 = tensor_file.write(new, tensors, text)
-        path = folder / f"{sha256}.state"
-        try:
-            new.replace(path)
-            sync_folder(folder)
-        except OSError as error:
-            raise not_written(path, error) from None
-    return path
+        with replacing(folder / "state", lambda: f"{sha256}.state") as file:
+            sha256 = tensor_file.write_to(file, tensors, text)
+    return folder / f"{sha256}.state"
 
 
 def read(path: Path) -> Any:
@@ -101,7 +94,7 @@ def delete_unnamed(checkpoints: Path, needed: Set[str]) -> None:
             status = path.stat()
             named |= _named_in(path, status.st_ino, status.st_mtime_ns, status.st_size)
     for name in os.listdir(folder):
-        if name not in named and (_NAME.fullmatch(name) or name.endswith((_NEW, PARTIAL))):
+        if name not in named and (_NAME.fullmatch(name) or name.endswith(PARTIAL)):
             (folder / name).unlink(missing_ok=True)
 
 

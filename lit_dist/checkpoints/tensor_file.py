@@ -42,21 +42,21 @@ _ZEROS = b"0" * 64
 _PIECE = 2**20
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> str:
+def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
     """Write tensors, on any device, and a text; ``path`` then holds all of it, or what it held before.
-
-    Returns:
-        The SHA-256 in the file.
 
     Raises:
         InputError: If safetensors has no such dtype, or the file cannot be written.
     """
     with replacing(path) as file:
-        return write_to(file, tensors, text)
+        write_to(file, tensors, text)
 
 
 def write_to(file: BinaryIO, tensors: Mapping[str, Tensor], text: str) -> str:
     """Write tensors and a text into an open, empty file; see ``write``.
+
+    Returns:
+        The SHA-256 in the file.
 
     Raises:
         InputError: If safetensors has no such dtype.

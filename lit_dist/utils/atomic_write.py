@@ -5,7 +5,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -111,8 +111,12 @@ def check_kind(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, name: Callable[[], str] | None = None) -> Iterator[BinaryIO]:
     """Write a file beside ``path``, sync it, and put it in the place of ``path``.
+
+    Args:
+        path: The file.
+        name: Gives its name where that is known only when all of it is written; ``path`` then says the folder.
 
     Raises:
         InputError: If it cannot be written; ``path`` is then what it was.
@@ -124,7 +128,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        partial.replace(path.with_name(name()) if name else path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
