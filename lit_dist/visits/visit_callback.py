@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from typing_extensions import override
 
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.file_backed import FileBacked, check_parts, file_backed, whole
+from lit_dist.utils.file_backed import FileBacked, check_parts, file_backed
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_state import difference, form, own_state, state_bytes
 
@@ -90,9 +90,7 @@ class VisitCallback(Callback):
         Raises:
             InputError: If no visit has begun, or in ``on_cycle_end`` if that comes after a merge, which is at no site.
         """
-        kept = self._kept.setdefault(self._here, {})
-        if isinstance(kept, FileBacked):
-            kept = self._kept[self._here] = move_data_to_device(kept.get(), self._device)
+        self._kept[self._here] = kept = self.stays(self._here)
         return kept
 
     @staying.setter
@@ -222,8 +220,8 @@ class VisitCallback(Callback):
 
     def stays(self, site: str) -> dict[str, Any]:
         """The state that stays at a site."""
-        kept: dict[str, Any] = whole(self._kept.get(site, {}))
-        return kept
+        kept = self._kept.get(site, {})
+        return move_data_to_device(kept.get(), self._device) if isinstance(kept, FileBacked) else kept
 
     def put_staying(self, site: str, state: dict[str, Any]) -> None:
         """Give back what stayed at a site."""
