@@ -151,7 +151,7 @@ def test_a_fit_that_was_resumed_from_a_validation_within_an_epoch_resumes_again_
 @pytest.mark.parametrize("settings", ["two epochs, local", "steps, carry", "max_steps"])
 def test_run_checkpoint_leaves_the_newest_whole_visits(settings: str, tmp_path: Path) -> None:
     run(tmp_path, settings, RunCheckpoint(keep=3))
-    kept = sorted(tmp_path.glob("checkpoints/*"))
+    kept = sorted(tmp_path.glob("checkpoints/*.ckpt"))
     assert len(kept) == 3
     assert newest_checkpoint(tmp_path) == kept[-1]
     assert {weights(run(tmp_path, settings, RunCheckpoint(), path=path)) for path in kept} == {unbroken(settings)}

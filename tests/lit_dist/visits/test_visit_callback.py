@@ -15,6 +15,7 @@ from typing_extensions import override
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.utils.file_backed import whole
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.visit_callback import VisitCallback
 from scaffold import Scaffold
@@ -78,7 +79,7 @@ def flat(callback: VisitCallback) -> str:
     def plain(value: Any) -> Any:
         return value.tolist() if isinstance(value, Tensor) else value
 
-    return json.dumps(callback.state_dict(), default=plain, sort_keys=True)
+    return json.dumps(whole(callback.state_dict()), default=plain, sort_keys=True)
 
 
 def resumed(path: Path, folder: Path, *callbacks: Any, **kwargs: Any) -> SmallModule:
