@@ -1,6 +1,8 @@
 """How long a round of federated averaging takes, beside one visit: its sites are to train at the same time.
 
     python benchmarks/rounds.py --sites 4 --seconds 2
+    python benchmarks/rounds.py --sites 4 --seconds 2 --ring 2            # two rings of two sites side by side
+    python benchmarks/rounds.py --sites 4 --seconds 2 --average_every 3   # daisy chains of three visits
 
 A FLARE system of a server and sites of equal size runs on this machine, each a process of its own. Two cores cannot do
 four sites' work, so a step waits instead of computing. A visit's seconds are those of its line in the ledger; a round's
@@ -32,7 +34,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     words = ["--model", MODULE, "--model.seconds", str(options.seconds), "--data", "PhantomDataModule"]
     words += ["--data.sites", str(options.sites), "--data.patients", "24", "--data.size", "32"]
     words += ["--data.batch_size", "5", "--trainer.limit_val_batches", "0"]
-    words += ["--trainer.callbacks", "FederatedAveraging", "--trainer.callbacks.every_n_steps", str(options.steps)]
+    chain = options.average_every > 1
+    kind, name = ("DaisyChaining", "average_every") if chain else ("FederatedAveraging", "ring")
+    words += ["--trainer.callbacks", kind, "--trainer.callbacks.every_n_steps", str(options.steps)]
+    words += [f"--trainer.callbacks.{name}", str(options.average_every if chain else options.ring)]
     words += ["--trainer.max_epochs", str(options.rounds), "--trainer.logger", "CSVLogger"]
     words += ["--trainer.logger.save_dir", "runs", "--trainer.accelerator", "cpu"]
     return parse([*words, "--trainer.enable_progress_bar", "false"])
@@ -56,12 +61,12 @@ def federated(run: dict[str, Any], sites: list[str], folder: Path) -> Facts:
     return {"asked": asked, "visits": [entry.seconds for entry in read_entries(Path(report["run"]) / LEDGER)]}
 
 
-def measure(found: Facts, sites: int) -> dict[str, list[float]]:
+def measure(found: Facts, of_round: int) -> dict[str, list[float]]:
     """Each round after the first, in visits: until the last answer, and until the next round begins."""
     asked, visits = found["asked"], found["visits"]
-    rounds = [asked[first : first + sites] for first in range(0, len(asked), sites)]
+    rounds = [asked[first : first + of_round] for first in range(0, len(asked), of_round)]
     starts = [round_[0]["start"] for round_ in rounds]
-    longest = [statistics.median(visits[first : first + sites]) for first in range(0, len(visits), sites)]
+    longest = [statistics.median(visits[first : first + of_round]) for first in range(0, len(visits), of_round)]
     ends = [max(each["start"] + each["seconds"] for each in round_) for round_ in rounds]
     return {
         "answers": [(end - start) / visit for start, end, visit in zip(starts, ends, longest, strict=True)][1:],
@@ -78,17 +83,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="of a visit")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a step")
+    parser.add_argument("--ring", type=int, default=1, help="sites of a ring, one after another")
+    parser.add_argument("--average_every", type=int, default=1, help="visits of each model in a daisy chain")
     options = parser.parse_args()
     before = harness.machine()
     sites = [f"site-{number + 1}" for number in range(options.sites)]
     with tempfile.TemporaryDirectory() as folder:
         found = federated(settings(options), sites, Path(folder))
-    times = measure(found, options.sites)
+    times = measure(found, options.sites * options.average_every)
+    following = options.ring * options.average_every  # visits that wait for each other
     table = [
-        ["", "a round's answers, in visits", "to the next round, in visits", "seconds of a visit"],
+        ["", "one after another", "a round's answers, in visits", "to the next round, in visits", "seconds of a visit"],
         [
-            f"{options.sites} sites", *(harness.spread(times[name]) for name in ("answers", "whole")),
-            harness.spread(found["visits"][options.sites :]),
+            f"{options.sites} sites", str(following), *(harness.spread(times[name]) for name in ("answers", "whole")),
+            harness.spread(found["visits"][options.sites * options.average_every :]),
         ],
     ]  # fmt: skip
     harness.write("rounds", {**found, **times}, table, before)

@@ -118,7 +118,7 @@ class SiteEvaluation(Callback):
         if self.every == "off" or self._transfer.visits_ended == self._visits:
             return
         self._visits = self._transfer.visits_ended
-        cycle = len(self._transfer.itinerary(self._transfer.sites).sites)  # an order may leave sites out
+        cycle = self._transfer.itinerary(self._transfer.sites).visits_a_cycle  # an order may leave sites out
         if self.every == "cycle" and self._visits % cycle:
             return
         start = time.monotonic()

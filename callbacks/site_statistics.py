@@ -62,7 +62,7 @@ class SiteStatistics(AroundSteps):
         self.images = images
         self.seed = seed
         self._estimates = False
-        self._site = ""
+        self._judged_site = ""
         self._found: tuple[str, list[nn.Module], Statistics] | None = None  # of the site that is being judged
         self._training: Mapping[str, Any] | None = None  # loaders by site, outside a fit
 
@@ -90,23 +90,28 @@ class SiteStatistics(AroundSteps):
         self.lift()
         if not self.images:
             return
-        norms = norms_of(module)
+        name = type(self).__name__
         at_server = isinstance(loaders, list) and all(isinstance(each, int) for each in loaders)  # its sites judge
         if not isinstance(loaders, Mapping) and not at_server:
             raise InputError(
-                "SiteStatistics needs loaders by site: let the datamodule give a dict such as {'mgh': loader}, also"
+                f"{name} needs loaders by site: let the datamodule give a dict such as {{'mgh': loader}}, also"
                 " where there is one site only"
             )
-        if not norms:
-            rank_zero_info(f"{type(module).__name__} has no batch normalisation, so SiteStatistics changes nothing")
+        if not self._changes(module):
+            rank_zero_info(f"{type(module).__name__} has no batch normalisation, so {name} changes nothing")
         elif isinstance(loaders, Mapping):
             # Before VisitAveraging, which is around it: the statistics are those of the weights that are judged.
-            self.wrap(module, step, lambda: self._here(trainer, module, loaders))
+            self.wrap(module, step, lambda: self._while_judged(trainer, module, loaders))
 
-    def _here(
+    def _changes(self, module: LightningModule) -> bool:
+        """Whether there is anything to put in place."""
+        return bool(norms_of(module))
+
+    def _while_judged(
         self, trainer: Trainer, module: LightningModule, loaders: Mapping[str, Any]
     ) -> AbstractContextManager[None]:
-        return nullcontext() if self._estimates else self._in_place(trainer, module, self._site, loaders[self._site])
+        site = self._judged_site
+        return nullcontext() if self._estimates else self._in_place(trainer, module, site, loaders[site])
 
     @override
     def on_validation_batch_start(
@@ -128,7 +133,7 @@ class SiteStatistics(AroundSteps):
 
     def _come_to(self, loaders: Any, number: int) -> None:
         if isinstance(loaders, Mapping):
-            self._site = list(loaders)[number]
+            self._judged_site = list(loaders)[number]
 
     @override
     def lift(self) -> None:
@@ -191,7 +196,7 @@ class SiteStatistics(AroundSteps):
                 seed = derive(self.seed, "statistics", site)
                 return estimate(norms, pass_on, sample(loader, self.images, seed, least=2))
         except InputError as error:
-            raise InputError(f"SiteStatistics cannot look at site {site!r}: {error}") from error
+            raise InputError(f"{type(self).__name__} cannot look at site {site!r}: {error}") from error
         finally:
             self._estimates = False
 

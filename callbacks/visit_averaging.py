@@ -1,7 +1,6 @@
 """VisitAveraging: judges the mean of what the visits have left, beside the weights that travel on."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -12,10 +11,11 @@ from typing_extensions import override
 from lit_dist.callbacks.around_steps import AroundSteps
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.checkpoints.baton import read_checkpoint
+from lit_dist.models.norm_statistics import exchanged
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.setting_checks import check_count
 from lit_dist.visits.itinerary import Visit
-from lit_dist.visits.visit_callback import VisitCallback, visit_callbacks
+from lit_dist.visits.visit_callback import VisitCallback, local_names, visit_callbacks
 
 
 class VisitAveraging(VisitCallback, AroundSteps):
@@ -51,7 +51,10 @@ class VisitAveraging(VisitCallback, AroundSteps):
 
     @override
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        average = {name: torch.zeros_like(each, dtype=_wide(each)) for name, each in _averaged(pl_module)}
+        local = local_names(trainer, pl_module)
+        average = {
+            name: torch.zeros_like(each, dtype=_wide(each)) for name, each in _averaged(pl_module) if name not in local
+        }
         self.travelling = {"visits": 0, "average": average}
 
     @override
@@ -65,6 +68,8 @@ class VisitAveraging(VisitCallback, AroundSteps):
         share = 1 / min(self.travelling["visits"], memory)
         average = self.travelling["average"]
         for name, each in _averaged(pl_module):
+            if name not in average:  # each site has its own
+                continue
             average[name] += (each - average[name]) * share
 
     @property
@@ -90,7 +95,7 @@ class VisitAveraging(VisitCallback, AroundSteps):
     def _begin(self, module: LightningModule, step: str) -> None:
         if self._judges and self.travelling.get("visits"):
             average = self._cast(module)
-            self.wrap(module, step, lambda: _in_place(module, average))
+            self.wrap(module, step, lambda: exchanged(module.state_dict(keep_vars=True), average))
 
     def judge_what_is_sent(self) -> None:
         """Leave the weights of an evaluation as they are: a site of a federation gets the average from the server."""
@@ -98,11 +103,12 @@ class VisitAveraging(VisitCallback, AroundSteps):
 
     def in_place(self, module: LightningModule) -> AbstractContextManager[None]:
         """Let the module have the average in the block, once there is one."""
-        return _in_place(module, self._cast(module) if self.travelling.get("visits") else {})
+        average = self._cast(module) if self.travelling.get("visits") else {}
+        return exchanged(module.state_dict(keep_vars=True), average)
 
     def _cast(self, module: LightningModule) -> dict[str, Tensor]:
         average = self.travelling["average"]
-        return {name: average[name].to(each) for name, each in _averaged(module)}
+        return {name: average[name].to(each) for name, each in _averaged(module) if name in average}
 
     @staticmethod
     def weights_of(checkpoint: str | Path) -> dict[str, Tensor]:
@@ -135,17 +141,3 @@ def _averaged(module: LightningModule) -> list[tuple[str, Tensor]]:
 
 def _wide(tensor: Tensor) -> torch.dtype:
     return torch.complex128 if tensor.is_complex() else torch.float64
-
-
-@contextmanager
-def _in_place(module: LightningModule, average: dict[str, Tensor]) -> Iterator[None]:
-    """Exchange what the tensors of a module point to: nothing is copied."""
-    own = {name: each for name, each in module.state_dict(keep_vars=True).items() if name in average}
-    before = {name: each.data for name, each in own.items()}
-    try:
-        for name, each in own.items():
-            each.data = average[name]
-        yield
-    finally:
-        for name, each in own.items():
-            each.data = before[name]

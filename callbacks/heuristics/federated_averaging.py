@@ -51,7 +51,7 @@ class FederatedAveraging(WeightTransfer):
         [('mgh', False), ('ucsf', True), ('mgh', False)]
     """
 
-    fixed_arguments = ("validation",)
+    fixed_arguments: tuple[str, ...] = ("validation",)
 
     def __init__(
         self,

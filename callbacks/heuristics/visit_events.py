@@ -22,6 +22,7 @@ from lit_dist.provenance.visit_metrics import VisitMetrics
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.file_backed import check_parts, file_backed
 from lit_dist.visits.itinerary import Itinerary, Visit
+from lit_dist.visits.local_tensors import arrive, leave
 from lit_dist.visits.visit_callback import visit_callbacks
 
 
@@ -55,6 +56,11 @@ class VisitEvents:
     def visits_ended(self) -> int:
         """The number of visits that have ended."""
         return 0 if self.visit is None else self.visit.number + self._record.ended
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, once training has begun."""
+        return self._record.run_id
 
     @property
     def settings_sha256(self) -> str:
@@ -120,9 +126,8 @@ class VisitEvents:
             self._divergence.begin(trainer)
             for callback in visit_callbacks(trainer):
                 callback.enter(visit.site, self._divergence.policy == "skip")
-                if not left_out:
-                    callback.on_visit_start(trainer, trainer.lightning_module, visit)
-                    callback.check(trainer.lightning_module)
+            if not left_out:
+                self._start_callbacks(trainer, visit)
         if left_out and not self._absent:
             self._record.leave_out(trainer)
             self._absent = True
@@ -186,6 +191,14 @@ class VisitEvents:
         """What the visit under way has begun with, as in an ``Entry``."""
         return MERGED if self.visit and self._round and self._round.from_merge(self.visit.number) else ""
 
+    def _start_callbacks(self, trainer: Trainer, visit: Visit) -> None:
+        carried = self._states.policy == "carry"
+        for callback in visit_callbacks(trainer):
+            arrive(callback, trainer.lightning_module, trainer.optimizers, carried)
+        for callback in visit_callbacks(trainer):
+            callback.on_visit_start(trainer, trainer.lightning_module, visit)
+            callback.check(trainer.lightning_module)
+
     def _end_callbacks(self, trainer: Trainer, visit: Visit, cycle_ends: bool) -> None:
         if visit_callbacks(trainer):
             _share_buffers(trainer)  # so that all processes make the same of them
@@ -194,6 +207,8 @@ class VisitEvents:
             if cycle_ends:
                 callback.on_cycle_end(trainer, trainer.lightning_module, visit)
             callback.check(trainer.lightning_module)
+        for callback in visit_callbacks(trainer):  # after all, which see the site's own tensors
+            leave(callback, trainer.lightning_module, trainer.optimizers, self._states.policy == "carry")
             callback.rest()
 
     def _take_up(self, trainer: Trainer) -> None:

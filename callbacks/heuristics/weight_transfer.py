@@ -1,7 +1,7 @@
 """WeightTransfer: the mechanics that every transfer heuristic shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, cast, get_args
 
 from lightning.pytorch import LightningModule, Trainer
@@ -36,7 +36,7 @@ from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.utils.one_lightning import warn_of_other_package
 from lit_dist.utils.setting_checks import check_choice
 from lit_dist.utils.signatures import parameters
-from lit_dist.visits.epoch_plan import EpochPlan
+from lit_dist.visits.epoch_plan import EpochPlan, Stretch
 from lit_dist.visits.itinerary import Itinerary, Visit
 from lit_dist.visits.seeding import run_seed
 from lit_dist.visits.site_loader import SiteLoader
@@ -102,8 +102,10 @@ class WeightTransfer(Callback, ABC):
         self.baton_dir = baton_dir
         self._events = VisitEvents(optimizer_state, on_divergence, self.weighting)
         self.at_site = False  # in a federation: what its visits come to is merged elsewhere
+        self.stop_before: Callable[[str], None] | None = None  # there: ends a fit before a visit at a site
         self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
         self.left_out: Collection[str] = ()  # sites whose visits pass without training
+        self._first_visit: int | None = None  # of a fit
         self._restored = False  # a checkpoint's state, for the fit that is to begin
         self._in_fit = False
         self._own_hook: MethodPatch | None = None  # the module's on_train_batch_end, in a fit
@@ -141,6 +143,11 @@ class WeightTransfer(Callback, ABC):
         names = parameters(type(self))[0].keys() - {"seed", "validation", "baton_dir"}
         given = {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
         return {"class": type(self).__qualname__, **given, "sites": self.sites, "seed": run_seed(self.seed)}
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, once training has begun."""
+        return self._events.run_id
 
     @property
     def settings_sha256(self) -> str:
@@ -183,7 +190,7 @@ class WeightTransfer(Callback, ABC):
         self._lock.take(trainer)  # before a checkpoint is read
         check_hyperparameters(trainer)
         self._others = callback_settings(trainer)
-        self._trainer = trainer
+        self._trainer, self._first_visit = trainer, None
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._batches = VisitBatches(trainer, self._connect, lambda: self._plan)
         self._display = VisitDisplay(trainer, lambda: self.visit)
@@ -193,10 +200,18 @@ class WeightTransfer(Callback, ABC):
         if len(loader.sites) < 2:
             raise InputError(f"there is only the site {loader.sites[0]!r}; a transfer needs at least two sites")
         self.sites = loader.sites
+        loader.before_pass = self._before_pass
         self._plan = self.make_plan(self.itinerary(loader.sites))
         self._events.itinerary = self._plan.itinerary  # also of a fit with nothing left to train
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             set_validation(self._trainer, self._plan, self.validation == "cycle")
+
+    def _before_pass(self, stretch: Stretch) -> None:
+        """In a federation with merges let a site make one visit, since what the next begins with may be elsewhere."""
+        if self._first_visit is None:
+            self._first_visit = stretch.visit
+        if self.stop_before is not None and self._plan.itinerary.merges and stretch.visit != self._first_visit:
+            self.stop_before(stretch.site)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import loss_scale
 from lit_dist.visits.itinerary import Visit
-from lit_dist.visits.visit_callback import VisitCallback
+from lit_dist.visits.visit_callback import VisitCallback, local_names
 
 
 class Anchored(VisitCallback):
@@ -27,10 +27,11 @@ class Anchored(VisitCallback):
 
     @override
     def on_visit_start(self, trainer: Trainer, pl_module: LightningModule, visit: Visit) -> None:
+        local = local_names(trainer, pl_module)  # no other site pulls at them
         self.staying["came_in"] = {
             name: each.detach().clone()
             for name, each in pl_module.named_parameters()  # also what is unfrozen on the way
-            if _pulls(self.strength(name))
+            if name not in local and _pulls(self.strength(name))
         }
 
     @override

@@ -15,6 +15,7 @@ from lit_dist.utils.setting_checks import check_count, check_number
 from lit_dist.visits.itinerary import Visit
 from lit_dist.visits.seeding import derive, seed_torch
 from lit_dist.visits.site_sample import inputs_of, sample
+from lit_dist.visits.visit_callback import local_names
 
 
 class EWC(Anchored):
@@ -55,7 +56,8 @@ class EWC(Anchored):
 
     @override
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.travelling = {"fisher": _zeros(pl_module)}
+        local = local_names(trainer, pl_module)
+        self.travelling = {"fisher": {name: each for name, each in _zeros(pl_module).items() if name not in local}}
 
     @override
     def strength(self, name: str) -> float | Tensor:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from lit_dist.callbacks import SingleWeightTransfer, WeightTransfer
@@ -58,6 +58,31 @@ def refuse_ends_elsewhere(trainer: Trainer, transfer: WeightTransfer) -> None:
             raise InputError(f"{kind.__name__} acts in on_visit_end{_AT_SERVER}")
         if kind.on_cycle_end is not VisitCallback.on_cycle_end:
             raise InputError(f"{kind.__name__} acts in on_cycle_end{_AT_SERVER}")
+
+
+def refuse_local_within_visits(trainer: Trainer, module: LightningModule, transfer: WeightTransfer) -> None:
+    """Refuse a run that would take a model from a site within a visit, with weights in it that are the site's own.
+
+    Raises:
+        InputError: If the run validates or ends within visits, and a callback leaves weights or buffers at the sites.
+    """
+    keeps = [type(each).__name__ for each in visit_callbacks(trainer) if each.local_tensors(module)]
+    if not keeps:
+        return
+    passes, every = transfer.every_n_epochs or 1, trainer.check_val_every_n_epoch
+    cycles = transfer.validation == "cycle" and every == 1
+    within = trainer.val_check_interval != 1.0 or not (cycles or (every is not None and every % passes == 0))
+    if isinstance(transfer, SingleWeightTransfer) or (trainer.limit_val_batches and within):
+        raise InputError(
+            f"{keeps[0]} leaves what is a site's own there when a visit ends, and this run validates within visits,"
+            " which in a federation would show it to the server: validate after whole cycles (validation: cycle of a"
+            " transfer other than SingleWeightTransfer, val_check_interval: 1.0)"
+        )
+    if (trainer.max_epochs or 0) % passes:
+        raise InputError(
+            f"{keeps[0]} leaves what is a site's own there when a visit ends, and max_epochs={trainer.max_epochs} ends"
+            f" within a visit of {passes} epochs: take a multiple of it"
+        )
 
 
 @contextlib.contextmanager

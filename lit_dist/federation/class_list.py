@@ -28,6 +28,7 @@ _METRICS = (
 SHIPPED = (
     "lit_dist.ImageClassifier",
     "lit_dist.callbacks.CyclicalWeightTransfer",
+    "lit_dist.callbacks.DaisyChaining",
     "lit_dist.callbacks.FederatedAveraging",
     "lit_dist.callbacks.SingleWeightTransfer",
     "lit_dist.callbacks.SiteEvaluation",
@@ -35,6 +36,7 @@ SHIPPED = (
     "lit_dist.callbacks.EWC",
     "lit_dist.callbacks.FedProx",
     "lit_dist.callbacks.FixBN",
+    "lit_dist.callbacks.LocalBatchNorm",
     "lit_dist.callbacks.VisitAveraging",
     "lit_dist.callbacks.PredictionWriter",
     "lightning.pytorch.cli.ReduceLROnPlateau",

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.checkpoints.run_folder import LEDGER
-from lit_dist.federation.partial_fit import partial_fit
+from lit_dist.federation.partial_fit import away, partial_fit
 from lit_dist.federation.travelling_state import split
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.entry import Entry
@@ -78,7 +78,7 @@ def dry_run(
     """
     twin = copy.copy(transfer)
     twin.begin_run()
-    twin.at_site = True
+    twin.at_site, twin.stop_before = True, away
     waits = _WithoutMetrics()
     kept = [each for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
     still = [_Still(each.state_key) for each in visit_callbacks(trainer)]

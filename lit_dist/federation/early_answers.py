@@ -33,6 +33,10 @@ class EarlyAnswers:
         key = _key(question)
         return key in self._silent or self._read(question).get("question") == key
 
+    def look(self, question: Tree) -> Tree | None:
+        """The answer to a question that was asked, if there was one."""
+        return None if _key(question) in self._silent else self._read(question)["answer"]
+
     def take(self, question: Tree) -> Tree | None:
         """The answer to a question that was asked, if there was one. Those of earlier visits are let go of."""
         path = self._path(question)

@@ -35,6 +35,11 @@ class AwayError(Exception):
         self.where = where
 
 
+def away(where: str) -> None:
+    """Raise ``AwayError``."""
+    raise AwayError(where)
+
+
 @contextmanager
 def with_callback(trainer: Trainer, callback: Callback, first: bool = False) -> Iterator[None]:
     """Add a callback to a trainer's in the block: as the last one, or as the first."""
@@ -60,7 +65,7 @@ class Elsewhere:
         return self  # Lightning begins to iterate before it needs a batch
 
     def __next__(self) -> Any:
-        raise AwayError(self.site)
+        away(self.site)
 
 
 @dataclass(frozen=True, slots=True)

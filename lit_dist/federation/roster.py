@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Literal
 
@@ -91,31 +91,42 @@ class Roster:
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
 
     def ask_each(
-        self, question: str, contents: Mapping[str, Tree], received: Callable[[str, Tree | None], None]
+        self,
+        question: str,
+        contents: Mapping[str, Tree],
+        received: Callable[[str, Tree | None], Mapping[str, Tree] | None],
     ) -> None:
         """Ask some sites, each a question of its own; at the same time, if the engine can.
 
         Args:
             question: Its name.
             contents: What belongs to it, by site.
-            received: Called with each answer as it comes; with None for a site that is missing.
+            received: Called with each answer as it comes; with None for a site that is missing. What it gives is asked,
+                too, of sites that have none of these questions to answer.
 
         Raises:
             NoAnswerError: If a site does not answer, and the run is not to continue without it.
-            InputError: If a site refuses, or its answer cannot be read; all others have been received then.
+            InputError: If a site refuses, or its answer cannot be read; all that was asked has been received then.
         """
         if not getattr(self.engine, "at_once", False):
-            for site, content in contents.items():
-                received(site, self.ask(question, content, site).get(site))
+            waiting = dict(contents)
+            while waiting:
+                site = next(iter(waiting))
+                waiting |= received(site, self.ask(question, waiting.pop(site), site).get(site)) or {}
             return
         problems: list[InputError] = []
-        with ThreadPoolExecutor(min(len(contents), _AT_ONCE)) as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             asked = {pool.submit(self.ask, question, content, site): site for site, content in contents.items()}
-            for future in as_completed(asked):
-                try:
-                    received(asked[future], future.result().get(asked[future]))
-                except InputError as error:
-                    problems.append(error)
+            while asked:
+                for future in wait(asked, return_when=FIRST_COMPLETED).done:
+                    site = asked.pop(future)
+                    try:
+                        more = received(site, future.result().get(site)) or {}
+                    except InputError as error:
+                        problems.append(error)
+                        continue
+                    for each, content in more.items() if not problems else ():
+                        asked[pool.submit(self.ask, question, content, each)] = each
         if problems:
             raise problems[0]
 

@@ -17,7 +17,11 @@ from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.callbacks.visit_averaging import find_averaging
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
-from lit_dist.federation.callback_memory import refuse_ends_elsewhere, refuse_state_of_steps
+from lit_dist.federation.callback_memory import (
+    refuse_ends_elsewhere,
+    refuse_local_within_visits,
+    refuse_state_of_steps,
+)
 from lit_dist.federation.dry_run import DryRun, dry_run
 from lit_dist.federation.early_answers import EarlyAnswers
 from lit_dist.federation.partial_fit import Pause, partial_fit, with_callback
@@ -25,7 +29,8 @@ from lit_dist.federation.pooled_validation import pooled, strange
 from lit_dist.federation.remote_data import RemoteData
 from lit_dist.federation.remote_evaluation import remote_evaluation
 from lit_dist.federation.roster import Roster
-from lit_dist.federation.travelling_state import SCALE, after_visit, join, split, unchained
+from lit_dist.federation.round_visits import Due, RoundVisits
+from lit_dist.federation.travelling_state import SCALE, join, split, unchained
 from lit_dist.federation.validate_answer import check_losses, check_validated, refused
 from lit_dist.federation.validate_update import Asked, check_update, due_visit
 from lit_dist.federation.wire import Tree
@@ -35,6 +40,7 @@ from lit_dist.provenance.ledger import Ledger, iter_entries
 from lit_dist.provenance.visit_account import transfer_state, waiting_entry
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
+from lit_dist.visits.visit_callback import visit_callbacks
 
 _LEFT_OUT = "left_out"
 _WEIGHTS = "pooled_by"
@@ -67,6 +73,7 @@ class Server:
         refuse_unpooled(trainer)
         refuse_state_of_steps(trainer)
         refuse_ends_elsewhere(trainer, self.transfer)
+        refuse_local_within_visits(trainer, module, self.transfer)
 
     def run(self, checkpoint: str | Path | None = None) -> None:
         """Make the run, or resume it from a checkpoint.
@@ -135,32 +142,35 @@ class Server:
         """The state that a site is asked to continue from."""
         baton, _ = split(state, self.trainer, self.transfer)
         ended = transfer_state(state, self.transfer.state_key)["record"]["ended"]
-        itinerary = self.transfer.itinerary(self.roster.sites)
-        begins = ended and itinerary.from_merge(due_visit(baton, self.transfer))
+        begins = ended and self._in_round(due_visit(baton, self.transfer), state)
         return unchained(state, self.transfer) if begins else state
+
+    def _in_round(self, visit: int, state: Tree) -> bool:
+        """Whether a visit that is due is one of those that are merged."""
+        account = transfer_state(state, self.transfer.state_key)
+        itinerary = self.transfer.itinerary(self.roster.sites)
+        return itinerary.from_merge(visit) or ("merging" in account and account["merging"]["branch"])
 
     def _question(self, site: str, state: Tree, data: RemoteData) -> Tree:
         baton, _ = split(state, self.trainer, self.transfer)
-        baton |= self._scale
+        for each in visit_callbacks(self.trainer):  # which may be further, or not as far
+            travelling = state["callbacks"][each.state_key]["travelling"]
+            baton["callbacks"][each.state_key] = {**each.travels(), "travelling": travelling}
+        baton |= {**self._scale, "state_dict": dict(baton["state_dict"])}  # of one type, whoever has made them
         due = due_visit(baton, self.transfer)
         return {"baton": baton, "batches": data.batches, "visit": due, "left_out": self._left_out.get(site)}
 
     def _ask(self, site: str, question: Tree, state: Tree, data: RemoteData) -> Tree | None:
-        """The answer for a visit; those that begin with the same merge are asked for at the same time."""
-        itinerary = self.transfer.itinerary(self.roster.sites)
-        if not itinerary.from_merge(question["visit"]):
+        """The answer for a visit; those of a round that do not wait for each other are asked for at the same time."""
+        if not self._in_round(question["visit"], state):
             return self.roster.ask("train", question, site).get(site)
         if not self._early.has(question):
-            questions, place, due = {site: question}, site, question
-            while not itinerary.merges_after(due["visit"]):
-                planned = self._dry_run(place, state, data)
-                place, state = planned.where, after_visit(planned.baton, state, self.transfer)
-                if place not in self.roster.sites or place in questions or not itinerary.from_merge(due["visit"] + 1):
-                    break
-                due = self._question(place, state, data)
-                if not self._early.has(due):
-                    questions[place] = due
-            self.roster.ask_each("train", questions, lambda each, answer: self._early.keep(questions[each], answer))
+            RoundVisits(
+                *(self.roster, self.trainer, self.module, self.transfer, self._early),
+                lambda place, state: self._question(place, state, data),
+                lambda place, state: self._dry_run(place, state, data),
+                lambda due, answer: check_update(self._asked(due.site, due.question, due.state, data), answer)[0],
+            ).ask(Due(site, question, state))
         return self._early.take(question)
 
     def _dry_run(self, site: str, state: Tree, data: RemoteData) -> DryRun:
@@ -226,14 +236,16 @@ class Server:
 
     def validate(self) -> Tree:
         """How the model performs on the sites' images: each site's metrics, and those of all of them."""
-        of = (fingerprint(self.module.state_dict())[0], *self.roster.missing)
+        of = (fingerprint(self.module.state_dict())[0], str(self.transfer.visits_ended), *self.roster.missing)
         if self._validated[0] != of:  # SiteEvaluation and a validation may look at the same weights
             self._kept = False
             self._validated = (of, self._validate())
         return self._validated[1]
 
     def _validate(self) -> Tree:
-        answers = self.roster.ask("validate", {"state_dict": self.module.state_dict()})
+        question: Tree = {"state_dict": self.module.state_dict(), "run": self.transfer.run_id}
+        question |= {"step": self.trainer.global_step, "left_out": self._left_out}  # by which sites find what stayed
+        answers = self.roster.ask("validate", question)
         for site, answer in answers.items():
             check_validated(site, answer, self.roster.sites)
             before = self._sizes.setdefault(site, answer["images"])

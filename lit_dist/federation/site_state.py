@@ -9,6 +9,7 @@ from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.travelling_state import with_tensors
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.visit_account import transfer_state
+from lit_dist.utils.file_backed import whole
 
 
 class SiteState:
@@ -72,6 +73,12 @@ class SiteState:
         kept = stay.get("visit_callbacks", {})
         others = {name: {**kept.get(name, each), "travelling": each["travelling"]} for name, each in others.items()}
         return {**baton, "callbacks": {**others, self.transfer.state_key: account}, "optimizer_states": states}
+
+    def staying(self, step: int) -> Tree:
+        """What callbacks had left here by an optimizer step, by their keys."""
+        steps = [number for number in self._steps() if number <= step]
+        states = read_checkpoint(self._path(max(steps)))["visit_callbacks"] if steps else {}
+        return {key: whole(state["staying"].get(self.site, {})) for key, state in states.items()}
 
     def _newest(self, step: int) -> Tree | None:
         """What stayed last before a step of the run. What is newer is of a partial fit that is repeated."""

@@ -15,17 +15,24 @@ from lit_dist.checkpoints.run_folder import LEDGER, run_folder
 from lit_dist.federation.callback_memory import refuse_memory
 from lit_dist.federation.client import SiteClient, own_loader, run_id
 from lit_dist.federation.limits import Limiter, describe_fit, place_of
-from lit_dist.federation.partial_fit import AwayError, Elsewhere, partial_fit, with_callback
+from lit_dist.federation.partial_fit import AwayError, Elsewhere, away, partial_fit, with_callback
 from lit_dist.federation.refusal import Refusal
 from lit_dist.federation.site_state import SiteState
 from lit_dist.federation.travelling_state import split
-from lit_dist.federation.validate_question import check_batches, check_names, check_sent_weights, check_train
+from lit_dist.federation.validate_question import (
+    check_batches,
+    check_names,
+    check_sent_weights,
+    check_step,
+    check_train,
+)
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import dump_checkpoint, set_root
 from lit_dist.utils.method_patch import patched
+from lit_dist.visits.visit_callback import local_names, visit_callbacks
 
 
 class TransferClient(SiteClient):
@@ -37,7 +44,7 @@ class TransferClient(SiteClient):
         self._limiter = Limiter(self.own, self.name, self.transfer, self.counts)
         self.trainer.callbacks.append(self._limiter)  # type: ignore[attr-defined]
         self.transfer.recorded = self.own.metrics
-        self.transfer.at_site = True
+        self.transfer.at_site, self.transfer.stop_before = True, away
         self._folder = Path(self.trainer.default_root_dir) / "stays"  # one in it for each run
         self._own: Tree = {}  # the baton of a fit that begins here
         self._batches = 0  # of this site's images
@@ -100,6 +107,9 @@ class TransferClient(SiteClient):
             if ledger.exists() and any(entry.outcome == "diverged" for entry in read_entries(ledger)):
                 raise Refusal(str(error)) from None  # it names the step, and what is not finite
             raise
+        ended = pause is None or transfer_state(pause.state, key)["record"]["ended"]
+        if not ended and local_names(self.trainer, self.module):
+            raise Refusal("the visit would leave within it, with weights or buffers in the model that are to stay here")
         self.module.zero_grad()  # gradients are as large as the weights
         if pause is None:
             raise Refusal("a callback or hook of this site ended the fit; that is for the server to do")
@@ -137,10 +147,14 @@ class TransferClient(SiteClient):
 
     def validate(self, content: Tree) -> Tree:
         """How the model performs with the server's weights on this site's validation images."""
-        check_names(content, {"state_dict"})
+        check_names(content, {"state_dict", "run", "step", "left_out"})
+        step = check_step(content["step"], content["left_out"], self.name)
         weights = check_sent_weights(content["state_dict"], self.module.state_dict(), "the server's weights")
         self.counts.validate(fingerprint(weights)[0], self.own)
         self.module.load_state_dict(weights)
+        kept = SiteState(self._folder / run_id(content["run"]), self.name, self.transfer).staying(step)
+        for callback in visit_callbacks(self.trainer):  # which may have seen another visit last, or none
+            callback.put_staying(self.name, kept.get(callback.state_key, {}))
         return self.evaluate(self.module, self.trainer)
 
 

@@ -10,6 +10,7 @@ from torch.amp import GradScaler
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.callbacks.baton_writer import baton_of
+from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.visit_account import transfer_state
@@ -71,17 +72,35 @@ def unchained(state: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
     """
     key = transfer.state_key
     account = transfer_state(state, key)
-    nothing: Tree = {"head": FIRST, "waiting": None, "images": 0, "seconds": 0.0, "rates": ([], [])}
+    nothing: Tree = {"head": FIRST, "waiting": None, "images": 0, "seconds": 0.0, "rates": ([], []), "sha256_in": ""}
     record = {**account["record"], **nothing}
     return {**state, "callbacks": {**state["callbacks"], key: {**account, "record": record}}}
 
 
-def after_visit(planned: Mapping[str, Any], state: Mapping[str, Any], transfer: WeightTransfer) -> Tree:
-    """The state after a visit of a round that was not the last, with what a dry run of it has come to."""
-    following = join(planned, state, transfer)
-    account = transfer_state(following, transfer.state_key)
-    merging = {**account["merging"], "ended": None, "branch": False}
-    callbacks = {**following["callbacks"], transfer.state_key: {**account, "merging": merging}}
+def after_visit(ended: Mapping[str, Any], state: Mapping[str, Any], transfer: WeightTransfer, from_merge: bool) -> Tree:
+    """The state after a visit of a round that was not the last.
+
+    Args:
+        ended: The baton that a site, or a dry run, has ended the visit with.
+        state: The state that the visit was asked from.
+        transfer: The run's transfer callback.
+        from_merge: Whether the next visit begins with the last merge.
+    """
+    key = transfer.state_key
+    following = join(ended, state, transfer)
+    account = transfer_state(following, key)
+    merging = account["merging"]
+    visit, images, base = merging["ended"], merging["images"], merging["base"]
+    assert visit is not None
+    assert base is not None
+    images += visit[2] if visit[1] == "trained" else 0
+    merging = {**merging, "ended": None, "branch": not from_merge, "images": 0 if from_merge else images}
+    callbacks = {**following["callbacks"], key: {**account, "merging": merging}}
+    if from_merge:
+        travelling = {name: {**callbacks[name], "travelling": each} for name, each in base["travelling"].items()}
+        record = {**account["record"], "sha256_out": fingerprint(base["weights"])[0]}
+        callbacks |= {**travelling, key: {**callbacks[key], "record": record}}
+        following["state_dict"] = base["weights"]
     return unchained({**following, "callbacks": callbacks}, transfer)
 
 

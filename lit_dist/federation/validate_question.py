@@ -99,6 +99,17 @@ def check_sent_weights(found: Any, own: Tree, what: str) -> Tree:
 
 
 @named
+def check_step(step: int, left_out: Any, site: str) -> int:
+    """The optimizer step up to which what stayed at a site counts, by the server's step and who was left out since."""
+    if not is_count(step) or not isinstance(left_out, dict) or len(left_out) > MOST_SITES:
+        raise Refusal("the server's question has another form: its step, or who was left out")
+    if not all(is_name(name) and is_count(since) for name, since in left_out.items()):
+        raise Refusal("the server's question has another form: left_out is not optimizer steps by site")
+    since: int = left_out.get(site, step)
+    return min(since, step)
+
+
+@named
 def check_members(members: Any, own: Tree) -> dict[str, Tree]:
     """The models that a site is to judge; ``Refusal`` for too many, or that do not fit the site's own module."""
     if not isinstance(members, dict) or not 0 < len(members) <= MOST_SITES or not all(map(is_name, members)):

@@ -1,6 +1,6 @@
 """Batch normalisation's statistics: estimated anew from some batches, and put into a network for as long as needed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,32 @@ def norms_of(module: nn.Module) -> list[nn.Module]:
         and all(hasattr(each, name) for name in ("reset_running_stats", "momentum"))  # not one of fixed statistics
         and not isinstance(each, torch.jit.ScriptModule)
     ]
+
+
+def norm_tensors(module: nn.Module, affine: bool) -> dict[str, Tensor]:
+    """The running statistics of a module's batch normalisation, by name; with ``affine`` its weights and biases."""
+    running = {id(each) for each in norms_of(module)}
+    found: dict[str, Tensor] = {}
+    for place, layer in module.named_modules():
+        begin = f"{place}." if place else ""
+        if id(layer) in running:
+            found |= {begin + name: each for name, each in layer.named_buffers(recurse=False)}
+        if affine and (id(layer) in running or isinstance(layer, nn.modules.batchnorm._BatchNorm)):
+            found |= {begin + name: each for name, each in layer.named_parameters(recurse=False)}
+    return found
+
+
+@contextmanager
+def exchanged(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let the tensors of a module be others in the block: what they point to is exchanged, and nothing is copied."""
+    before = {name: each.data for name, each in tensors.items() if name in values}
+    try:
+        for name in before:
+            tensors[name].data = values[name].to(before[name])
+        yield
+    finally:
+        for name, each in before.items():
+            tensors[name].data = each
 
 
 def _buffers(norms: Iterable[nn.Module]) -> Statistics:

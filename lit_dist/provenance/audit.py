@@ -173,7 +173,7 @@ class _HandOffs:
         if last is None or entry.settings != last.settings:
             self._cycles = Cycles()
         try:
-            self._cycles.add(entry, within_round=bool(entry.parent) or self._round.begun)
+            self._cycles.add(entry)
         except ValueError as error:
             raise AuditError(f"{place}: {error}") from None
         passed = entry.outcome in ("skipped", "diverged") or (entry.outcome == "absent" and not entry.steps)
@@ -192,6 +192,10 @@ class _HandOffs:
         self._merged, self._round = self._round, _Round()
         if self._merged.complete and self._merged.empty:
             raise AuditError(f"{place}: there are no visits that it could have merged")
+        try:
+            self._cycles.end_round()
+        except ValueError as error:
+            raise AuditError(f"{place}: {error}") from None
         parents = self._merged.parents(merge.weighting)
         found = list(zip(merge.visits, merge.parents, merge.weights, strict=True))
         if not self._merged.complete:  # with visits of the run that this one began with
@@ -226,11 +230,6 @@ class _Round:
         if self._base:
             self._visits.append(entry)
         return self._base or entry.sha256_out
-
-    @property
-    def begun(self) -> bool:
-        """Whether a visit began with a merge."""
-        return bool(self._base)
 
     @property
     def empty(self) -> bool:

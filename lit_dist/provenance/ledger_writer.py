@@ -52,6 +52,11 @@ class LedgerWriter:
         return Visit(*self._account["visit"]) if self._account["visit"] else None
 
     @property
+    def run_id(self) -> str:
+        """The run's id; empty before it begins."""
+        return self._account["run"]
+
+    @property
     def ended(self) -> bool:
         """Whether that visit has ended."""
         return self._account["ended"]

@@ -13,6 +13,7 @@ from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.callback_settings import callback_settings, check_together
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import nearest
+from lit_dist.utils.signatures import imported
 
 Kind = Literal["central", "single", "ensemble", "single_weight_transfer", "cyclical_weight_transfer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -55,8 +56,8 @@ class Heuristic:
         return {"name": self.name, **kind, "callbacks": self.callbacks}
 
     def beside(self, shared: Any) -> list[Any]:
-        """The callbacks of all runs that it has, too: one of its own takes the place of another of its class."""
-        own = {_class_of(each) for each in self.callbacks}
+        """The callbacks of all runs that it has, too: one of its own takes the place of one that it is a kind of."""
+        own = {base.__name__ for each in self.callbacks for base in imported(each["class_path"]).__mro__}
         return [each for each in as_list(shared) if _class_of(each) not in own]
 
 

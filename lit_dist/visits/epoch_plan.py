@@ -43,8 +43,8 @@ class EpochPlan:
 
     @property
     def epochs_a_cycle(self) -> int:
-        """The number of epochs in which every site has its turn."""
-        return self.every_n_epochs * len(self.itinerary.sites) if self.every_n_epochs else 1
+        """The number of epochs of a cycle, in which every site has its turn."""
+        return self.every_n_epochs * self.itinerary.visits_a_cycle if self.every_n_epochs else 1
 
     def epoch(self, number: int, batches_a_step: int = 1) -> list[Stretch]:
         """The stretches of an epoch.
@@ -57,7 +57,7 @@ class EpochPlan:
             visit, first_pass = divmod(number, self.every_n_epochs)
             return [Stretch(self.itinerary.site(visit), None, visit, first_pass, self.seed)]
         batches = (self.every_n_steps or 0) * batches_a_step
-        visits = len(self.itinerary.sites)
+        visits = self.itinerary.visits_a_cycle
         return [
             Stretch(self.itinerary.site(visit), batches, visit, 0, self.seed)
             for visit in range(number * visits, (number + 1) * visits)

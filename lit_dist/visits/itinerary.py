@@ -57,8 +57,13 @@ class Itinerary(ABC):
         """The site of a visit, as a pure function of the visit's number."""
 
     def visit(self, number: int) -> Visit:
-        """The visit of a number; a cycle has as many visits as there are sites."""
-        return Visit(number, number // len(self.sites), self.site(number))
+        """The visit of a number."""
+        return Visit(number, number // self.visits_a_cycle, self.site(number))
+
+    @property
+    def visits_a_cycle(self) -> int:
+        """The number of visits of a cycle: one at each site, unless an itinerary says otherwise."""
+        return len(self.sites)
 
     def from_merge(self, visit: int) -> bool:
         """Whether a visit begins with the last merge, and not with the weights of the visit before.
@@ -134,6 +139,62 @@ class Rounds(FixedOrder):
     def merges(self) -> bool:
         """Whether there is more than one ring."""
         return self.ring < len(self.sites)
+
+
+class DaisyChains(Itinerary):
+    """As many models as sites, each of which goes to another site with each visit; a merge ends their round.
+
+    A model's visits come one after another, those of the next model after them; a cycle is a round. The first visits
+    of the models are at the sites in their order, and the others at sites that are drawn anew, such that each is
+    visited by one model at a time.
+
+    Args:
+        sites: The names of the sites that are visited.
+        links: The number of visits of each model in a round.
+        seed: The run's seed.
+
+    Example:
+        >>> chains = DaisyChains(["a", "b", "c"], links=2)
+        >>> [chains.site(visit) for visit in range(0, 6, 2)], sorted(chains.site(visit) for visit in range(1, 6, 2))
+        (['a', 'b', 'c'], ['a', 'b', 'c'])
+    """
+
+    def __init__(self, sites: Sequence[str], links: int, seed: int = 0) -> None:
+        super().__init__(sites)
+        self.links = links
+        self.seed = seed
+        self._round: tuple[int, list[list[str]]] = (-1, [])  # the sites of each link, in the order of the models
+
+    @property
+    def visits_a_cycle(self) -> int:
+        """The number of visits of a round."""
+        return len(self.sites) * self.links
+
+    def site(self, visit: int) -> str:
+        """The site of a visit."""
+        number, place = divmod(visit, self.visits_a_cycle)
+        if self._round[0] != number:
+            self._round = number, [self._order(number, link) for link in range(self.links)]
+        model, link = divmod(place, self.links)
+        return self._round[1][link][model]
+
+    def _order(self, number: int, link: int) -> list[str]:
+        order = list(self.sites)
+        if link:
+            random.Random(derive(self.seed, "daisy chain", number, link)).shuffle(order)
+        return order
+
+    def from_merge(self, visit: int) -> bool:
+        """Whether a visit is the first of its model in the round."""
+        return visit % self.links == 0
+
+    def merges_after(self, visit: int) -> bool:
+        """Whether a visit is the last of its round."""
+        return (visit + 1) % self.visits_a_cycle == 0
+
+    def advances(self, visit: int) -> bool:
+        """Whether a visit is one of the last model's."""
+        return visit % self.visits_a_cycle >= self.visits_a_cycle - self.links
 
 
 class ShuffledOrder(Itinerary):

@@ -60,6 +60,7 @@ class SiteLoader(ResumableLoader):
         self.loaders: dict[str, Any] = dict(loaders)
         self.plan: Callable[[], Sequence[Stretch]] = self._stay
         self.estimate: Callable[[], int] | None = None
+        self.before_pass: Callable[[Stretch], None] | None = None  # may end the fit instead
         self.place = torch.device("cpu"), 0
         self.generators: ModuleGenerators | None = None  # that the module holds, seeded for each batch
         self._active = self.sites[0]
@@ -112,7 +113,7 @@ class SiteLoader(ResumableLoader):
     def release(self) -> None:
         """Go back to drawing from ``active`` alone, in the loaders' own order."""
         self.plan = self._stay
-        self.estimate = None
+        self.estimate = self.before_pass = None
         self.generators = None  # else the module would be kept alive by its loader
 
     def _stay(self) -> Sequence[Stretch]:
@@ -253,6 +254,8 @@ class SiteLoader(ResumableLoader):
         loader = self.loaders[stretch.site]
         self._drawn_in_pass = 0
         try:
+            if self.before_pass is not None:
+                self.before_pass(stretch)
             if stretch.seed is None:
                 self._pass_seed, self._pass = None, iter(loader)
             else:

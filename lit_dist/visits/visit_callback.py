@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import move_data_to_device
+from torch import Tensor
 from typing_extensions import override
 
 from lit_dist.utils.errors import InputError
@@ -181,6 +182,10 @@ class VisitCallback(Callback):
         if self._site is not None and (kept := self._kept.pop(self._site, None)):
             self._kept[self._site] = file_backed(kept)
 
+    def local_tensors(self, module: LightningModule) -> dict[str, Tensor]:
+        """The module's tensors, by name, of which each site has its own: see ``lit_dist.visits.local_tensors``."""
+        return {}
+
     def leave_site(self) -> None:
         """Leave the site of the last visit, before a merge: what stays there is out of reach."""
         self.rest()
@@ -256,3 +261,8 @@ def visit_callbacks(trainer: Trainer) -> list[VisitCallback]:
 def travelling_bytes(trainer: Trainer) -> int:
     """The bytes of the tensors that travel beside the weights."""
     return sum(state_bytes(callback.travelling) for callback in visit_callbacks(trainer))
+
+
+def local_names(trainer: Trainer, module: LightningModule) -> set[str]:
+    """The names of a module's weights and buffers of which each site has its own, so that they are not handed on."""
+    return {name for each in visit_callbacks(trainer) for name in each.local_tensors(module)}

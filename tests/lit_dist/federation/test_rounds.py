@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lit_dist import InputError, Visit, VisitCallback, read_checkpoint
-from lit_dist.callbacks import FederatedAveraging, FedProx, RunCheckpoint, WeightTransfer
+from lit_dist.callbacks import DaisyChaining, FederatedAveraging, FedProx, RunCheckpoint, WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.cli.verify import verify
@@ -51,6 +51,10 @@ CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
     ),
     "cycles first": (lambda: FederatedAveraging(every_n_epochs=1, cycles_first=1), {"max_epochs": 9}),
     "rings": (lambda: FederatedAveraging(every_n_epochs=1, ring=2, weighting="equal"), {}),
+    "daisy chains, steps": (
+        lambda: DaisyChaining(every_n_steps=3, optimizer_state="local", weighting="equal"),
+        {"max_epochs": 2},
+    ),
     "several passes, unvalidated": (
         lambda: FederatedAveraging(every_n_epochs=2, optimizer_state="local"),
         {"max_epochs": 12, "limit_val_batches": 0},
@@ -111,6 +115,39 @@ def test_the_visits_of_a_round_are_asked_for_together_and_no_answer_is_lost() ->
     assert [site for question, site in asked if question == "train"] == ["site-3", *SITES]
     assert not Path("server/early_answers").exists()
     simulate(make, **settings)
+    assert lines("server") == lines("simulated")
+
+
+@pytest.mark.parametrize(
+    ("make", "epochs", "remedies", "order"),
+    [
+        (lambda: FederatedAveraging(every_n_epochs=1, ring=2), 3, [], [0, 2, 1]),
+        (lambda: DaisyChaining(every_n_epochs=1, average_every=3, seed=1), 9, [], [0, 3, 6, 1, 4, 7, 2, 5, 8]),
+        (lambda: DaisyChaining(every_n_epochs=1, seed=1), 6, [Travels], None),
+    ],
+    ids=["rings", "daisy chains", "what stays"],
+)
+def test_visits_that_do_not_wait_for_each_other_are_asked_for_before_those_that_do(
+    make: Callable[[], WeightTransfer], epochs: int, remedies: list[Callable[[], Callback]], order: list[int] | None
+) -> None:
+    parties = engine(make, *remedies, max_epochs=epochs)
+    run = server(parties, make, *(each() for each in remedies), max_epochs=epochs)
+    asked: list[int] = []
+    ask = parties.ask
+
+    def noted(question: str, content: wire.Message, sites: Sequence[str]) -> dict[str, wire.Message]:
+        asked.extend([wire.unpack(content)["visit"]] if question == "train" else [])
+        return ask(question, content, sites)
+
+    parties.ask = noted  # type: ignore[method-assign]
+    run.run()
+    assert sorted(asked) == [*range(epochs)], "each once"
+    places = [make().itinerary(SITES).site(visit) for visit in asked]
+    for site in SITES if order is None else ():
+        own = [visit for visit, place in zip(asked, places, strict=True) if place == site]
+        assert own == sorted(own), "what stays there goes on from visit to visit"
+    assert order in (None, asked)
+    simulate(make, *(each() for each in remedies), max_epochs=epochs)
     assert lines("server") == lines("simulated")
 
 

@@ -113,7 +113,10 @@ def test_so_is_any_other_question(asked: tuple[SiteClient, Tree]) -> None:
     party, _ = asked
     assert "where nothing belong" in refused(party, "greet", {"more": 1})
     assert "where batches belong" in refused(party, "settings", {})
-    assert "other tensors" in refused(party, "validate", {"state_dict": {}})
+    usual = {"state_dict": {}, "run": "0" * 32, "step": 1, "left_out": {}}
+    assert "other tensors" in refused(party, "validate", usual)
+    for change in ({"step": -1}, {"step": None}, {"left_out": []}, {"left_out": {"site-1": "0"}}):
+        assert "another form" in refused(party, "validate", {**usual, **change})
     assert "no batches by site" in refused(party, "settings", {"batches": {str(n): 1 for n in range(2000)}})
     assert "is a pickle" in unpack(party.answer("train", [b"\x80\x04" + b"0" * 100]))["refused"]
 

@@ -171,3 +171,16 @@ def test_a_merge_that_is_repeated_is_compared_and_written_once(tmp_path: Any) ->
     for line in star()[:3]:
         again.add(line)
     assert len(list(iter_lines(path))) == 3
+
+
+def daisy(last: str = "a") -> Lines:
+    """Two models, each of which makes two visits."""
+    links = {1: {"sha256_in": "out 0", "parent": ""}, 3: {"sha256_in": "out 2", "parent": "", "site": last}}
+    chains = [visit(n, "start", **{"cycle": 0, "site": "abba"[n], **links.get(n, {})}) for n in range(4)]
+    return [*chains, merge(0, {1: 9.0, 3: 13.0})]
+
+
+def test_a_round_may_come_to_each_site_as_often_as_to_any_other() -> None:
+    assert audit(chained(daisy())).merges == 1
+    with pytest.raises(AuditError, match=r"line 5 .* 'b' was visited 3 times in this round, and 'a' 1"):
+        audit(chained(daisy(last="b")))

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from lit_dist.utils.errors import InputError
-from lit_dist.visits.itinerary import Visit, ordered
+from lit_dist.visits.itinerary import DaisyChains, Visit, ordered
 
 SITES = ["a", "b", "c", "d"]
 
@@ -63,3 +63,18 @@ def test_no_repeat_is_fair_to_every_place() -> None:
 def test_refused_orders(order: str | list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ordered(SITES, order)  # type: ignore[arg-type]
+
+
+def test_daisy_chains_visit_each_site_once_a_link_and_begin_in_order() -> None:
+    chains, sites = DaisyChains("abcd", links=3, seed=1), ["a", "b", "c", "d"]
+    rounds = [[chains.site(visit) for visit in range(12 * number, 12 * number + 12)] for number in range(3)]
+    for places in rounds:
+        assert places[::3] == sites
+        assert all(sorted(places[link::3]) == sites for link in (1, 2))
+    assert rounds[0] != rounds[1], "drawn anew each round"
+    assert rounds != [[DaisyChains("abcd", 3, seed=2).site(v) for v in range(12 * n, 12 * n + 12)] for n in range(3)]
+    assert chains.site(4) == rounds[0][4], "a pure function of the visit's number"
+    assert [chains.visit(visit).cycle for visit in (0, 11, 12)] == [0, 0, 1]
+    assert [visit for visit in range(24) if chains.from_merge(visit)] == [*range(0, 24, 3)]
+    assert [visit for visit in range(24) if chains.merges_after(visit)] == [11, 23]
+    assert [visit for visit in range(12) if chains.advances(visit)] == [9, 10, 11]
