@@ -132,5 +132,6 @@ class LocalBatchNorm(VisitCallback, SiteStatistics):
         if "own" in kept:
             return kept["own"], True
         # A visit elsewhere may be under way, which has put what came in aside.
-        others = (self.stays(each).get(LOCAL, {}) for each in self._kept)
+        sites = list(self._kept) if self._site is None else [self._site]  # not all, which may lie in files
+        others = (self.stays(each).get(LOCAL, {}) for each in sites)
         return next((each["came_in"] for each in others if "came_in" in each), {}), False
