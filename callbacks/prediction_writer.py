@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import check_kind, replacing
 
 
@@ -41,7 +42,7 @@ class PredictionWriter(BasePredictionWriter):
         if len(loaders) == 1:  # Lightning leaves a level out then
             predictions = [predictions]
         tables = [
-            _site_table(site, loader, batches, indices)
+            _site_table(site, loader, batches, indices, getattr(pl_module, "task", None))
             for (site, loader), batches, indices in zip(loaders.items(), predictions, batch_indices, strict=True)
         ]
         process = "" if trainer.world_size == 1 else f"-{trainer.global_rank}"
@@ -53,7 +54,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _site_table(
-    site: str, loader: Any, batches: Sequence[torch.Tensor], indices: Sequence[Sequence[int]]
+    site: str, loader: Any, batches: Sequence[torch.Tensor], indices: Sequence[Sequence[int]], task: Any
 ) -> pd.DataFrame:
     order = [index for batch in indices for index in batch]
     predicted = torch.cat([batch.reshape(len(batch), -1) for batch in batches]).float().cpu().numpy()
@@ -62,7 +63,9 @@ def _site_table(
     if isinstance(known, pd.DataFrame):
         columns = [column for column in ("image", "patient", "label") if column in known]
         rows = pd.concat([rows, known[columns].iloc[order].reset_index(drop=True)], axis=1)
-    names = [f"probability_{number}" for number in range(predicted.shape[1])] if predicted.shape[1] > 1 else ["value"]
+    names = task.columns if isinstance(task, Task) else []
+    if len(names) != predicted.shape[1]:  # a module's own
+        names = ["value"] if predicted.shape[1] == 1 else [f"probability_{n}" for n in range(predicted.shape[1])]
     for name, column in zip(names, predicted.T, strict=True):
         rows[name] = column
     return rows

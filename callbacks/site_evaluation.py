@@ -22,7 +22,9 @@ from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.callbacks.site_statistics import find_statistics
 from lit_dist.checkpoints.csv_rows import kept_rows
 from lit_dist.checkpoints.run_folder import run_folder
-from lit_dist.models.metrics import METRICS, judge, log_of
+from lit_dist.models.metrics import better
+from lit_dist.tasks.found import task_of
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import check_kind, replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.outside_loops import modes_kept, on_device
@@ -49,7 +51,7 @@ class SiteEvaluation(Callback):
     Args:
         every: ``"visit"``, ``"cycle"`` or ``"off"``.
         split: Whether to evaluate on the validation or the test images.
-        metric: One of ``lit_dist.models.metrics.METRICS`` in which more is better.
+        metric: One of the measures of the module's task; by default the one that the task is first judged by.
 
     Raises:
         InputError: If there is no transfer callback before it, or the loaders are not a dict by site.
@@ -61,14 +63,13 @@ class SiteEvaluation(Callback):
         self,
         every: Moment = "cycle",
         split: Literal["val", "test"] = "val",
-        metric: Literal["accuracy", "balanced_accuracy", "auroc"] = "accuracy",
+        metric: str | None = None,
     ) -> None:
         check_choice(get_args(Moment), every=every)
         check_choice(("val", "test"), split=split)
-        check_choice(METRICS[1:4], metric=metric)
         self.every = every
         self.split = split
-        self.metric = metric
+        self.metric = metric or ""
         self._begin()
 
     def _begin(self) -> None:
@@ -91,6 +92,13 @@ class SiteEvaluation(Callback):
             if transfer is None or callbacks.index(transfer) > callbacks.index(self):
                 raise InputError("SiteEvaluation stands after a transfer callback in the list of callbacks")
             self._transfer = transfer
+            self._choose_metric(task_of(pl_module))
+
+    def _choose_metric(self, task: Task) -> None:
+        self.metric = self.metric or task.primary
+        judged = [name for name, measure in task.measures.items() if measure.better]
+        if self.metric not in judged:
+            raise InputError(f"SiteEvaluation: metric={self.metric!r} is not one of {', '.join(judged)}")
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -146,12 +154,15 @@ class SiteEvaluation(Callback):
         visit = self._transfer.visit
         assert visit is not None
         rows = []
+        sign = -1 if better(task_of(pl_module), self.metric) == "min" else 1
         for site, value in values.items():
             best, last, changes = self._sites.get(site, (value, value, 0.0))
             changes += abs(value - last)
-            self._sites[site] = (max(value, best), value, changes)
+            self._sites[site] = (max(value, best, key=lambda each: sign * each), value, changes)
             fluctuation = changes / self._times if self._times else 0.0
-            rows.append([visit.number, visit.cycle, visit.site, site, value, max(best - value, 0.0), fluctuation])
+            rows.append(
+                [visit.number, visit.cycle, visit.site, site, value, max(sign * (best - value), 0.0), fluctuation]
+            )
         self._times += 1
         self._write(trainer, rows)
 
@@ -185,7 +196,8 @@ class SiteEvaluation(Callback):
             with trainer.precision_plugin.predict_step_context():
                 probabilities.append(pl_module.predict_step((images, truth), number))
             labels.append(truth)
-        return float(judge(log_of(torch.cat(probabilities).float()), torch.cat(labels))[self.metric])
+        task = task_of(pl_module)
+        return float(task.judge(task.scores_of(torch.cat(probabilities).float()), torch.cat(labels))[self.metric])
 
     def _write(self, trainer: Trainer, rows: list[list[Any]]) -> None:
         self._rows += len(rows)

@@ -77,7 +77,7 @@ class SiteDataModule(SiteRecords):
         self._open()
         trainer = self.trainer
         if stage == "fit":
-            say_absent_classes(self.table, self.only_site, self.class_names)
+            say_absent_classes(self.table, self.only_site, self.learning_task)
         if stage != "fit" or trainer is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self.check_monitors(trainer)
@@ -85,7 +85,7 @@ class SiteDataModule(SiteRecords):
         if trainer.is_global_zero:
             write_splits(self.table, folder / "splits.csv")
             if not self._shown:  # a site of a federation comes here at every visit
-                print_sites(self.table, self.sites, self.class_names, left_out=self.left_out_of)
+                print_sites(self.table, self.sites, self.learning_task, left_out=self.left_out_of)
                 self._shown = True
 
     @override
@@ -138,7 +138,7 @@ class SiteDataModule(SiteRecords):
         if len(self._validated) == 1 and any(hasattr(callback, "itinerary") for callback in callbacks):
             return
         labels = self.table.loc[self.table["split"] == "val"].groupby("site")["label"].agg(list).to_dict()
-        check_monitors(trainer, {site: labels.get(site, []) for site in self._validated}, self.class_names)
+        check_monitors(trainer, {site: labels.get(site, []) for site in self._validated}, self.learning_task)
 
     # -- loaders -----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from lit_dist.datamodules.splits import (
     number_patients,
     read_splits,
 )
+from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.site_names import check_site_names
 
@@ -95,7 +97,9 @@ class SiteRecords(LightningDataModule, ABC):
 
     @abstractmethod
     def read_records(self) -> pd.DataFrame:
-        """The records: columns ``image`` (a name), ``patient``, ``label`` (int64), and ``site`` where sites are real.
+        """The records: columns ``image`` (a name), ``patient``, ``label``, and ``site`` where sites are real.
+
+        A label is what the task has as one: an int64 of a class, a float of a value, a text.
 
         A collection with a test set of its own marks it in a boolean column ``held_out``. Those records are the test;
         where sites are simulated they are dealt out to them equally.
@@ -116,9 +120,14 @@ class SiteRecords(LightningDataModule, ABC):
         self.left_out_of.update((site, reason) for site in sites)
 
     @property
+    def learning_task(self) -> Task:
+        """What is predicted of the records: by default, one of the classes of ``class_names``."""
+        return Classification(self.class_names)
+
+    @property
     def num_classes(self) -> int:
         """The number of classes."""
-        return len(self.class_names)
+        return self.learning_task.outputs
 
     # -- who is where ------------------------------------------------------------------------------------------------
 
@@ -161,11 +170,11 @@ class SiteRecords(LightningDataModule, ABC):
         table = self._with_sites(numbered)
         if len(table) < len(images):
             self.leave_out(images[~images["image"].isin(table["image"])], "not dealt out to a site (partition)")
-        return assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed)
+        return assign_splits(table, self.val_fraction, self.test_fraction, self.split_seed, self.learning_task)
 
     def _read_splits(self, images: pd.DataFrame) -> pd.DataFrame:
         assert self.splits is not None
-        table = read_splits(self.splits, images)
+        table = read_splits(self.splits, images, self.learning_task)
         if len(table) < len(images):
             self.leave_out(images[~images["image"].isin(table["image"])], f"not in {self.splits.name}")
         if self.all_sites:
@@ -174,7 +183,7 @@ class SiteRecords(LightningDataModule, ABC):
 
     def _with_sites(self, images: pd.DataFrame) -> pd.DataFrame:
         if "site" not in images:
-            return assign_sites(images, self.site_names, self.partition, self.split_seed)
+            return assign_sites(images, self.site_names, self.partition, self.split_seed, self.learning_task)
         if self.all_sites:
             self.site_names = images["site"].unique().tolist()
         return images
@@ -182,16 +191,17 @@ class SiteRecords(LightningDataModule, ABC):
     def _check_table(self, table: pd.DataFrame) -> None:
         check_site_names(self.site_names, "the table of images")
         train = table[table["split"] == "train"]
-        rows_of = train.groupby("site", sort=False).indices
+        rows_of, task = train.groupby("site", sort=False).indices, self.learning_task
         for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
             labels = train["label"].iloc[rows_of.get(site, [])]
             if labels.empty:
                 known = ", ".join(sorted(train["site"].unique())) or "none"
                 raise InputError(f"site {site!r} has no training images; the data has the sites {known}")
-            if labels.nunique() < 2 and not self.allow_one_class:
+            poor = task.poor(labels) if not self.allow_one_class else None
+            if poor:
                 raise InputError(
-                    f"site {site!r} has {len(labels)} training images, all of the class"
-                    f" {self.class_names[labels.iloc[0]]!r}; leave the site out, or set allow_one_class=true"
+                    f"site {site!r} has {len(labels)} training images, {poor}; leave the site out, or set"
+                    " allow_one_class=true"
                 )
 
     def rows_of(self, sites: Sequence[str], split: str) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from lit_dist.datamodules.label_table import read_table, refuse_repeats
 from lit_dist.datamodules.partition import EqualPartition, Partition, allot
+from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import check_kind, replacing
 from lit_dist.utils.errors import InputError
 
@@ -27,29 +30,38 @@ CONTENT = "number of the content"
 """The column by which images are copies of each other, where there are any."""
 
 
-def assign_sites(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
+def assign_sites(
+    table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int, task: Task | None = None
+) -> pd.DataFrame:
     """Add the column ``site``, dealt out by patient; patients that the partition leaves out are dropped.
 
-    A patient's label is the highest one of the patient's images. Images that the column ``held_out`` marks are dealt
-    out by themselves, equally.
+    A patient's stratum is the highest one of the patient's images; of classes it is the label. Images
+    that the column ``held_out`` marks are dealt out by themselves, equally.
 
     Args:
         table: One row an image, with the columns ``patient`` and ``label``, and ``held_out`` if there is one.
         sites: The names of the sites.
         partition: Deals the patients out.
         seed: The only source of chance.
+        task: What the labels are of; classes by default.
     """
     if "held_out" in table and table["held_out"].any():
         held_out = table["held_out"]
         parts = (table[~held_out], partition), (table[held_out], EqualPartition())
-        return pd.concat([_dealt(part, sites, how, seed) for part, how in parts if len(part)], ignore_index=True)
-    return _dealt(table, sites, partition, seed)
+        return pd.concat([_dealt(part, sites, how, seed, task) for part, how in parts if len(part)], ignore_index=True)
+    return _dealt(table, sites, partition, seed, task)
 
 
-def _dealt(table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int) -> pd.DataFrame:
-    patient, labels = _patients(_numbers(table), table["label"].to_numpy(np.int64))
+def _dealt(
+    table: pd.DataFrame, sites: Sequence[str], partition: Partition, seed: int, task: Task | None
+) -> pd.DataFrame:
+    patient, labels = _patients(_numbers(table), _strata(table["label"], task))
     site = partition.assign(labels, sites, np.random.default_rng([seed, 0]))[patient]
     return table.assign(site=np.array(sites, object)[site])[site >= 0].reset_index(drop=True)
+
+
+def _strata(labels: "pd.Series[Any]", task: Task | None) -> NDArray[np.int64]:
+    return (task or Classification()).strata(labels.to_numpy())
 
 
 def number_patients(table: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +111,9 @@ def _patients(numbers: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[ND
     return patient, highest
 
 
-def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.DataFrame:
+def assign_splits(
+    table: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int, task: Task | None = None
+) -> pd.DataFrame:
     """Add the column ``split``: in each site, patients are dealt out to training, validation and test.
 
     A site's split depends on its own patients alone, so a hospital can draw it without knowing the others. Where the
@@ -110,15 +124,16 @@ def assign_splits(table: pd.DataFrame, val_fraction: float, test_fraction: float
         val_fraction: The share of a site's patients for validation.
         test_fraction: That for the test.
         seed: The only source of chance.
+        task: What the labels are of; classes by default.
     """
     if "held_out" in table:
-        rest = assign_splits(table[~table["held_out"]].drop(columns="held_out"), val_fraction, 0.0, seed)
+        rest = assign_splits(table[~table["held_out"]].drop(columns="held_out"), val_fraction, 0.0, seed, task)
         return pd.concat([rest, table[table["held_out"]].assign(split="test")], ignore_index=True)
     split = np.full(len(table), "", object)
     shares = [1 - val_fraction - test_fraction, val_fraction, test_fraction]
-    numbers, labels = _numbers(table), table["label"].to_numpy(np.int64)
+    numbers = _numbers(table)
     for rows in table.groupby("site", sort=False).indices.values():
-        patient, highest = _patients(numbers[rows], labels[rows])
+        patient, highest = _patients(numbers[rows], _strata(table["label"].iloc[rows], task))
         bins = allot(highest, shares, np.random.default_rng([seed, 1]))
         split[rows] = np.array(SPLITS, object)[bins[patient]]
     return table.assign(split=split)
@@ -192,12 +207,13 @@ def write_splits(table: pd.DataFrame, path: Path) -> None:
         text.detach()  # the file is closed by who has opened it
 
 
-def read_splits(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+def read_splits(path: Path, table: pd.DataFrame, task: Task | None = None) -> pd.DataFrame:
     """Read a table that ``write_splits`` wrote, and match it with the images and labels of now.
 
     Args:
         path: The file.
         table: The images of now, with the columns ``image``, ``patient`` and ``label``.
+        task: What the labels are of; classes by default.
 
     Returns:
         The rows of ``table`` that the file names, with the file's ``site`` and ``split``, in the file's order.
@@ -215,12 +231,13 @@ def read_splits(path: Path, table: pd.DataFrame) -> pd.DataFrame:
             raise InputError(
                 f"{path}: there is no image {gone['image'].iloc[0]!r} in the data ({len(gone)} are missing)"
             )
-        as_text = merged[column].astype("int64" if column == "label" else "str").astype(str)
+        kind: Any = table["label"].dtype if column == "label" else "str"  # a row that is not there makes it float
+        as_text = merged[column].astype(kind).astype(str)
         changed = merged[as_text != merged[written]]
         if len(changed):
             image, was = changed["image"].iloc[0], changed[written].iloc[0]
             raise InputError(f"{path}: image {image!r} has the {column} {was!r} there, but another one in the data")
-    merged["label"] = merged["label"].astype("int64")
+    merged["label"] = merged["label"].astype(table["label"].dtype)
     result = merged.drop(columns=["written", "owner"])
     check_splits(result, str(path))
     return result

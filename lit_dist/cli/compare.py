@@ -10,12 +10,13 @@ import pandas as pd
 import yaml
 from filelock import FileLock
 
-from lit_dist.models.metrics import shown as as_shown
+from lit_dist.models.metrics import shown
 from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.study.continued import TABLES, check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
-from lit_dist.study.plan import Run, make_plan, words_of
+from lit_dist.study.plan import Run, make_plan, study_task, words_of
 from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.terminal_table import print_table
@@ -101,30 +102,34 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     from lit_dist.study.results import by_site, collect
     from lit_dist.study.summary import compare_pairs, summarise
 
-    results = collect(study, runs, settings.study.collection)
+    task = study_task(settings)
+    results = collect(study, runs, settings.study.collection, task)
     if results.empty:
         return
-    tables = Tables(study, results, summarise(results), compare_pairs(study, results))
-    for name, table in zip(TABLES, (results, by_site(study, results), tables.summary, tables.pairs), strict=True):
+    pairs = compare_pairs(study, results, task)
+    tables = Tables(study, results, summarise(results, task), pairs, task)
+    for name, table in zip(TABLES, (results, by_site(study, results, task), tables.summary, pairs), strict=True):
         with replacing(study / f"{name}.csv") as file:
             table.to_csv(file, index=False)
     report = write_report(runs, settings, tables)
-    _print_summary(tables.summary, results["majority_rate"].iloc[0])
+    _print_summary(tables.summary, results, task)
     print(f"The report: {report}")
 
 
-def _print_summary(summary: pd.DataFrame, majority_rate: float) -> None:
-    """Print the accuracy and AUROC of each heuristic."""
+def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> None:
+    """Print the task's main measures of each heuristic, the first one with its interval."""
     from lit_dist.study.summary import what_it_does_not_say
 
-    shown = summary.pivot(index="label", columns="metric", values="mean")
+    means = summary.pivot(index="label", columns="metric", values="mean")
+    primary, *others = task.main
     rows = []
-    for row in summary[summary["metric"] == "accuracy"].to_dict("records"):
+    for row in summary[summary["metric"] == primary].to_dict("records"):
         within = "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
         share = "" if pd.isna(row["share_of_central"]) else f"{100 * row['share_of_central']:.1f} %"
-        auroc = as_shown("auroc", shown["auroc"][row["label"]])
-        rows.append([row["label"], str(row["seeds"]), f"{row['mean']:.3f}", within, share, auroc])
-    columns = ["heuristic", "seeds", "accuracy", "95 % interval", "of central", "AUROC"]
+        values = [shown(means[name][row["label"]], task.measures[name]) for name in task.main]
+        rows.append([row["label"], str(row["seeds"]), values[0], within, share, *values[1:]])
+    titles = [task.measures[name].title for name in others]
+    columns = ["heuristic", "seeds", task.measures[primary].title, "95 % interval", "of central", *titles]
     print_table("Test images of all sites", columns, rows)
-    for line in what_it_does_not_say(summary, majority_rate):
+    for line in what_it_does_not_say(summary, results, task):
         print(line)

@@ -45,7 +45,7 @@ def prepare(data: SiteDataModule, output: Path, images: int = COLUMNS) -> None:
             print(f"Left out: {file}: {reason}")
         print(f"The cache: {cache.folder} ({len(pixels)} images, {pixels.nbytes / 1e9:.2f} GB)")
     data.setup("prepare")
-    print_sites(data.table, data.sites, data.class_names, left_out=data.left_out_of)
+    print_sites(data.table, data.sites, data.learning_task, left_out=data.left_out_of)
     if not isinstance(data, InstitutionDataModule):  # records that nobody can look at
         return
     try:

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from lit_dist.federation.site_settings import SiteSettings
 from lit_dist.federation.validate_question import check_names, check_size, named
 from lit_dist.federation.wire import Message, Tree, pack, unpack
 from lit_dist.provenance.run_settings import versions
+from lit_dist.tasks.found import task_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
 from lit_dist.visits.site_loader import SiteLoader
@@ -131,14 +132,15 @@ class SiteClient(ABC):
         """How a module performs on this site's ``"val"`` or ``"test"`` images.
 
         Returns:
-            The number of images, and of the metrics those that may leave the site.
+            The number of images, and of the metrics, and the sums that others follow from, those that may leave the
+            site.
         """
         count = _Count()
         self.data.prepare_data()
         self.data.setup("validate" if split == "val" else "test")
         loaders = self._own_loaders(split)
         if not loaders:
-            return {"images": 0, "metrics": {}}
+            return {"images": 0, "metrics": {}, "sums": []}
         evaluation = trainer.validate if split == "val" else trainer.test
         train = self.data.train_dataloader
         here: dict[str, Callable[[], Any]] = {
@@ -152,7 +154,15 @@ class SiteClient(ABC):
         # Each process has counted its part; where the parts are filled up to one size, so are those of a simulation.
         counted = torch.tensor(count.images, device=trainer.strategy.root_device)
         images = int(trainer.strategy.reduce(counted, reduce_op="sum"))
-        return {"images": images, "metrics": {name: v for name, v in values.items() if name in allowed}}
+        metrics = {name: v for name, v in values.items() if name in allowed}
+        return {"images": images, "metrics": metrics, "sums": self._sums(module, split, allowed)}
+
+    def _sums(self, module: LightningModule, split: str, allowed: Container[str]) -> list[float]:
+        """What the measures of all sites follow from, if those of this site may leave it."""
+        sums = getattr(getattr(module, "reports", None), "sums", {}).get(self.name)
+        measures = task_of(module).measures.items()
+        needed = [f"{split}_{name}" for name, measure in measures if measure.pooled == "sums"]
+        return sums.tolist() if sums is not None and needed and all(name in allowed for name in needed) else []
 
     def _own_loaders(self, split: str) -> dict[str, Any]:
         """This site's loader under its name, if there is one. Of test images there may be every site's."""

@@ -14,10 +14,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, checkpoint_path, run_folder
 from lit_dist.federation.ensemble_client import ENSEMBLE, SPLITS
-from lit_dist.federation.pooled_validation import pooled
-from lit_dist.federation.roster import Roster, Weights
+from lit_dist.federation.pooled_validation import SiteValues, pooled
+from lit_dist.federation.roster import Roster
 from lit_dist.federation.validate_answer import check_losses, check_member, check_validated, refused
 from lit_dist.federation.wire import Tree
+from lit_dist.tasks.found import task_of
+from lit_dist.tasks.task import Task
 from lit_dist.utils.terminal_table import print_table
 
 TABLE = "cross_site.csv"
@@ -81,20 +83,22 @@ class EnsembleServer:
         if self.roster.missing:
             rank_zero_warn(f"the ensemble and its evaluation lack {', '.join(self.roster.missing)}")
         hashes = {name: fingerprint(weights)[0] for name, weights in members.items()}
+        task = task_of(self.module)
         rows: list[dict[str, Any]] = []
         for model in [*members, ENSEMBLE]:
             for split in SPLITS:
                 sites = self.roster.sites
-                found = {site: _found(site, answer, model, split, sites) for site, answer in answers.items()}
-                check_losses(f"the model {model!r}", {site: metrics for site, (_, metrics) in found.items()})
-                rows += _rows(model, hashes.get(model, ""), split, found, self.roster.weights)
+                found = {site: _found(site, answer, model, split, sites, task) for site, answer in answers.items()}
+                check_losses(f"the model {model!r}", {site: each.metrics for site, each in found.items()})
+                means = pooled(found, task, self.roster.weights)
+                rows += _rows(model, hashes.get(model, ""), split, found, means)
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
         for site in answers:
             if len(table[table["site"] == site][["split", "images"]].drop_duplicates()) > len(SPLITS):
                 raise refused(site, "its number of val or test images is not the same for all models")
         table.to_csv(folder / TABLE, index=False)
         self._log(table)
-        _show(table)
+        _show(table, task)
 
     def _log(self, table: pd.DataFrame) -> None:
         ensemble = table[table["model"] == ENSEMBLE].drop(columns=["model", "sha256", "images"])
@@ -110,36 +114,37 @@ class EnsembleServer:
             logger.save()
 
 
-def _found(site: str, answer: Tree, model: str, split: str, sites: list[str]) -> tuple[int, dict[str, float]]:
+def _found(site: str, answer: Tree, model: str, split: str, sites: list[str], task: Task) -> SiteValues:
     try:
         found = answer[model][split]
-        check_validated(site, found, sites)
-        return found["images"], found["metrics"]
+        check_validated(site, found, sites, task)
+        return SiteValues(**found)
     except (KeyError, TypeError, AttributeError):
         raise refused(site, f"it does not say how {model} performs") from None
 
 
 def _rows(
-    model: str, sha256: str, split: str, found: dict[str, tuple[int, dict[str, float]]], weights: Weights
+    model: str, sha256: str, split: str, found: Mapping[str, SiteValues], pooled: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     begin = f"{split}_"
     same = {"model": model, "sha256": sha256, "split": split}
     rows: list[dict[str, Any]] = [
-        {**same, "site": site, "images": images}
-        | {name.removeprefix(begin): value for name, value in metrics.items() if "/" not in name}
-        for site, (images, metrics) in found.items()
+        {**same, "site": site, "images": each.images}
+        | {name.removeprefix(begin): value for name, value in each.metrics.items() if "/" not in name}
+        for site, each in found.items()
     ]
     # Rounded to the last bit as Lightning logs them.
-    means = {name: torch.tensor(value).item() for name, value in pooled(found, weights).items() if "/" not in name}
+    means = {name: torch.tensor(value).item() for name, value in pooled.items() if "/" not in name}
     together = {name.removeprefix(begin): value for name, value in means.items()}
-    return [*rows, {**same, "site": ALL, "images": sum(images for images, _ in found.values()), **together}]
+    return [*rows, {**same, "site": ALL, "images": sum(each.images for each in found.values()), **together}]
 
 
-def _show(table: pd.DataFrame) -> None:
-    if "accuracy" not in table:
+def _show(table: pd.DataFrame, task: Task) -> None:
+    if task.primary not in table:
         return
     sites, models = table["site"].unique(), table["model"].unique()
     for split in SPLITS:
-        matrix = table[table["split"] == split].pivot(index="model", columns="site", values="accuracy")
+        matrix = table[table["split"] == split].pivot(index="model", columns="site", values=task.primary)
         rows = [[model, *(f"{matrix.loc[model, site]:.3f}" for site in sites)] for model in models]
-        print_table(f"Accuracy on the {split} images of each site", ["model", *sites], rows)
+        title = task.measures[task.primary].title.capitalize()
+        print_table(f"{title} on the {split} images of each site", ["model", *sites], rows)

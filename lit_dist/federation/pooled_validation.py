@@ -1,27 +1,46 @@
 """The validation of all sites together: the mean of what each has found, and what of it is strange."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
+import torch
+
 from lit_dist.federation.roster import Weights
-from lit_dist.models.metrics import METRICS, POOLED, pool
+from lit_dist.models.metrics import logged_measures, pool, pool_measures
+from lit_dist.tasks.task import Task
 
 
-def strange(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class SiteValues:
+    """What a site has found.
+
+    Attributes:
+        images: The number of its images.
+        metrics: Its metrics by name.
+        sums: ``Task.sums`` of its images; empty where they do not leave it.
+    """
+
+    images: int
+    metrics: Mapping[str, float]
+    sums: Sequence[float] = ()
+
+
+def strange(values: Mapping[str, SiteValues]) -> list[str]:
     """What of a validation is far from that of the other sites, as sentences.
 
     With four sites or more: a loss of more than three times, or less than a third of, the median of the others'; and
     more than ten times as many images.
 
     Args:
-        values: The number of images and the metrics of each site.
+        values: What each site has found.
 
     Example:
-        >>> strange({site: (10, {"val_loss": 9.0 if site == "d" else 1.0}) for site in "abcd"})
+        >>> strange({site: SiteValues(10, {"val_loss": 9.0 if site == "d" else 1.0}) for site in "abcd"})
         ["the val_loss of site 'd' is 9, and the median of the others' 1: look at its images, or at what it says"]
     """
     told = []
-    numbers = {site: {"val_loss": metrics.get("val_loss"), "images": size} for site, (size, metrics) in values.items()}
+    numbers = {site: {"val_loss": each.metrics.get("val_loss"), "images": each.images} for site, each in values.items()}
     for name, most, least in (("val_loss", 3.0, 1 / 3), ("images", 10.0, 0.0)):
         known = {site: float(each[name]) for site, each in numbers.items() if each[name]}  # type: ignore[arg-type]
         for site, value in known.items() if len(known) > 3 else ():
@@ -35,26 +54,42 @@ def strange(values: Mapping[str, tuple[int, Mapping[str, float]]]) -> list[str]:
     return told
 
 
-def pooled(values: Mapping[str, tuple[int, Mapping[str, float]]], weights: Weights = "images") -> dict[str, float]:
+def pooled(found: Mapping[str, SiteValues], task: Task, weights: Weights = "images") -> dict[str, float]:
     """The metrics of a validation on every site.
 
-    Those of all sites together are the means weighted by size, where that is what they are; an area under a curve, say,
-    does not follow from those of the sites, and is left out.
+    Those of all sites together follow from each site's as the task says, see ``lit_dist.models.metrics``; a metric that
+    the task does not know is the mean weighted by size.
 
     Args:
-        values: The number of images and the metrics of each site.
+        found: What each site has found.
+        task: What the module is judged by.
         weights: What a site counts: its ``"images"``, or ``"equal"``.
 
     Example:
-        >>> pooled({"a": (1, {"val_loss": 1.0, "val_loss/a": 1.0}), "b": (3, {"val_loss": 2.0, "val_loss/b": 2.0})})
-        {'val_loss/a': 1.0, 'val_loss/b': 2.0, 'val_loss': 1.75}
+        >>> from lit_dist.tasks.regression import Regression
+        >>> one, other = SiteValues(1, {"val_loss": 1.0, "val_x": 1.0}), SiteValues(3, {"val_loss": 2.0, "val_x": 2.0})
+        >>> pooled({"a": one, "b": other}, Regression())
+        {'val_x': 1.75, 'val_loss': 1.75}
     """
-    with_images = [(size, metrics) for size, metrics in values.values() if size]
-    result = {name: value for _, metrics in with_images for name, value in metrics.items() if "/" in name}
-    not_means = set(METRICS) - set(POOLED)
-    for name in with_images[0][1] if with_images else ():
-        everywhere = all(name in metrics for _, metrics in with_images)
-        if "/" not in name and everywhere and name.partition("_")[2] not in not_means:
-            sizes = [size if weights == "images" else 1 for size, _ in with_images]
-            result[name] = pool([metrics[name] for _, metrics in with_images], sizes)
-    return result
+    with_images = [each for each in found.values() if each.images]
+    result = {name: value for each in with_images for name, value in each.metrics.items() if "/" in name}
+    if not with_images:
+        return result
+    sizes = [each.images if weights == "images" else 1 for each in with_images]
+    together = {name for name in with_images[0].metrics if "/" not in name}
+    together = {name for name in together if all(name in each.metrics for each in with_images)}
+    stage = next((name.partition("_")[0] for name in sorted(together)), "val")
+    derived = {*logged_measures(task)}
+    for name in with_images[0].metrics:
+        if name in together and name.partition("_")[2] not in derived:
+            result[name] = pool([each.metrics[name] for each in with_images], sizes)
+    own = [
+        {name.partition("_")[2]: value for name, value in each.metrics.items() if "/" not in name}
+        for each in with_images
+    ]
+    sums = [torch.tensor(each.sums, dtype=torch.float64) for each in with_images if each.sums]
+    if len(sums) < len(with_images):
+        sums = []
+    elif weights == "equal":
+        sums = [each / of.images for each, of in zip(sums, with_images, strict=True)]
+    return result | {f"{stage}_{name}": value for name, value in pool_measures(task, own, sizes, sums).items()}

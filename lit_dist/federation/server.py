@@ -25,7 +25,7 @@ from lit_dist.federation.callback_memory import (
 from lit_dist.federation.dry_run import DryRun, dry_run
 from lit_dist.federation.early_answers import EarlyAnswers
 from lit_dist.federation.partial_fit import Pause, partial_fit, with_callback
-from lit_dist.federation.pooled_validation import pooled, strange
+from lit_dist.federation.pooled_validation import SiteValues, pooled, strange
 from lit_dist.federation.remote_data import RemoteData
 from lit_dist.federation.remote_evaluation import remote_evaluation
 from lit_dist.federation.roster import Roster
@@ -38,6 +38,7 @@ from lit_dist.models.monitored import refuse_unpooled
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import Ledger, iter_entries
 from lit_dist.provenance.visit_account import transfer_state, waiting_entry
+from lit_dist.tasks.found import task_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
 from lit_dist.visits.visit_callback import visit_callbacks
@@ -70,7 +71,7 @@ class Server:
         self._ledger: Ledger | None = None
         self._kept = False  # whether to resume from the newest checkpoint costs no question
         _check_trainer(trainer)
-        refuse_unpooled(trainer)
+        refuse_unpooled(trainer, task_of(module))
         refuse_state_of_steps(trainer)
         refuse_ends_elsewhere(trainer, self.transfer)
         refuse_local_within_visits(trainer, module, self.transfer)
@@ -243,11 +244,12 @@ class Server:
         return self._validated[1]
 
     def _validate(self) -> Tree:
+        task = task_of(self.module)
         question: Tree = {"state_dict": self.module.state_dict(), "run": self.transfer.run_id}
         question |= {"step": self.trainer.global_step, "left_out": self._left_out}  # by which sites find what stayed
         answers = self.roster.ask("validate", question)
         for site, answer in answers.items():
-            check_validated(site, answer, self.roster.sites)
+            check_validated(site, answer, self.roster.sites, task)
             before = self._sizes.setdefault(site, answer["images"])
             if answer["images"] > before:
                 raise refused(site, f"it has {answer['images']} validation images, and had {before} before")
@@ -257,10 +259,10 @@ class Server:
                 f"after epoch {self.trainer.current_epoch + 1} the validation lacks the images of"
                 f" {', '.join(self.roster.missing)}; 'all sites' are {', '.join(answers)}"
             )
-        found = {site: (answer["images"], answer["metrics"]) for site, answer in answers.items()}
+        found = {site: SiteValues(**answer) for site, answer in answers.items()}
         for message in strange(found):
             rank_zero_warn(message)
-        return pooled(found, self.roster.weights)
+        return pooled(found, task, self.roster.weights)
 
 
 def _scale_of(state: Tree) -> Tree:

@@ -8,6 +8,7 @@ from typing import Any
 from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.provenance.line import LONGEST
+from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_bounds import is_count, is_hash, is_name, is_number, said, shown
 
@@ -104,12 +105,14 @@ def most_images(greeting: Tree, batches: int) -> int:
     return min(most, batches * size) if greeting["batches"] * size >= greeting["images"] else most
 
 
-def check_validated(site: str, answer: Any, sites: Collection[str] = ()) -> None:
+def check_validated(site: str, answer: Any, sites: Collection[str], task: Task) -> None:
     """Raise ``InputError`` unless a site says of its validation a number of images, and numbers by its own names."""
-    images, metrics = answer.get("images"), answer.get("metrics")
-    fits = answer.keys() == {"images", "metrics"} and is_count(images) and isinstance(metrics, dict)
+    images, metrics, sums = answer.get("images"), answer.get("metrics"), answer.get("sums")
+    fits = answer.keys() == {"images", "metrics", "sums"} and is_count(images) and isinstance(metrics, dict)
     if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):
         raise refused(site, "it has no number of images and metrics")
+    if not isinstance(sums, list) or (sums and not task.fit_sums(sums, images)):
+        raise refused(site, f"its sums are not those of {images} images of a {task}")
     strange = [name for name in metrics if "/" in name and name.rpartition("/")[2] != site]
     if strange:
         raise refused(site, f"its metric {strange[0]!r} is not this site's")

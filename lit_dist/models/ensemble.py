@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lit_dist.models.classifier import ImageClassifier
-from lit_dist.models.metrics import RegressionReport, SiteReport, log_of
-from lit_dist.models.site_reports import SiteReported, SiteReports
+from lit_dist.models.site_reports import SiteReported
 from lit_dist.models.stored_module import stored_module
+from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.regression import Regression
+from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
 Output = Literal["classes", "binary", "value"]
@@ -23,12 +25,14 @@ _PREDICTIONS: dict[Output, Callable[[Tensor], Tensor]] = {
     "binary": lambda logits: _two_classes(logits),
     "value": lambda values: values,
 }
+_TASKS: dict[Output, Callable[[], Task]] = {"classes": Classification, "binary": Classification, "value": Regression}
 
 
 class SiteEnsemble(SiteReported):
     """Averages the predictions of models that were each trained at one site; no weights leave a site but these.
 
-    The average is taken of probabilities, not of logits or votes, and of values for a regression. Source: the
+    The average is taken of what the members' task predicts: of probabilities, not of logits or votes, and of values
+    for a regression. Source: the
     ensembling of Chang et al., "Distributed deep learning networks among institutions for medical imaging", JAMIA 2018,
     https://doi.org/10.1093/jamia/ocy017. It is tested and predicts; it is not trained. A batch is what
     ``ImageClassifier`` takes, and it logs the same values.
@@ -38,8 +42,8 @@ class SiteEnsemble(SiteReported):
         checkpoints: The files of the site models instead, each of the class ``member``.
         weights: ``"equal"``; ``"size"`` weights each member by its site's number of training images, if the members are
             in the order of the datamodule's sites; or one positive number a member.
-        output: What members give: ``"classes"`` (logits, (images, classes)), ``"binary"`` (one logit an image) or
-            ``"value"`` (a regression's value).
+        output: What members give that have no ``task``: ``"classes"`` (logits, (images, classes)), ``"binary"`` (one
+            logit an image) or ``"value"`` (a regression's value).
         member: The class of the checkpoints' models.
 
     Raises:
@@ -59,22 +63,23 @@ class SiteEnsemble(SiteReported):
         output: Output = "classes",
         member: type[pl.LightningModule] = ImageClassifier,
     ) -> None:
-        super().__init__()
         if members is not None and checkpoints is not None:
             raise InputError("an ensemble is made of members or of checkpoints, not of both")
-        loaded = [stored_module(member, path) for path in checkpoints or ()]
-        self.members = nn.ModuleList(members or loaded)
-        if not self.members:
-            raise InputError("an ensemble needs members: give checkpoints=[site_1.ckpt, site_2.ckpt, ...]")
         if output not in _PREDICTIONS:
             raise InputError(f"output={output!r} is not one of {', '.join(_PREDICTIONS)}")
+        made = list(members or [stored_module(member, path) for path in checkpoints or ()])
+        if not made:
+            raise InputError("an ensemble needs members: give checkpoints=[site_1.ckpt, site_2.ckpt, ...]")
+        own = getattr(made[0], "task", None)
+        super().__init__(own if isinstance(own, Task) else _TASKS[output]())
+        self.members = nn.ModuleList(made)
         self.output = output
+        self._members_have_task = isinstance(own, Task)
         self.by_size = weights == "size"
         given = [1.0] * len(self.members) if isinstance(weights, str) else weights
         if isinstance(weights, str) and weights not in ("equal", "size"):
             raise InputError(f"weights={weights!r} is 'equal', 'size' or a number for each member")
         self._set_weights(given)
-        self.reports = SiteReports(RegressionReport if output == "value" else SiteReport)
 
     @classmethod
     def from_checkpoints(cls, paths: Sequence[str | Path], **kwargs: Any) -> Self:
@@ -104,7 +109,7 @@ class SiteEnsemble(SiteReported):
     def forward(self, images: Tensor) -> Tensor:
         """The weighted mean of the members' probabilities, float (images, classes), or of their values."""
         # One after the other: stacking members with torch.func takes longer, see benchmarks/README.md.
-        prediction = _PREDICTIONS[self.output]
+        prediction = self.task.predictions if self._members_have_task else _PREDICTIONS[self.output]
         total: Tensor | None = None
         for member, weight in zip(self.members, self.weights, strict=True):
             part = prediction(member(images).float()) * weight
@@ -126,10 +131,8 @@ class SiteEnsemble(SiteReported):
 
     @override
     def reported(self, images: Tensor) -> Tensor:
-        outputs: Tensor = self(images)
-        if self.output != "value":  # a report takes logits, of whose softmax these are the logarithms
-            outputs = log_of(outputs)
-        return outputs
+        predictions: Tensor = self(images)
+        return self.task.scores_of(predictions)  # logits, say, of whose softmax these are the logarithms
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> None:

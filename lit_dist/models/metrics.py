@@ -1,35 +1,23 @@
-"""What a classifier is judged by, for one site or for all sites together."""
+"""What a model's validation and test have found, for one site or for all sites together."""
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
-from torch.nn.functional import nll_loss
 from torchmetrics import Metric
-from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 from torchmetrics.utilities import dim_zero_cat
 
+from lit_dist.tasks.task import Measure, Task
 from lit_dist.utils.terminal_table import print_table
 
-METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc", "majority_rate")
-"""The names of the values, in the order of importance."""
-
-BETTER = {
-    "loss": "min",
-    "accuracy": "max",
-    "balanced_accuracy": "max",
-    "auroc": "max",
-    "mean_absolute_error": "min",
-}
-"""Whether a value improves by falling or by rising; the majority rate does neither."""
-
-POOLED = ("loss", "accuracy", "mean_absolute_error")
-"""The values of all sites together that follow from those of each site and the numbers of their images."""
+MEAN = "mean_"
+"""What stands before a measure's name where it is the weighted mean of the sites' values."""
 
 
 def pool(values: Sequence[float], sizes: Sequence[int]) -> float:
-    """The mean over sites, weighted by their numbers of images.
+    """The mean over sites, weighted by their numbers of records.
 
     Example:
         >>> pool([1.0, 4.0], [2, 1])
@@ -38,147 +26,130 @@ def pool(values: Sequence[float], sizes: Sequence[int]) -> float:
     return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
 
 
-def judge(log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Judge predictions by the values named in ``METRICS``.
-
-    The majority rate is the accuracy of always guessing the commonest class of these labels: an accuracy means little
-    without it. Balanced accuracy and AUROC are means over the classes that occur; with two classes the AUROC is the
-    usual one, with more it is the mean of one class against the rest. It is NaN where only one class occurs.
+def pool_measures(
+    task: Task, values: Sequence[Mapping[str, float]], sizes: Sequence[int], sums: Sequence[Tensor]
+) -> dict[str, float]:
+    """What is known of all sites' records from each site's values, in a simulation and in a federation alike.
 
     Args:
-        log_probs: Log-probabilities, float, (images, classes).
-        labels: Classes, int64, (images,).
+        task: What they are judged by.
+        values: The measures of each site.
+        sizes: The number of records of each site, positive.
+        sums: ``Task.sums`` of each site; empty where they are not known.
 
     Returns:
-        Scalars by name; the loss is the mean cross-entropy in nats.
-
-    Example:
-        >>> values = judge(torch.tensor([[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]]).log(), torch.tensor([0, 0, 1]))
-        >>> round(values["accuracy"].item(), 3), round(values["majority_rate"].item(), 3)
-        (1.0, 0.667)
+        Each measure that every site has and that follows from them; of the others their mean over the sites where they
+        are defined, as ``mean_<measure>``.
     """
-    classes = log_probs.shape[1]
-    counts = torch.bincount(labels, minlength=classes)
-    present = counts.nonzero().flatten().tolist()
-    predicted = log_probs.argmax(dim=1)
-    recalls = [(predicted[labels == label] == label).float().mean() for label in present]
-    return {
-        "loss": nll_loss(log_probs, labels),
-        "accuracy": multiclass_accuracy(predicted, labels, num_classes=classes, average="micro"),
-        "balanced_accuracy": torch.stack(recalls).mean(),
-        "auroc": _auroc(log_probs, labels, present),
-        "majority_rate": counts.max() / len(labels),
-    }
+    found = {}
+    for name, measure in task.measures.items():
+        if measure.pooled == "sums" or not all(name in each for each in values):
+            continue
+        defined = [(each[name], n) for each, n in zip(values, sizes, strict=True) if not math.isnan(each[name])]
+        if measure.pooled is not None:
+            defined = [(each[name], n) for each, n in zip(values, sizes, strict=True)]
+        mean = pool(*zip(*defined, strict=True)) if defined else math.nan
+        found[name if measure.pooled else MEAN + name] = mean
+    return found | (task.of_sums(reduce(torch.add, sums)) if sums else {})  # one after the other, for the last bit
 
 
-def log_of(probabilities: Tensor) -> Tensor:
-    """The logarithms of probabilities, as ``judge`` takes them; finite, also of one that was rounded to 0."""
-    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+def logged_measures(task: Task) -> list[str]:
+    """The names of all values that a validation logs, those of all sites among them."""
+    return [*task.measures, *(MEAN + name for name, each in task.measures.items() if each.pooled is None)]
 
 
-def _auroc(log_probs: Tensor, labels: Tensor, present: list[int]) -> Tensor:
-    if len(present) < 2:
-        return log_probs.new_tensor(torch.nan)
-    against = [1] if log_probs.shape[1] == 2 else present
-    scores = log_probs.exp()
-    return torch.stack([binary_auroc(scores[:, label], (labels == label).long()) for label in against]).mean()
+def better(task: Task, name: str) -> str | None:
+    """Whether a value that is logged improves by falling (``"min"``) or rising (``"max"``); None if by neither."""
+    measure = task.measures.get(name) or task.measures.get(name.removeprefix(MEAN))
+    return measure.better if measure else None
 
 
 class SiteReport(Metric):
-    """Collects the predictions of an epoch, over all processes, and judges them at its end.
+    """Collects the outputs of an epoch, over all processes, and judges them at its end.
+
+    Args:
+        task: What they are judged by.
 
     Example:
-        >>> report = SiteReport()
+        >>> import torch
+        >>> from lit_dist.tasks.classification import Classification
+        >>> report = SiteReport(Classification(2))
         >>> report.update(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
         >>> report.compute()["accuracy"].item()
         1.0
     """
 
     full_state_update = False
-    size = 0  # the number of images that compute() has judged
-    log_probs: list[Tensor]
-    labels: list[Tensor]
+    size = 0  # the number of records that compute() has judged
+    sums: Tensor  # of what compute() has judged
+    scores: list[Tensor]
+    targets: list[Tensor]
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__()
-        self.add_state("log_probs", default=[], dist_reduce_fx="cat")
-        self.add_state("labels", default=[], dist_reduce_fx="cat")
+        self.task = task
+        self.add_state("scores", default=[], dist_reduce_fx="cat")
+        self.add_state("targets", default=[], dist_reduce_fx="cat")
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch.
 
         Args:
-            logits: Float, (images, classes).
-            labels: int64, (images,).
+            outputs: A network's, float, (records, outputs).
+            targets: As the task has them.
         """
-        self.log_probs.append(logits.detach().float().log_softmax(dim=1))
-        self.labels.append(labels)
+        self.scores.append(self.task.scores(outputs))
+        self.targets.append(targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """The values of all batches since the last reset."""
-        labels = dim_zero_cat(self.labels)
-        self.size = len(labels)
-        return judge(dim_zero_cat(self.log_probs), labels)
+        """The measures of all batches since the last reset."""
+        scores, targets = dim_zero_cat(self.scores), dim_zero_cat(self.targets)
+        self.size = len(targets)
+        self.sums = self.task.sums(scores, targets).cpu()
+        return self.task.judge(scores, targets)
 
 
-class RegressionReport(Metric):
-    """The same for values: the mean squared error, as ``loss``, and the mean absolute error.
-
-    Example:
-        >>> report = RegressionReport()
-        >>> report.update(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 4.0]))
-        >>> {name: value.item() for name, value in report.compute().items()}
-        {'loss': 2.0, 'mean_absolute_error': 1.0}
-    """
-
-    full_state_update = False
-    size = 0
-    errors: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        # A state of its own: metrics inside a metric are neither reset nor gathered with it.
-        self.add_state("errors", default=[], dist_reduce_fx="cat")
-
-    def update(self, outputs: Tensor, labels: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            outputs: Float, (images,) or (images, 1).
-            labels: Float, (images,) or (images, 1).
-        """
-        errors = outputs.detach().float() - labels.float().reshape(outputs.shape)
-        self.errors.append(errors.flatten())
-
-    def compute(self) -> dict[str, Tensor]:
-        """The values of all batches since the last reset."""
-        errors = dim_zero_cat(self.errors)
-        self.size = len(errors)
-        return {"loss": errors.square().mean(), "mean_absolute_error": errors.abs().mean()}
-
-
-def shown(metric: str, value: float) -> str:
-    """A value as tables have it; an AUROC is NaN where all images are of one class.
+def shown(value: float, measure: Measure) -> str:
+    """A value as tables have it.
 
     Example:
-        >>> shown("accuracy", 0.5), shown("auroc", float("nan"))
+        >>> from lit_dist.tasks.classification import Classification
+        >>> shown(0.5, Classification.measures["accuracy"]), shown(float("nan"), Classification.measures["auroc"])
         ('0.500', 'undefined')
     """
-    return "undefined" if metric == "auroc" and math.isnan(value) else f"{value:.3f}"
+    return "undefined" if measure.undefined and math.isnan(value) else f"{value:.3f}"
 
 
-def print_reports(reports: Mapping[str, Mapping[str, Tensor]], title: str, sizes: Mapping[str, int]) -> None:
+def print_reports(
+    task: Task, reports: Mapping[str, Mapping[str, Tensor]], title: str, sizes: Mapping[str, int]
+) -> None:
     """Print a table with one row a report, by its name, and what its numbers do not say."""
-    metrics = list(next(iter(reports.values()), {}))
+    metrics = list(task.measures)
     columns = ["site", "images", *(metric.replace("_", " ") for metric in metrics)]
     values = {name: {metric: value.item() for metric, value in report.items()} for name, report in reports.items()}
     rows = [
-        [name, str(sizes[name]), *(shown(metric, row[metric]) for metric in metrics)] for name, row in values.items()
+        [name, str(sizes[name]), *(shown(row[metric], task.measures[metric]) for metric in metrics)]
+        for name, row in values.items()
     ]
     print_table(title, columns, rows)
-    undefined = [name for name, row in values.items() if math.isnan(row.get("auroc", 0.0))]
-    if undefined:
-        print(f"The AUROC is undefined where all images are of one class: {', '.join(undefined)}")
-    guessed = [name for name, row in values.items() if row.get("accuracy", 1.0) <= row.get("majority_rate", 0.0)]
-    if guessed:
-        print(f"No better than always guessing the commonest class (majority rate): {', '.join(guessed)}")
+    for line in remarks(task, values):
+        print(line)
+
+
+def remarks(task: Task, values: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What measures do not say by themselves, as lines: which are not defined where, and what a guess is as good as.
+
+    Args:
+        task: What the values are of.
+        values: The measures, by what they are of.
+    """
+    lines = []
+    for metric, measure in task.measures.items():
+        undefined = [name for name, row in values.items() if math.isnan(row.get(metric, 0.0))]
+        if undefined:
+            lines.append(f"The {measure.title} is undefined where {measure.undefined}: {', '.join(undefined)}")
+    guesses: dict[str, list[str]] = {}
+    for name, row in values.items():
+        if guess := task.guess(row):
+            guesses.setdefault(guess, []).append(name)
+    return [*lines, *(f"No better than {guess}: {', '.join(names)}" for guess, names in guesses.items())]

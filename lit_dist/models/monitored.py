@@ -6,10 +6,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_dist.models.metrics import BETTER, METRICS, POOLED
+from lit_dist.models.metrics import MEAN, better, logged_measures
+from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
-Labels = Mapping[str, Sequence[int]]
+Labels = Mapping[str, Sequence[Any]]
 
 
 def monitors(trainer: Trainer, sites: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -37,10 +38,11 @@ def _watchers(trainer: Trainer) -> list[tuple[Any, str]]:
     return [(who, name) for who, name in found if isinstance(name, str)]
 
 
-def check_mode(who: str, monitor: str, mode: object) -> None:
+def check_mode(task: Task, who: str, monitor: str, mode: object) -> None:
     """Refuse to take the worst value of a known metric for the best.
 
     Args:
+        task: What the metric is of.
         who: What looks at the metric.
         monitor: The metric's name, such as ``val_loss`` or ``val_auroc/SITE``.
         mode: ``"min"`` or ``"max"``; anything else is not looked at.
@@ -48,24 +50,24 @@ def check_mode(who: str, monitor: str, mode: object) -> None:
     Raises:
         InputError: If the metric improves the other way.
     """
-    better = BETTER.get(monitor.partition("/")[0].removeprefix("val_"))
-    if monitor.startswith("val_") and better and mode in ("min", "max") and mode != better:
+    right = better(task, monitor.partition("/")[0].removeprefix("val_"))
+    if monitor.startswith("val_") and right and mode in ("min", "max") and mode != right:
         raise InputError(
-            f"{who} monitors {monitor!r} with mode={mode}, which takes the worst value for the best: set mode={better}"
+            f"{who} monitors {monitor!r} with mode={mode}, which takes the worst value for the best: set mode={right}"
         )
 
 
-def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str]) -> None:
+def check_monitors(trainer: Trainer, labels: Labels, task: Task) -> None:
     """Refuse to be steered by a number that means nothing, and warn of one that means little.
 
     What it means follows from the labels of each site's validation images.
 
     Raises:
-        InputError: If a metric that something monitors is of no image, or an AUROC of images of one class; or if
-            a mode takes the worst value for the best.
+        InputError: If a metric that something monitors is of no image, or is not defined for such images, as an AUROC
+            is not where they are of one class; or if a mode takes the worst value for the best.
     """
     for watcher, name in _watchers(trainer):
-        check_mode(type(watcher).__name__, name, getattr(watcher, "mode", None))
+        check_mode(task, type(watcher).__name__, name, getattr(watcher, "mode", None))
     _check_interval(trainer)
     none = trainer.limit_val_batches == 0
     for who, name in monitors(trainer, list(labels)):
@@ -77,23 +79,27 @@ def check_monitors(trainer: Trainer, labels: Labels, class_names: Sequence[str])
         if not len(of) or none:
             what = "limit_val_batches=0 leaves none" if none else "there are none: raise --data.val_fraction"
             raise InputError(f"{who} monitors {name!r}, which takes validation images of {where}, but {what}")
-        if metric.removeprefix("val_") not in METRICS:
-            continue
-        one_class = class_names[of[0]] if len(set(of)) == 1 else None
-        if one_class is not None and metric == "val_auroc":
-            raise InputError(
-                f"{who} monitors {name!r}, which is not defined: the {len(of)} validation images of {where} are all of"
-                f" the class {one_class!r}. Monitor val_loss, or get images of other classes into the validation with"
-                " other splits (--data.val_fraction, --data.split_seed, --data.splits)"
-            )
-        if one_class is not None:
-            rank_zero_warn(
-                f"{who} monitors {name!r}, but the {len(of)} validation images of {where} are all of the class"
-                f" {one_class!r}, so a model that always guesses it is taken for the best one"
-            )
-        elif len(of) < 2:
-            rank_zero_warn(f"{who} monitors {name!r}, but {where} has one validation image")
-    _check_evaluations(trainer, labels)
+        _check_meaning(task, f"{who} monitors {name!r}", metric.removeprefix("val_"), of, where)
+    _check_evaluations(trainer, labels, task)
+
+
+def _check_meaning(task: Task, who: str, metric: str, labels: Sequence[Any], where: str) -> None:
+    if metric not in logged_measures(task):
+        return
+    undefined = task.undefined(metric, labels) if metric in task.measures else None
+    if undefined:
+        raise InputError(
+            f"{who}, which is not defined: the {len(labels)} validation images of {where} are {undefined}. Monitor"
+            " val_loss, or get other images into the validation with other splits (--data.val_fraction,"
+            " --data.split_seed, --data.splits)"
+        )
+    if poor := task.poor(labels):
+        rank_zero_warn(
+            f"{who}, but the {len(labels)} validation images of {where} are {poor}, so a model that always guesses it"
+            " is taken for the best one"
+        )
+    elif len(labels) < 2:
+        rank_zero_warn(f"{who}, but {where} has one validation image")
 
 
 def _check_interval(trainer: Trainer) -> None:
@@ -107,29 +113,33 @@ def _check_interval(trainer: Trainer) -> None:
         )
 
 
-def _check_evaluations(trainer: Trainer, labels: Labels) -> None:
-    """Warn of sites that a ``SiteEvaluation`` finds no AUROC for."""
+def _check_evaluations(trainer: Trainer, labels: Labels, task: Task) -> None:
+    """Warn of sites where the metric of a ``SiteEvaluation`` is not defined."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     for each in callbacks:
         metric, split = getattr(each, "metric", None), getattr(each, "split", None)
-        if (metric, split) == ("auroc", "val") and getattr(each, "every", "off") != "off":
-            undefined = [site for site, of in labels.items() if len(set(of)) < 2]
-            if undefined:
+        if metric in task.measures and split == "val" and getattr(each, "every", "off") != "off":
+            reasons = {site: task.undefined(metric, of) or (not of and "none") for site, of in labels.items()}
+            undefined = [site for site, reason in reasons.items() if reason]
+            if undefined and any(task.undefined(metric, of) for of in labels.values() if of):
                 rank_zero_warn(
-                    f"{type(each).__name__} evaluates the AUROC, which is not defined where the validation images are"
-                    f" of one class: {', '.join(undefined)}; metric=accuracy is defined everywhere"
+                    f"{type(each).__name__} evaluates the {task.measures[metric].title}, which is not defined where"
+                    f" {task.measures[metric].undefined}: {', '.join(undefined)}; metric={task.each or 'loss'} is"
+                    " defined everywhere"
                 )
 
 
-def refuse_unpooled(trainer: Trainer) -> None:
+def refuse_unpooled(trainer: Trainer, task: Task) -> None:
     """Refuse metrics of all sites' images that a federation does not have, since no site has all of them.
 
     Raises:
         InputError: If something monitors one.
     """
+    unpooled = {name for name, measure in task.measures.items() if measure.pooled is None}
     for who, name in monitors(trainer):
-        if name.removeprefix("val_") in set(METRICS) - set(POOLED) and name.startswith("val_"):
+        if name.startswith("val_") and name.removeprefix("val_") in unpooled:
+            mean = f"val_{MEAN}{name.removeprefix('val_')}"
             raise InputError(
                 f"{who} monitors {name!r}, which does not follow from the values of each site, so a federation does not"
-                f" have it; monitor val_loss, or one site's, such as {name}/SITE"
+                f" have it; monitor {mean}, the mean of the sites' values, or one site's, such as {name}/SITE"
             )

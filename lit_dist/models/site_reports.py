@@ -9,39 +9,46 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lit_dist.models.metrics import POOLED, RegressionReport, SiteReport, pool, print_reports, shown
+from lit_dist.models.metrics import SiteReport, pool_measures, print_reports, shown
+from lit_dist.tasks.task import Task
 from lit_dist.utils.one_lightning import warn_of_other_package
 
 
 class SiteReports:
-    """Collects outputs and labels through an evaluation, and logs how well they agree.
+    """Collects outputs and targets through an evaluation, and logs how well they agree.
 
-    Where the loaders are a dict by site, each value is logged as ``<stage>_<metric>/<site>``, and as
-    ``<stage>_<metric>`` over all sites' images.
+    Where the loaders are a dict by site, each measure is logged as ``<stage>_<measure>/<site>``, and as
+    ``<stage>_<measure>`` over all sites' records; of one that does not follow from the sites', such as an AUROC, the
+    weighted mean of the sites' is logged, too, as ``<stage>_mean_<measure>``.
 
     Args:
-        kind: What judges the outputs of one site.
+        task: What judges them.
+
+    Attributes:
+        sums: Of the last evaluation, ``Task.sums`` of each site.
     """
 
-    def __init__(self, kind: type[SiteReport] | type[RegressionReport] = SiteReport) -> None:
-        self._kind = kind
-        self._reports: dict[str, SiteReport | RegressionReport] = {}
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._reports: dict[str, SiteReport] = {}
+        self.sums: dict[str, Tensor] = {}
 
-    def collect(self, outputs: Tensor, labels: Tensor, loaders: Any, dataloader_idx: int) -> None:
-        """Add a batch of one of the trainer's loaders; outputs and labels are as the report takes them."""
+    def collect(self, outputs: Tensor, targets: Tensor, loaders: Any, dataloader_idx: int) -> None:
+        """Add a batch of one of the trainer's loaders; outputs and targets are as the task takes them."""
         names = [""]  # all sites together
         if isinstance(loaders, Mapping):
             names.append("/" + list(loaders)[dataloader_idx])
         for name in names:
             if name not in self._reports:
-                self._reports[name] = self._kind().to(outputs.device)
-            self._reports[name].update(outputs, labels)
+                self._reports[name] = SiteReport(self._task).to(outputs.device)
+            self._reports[name].update(outputs, targets)
 
     def log(self, module: pl.LightningModule, stage: str) -> None:
         """Log the values, and begin anew; in a fit one line is printed, else a table."""
         reports = {name: report.compute() for name, report in self._reports.items()}
-        self._pool(reports)
         sizes = {_row(name): report.size for name, report in self._reports.items()}
+        self.sums = {name.removeprefix("/"): report.sums for name, report in self._reports.items() if name}
+        self._pool(reports)
         self._reports.clear()
         for name, values in reports.items():
             # The values are those of all processes already; sync_dist only tells Lightning so.
@@ -49,20 +56,27 @@ class SiteReports:
         trainer = module.trainer
         if trainer.state.fn != "fit":
             if trainer.is_global_zero:
-                print_reports({_row(name): values for name, values in reports.items()}, f"{stage} images", sizes)
+                named = {_row(name): values for name, values in reports.items()}
+                print_reports(self._task, named, f"{stage} images", sizes)
         elif not trainer.sanity_checking and "" in reports:
             line = ", ".join(
-                f"{metric.replace('_', ' ')} {shown(metric, value.item())}" for metric, value in reports[""].items()
+                f"{metric.replace('_', ' ')} {shown(reports[''][metric].item(), measure)}"
+                for metric, measure in self._task.measures.items()
             )
             module.print(f"After epoch {trainer.current_epoch + 1}, {stage} images of all sites: {line}")
 
     def _pool(self, values: dict[str, dict[str, Tensor]]) -> None:
         """Make those of all sites that can be made of each site's so, to the last bit as a federation has to."""
         sites = [name for name in values if name]
+        if not sites:
+            return
         sizes = [self._reports[site].size for site in sites]
-        for metric in set(POOLED) & values.get("", {}).keys() if sites else ():
-            pooled = pool([values[site][metric].item() for site in sites], sizes)
-            values[""][metric] = torch.full_like(values[""][metric], pooled)
+        each = [{metric: value.item() for metric, value in values[site].items()} for site in sites]
+        like = values[""]["loss"]
+        values[""] |= {
+            metric: torch.full_like(like, value)
+            for metric, value in pool_measures(self._task, each, sizes, [*self.sums.values()]).items()
+        }
 
 
 def _row(name: str) -> str:
@@ -70,21 +84,25 @@ def _row(name: str) -> str:
 
 
 class SiteReported(pl.LightningModule, ABC):
-    """A module of images that is validated and tested by ``SiteReports``, which it makes as ``reports``."""
+    """A module for a task, whose batches are ``(inputs, targets)``, that is validated and tested by ``SiteReports``.
 
-    reports: SiteReports
+    Args:
+        task: What is predicted, and how it is judged.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__()
         warn_of_other_package()
+        self.task = task
+        self.reports = SiteReports(task)
 
     @abstractmethod
-    def reported(self, images: Tensor) -> Tensor:
-        """What a report takes, of a batch of images."""
+    def reported(self, inputs: Tensor) -> Tensor:
+        """What a report takes, of a batch of inputs."""
 
     def _collect(self, batch: Any, loaders: Any, dataloader_idx: int) -> None:
-        images, labels = batch
-        self.reports.collect(self.reported(images), labels, loaders, dataloader_idx)
+        inputs, targets = batch
+        self.reports.collect(self.reported(inputs), targets, loaders, dataloader_idx)
 
     @override
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -10,16 +10,18 @@ import torch
 import yaml
 from lightning.pytorch.loggers import WandbLogger
 from pandas.api.types import is_numeric_dtype
+from torch import Tensor
 
 from lit_dist.callbacks.ending import ending
 from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
 from lit_dist.checkpoints.run_lock import held
-from lit_dist.models.metrics import judge, log_of
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.visit_account import find_account
 from lit_dist.runs.lightning_cli import build, fit
 from lit_dist.study.plan import Run, read_run, run_path
+from lit_dist.tasks.found import task_of_data
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 
@@ -45,7 +47,7 @@ def read_result(study: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         plain = all(value is None or isinstance(value, str | int | float | list) for value in found.values())
-        plain = plain and {"n", "accuracy", "loss"} <= found.keys()
+        plain = plain and {"n", "loss"} <= found.keys()
     except (OSError, ValueError, AttributeError, RecursionError):
         plain = False
     if not plain:
@@ -99,7 +101,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} ended without a best model, since nothing was validated")
     trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
     found = {**travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps, "ended": ended}
-    found |= _judge(folder / FIT / PREDICTIONS)
+    found |= _judge(folder / FIT / PREDICTIONS, done.datamodule)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update(found)
@@ -134,7 +136,7 @@ def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     trainer.predict(made.model, datamodule=made.datamodule, return_predictions=False)
     size = sum(tensor.nbytes for tensor in made.model.state_dict().values())
     found = {"visits": None, "transfers": len(paths), "bytes_sent": size, "best_cycle": None, "steps": 0}
-    return {**found, **_judge(folder / FIT / PREDICTIONS)}
+    return {**found, **_judge(folder / FIT / PREDICTIONS, made.datamodule)}
 
 
 def travels(ledger: Path) -> dict[str, Any]:
@@ -162,29 +164,37 @@ def _best_cycle(run: Run, best: Path) -> int | None:
     return account["visit"][1] if account and account["visit"] else int(checkpoint["epoch"])
 
 
-def _judge(path: Path) -> dict[str, Any]:
+def _judge(path: Path, data: Any) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{path} was not written: is there no test image at any site, or no predict_step?")
-    return judged(read_predictions(path))
+    task = task_of_data(data)
+    return judged(task, read_predictions(task, path))
 
 
-def judged(predictions: pd.DataFrame) -> dict[str, Any]:
-    """The number of rows of ``predictions.csv``, and the values of ``lit_dist.models.metrics`` for them."""
-    labels = torch.tensor(predictions["label"].to_numpy())
-    values = judge(log_of(torch.tensor(probabilities_of(predictions))), labels)
+def judged(task: Task, predictions: pd.DataFrame) -> dict[str, Any]:
+    """The number of rows of ``predictions.csv``, and the task's measures of them."""
+    values = task.judge(*scored(task, predictions))
     return {"n": len(predictions), **{name: float(value) for name, value in values.items()}}
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
+def scored(task: Task, predictions: pd.DataFrame) -> tuple[Tensor, Tensor]:
+    """The scores and the targets of the rows of ``predictions.csv``, as the task judges them."""
+    found = torch.tensor(predictions[_columns(task, predictions)].to_numpy("float32"))
+    return task.scores_of(found), torch.tensor(task.targets(predictions["label"].to_numpy()))
+
+
+def read_predictions(task: Task, path: Path) -> pd.DataFrame:
     """Read ``predictions.csv``. Names are text, also a patient ``NA`` or a site ``None``.
 
     Raises:
         InputError: If it is missing or damaged.
     """
+    names = ("site", "image", "patient", "label")
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(("site", "image", "patient"), str), keep_default_na=False)
-        numbers = [table["label"], *(table[name] for name in map(str, table) if name.startswith("probability_"))]
-        whole = {"site", "image", "patient"} <= set(table) and all(is_numeric_dtype(each) for each in numbers)
+        table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False)
+        columns = _columns(task, table)
+        whole = {*names, *columns} <= set(table) and all(is_numeric_dtype(table[each]) for each in columns)
+        table["label"] = [task.parse_label(text) for text in table["label"]]
     except (OSError, ValueError, KeyError):
         whole = False
     if not whole:
@@ -192,11 +202,10 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return table
 
 
+def _columns(task: Task, table: pd.DataFrame) -> list[str]:
+    """A module of one's own may know more classes than its data says."""
+    return [name for name in map(str, table) if name.startswith("probability_")] or task.columns
+
+
 def _damaged(path: Path, run: Path) -> InputError:
     return InputError(f"{path} is damaged; delete the folder {run}, and the same command does the run again")
-
-
-def probabilities_of(predictions: pd.DataFrame) -> Any:
-    """The columns of ``predictions.csv`` with the probability of each class, float32 (images, classes)."""
-    columns = [column for column in map(str, predictions) if column.startswith("probability_")]
-    return predictions[columns].to_numpy("float32")

@@ -17,10 +17,11 @@ from matplotlib.patches import Patch
 from lit_dist.callbacks.site_evaluation import MATRIX
 from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
-from lit_dist.study.execute import FIT, PREDICTIONS, probabilities_of, read_predictions
+from lit_dist.study.execute import FIT, PREDICTIONS, read_predictions, scored
 from lit_dist.study.heuristics import OWN
 from lit_dist.study.plan import run_path
 from lit_dist.study.summary import groups
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 
 _DASHES = ("-", "--", ":")
@@ -40,12 +41,14 @@ class Tables:
         results: The columns of ``results.csv``.
         summary: The columns of ``summary.csv``.
         pairs: The columns of ``pairs.csv``.
+        task: What is predicted.
     """
 
     study: Path
     results: pd.DataFrame
     summary: pd.DataFrame
     pairs: pd.DataFrame
+    task: Task
 
     def fit(self, run: str) -> Path:
         """What the training of a run has left."""
@@ -57,24 +60,35 @@ def _text(label: str) -> str:
     return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
-def heuristics(axes: Axes, tables: Tables, metric: str = "accuracy") -> str | None:
-    """A test metric of each heuristic, with its interval, and its seeds as points."""
+def heuristics(axes: Axes, tables: Tables, place: int = 0) -> str | None:
+    """One of the task's main measures of each heuristic, with its interval, and its seeds as points."""
+    if place >= len(tables.task.main):
+        return None
+    metric = tables.task.main[place]
+    measure = tables.task.measures[metric]
     rows = tables.summary[tables.summary["metric"] == metric].dropna(subset="mean").reset_index(drop=True)
     runs = groups(tables.results)
     for place, row in enumerate(rows.to_dict("records")):
         colour = COLOURS[place % len(COLOURS)]
-        axes.plot([max(row["low"], 0), min(row["high"], 1)], [place, place], color=colour, linewidth=2, alpha=0.5)
+        axes.plot(
+            [max(row["low"], measure.low), min(row["high"], measure.high)],
+            [place, place],
+            color=colour,
+            linewidth=2,
+            alpha=0.5,
+        )
         axes.plot(row["mean"], place, "D", color=colour, markersize=8)
         own = runs[row["label"]].groupby("seed")[metric].mean()
         axes.plot(own, np.full(len(own), place), "o", color=colour, markersize=4, alpha=0.7)
     axes.set_yticks(range(len(rows)), [_text(label) for label in rows["label"]])
     axes.invert_yaxis()
-    guess = (
-        (tables.results["majority_rate"].iloc[0], "the commonest class") if metric == "accuracy" else (0.5, "chance")
-    )
-    axes.axvline(guess[0], linestyle=":", color="grey")
-    name = {"accuracy": "accuracy", "auroc": "AUROC"}[metric]
-    axes.set_xlabel(f"{name} on the test images of all sites (dotted: {guess[1]})")
+    guess = [(measure.chance, "chance")] if measure.chance is not None else []
+    if metric == "accuracy" and "majority_rate" in tables.results:
+        guess = [(tables.results["majority_rate"].iloc[0], "the commonest class")]
+    for value, _ in guess:
+        axes.axvline(value, linestyle=":", color="grey")
+    dotted = "".join(f" (dotted: {what})" for _, what in guess)
+    axes.set_xlabel(f"{measure.title} on the test images of all sites{dotted}")
     return "Diamonds: means over seeds, with the 95 % interval by Student's t; dots: seeds." if len(rows) else None
 
 
@@ -123,15 +137,16 @@ def _band(axes: Axes, ledger: Path, height: float, sites: dict[str, str]) -> Non
 
 
 def frequency(axes: Axes, tables: Tables) -> str | None:
-    """The test accuracy of cyclical weight transfer against the length of its visits."""
-    rows = tables.summary[tables.summary["metric"] == "accuracy"]
+    """The task's first measure of cyclical weight transfer's tests against the length of its visits."""
+    measure = tables.task.measures[tables.task.primary]
+    rows = tables.summary[tables.summary["metric"] == tables.task.primary]
     cyclical = rows[rows["heuristic"] == "cyclical_weight_transfer"].dropna(subset="every_n_epochs")
     cyclical = cyclical.sort_values("every_n_epochs")
     if cyclical["every_n_epochs"].nunique() < 2:
         return None
     for place, (_, group) in enumerate(cyclical.groupby(["order", "optimizer_state"], sort=False)):
         every = group["every_n_epochs"].astype(float)
-        mean, low, high = (group[name].clip(0, 1) for name in ("mean", "low", "high"))
+        mean, low, high = (group[name].clip(measure.low, measure.high) for name in ("mean", "low", "high"))
         axes.errorbar(every, mean, (mean - low, high - mean), fmt="o-", capsize=4, color=COLOURS[place % len(COLOURS)],
                       label=", ".join(map(str, group[["order", "optimizer_state"]].iloc[0])))  # fmt: skip
     for place, heuristic in enumerate(("central", "ensemble", "single")):
@@ -142,43 +157,44 @@ def frequency(axes: Axes, tables: Tables) -> str | None:
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("epochs a visit")
-    axes.set_ylabel("test accuracy")
+    axes.set_ylabel(f"test {measure.title}")
     axes.legend(frameon=False, fontsize=8)
     return "With the 95 % interval over seeds."
 
 
 def matrix(axes: Axes, tables: Tables) -> str | None:
-    """The accuracy on each site's validation images after each visit or cycle of the first transfer that goes round."""
+    """What ``SiteEvaluation`` found on each site's validation images, of the first transfer that goes round."""
     for label, runs in groups(tables.results).items():
         run = runs.iloc[0]
         path = tables.fit(run["run"]) / MATRIX
         if run["kind"] in ("cyclical_weight_transfer", OWN) and path.exists():
             table = pd.read_csv(path, dtype={"site": str}, keep_default_na=False, na_values={"value": [""]})
             values = table.pivot(index="site", columns="visit", values="value")
-            _heat(axes, values, "after visit")
+            _heat(axes, values, "after visit", tables.task.measures[tables.task.primary].title)
             return f"{label}, seed {run['seed']}; a dark column is a visit after which the model had forgotten much."
     return None
 
 
 def transferability(axes: Axes, tables: Tables) -> str | None:
-    """The accuracy of each single-institution model on the test images of each site."""
+    """The mean of the task's measure ``each`` of every single-institution model on the test images of each site."""
+    task = tables.task
     single = tables.results[tables.results["kind"] == "single"]
-    if single.empty:
+    if single.empty or not task.each:
         return None
     single = single[(single[["heuristic", "seed"]] == single[["heuristic", "seed"]].iloc[0]).all(axis=1)]
     rows = {}
     for run in single.to_dict("records"):
-        found = read_predictions(tables.fit(run["run"]) / PREDICTIONS)
-        right = probabilities_of(found).argmax(axis=1) == found["label"]
-        rows[run["site"]] = right.groupby(found["site"], sort=False).mean()
-    _heat(axes, pd.DataFrame(rows).T, "tested at")
+        found = read_predictions(task, tables.fit(run["run"]) / PREDICTIONS)
+        values = pd.Series(task.of_each(*scored(task, found)).double().numpy())
+        rows[run["site"]] = values.groupby(found["site"], sort=False).mean()
+    _heat(axes, pd.DataFrame(rows).T, "tested at", task.measures[task.each].title)
     axes.set_ylabel("trained at")
     return f"Seed {single['seed'].iloc[0]}."
 
 
-def _heat(axes: Axes, values: pd.DataFrame, across: str) -> None:
+def _heat(axes: Axes, values: pd.DataFrame, across: str, title: str) -> None:
     image = axes.imshow(values.to_numpy(float), aspect="auto", cmap="cividis", interpolation="nearest")
-    axes.figure.colorbar(image, ax=axes, label="accuracy")
+    axes.figure.colorbar(image, ax=axes, label=title)
     step = max(1, len(values.columns) // 12)
     places = range(0, len(values.columns), step)
     axes.set_xticks(places, [_text(str(values.columns[place])) for place in places])
@@ -192,17 +208,24 @@ def _heat(axes: Axes, values: pd.DataFrame, across: str) -> None:
 
 
 def bytes_sent(axes: Axes, tables: Tables) -> str | None:
-    """The test accuracy against the bytes that were sent between sites."""
+    """The task's first measure of the tests against the bytes that were sent between sites."""
+    primary = tables.task.primary
     for place, (label, runs) in enumerate(groups(tables.results).items()):
         if runs["kind"].iloc[0] in ("central", "single"):
             continue
-        sent, accuracy = runs["bytes_sent"].astype(float) / 1e6, runs["accuracy"]
-        axes.plot(sent, accuracy, "o", color=COLOURS[place % len(COLOURS)], label=_text(label), alpha=0.8)
+        axes.plot(
+            runs["bytes_sent"].astype(float) / 1e6,
+            runs[primary],
+            "o",
+            color=COLOURS[place % len(COLOURS)],
+            label=_text(label),
+            alpha=0.8,
+        )
     if not axes.lines:
         return None
     axes.set_xscale("log")
     axes.set_xlabel("megabytes of weights sent between sites in training")
-    axes.set_ylabel("test accuracy")
+    axes.set_ylabel(f"test {tables.task.measures[primary].title}")
     axes.legend(frameon=False, fontsize=8)
     return (
         "Weights and buffers, without the state of the optimizer, which goes with them where the setting is carry."
@@ -212,8 +235,8 @@ def bytes_sent(axes: Axes, tables: Tables) -> str | None:
 
 Draw = Callable[[Axes, Tables], str | None]
 FIGURES: Mapping[str, tuple[str, Draw]] = {
-    "heuristics": ("Test accuracy", heuristics),
-    "auroc": ("Test AUROC", partial(heuristics, metric="auroc")),
+    "heuristics": ("Test {0}", heuristics),
+    "heuristics_2": ("Test {1}", partial(heuristics, place=1)),
     "curves": ("Validation loss", curves),
     "frequency": ("How often the weights move", frequency),
     "site_matrix": ("What is kept and what is forgotten", matrix),
@@ -221,6 +244,11 @@ FIGURES: Mapping[str, tuple[str, Draw]] = {
     "bytes": ("What was sent", bytes_sent),
 }
 """Each figure's title, and what draws it and gives its caption; None if there is nothing to draw."""
+
+
+def title(name: str, task: Task) -> str:
+    """The title of a figure."""
+    return FIGURES[name][0].format(*(task.measures[measure].title for measure in task.main), "")
 
 
 def draw(name: str, tables: Tables) -> tuple[Figure, str] | None:

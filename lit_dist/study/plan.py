@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lit_dist.callbacks import WeightTransfer
+from lit_dist.models.monitored import check_mode
 from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.study.callback_settings import make_callbacks
 from lit_dist.study.heuristics import OWN, Heuristic
 from lit_dist.study.run_names import run_name
 from lit_dist.study.settings import StudySettings
+from lit_dist.tasks.found import task_of_data
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.plateau_plan import PlateauPlan
@@ -107,6 +110,7 @@ def make_plan(settings: StudySettings) -> list[Run]:
         InputError: If the data has no sites.
     """
     sites = _train_loaders(settings.data)
+    check_mode(study_task(settings), "the study", settings.study.monitor, settings.study.mode)
     if not isinstance(sites, Mapping) or len(sites) < 2:
         raise InputError("a study needs a datamodule with one training loader a site, and two sites at least")
     batches = {site: len(loader) for site, loader in sites.items()}
@@ -122,10 +126,20 @@ def make_plan(settings: StudySettings) -> list[Run]:
     return runs
 
 
-def _train_loaders(settings: dict[str, Any], **changes: Any) -> Any:
-    """What the fit will draw from: it alone knows how many batches so many images give."""
+def study_task(settings: StudySettings) -> Task:
+    """What is predicted of the records of a study's data."""
+    return task_of_data(_data(settings.data))
+
+
+def _data(settings: dict[str, Any], **changes: Any) -> Any:
     data, _ = own_parts({**settings, "init_args": {**settings["init_args"], **changes}}, {})
     data.prepare_data()
+    return data
+
+
+def _train_loaders(settings: dict[str, Any], **changes: Any) -> Any:
+    """What the fit will draw from: it alone knows how many batches so many images give."""
+    data = _data(settings, **changes)
     data.setup("fit")
     return data.train_dataloader()
 

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 
 from lit_dist.models.metrics import shown
 from lit_dist.provenance.run_settings import versions
-from lit_dist.study.figures import FIGURES, Tables, as_svg, write_figures
+from lit_dist.study.figures import Tables, as_svg, title, write_figures
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.study.summary import what_it_does_not_say
+from lit_dist.tasks.task import Measure
 from lit_dist.utils.atomic_write import replacing
 
 REPORT = "report.html"
@@ -28,22 +29,29 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
     Returns:
         The report's path.
     """
-    study, results, summary = tables.study, tables.results, tables.summary
+    study, results, summary, task = tables.study, tables.results, tables.summary, tables.task
     drawn = write_figures(tables, study / "figures")
     seeds = ", ".join(map(str, settings.study.seeds))
-    images, rate = results["n"].max(), results["majority_rate"].iloc[0]
+    measures = [task.measures[name].title for name in task.main]
     text = Template((files("lit_dist.study") / "report.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"Comparison of heuristics: {settings.study.collection}"),
-        runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {images} test images, of which always"
-        f" guessing the commonest class gets {rate:.3f} right.",
-        accuracy=_table(_summary(summary, "accuracy", "accuracy")),
-        auroc=_table(_summary(summary, "auroc", "AUROC")),
+        runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {results['n'].max()} test images"
+        + (
+            f", of which always guessing the commonest class gets {results['majority_rate'].iloc[0]:.3f} right."
+            if "majority_rate" in results
+            else "."
+        ),
+        measures=html.escape(" and ".join(measures)),
+        summary="\n".join(
+            f'<div class="table">{_table(_summary(summary, name, task.measures[name]))}</div>' for name in task.main
+        ),
+        each=html.escape(task.measures[task.each].title) if task.each else "",
         reading="Mean over seeds with the 95 % interval by Student's t; of single-institution models the mean over"
         " sites. Difference: from central with the same seed."
-        + "".join(f" {html.escape(line)}" for line in what_it_does_not_say(summary, rate))
+        + "".join(f" {html.escape(line)}" for line in what_it_does_not_say(summary, results, task))
         + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
         pairs=_table(_pairs(tables.pairs)),
-        figures="\n".join(_figure(name, *each) for name, each in drawn.items()),
+        figures="\n".join(_figure(name, title(name, task), *each) for name, each in drawn.items()),
         plan=_table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
         versions=html.escape(", ".join(f"{name} {value}" for name, value in versions().items())),
@@ -54,13 +62,13 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
     return study / REPORT
 
 
-def _summary(summary: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
+def _summary(summary: pd.DataFrame, metric: str, measure: Measure) -> pd.DataFrame:
     rows = summary[summary["metric"] == metric]
     return pd.DataFrame(
         {
             "heuristic": rows["label"].map(html.escape),
             "seeds": rows["seeds"].map(str),
-            name: [shown(metric, value) for value in rows["mean"]],
+            measure.title: [shown(value, measure) for value in rows["mean"]],
             "95 % interval": [_span(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
             "sd": rows["sd"].map(_number),
             "difference": rows["difference"].map(_number),
@@ -100,10 +108,10 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(index=False, border=0, escape=False)
 
 
-def _figure(name: str, figure: Figure, caption: str) -> str:
+def _figure(name: str, title: str, figure: Figure, caption: str) -> str:
     svgs = as_svg(figure)
     sources = {ground: "data:image/svg+xml;base64," + base64.b64encode(svgs[ground]).decode() for ground in svgs}
-    title = html.escape(FIGURES[name][0])
+    title = html.escape(title)
     return (
         f'<figure id="{name}"><h3>{title}</h3><picture><source media="(prefers-color-scheme: dark)"'
         f' srcset="{sources["dark"]}"><img alt="{title}" src="{sources["light"]}"></picture>'

@@ -9,32 +9,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_dist.study.execute import (
-    FIT,
-    PREDICTIONS,
-    judged,
-    probabilities_of,
-    read_predictions,
-    read_result,
-    result_path,
-)
+from lit_dist.study.execute import FIT, PREDICTIONS, judged, read_predictions, read_result, result_path, scored
 from lit_dist.study.heuristics import KINDS, LABELS
 from lit_dist.study.plan import Run, run_path
+from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
-COLUMNS = [
+_BEFORE = [
     *("run", "collection", "heuristic", "kind", "site", "every_n_epochs", "every_n_steps", "order", "optimizer_state"),
     *("seed", "split", "n"),
-    *("majority_rate", "accuracy", "balanced_accuracy", "auroc", "loss", "best_cycle", "visits", "transfers"),
-    *("bytes_sent", "steps", "seconds"),
 ]
+_BEHIND = ["best_cycle", "visits", "transfers", "bytes_sent", "steps", "seconds"]
 WHICH = ["heuristic", "every_n_epochs", "every_n_steps", "order", "optimizer_state"]
 """The columns that say what a run is one of, whatever its seed and site."""
 
 _WHOLE = ["every_n_epochs", "every_n_steps", "seed", "n", "best_cycle", "visits", "transfers", "bytes_sent", "steps"]
 
 
-def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
+def columns(task: Task) -> list[str]:
+    """The columns of ``results.csv``; the measures stand there with those first that say how hard the images are."""
+    measures = sorted(
+        (name for name in task.measures if name != "loss"), key=lambda name: bool(task.measures[name].better)
+    )
+    return [*_BEFORE, *measures, "loss", *_BEHIND]
+
+
+def collect(study: Path, runs: Sequence[Run], collection: str, task: Task) -> pd.DataFrame:
     """Make the table of the runs of a plan that are finished.
 
     Returns:
@@ -47,11 +47,11 @@ def collect(study: Path, runs: Sequence[Run], collection: str) -> pd.DataFrame:
         own = {name: getattr(run, name) for name in (*WHICH, "kind", "site", "seed")}
         found = read_result(study, run.name)
         rows.append({"run": run.name, "collection": collection, "split": "test", **own, **found})
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=columns(task))
     return table.astype(dict.fromkeys(_WHOLE, "Int64"))
 
 
-def by_site(study: Path, results: pd.DataFrame) -> pd.DataFrame:
+def by_site(study: Path, results: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Make the table of how well each run performs at each site, from the saved predictions.
 
     Returns:
@@ -59,9 +59,9 @@ def by_site(study: Path, results: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict[Any, Any]] = []
     for run in results[["run", *WHICH, "site", "seed"]].to_dict("records"):
-        found = read_predictions(run_path(study, run["run"]) / FIT / PREDICTIONS)
+        found = read_predictions(task, run_path(study, run["run"]) / FIT / PREDICTIONS)
         for site, images in found.groupby("site", sort=False):
-            rows.append({**run, "tested_at": site, **judged(images)})
+            rows.append({**run, "tested_at": site, **judged(task, images)})
     return pd.DataFrame(rows)
 
 
@@ -86,32 +86,33 @@ def label_of(which: Sequence[Any], table: pd.DataFrame) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Which test images a heuristic has got right.
+    """How well a heuristic has predicted each test image.
 
     Attributes:
-        right: The share of its runs (seeds, and sites' models) that classify each image rightly, (images,).
+        values: The mean over its runs (seeds, and sites' models) of what the task says of each image, such as 1 where
+            its class is right, or the error of its value, (images,).
         patients: The number of the patient that each image is of, (images,).
     """
 
-    right: NDArray[np.float64]
+    values: NDArray[np.float64]
     patients: NDArray[np.int64]
 
 
-def predictions(study: Path, names: Sequence[str]) -> Predictions:
+def predictions(study: Path, names: Sequence[str], task: Task) -> Predictions:
     """Read the saved predictions of runs of one heuristic.
 
     Raises:
         InputError: If the runs were tested on different images.
     """
-    right: list[NDArray[np.bool_]] = []
+    values: list[NDArray[np.float32]] = []
     first: pd.DataFrame | None = None
     for name in names:
         path = run_path(study, name) / FIT / PREDICTIONS
-        table = read_predictions(path).sort_values("image", ignore_index=True)
+        table = read_predictions(task, path).sort_values("image", ignore_index=True)
         if first is not None and not table["image"].equals(first["image"]):
             raise InputError(f"{path} has other images than the runs beside it; the splits differ")
         first = table if first is None else first
-        right.append(probabilities_of(table).argmax(axis=1) == table["label"].to_numpy())
+        values.append(task.of_each(*scored(task, table)).numpy())
     assert first is not None
     patients = first["patient"].to_numpy()
-    return Predictions(np.mean(right, axis=0), np.unique(patients, return_inverse=True)[1])
+    return Predictions(np.mean(values, axis=0, dtype=np.float64), np.unique(patients, return_inverse=True)[1])

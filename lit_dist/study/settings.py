@@ -16,7 +16,6 @@ import lit_dist.models.classifier  # noqa: F401
 from lit_dist.callbacks.fit_checks import check_numbers
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.site_evaluation import Moment
-from lit_dist.models.monitored import check_mode
 from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.study.heuristics import KINDS, Heuristic, read_heuristics
 from lit_dist.study.plain_settings import plain_settings
@@ -84,7 +83,6 @@ class Settings:
             may_be_empty = name.startswith("every") and (self.every_n_epochs or self.every_n_steps)
             if not (values or may_be_empty) or len(set(values)) < len(values):
                 raise InputError(f"{name}={values} must name at least one, and none twice")
-        check_mode("the study", self.monitor, self.mode)
         for seed in self.seeds:
             check_seed(seed, "seeds")
         if self.jobs > most_processes():

@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lit_dist.study.results import WHICH, Predictions, label_of, predictions
+from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
-METRICS = ["accuracy", "balanced_accuracy", "auroc", "loss"]
+
+def summarised(task: Task) -> list[str]:
+    """The measures that a summary has, the loss last."""
+    judged = [name for name, measure in task.measures.items() if measure.better]
+    return sorted(judged, key=lambda name: name == "loss")
 
 
 def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
@@ -35,7 +40,7 @@ def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, f
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
+def summarise(results: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Summarise results over seeds: one row a heuristic (with its options) and metric.
 
     Of single-institution models, the value of a seed is the mean over its sites' models. A seed that lacks one of them
@@ -46,14 +51,14 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
         ``high``), ``share_of_central``, and the mean paired difference from central with its interval
         (``difference``, ``difference_low``, ``difference_high``); NaN where there is too little for it.
     """
-    runs = groups(results)
-    by_seed = {label: group.groupby("seed")[METRICS].mean() for label, group in runs.items()}
+    runs, metrics = groups(results), summarised(task)
+    by_seed = {label: group.groupby("seed")[metrics].mean() for label, group in runs.items()}
     baseline = _baseline(runs)
     central = by_seed[baseline] if baseline else None
     rows = []
     for label, values in by_seed.items():
         which = runs[label][WHICH].iloc[0].to_dict()
-        for metric in METRICS:
+        for metric in metrics:
             own = values[metric].astype(np.float64)
             low, high = interval(np.asarray(own, np.float64))
             row = {"label": label, **which, "metric": metric, "seeds": len(own), "mean": own.mean()}
@@ -76,17 +81,20 @@ def _baseline(runs: Mapping[str, pd.DataFrame]) -> str | None:
     return "central" if "central" in central else next(iter(central), None)
 
 
-def what_it_does_not_say(summary: pd.DataFrame, majority_rate: float) -> list[str]:
+def what_it_does_not_say(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> list[str]:
     """What the numbers of a summary do not say by themselves, as lines."""
     lines = []
-    if summary.loc[summary["metric"] == "auroc", "mean"].isna().any():
-        lines.append("The AUROC is undefined: all test images are of one class.")
-    accuracy = summary[summary["metric"] == "accuracy"]
-    guessed = accuracy.loc[accuracy["mean"] <= majority_rate, "label"].tolist()
-    if guessed:
-        always = f"always guessing the commonest class, which gets {majority_rate:.3f} right"
-        lines.append(f"No better than {always}: {', '.join(guessed)}.")
-    return lines
+    for name, measure in task.measures.items():
+        if measure.undefined and summary.loc[summary["metric"] == name, "mean"].isna().any():
+            lines.append(f"The {measure.title} is undefined where {measure.undefined}, as in this test.")
+    first = results.iloc[0]
+    hard = {name: float(first[name]) for name, measure in task.measures.items() if measure.better is None}
+    values = summary.pivot(index="label", columns="metric", values="mean").loc[summary["label"].unique()]
+    guesses: dict[str, list[str]] = {}
+    for label, row in values.iterrows():
+        if guess := task.guess({**{str(name): float(value) for name, value in row.items()}, **hard}):
+            guesses.setdefault(guess, []).append(str(label))
+    return [*lines, *(f"No better than {guess}: {', '.join(labels)}." for guess, labels in guesses.items())]
 
 
 def groups(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -107,12 +115,12 @@ def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_00
     of a patient are drawn together, since they are not independent.
 
     Args:
-        first: What the first got right.
-        second: What the second got right.
+        first: How well the first has predicted each image.
+        second: How well the second has.
         draws: The number of resamples.
 
     Returns:
-        ``difference`` of the accuracies (first minus second), the ends of its 95 % interval ``low`` and ``high``, and
+        ``difference`` of the means (first minus second), the ends of its 95 % interval ``low`` and ``high``, and
         the two-sided ``p``.
 
     Raises:
@@ -127,7 +135,7 @@ def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_00
     """
     if not np.array_equal(first.patients, second.patients):
         raise InputError("the two were tested on different images")
-    change = first.right - second.right
+    change = first.values - second.values
     sums = np.bincount(first.patients, weights=change)
     counts = np.bincount(first.patients).astype(float)
     rng = np.random.default_rng(0)
@@ -142,15 +150,16 @@ def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_00
     return {"difference": float(change.mean()), "low": float(low), "high": float(high), "p": float(p)}
 
 
-def compare_pairs(study: Path, results: pd.DataFrame) -> pd.DataFrame:
-    """Compare the accuracy of any two heuristics on the test images.
+def compare_pairs(study: Path, results: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Compare any two heuristics on the test images, by the task's measure ``each``; no rows if it has none.
 
     Returns:
         ``first``, ``second`` (labels), ``n`` and the values of ``paired_bootstrap``.
     """
-    found = {label: predictions(study, list(group["run"])) for label, group in groups(results).items()}
+    runs = groups(results) if task.each else {}
+    found = {label: predictions(study, list(group["run"]), task) for label, group in runs.items()}
     rows = [
-        {"first": first, "second": second, "n": len(one.right), **paired_bootstrap(one, other)}
+        {"first": first, "second": second, "n": len(one.values), **paired_bootstrap(one, other)}
         for (first, one), (second, other) in combinations(found.items(), 2)
     ]
     return pd.DataFrame(rows, columns=["first", "second", "n", "difference", "low", "high", "p"])

@@ -27,7 +27,8 @@ from lit_dist.cli.compare import main
 from lit_dist.cli.main import main as command
 from lit_dist.cli.verify import verify
 from lit_dist.study.figures import FIGURES
-from lit_dist.study.results import COLUMNS
+from lit_dist.study.results import columns
+from lit_dist.tasks.classification import Classification
 from small_study import SMALL, settings, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -92,7 +93,7 @@ def probabilities(table: pd.DataFrame) -> Any:
 
 def test_each_run_has_its_row_and_its_record(finished: Path) -> None:
     table = results(finished)
-    assert list(table) == COLUMNS
+    assert list(table) == columns(Classification(2))
     for seed in (0, 1):
         own = table[table["seed"] == seed]
         assert list(own["heuristic"]) == ROWS

@@ -15,9 +15,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lit_dist import ImageClassifier, SafetensorsCheckpointIO
 from lit_dist.checkpoints.baton import fingerprint
-from lit_dist.models.metrics import METRICS, judge
+from lit_dist.tasks.classification import Classification
 from lit_dist.utils.errors import InputError
 from small import trainer
+
+judge, METRICS = Classification().judge, tuple(Classification.measures)
 
 
 def site(seed: int, images: int) -> DataLoader[tuple[Tensor, ...]]:

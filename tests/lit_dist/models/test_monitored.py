@@ -9,6 +9,8 @@ from lit_dist import ImageClassifier
 from lit_dist.callbacks import CyclicalWeightTransfer, SingleWeightTransfer, SiteEvaluation
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.models.monitored import check_monitors, monitors, refuse_unpooled
+from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.regression import Regression
 from lit_dist.utils.errors import InputError
 from small import trainer
 
@@ -17,7 +19,7 @@ NAMES = ("well", "ill")
 
 
 def check(callback: Callback, labels: dict[str, list[int]] = LABELS, **settings: Any) -> None:
-    check_monitors(trainer(callback, **settings), labels, NAMES)
+    check_monitors(trainer(callback, **settings), labels, Classification(NAMES))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_an_evaluation_of_sites_without_an_auroc_is_warned_of() -> None:
 def test_what_means_something_is_left_alone() -> None:
     for name in ("val_auroc", "val_auroc/a", "val_majority_rate", "train_accuracy", "val_auroc/nobody", "val_my_own"):
         check(EarlyStopping(name, mode="max"))
-    for name in ("val_loss", "val_mean_absolute_error", "train_loss", "val_majority_rate", "val_my_own"):
+    for name in ("val_loss", "val_my_other", "train_loss", "val_majority_rate", "val_my_own"):
         check(EarlyStopping(name))
 
 
@@ -91,12 +93,21 @@ def test_what_means_something_is_left_alone() -> None:
         (EarlyStopping("val_balanced_accuracy/a"), "EarlyStopping monitors .* set mode=max"),
         (SingleWeightTransfer("val_auroc/{site}"), "SingleWeightTransfer monitors .* set mode=max"),
         (ModelCheckpoint(monitor="val_loss", mode="max"), "set mode=min"),
-        (EarlyStopping("val_mean_absolute_error", mode="max"), "set mode=min"),
+        (EarlyStopping("val_mean_auroc"), "set mode=max"),
     ],
 )
 def test_the_worst_is_not_taken_for_the_best(callback: Callback, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check(callback)
+
+
+def test_what_means_nothing_and_what_is_worst_follow_from_the_task() -> None:
+    ages = {"a": [65.5, 40.0], "b": [30.0, 30.0]}
+    with pytest.raises(InputError, match=r"'val_r2/b', .* are all of the value 30.0"):
+        check_monitors(trainer(EarlyStopping("val_r2/b", mode="max")), ages, Regression())
+    with pytest.raises(InputError, match=r"'val_mean_absolute_error' with mode=max, .* set mode=min"):
+        check_monitors(trainer(EarlyStopping("val_mean_absolute_error", mode="max")), ages, Regression())
+    check_monitors(trainer(EarlyStopping("val_r2", mode="max"), SiteEvaluation()), ages, Regression())
 
 
 def test_a_fit_that_is_never_validated_finds_no_best_model() -> None:
@@ -107,9 +118,10 @@ def test_a_fit_that_is_never_validated_finds_no_best_model() -> None:
 
 
 def test_a_federation_has_no_auroc_of_all_sites() -> None:
-    with pytest.raises(InputError, match=r"'val_auroc', .* such as val_auroc/SITE"):
-        refuse_unpooled(trainer(EarlyStopping("val_auroc")))
-    refuse_unpooled(trainer(EarlyStopping("val_loss"), ModelCheckpoint(monitor="val_auroc/a")))
+    with pytest.raises(InputError, match=r"'val_auroc', .* monitor val_mean_auroc, .* such as val_auroc/SITE"):
+        refuse_unpooled(trainer(EarlyStopping("val_auroc")), Classification(2))
+    others = EarlyStopping("val_loss"), ModelCheckpoint(monitor="val_auroc/a"), EarlyStopping("val_mean_auroc")
+    refuse_unpooled(trainer(*others), Classification(2))
 
 
 class Plateau(ImageClassifier):

@@ -31,6 +31,11 @@ def test_each_heuristic_has_its_runs_and_none_is_there_twice() -> None:
     assert len({run.name for run in runs}) == len(runs)
 
 
+def test_the_worst_model_is_not_taken_for_the_best() -> None:
+    with pytest.raises(InputError, match="the study monitors 'val_auroc' with mode=min"):
+        plan(monitor="val_auroc")
+
+
 def test_orders_that_are_the_same_for_single_transfer_are_one_run_of_it() -> None:
     orders = ["fixed", "no_repeat", "shuffled"]
     runs = plan(orders=orders, every_n_epochs=[1])

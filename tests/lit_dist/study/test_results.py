@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from lit_dist.study.execute import read_predictions, read_result, result_path
+from lit_dist.tasks.classification import Classification
 from lit_dist.utils.errors import InputError
 
 
@@ -28,6 +29,6 @@ def test_damaged_predictions_say_how_the_run_is_done_again(content: bytes, tmp_p
     with pytest.raises(
         InputError, match=r"predictions\.csv is damaged; delete the folder .*central-seed_0, and the same"
     ):
-        read_predictions(path)
+        read_predictions(Classification(2), path)
     path.write_bytes(HEAD + b"a,i,p,0,.5,.5\n")
-    assert read_predictions(path)["label"].tolist() == [0]
+    assert read_predictions(Classification(2), path)["label"].tolist() == [0]

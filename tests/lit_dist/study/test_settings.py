@@ -19,7 +19,6 @@ def test_a_study_is_read_with_its_defaults_and_options() -> None:
     ("changes", "message"),
     [
         ({"passes": 0}, "passes=0 counts from 1"),
-        ({"monitor": "val_auroc"}, "the study monitors 'val_auroc' with mode=min"),
         ({"trainer": {"limit_train_batches": 0}}, r"trainer\.limit_train_batches=0 trains nothing"),
         ({"jobs": 0}, "jobs=0 counts from 1"),
         ({"passes": 6, "every_n_epochs": [1, 4]}, "visits of 4 epochs do not divide passes=6"),

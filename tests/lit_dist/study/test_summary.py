@@ -7,9 +7,12 @@ import pytest
 from scipy import stats
 
 from lit_dist import InputError
-from lit_dist.study.execute import probabilities_of, read_predictions
-from lit_dist.study.results import COLUMNS, Predictions, by_site, predictions
+from lit_dist.study.execute import read_predictions, scored
+from lit_dist.study.results import Predictions, by_site, columns, predictions
 from lit_dist.study.summary import compare_pairs, interval, paired_bootstrap, summarise
+from lit_dist.tasks.classification import Classification
+
+TASK = Classification(2)
 
 ACCURACIES: dict[tuple[str, str | None, int | None], list[float]] = {
     ("central", None, None): [0.80, 0.82, 0.78],
@@ -29,11 +32,11 @@ def results(**changes: Any) -> pd.DataFrame:
             row = {"run": f"{heuristic}{site}{every}{seed}", "heuristic": heuristic, "site": site, "order": order}
             row["kind"] = heuristic
             rows.append({**row, "every_n_epochs": every, "seed": seed, **metrics, **changes})
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"every_n_epochs": "Int64"})
+    return pd.DataFrame(rows, columns=columns(TASK)).astype({"every_n_epochs": "Int64"})
 
 
 def rows_of(metric: str) -> dict[str, Any]:
-    summary = summarise(results())
+    summary = summarise(results(), TASK)
     return {row["label"]: row for row in summary[summary["metric"] == metric].to_dict("records")}
 
 
@@ -62,7 +65,7 @@ def test_names_of_ones_own_are_shown_as_they_are_and_made_several_where_they_are
     mine = table[table["heuristic"].str.startswith("cyclical")].assign(heuristic="mine", optimizer_state="carry")
     one = mine[mine["every_n_epochs"] == 5].assign(heuristic="one", every_n_epochs=pd.NA, every_n_steps=1)
     labels = list(
-        summarise(pd.concat([table, mine, one]).astype({"every_n_epochs": "Int64", "every_n_steps": "Int64"}))[
+        summarise(pd.concat([table, mine, one]).astype({"every_n_epochs": "Int64", "every_n_steps": "Int64"}), TASK)[
             "label"
         ].unique()
     )
@@ -72,25 +75,25 @@ def test_names_of_ones_own_are_shown_as_they_are_and_made_several_where_they_are
 
 def test_without_central_a_central_with_callbacks_is_what_others_differ_from() -> None:
     table = results().replace({"heuristic": {"central": "pooled"}})
-    rows = summarise(table).query("metric == 'accuracy'").set_index("label")
+    rows = summarise(table, TASK).query("metric == 'accuracy'").set_index("label")
     assert rows["difference"]["cyclical, every epoch"] == pytest.approx(-0.01)
     assert np.isnan(rows["difference"]["pooled"])
 
 
 def test_too_few_seeds_give_no_interval() -> None:
-    summary = summarise(results().query("seed == 0"))
+    summary = summarise(results().query("seed == 0"), TASK)
     assert summary[["low", "high", "difference_low"]].isna().all(axis=None)
     assert np.isnan(interval(np.array([0.5]))).all()
 
 
 def test_without_central_there_is_nothing_to_differ_from() -> None:
-    summary = summarise(results().query("kind != 'central'"))
+    summary = summarise(results().query("kind != 'central'"), TASK)
     assert summary[["share_of_central", "difference"]].isna().all(axis=None)
 
 
 def test_the_share_of_central_is_that_of_the_seeds_that_both_have() -> None:
     table = results().query("run not in ['centralNoneNone2', 'cyclical_weight_transferNone50']")
-    summary = summarise(table).query("metric == 'accuracy'").set_index("label")
+    summary = summarise(table, TASK).query("metric == 'accuracy'").set_index("label")
     assert summary["share_of_central"]["cyclical, every epoch"] == pytest.approx(0.79 / 0.81)
     assert summary["share_of_central"]["cyclical, every 5 epochs"] == pytest.approx(0.75 / 0.82)
     assert summary["mean"]["cyclical, every 5 epochs"] == pytest.approx(0.73)
@@ -98,7 +101,7 @@ def test_the_share_of_central_is_that_of_the_seeds_that_both_have() -> None:
 
 def test_a_seed_that_lacks_a_sites_model_does_not_count() -> None:
     table = results().query("not (site == 'a' and seed == 2)")
-    single = summarise(table).query("metric == 'accuracy'").set_index("label").loc["single institution"]
+    single = summarise(table, TASK).query("metric == 'accuracy'").set_index("label").loc["single institution"]
     assert (single["seeds"], single["mean"]) == (2, pytest.approx(np.mean([0.65, 0.67])))
     assert single["share_of_central"] == pytest.approx(0.66 / 0.81)
 
@@ -113,8 +116,8 @@ def test_the_bootstrap_is_that_of_a_plain_loop_over_patients() -> None:
     drawn = []
     for _ in range(4000):
         images = np.concatenate([np.flatnonzero(patients == p) for p in chance.integers(60, size=60)])
-        drawn.append(first.right[images].mean() - second.right[images].mean())
-    assert found["difference"] == pytest.approx(first.right.mean() - second.right.mean())
+        drawn.append(first.values[images].mean() - second.values[images].mean())
+    assert found["difference"] == pytest.approx(first.values.mean() - second.values.mean())
     assert [found["low"], found["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
 
 
@@ -152,12 +155,12 @@ def saved(run: str, images: list[str], right: list[bool]) -> None:
 def test_predictions_of_seeds_are_put_together_by_image() -> None:
     saved("one", ["a1", "a2", "b1"], [True, False, True])
     saved("two", ["b1", "a1", "a2"], [True, True, True])
-    found = predictions(Path(), ["one", "two"])
-    assert found.right.tolist() == [1.0, 0.5, 1.0]
+    found = predictions(Path(), ["one", "two"], TASK)
+    assert found.values.tolist() == [1.0, 0.5, 1.0]
     assert found.patients.tolist() == [0, 0, 1]
     saved("three", ["b1", "a1"], [True, True])
     with pytest.raises(InputError, match=r"runs/three/fit/predictions\.csv has other images"):
-        predictions(Path(), ["one", "three"])
+        predictions(Path(), ["one", "three"], TASK)
 
 
 def test_each_run_is_judged_at_each_site() -> None:
@@ -168,10 +171,11 @@ def test_each_run_is_judged_at_each_site() -> None:
     table["probability_1"] = np.where(table["label"] == 1, table["right"], 1 - table["right"])
     table["probability_0"] = 1 - table["probability_1"]
     table["image"] = table["patient"] = list("1234")
-    columns = ["site", "image", "patient", "label", "probability_0", "probability_1"]
-    table[columns].to_csv(folder / "predictions.csv", index=False)
-    done = pd.DataFrame([{"run": "one", "heuristic": "single", "site": "c", "seed": 3}], columns=COLUMNS)
-    found = by_site(Path(), done)
+    table[["site", "image", "patient", "label", "probability_0", "probability_1"]].to_csv(
+        folder / "predictions.csv", index=False
+    )
+    done = pd.DataFrame([{"run": "one", "heuristic": "single", "site": "c", "seed": 3}], columns=columns(TASK))
+    found = by_site(Path(), done, TASK)
     assert found[["run", "site", "seed", "tested_at", "n"]].to_numpy().tolist() == [
         ["one", "c", 3, "a", 3], ["one", "c", 3, "b", 1]
     ]  # fmt: skip
@@ -183,9 +187,9 @@ def test_each_run_is_judged_at_each_site() -> None:
 def test_names_that_look_like_nothing_are_names(tmp_path: Path) -> None:
     table = {"site": ["None", "mgh"], "image": ["NA", "b"], "patient": ["NA", "null"], "label": 1, "probability_1": 1.0}
     pd.DataFrame(table).to_csv("predictions.csv", index=False)
-    found = read_predictions(Path("predictions.csv"))
+    found = read_predictions(TASK, Path("predictions.csv"))
     assert found[["site", "image", "patient"]].to_numpy().tolist() == [["None", "NA", "NA"], ["mgh", "b", "null"]]
-    assert probabilities_of(found).tolist() == [[1.0], [1.0]]
+    assert scored(TASK, found)[0].tolist() == [[0.0], [0.0]]
 
 
 def test_each_pair_is_compared_once() -> None:
@@ -194,6 +198,6 @@ def test_each_pair_is_compared_once() -> None:
         saved(run, ["a1", "b1"], [True, run.startswith("central")])
     saved("lost", ["a1", "b1"], [True, True])
     lost = table.query("site == 'a'").assign(run="lost", seed=1)  # of a seed without the other site's model
-    pairs = compare_pairs(Path(), pd.concat([table, lost]))
+    pairs = compare_pairs(Path(), pd.concat([table, lost]), TASK)
     assert len(pairs) == 6
     assert pairs.iloc[0][["first", "second", "n", "difference"]].tolist() == ["central", "single institution", 2, 0.5]

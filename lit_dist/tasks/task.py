@@ -1,0 +1,166 @@
+"""Task: what is predicted, and how predictions are judged."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Better = Literal["min", "max"]
+Rows = Any
+"""Labels of records as a table's column holds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A value by which predictions are judged.
+
+    Attributes:
+        title: Its name in figures and reports.
+        better: Whether it improves by falling or by rising; None where it says how hard the records are.
+        pooled: How the value of all sites' records follows from the sites': ``"mean"``, as the mean weighted by their
+            numbers of records; ``"sums"``, from ``Task.sums``; None, not at all. For the last kind ``mean_<measure>``
+            stands beside it, the weighted mean of the sites'.
+        low: The least value that there can be.
+        high: The greatest value that there can be.
+        chance: What predictions get that know nothing, where that is one number.
+        undefined: Where it is not defined, as it stands after "where", if there is such a case.
+    """
+
+    title: str
+    better: Better | None
+    pooled: Literal["mean", "sums"] | None = "mean"
+    low: float = -np.inf
+    high: float = np.inf
+    chance: float | None = None
+    undefined: str = ""
+
+
+class Task(ABC):
+    """What is predicted, and how predictions are judged.
+
+    Outputs are what a network gives, float, (records, outputs); scores what is judged, such as log-probabilities;
+    predictions what a user wants, such as probabilities. Labels are what a table holds of a record; targets are those
+    as a tensor. A task of one's own implements what is abstract here.
+
+    Attributes:
+        name: What settings call it.
+        measures: What it is judged by, ``"loss"`` first, then in the order of importance.
+        main: The measures that tables and figures of a study show, the one first by which heuristics are compared.
+        each: The measure that is the mean of one value a record.
+        outputs: The number of a network's outputs.
+    """
+
+    name: ClassVar[str]
+    measures: ClassVar[dict[str, Measure]]
+    main: ClassVar[tuple[str, ...]]
+    each: ClassVar[str]
+    outputs: int
+
+    @property
+    def primary(self) -> str:
+        """The measure by which heuristics are compared first."""
+        return self.main[0]
+
+    # -- the network -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What training makes smaller, a scalar."""
+
+    @abstractmethod
+    def scores(self, outputs: Tensor) -> Tensor:
+        """What is judged, of a network's outputs: float32, (records, ...)."""
+
+    @abstractmethod
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """What a user wants to know of each record: float, (records, columns) or (records,)."""
+
+    @abstractmethod
+    def scores_of(self, predictions: Tensor) -> Tensor:
+        """What is judged, of predictions, such as those that were saved."""
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def judge(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The value of each of ``measures``, scalars; NaN where one is not defined for these records."""
+
+    @abstractmethod
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """What the measures that are pooled by ``"sums"`` follow from, float64, (sums,); it adds up over sites."""
+
+    @abstractmethod
+    def fit_sums(self, sums: Sequence[Any], records: int) -> bool:
+        """Whether values that come from elsewhere can be the sums of so many records."""
+
+    @abstractmethod
+    def of_sums(self, sums: Tensor) -> dict[str, float]:
+        """The measures that are pooled by ``"sums"``."""
+
+    @abstractmethod
+    def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The value of each record whose mean is the measure ``each``, float, (records,)."""
+
+    def undefined(self, measure: str, labels: Sequence[Any]) -> str | None:
+        """Why a measure is not defined for records of such labels, as it stands after them; None if it is."""
+        return None
+
+    def guess(self, values: Mapping[str, float]) -> str | None:
+        """What a model is no better than that knows nothing, by its values; None if it is better."""
+        return None
+
+    # -- labels ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def parse(self, text: str) -> Any:
+        """The label of a cell of a user's table.
+
+        Raises:
+            ValueError: If the text is none; the message says what would be, after "is not".
+        """
+
+    def parse_label(self, text: str) -> Any:
+        """The label of a cell of a file of ours, such as ``splits.csv`` or ``predictions.csv``.
+
+        Raises:
+            ValueError: If the text is none.
+        """
+        return self.parse(text)
+
+    @abstractmethod
+    def targets(self, labels: Rows) -> NDArray[Any]:
+        """The targets of labels, (records, ...), in the type that ``loss`` takes."""
+
+    @abstractmethod
+    def strata(self, labels: Rows) -> NDArray[np.int64]:
+        """By what records are dealt out evenly to sites and splits, (records,)."""
+
+    @abstractmethod
+    def summary(self, labels: Rows) -> dict[str, Any]:
+        """What a table of sites says of a site's training labels, by column."""
+
+    @abstractmethod
+    def poor(self, labels: Rows) -> str | None:
+        """Why nothing can be learnt from a site with such training labels, as it stands after them; None if it can."""
+
+    def absent(self, labels: Rows) -> list[str]:
+        """The names of what is predicted that no label here is an instance of."""
+        return []
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The columns of ``predictions.csv`` that hold a record's prediction."""
+
+    def fits(self, other: "Task") -> bool:
+        """Whether a model of another task can be trained and judged by this one's data."""
+        return (self.name, self.outputs) == (other.name, other.outputs)
+
+    def __str__(self) -> str:
+        return self.name
