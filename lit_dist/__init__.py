@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from lit_dist.checkpoints.run_folder import newest_checkpoint
     from lit_dist.models.classifier import ImageClassifier
     from lit_dist.models.ensemble import SiteEnsemble
+    from lit_dist.models.image_predictor import ImagePredictor
     from lit_dist.provenance.ledger import Ledger
+    from lit_dist.tasks.task import Task
     from lit_dist.utils.errors import InputError
     from lit_dist.visits.itinerary import Itinerary, Visit
     from lit_dist.visits.site_loader import SiteLoader
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ImageClassifier",
+    "ImagePredictor",
     "InputError",
     "Itinerary",
     "Ledger",
     "SafetensorsCheckpointIO",
     "SiteEnsemble",
     "SiteLoader",
+    "Task",
     "Visit",
     "VisitCallback",
     "newest_checkpoint",
@@ -31,12 +35,14 @@ __all__ = [
 
 _HOMES = {
     "ImageClassifier": "models.classifier",
+    "ImagePredictor": "models.image_predictor",
     "InputError": "utils.errors",
     "Itinerary": "visits.itinerary",
     "Ledger": "provenance.ledger",
     "SafetensorsCheckpointIO": "checkpoints.checkpoint_io",
     "SiteEnsemble": "models.ensemble",
     "SiteLoader": "visits.site_loader",
+    "Task": "tasks.task",
     "Visit": "visits.itinerary",
     "VisitCallback": "visits.visit_callback",
     "newest_checkpoint": "checkpoints.run_folder",

@@ -131,7 +131,7 @@ class MultiLabel(Task):
 
     @override
     def absent(self, labels: Rows) -> list[str]:
-        present = list(self.targets(labels).any(axis=0))
+        present = np.any(self.targets(labels), axis=0).tolist()
         return [name for name, found in zip(self.class_names, present, strict=True) if not found]
 
     @property
