@@ -341,10 +341,15 @@ def test_loaders_that_were_passed_to_fit_are_refused() -> None:
         run.fit(Module(), SiteLoader(Data().train_dataloader()), Data().val_dataloader())
 
 
-@pytest.mark.parametrize("arguments", [{"every": "epoch"}, {"split": "train"}, {"metric": "loss"}, {"metric": "f1"}])
+@pytest.mark.parametrize("arguments", [{"every": "epoch"}, {"split": "train"}])
 def test_unknown_settings_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(arguments.values()))!r}"):
         SiteEvaluation(**arguments)
+
+
+def test_a_metric_that_the_task_does_not_have_is_refused_before_the_fit() -> None:
+    with pytest.raises(InputError, match="metric='f1' is not one of loss, accuracy, balanced_accuracy, auroc"):
+        fit(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation("visit", metric="f1"), data=Data())
 
 
 # -- resuming ---------------------------------------------------------------------------------------------------------

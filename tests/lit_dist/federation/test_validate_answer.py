@@ -15,6 +15,7 @@ from lit_dist.federation import wire
 from lit_dist.federation.remote_data import RemoteData
 from lit_dist.federation.roster import _read
 from lit_dist.federation.validate_answer import check_losses, check_validated, compare, most_images
+from lit_dist.tasks.classification import Classification
 from small_federation import engine, federated, server
 
 Answer = dict[str, Any]
@@ -88,12 +89,18 @@ def test_settings_of_another_form_are_refused(lie: Answer) -> None:
         ({"images": True}, "no number of images"),
         ({"metrics": {"val_loss": 10**400}}, "no number of images"),
         ({"metrics": {"val_loss/site-1": 0.5}}, "is not this site's"),
+        ({"sums": [3.0, 4.0, 2.0]}, "its sums are not those of 7 images of a classification of 2 classes"),
+        ({"sums": [3.0, 4.0, 5.0, 4.0]}, "its sums are not"),  # more are recognised than there are
+        ({"sums": [3.0, 5.0, 2.0, 4.0]}, "its sums are not"),
+        ({"sums": "3"}, "its sums are not"),
     ],
 )
 def test_a_validation_of_another_form_is_refused(lie: Answer, message: str) -> None:
-    check_validated("site-2", {"images": 7, "metrics": {"val_loss": 0.5, "val_auroc": torch.nan}})
+    fine: Answer = {"images": 7, "metrics": {"val_loss": 0.5, "val_auroc": torch.nan}, "sums": [3.0, 4.0, 2.0, 4.0]}
+    check_validated("site-2", fine, [], Classification(2))
+    check_validated("site-2", {**fine, "sums": []}, [], Classification(2))
     with pytest.raises(InputError, match=f"site 'site-2' is refused: .*{message}"):
-        check_validated("site-2", {"images": 7, "metrics": {"val_loss": 0.5}, **lie})
+        check_validated("site-2", {**fine, **lie}, [], Classification(2))
 
 
 def test_a_loss_that_is_nan_may_be_the_models_as_well_as_the_sites() -> None:
