@@ -9,10 +9,12 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from lit_dist.callbacks import RunCheckpoint
 from lit_dist.callbacks.ending import ending
+from lit_dist.callbacks.fit_checks import check_initialized
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
 from lit_dist.callbacks.visit_averaging import find_averaging
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
@@ -70,6 +72,8 @@ class Server:
         self._scale: Tree = {}  # of the gradients with 16-mixed, as the last site with a GPU had it
         self._ledger: Ledger | None = None
         self._kept = False  # whether to resume from the newest checkpoint costs no question
+        if not is_overridden("configure_model", module):  # in which a fit may give layers their shapes
+            check_initialized(module)
         _check_trainer(trainer)
         refuse_unpooled(trainer, task_of(module))
         refuse_state_of_steps(trainer)

@@ -310,6 +310,19 @@ def test_a_fit_that_ends_within_a_visit_has_the_last_merge_however_often_it_is_f
     assert seen == [merge, 2] * 3
 
 
+@pytest.mark.filterwarnings("ignore:.*ended within a round", "ignore:.*in the middle of a cycle")
+def test_a_fit_with_nothing_left_to_train_loses_nothing_of_a_visit_that_is_made_longer() -> None:
+    def longer(*lengths: int) -> str:
+        made_longer, module = trainer(FederatedAveraging(every_n_epochs=2), max_epochs=1), made()
+        for epochs in lengths:
+            made_longer.fit_loop.max_epochs = epochs
+            made_longer.fit(module, SmallData())
+        Path("ledger.jsonl").unlink()
+        return fingerprint(module.state_dict())[0]
+
+    assert longer(1, 1, 6) == longer(1, 6)
+
+
 def test_a_merge_that_is_not_finite_is_named_with_what_it_was_made_of() -> None:
     class Spoils(VisitCallback):
         def on_cycle_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lit_dist import InputError
+from lit_dist import ImageClassifier, InputError
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.federation.refusal import UNSAID
 from lit_dist.federation.wire import pack, unpack
@@ -62,3 +62,14 @@ def test_an_answer_has_nothing_that_nobody_reads() -> None:
     trained = [tree for tree in map(unpack, parties.content) if "entries" in tree]
     assert len(trained) == 3
     assert all(tree.keys() == {"baton", "entries"} for tree in trained)
+
+
+def test_layers_without_a_shape_are_named_before_a_site_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lazy(ImageClassifier):
+        def __init__(self) -> None:
+            super().__init__("slim_resnet18", backbone_kwargs={"width": 2})
+            self.more = torch.nn.LazyLinear(2)
+
+    monkeypatch.setattr("small_federation.module", Lazy)
+    with pytest.raises(InputError, match="more of Lazy would get weights only in the first batch"):
+        server(InProcess({}), make)
