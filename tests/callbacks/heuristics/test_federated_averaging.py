@@ -341,7 +341,11 @@ def test_a_round_in_which_nothing_was_trained_hands_on_what_it_began_with() -> N
         def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
             return super().training_step(batch, batch_idx) * torch.nan
 
-    fit(FederatedAveraging(every_n_epochs=1, on_divergence="skip"), Travels(), module=made(Lost), max_epochs=3)
+    class Shifts(VisitCallback):
+        def on_cycle_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, visit: Any) -> None:
+            next(pl_module.parameters()).data.add_(1)
+
+    fit(FederatedAveraging(every_n_epochs=1, on_divergence="skip"), Shifts(), module=made(Lost), max_epochs=3)
     lines = ledger()
     assert (lines[-1]["visits"], lines[-1]["sha256_out"]) == ([], lines[0]["sha256_in"])
     assert "3 visits and 1 merges" in verify(".")
