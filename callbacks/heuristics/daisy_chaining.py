@@ -53,7 +53,7 @@ class DaisyChaining(FederatedAveraging):
     ) -> None:
         check_count(1, 10**6, average_every=average_every)
         self.average_every = average_every
-        super().__init__(every_n_epochs, every_n_steps, weighting, **kwargs)
+        super().__init__(every_n_epochs, every_n_steps, weighting, ring=1, cycles_first=0, rounds=None, **kwargs)
 
     @override
     def itinerary(self, sites: Sequence[str]) -> Itinerary:

@@ -15,6 +15,8 @@ from lit_dist.callbacks import DaisyChaining, FederatedAveraging, LocalBatchNorm
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
 from lit_dist.cli.verify import verify
+from lit_dist.study.callback_settings import callback_settings
+from lit_dist.utils.signatures import parameters
 from small import SIZES, SmallData, SmallModule, Tell, fit, ledger, loaders, trainer
 
 
@@ -112,3 +114,8 @@ def test_what_makes_no_mean_of_chains_is_refused() -> None:
         DaisyChaining(every_n_epochs=1, optimizer_state="carry")
     with pytest.raises(InputError, match="after whole rounds, of 6 epochs"):
         fit(DaisyChaining(every_n_epochs=1), check_val_every_n_epoch=3)
+
+
+def test_a_configuration_has_the_settings_that_a_federation_takes() -> None:
+    given = {"class_path": "DaisyChaining", "init_args": {"every_n_epochs": 1}}
+    assert callback_settings(given, "here")["init_args"].keys() == parameters(DaisyChaining)[0].keys()
