@@ -32,14 +32,16 @@ class VisitEvents:
     Attributes:
         itinerary: That of the run.
         at_site: Whether this is a site of a federation, whose server merges what its visits come to.
+        metrics: What of the logged metrics belongs to a visit.
+        record: Writes the ledger.
     """
 
     def __init__(self, optimizer_state: OptimizerState, on_divergence: OnDivergence, weighting: Weighting) -> None:
         self.itinerary: Itinerary | None = None  # not known before training begins
         self.at_site = False
         self._merging = Merging(weighting)
-        self._metrics = VisitMetrics()
-        self._record = LedgerWriter(self._metrics)
+        self.metrics = VisitMetrics()
+        self.record = LedgerWriter(self.metrics)
         self._batons: BatonWriter | None = None
         self._divergence = Divergence(on_divergence)
         self._states = OptimizerStates(optimizer_state)
@@ -50,22 +52,12 @@ class VisitEvents:
     @property
     def visit(self) -> Visit | None:
         """The visit under way, or the last one that ended; None before the first."""
-        return self._record.visit
+        return self.record.visit
 
     @property
     def visits_ended(self) -> int:
         """The number of visits that have ended."""
-        return 0 if self.visit is None else self.visit.number + self._record.ended
-
-    @property
-    def run_id(self) -> str:
-        """The run's id, once training has begun."""
-        return self._record.run_id
-
-    @property
-    def settings_sha256(self) -> str:
-        """The SHA-256 of the settings that decide what a visit does, once training has begun."""
-        return self._record.settings
+        return 0 if self.visit is None else self.visit.number + self.record.ended
 
     def on_train_start(
         self,
@@ -85,8 +77,8 @@ class VisitEvents:
             new: Whether the run begins.
         """
         self._batons = batons if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
-        self._metrics.allowed = metrics
-        self._record.open_ledger(trainer, settings)
+        self.metrics.allowed = metrics
+        self.record.open_ledger(trainer, settings)
         if self._divergence.skipping:
             self._idle.begin(trainer)
         check_parts(self._states.kept)
@@ -103,7 +95,7 @@ class VisitEvents:
         Raises:
             InputError: If something before it would be jumped over, since the end of a fit has cut an epoch short.
         """
-        if self.visit is not None and self._record.within_epoch:
+        if self.visit is not None and self.record.within_epoch:
             raise InputError(
                 f"visit {self.visit.number} at {self.visit.site!r} was ended in the middle of an epoch, by max_steps"
                 " perhaps, and Lightning begins the epoch after it. Resume the run from an older checkpoint, or begin"
@@ -115,27 +107,27 @@ class VisitEvents:
                 " ended within a cycle, by max_steps perhaps, and Lightning begins the epoch after it. Resume it from a"
                 " checkpoint of a whole cycle, or begin it anew"
             )
-        if self._record.ended or self.visit != visit:
+        if self.record.ended or self.visit != visit:
             if self._round is not None:
                 if self._merging.resume_visit(visit):
                     self._take_up(trainer)
                 if self.visit != visit:
                     self._merging.begin_visit(trainer, visit, self._round)
             from_merge = self._round is not None and self._round.from_merge(visit.number)
-            self._record.begin(trainer, visit, MERGED if from_merge else "")
+            self.record.begin(trainer, visit, MERGED if from_merge else "")
             self._divergence.begin(trainer)
             for callback in visit_callbacks(trainer):
                 callback.enter(visit.site, self._divergence.policy == "skip")
             if not left_out:
                 self._start_callbacks(trainer, visit)
         if left_out and not self._absent:
-            self._record.leave_out(trainer)
+            self.record.leave_out(trainer)
             self._absent = True
             self._idle.begin(trainer)
 
     def on_step_start(self, trainer: Trainer) -> None:
         """Take into account that a training step begins."""
-        self._record.step(trainer)
+        self.record.step(trainer)
         self._idle.begin_step(trainer)
 
     def on_step_end(self, trainer: Trainer, outputs: Any, batch: Any, number: int, visit_ends: bool) -> None:
@@ -144,7 +136,7 @@ class VisitEvents:
         Raises:
             InputError: If training has diverged, and the run is to end then.
         """
-        self._record.count(batch)
+        self.record.count(batch)
         self._divergence.watch(outputs)
         what = self._divergence.look(trainer, number, visit_ends)
         if what is None or self.visit is None:
@@ -155,8 +147,8 @@ class VisitEvents:
             for callback in visit_callbacks(trainer):
                 callback.put_back()
             return
-        self._record.end(trainer, "diverged", self._parent)
-        self._record.write()
+        self.record.end(trainer, "diverged", self._parent)
+        self.record.write()
         raise self._divergence.error(trainer, self.visit, what)
 
     def on_visit_end(self, trainer: Trainer, before_hand_over: Callable[[LightningModule], None]) -> None:
@@ -164,7 +156,7 @@ class VisitEvents:
 
         Unless it has diverged, ``before_hand_over`` may change its weights before they are hashed.
         """
-        if self.visit is None or self._record.ended:
+        if self.visit is None or self.record.ended:
             return
         assert self.itinerary is not None
         following = self.itinerary.visit(self.visit.number + 1)
@@ -173,7 +165,7 @@ class VisitEvents:
         if not self.passing:
             merges = self._round is not None and self._round.merges_after(self.visit.number)
             self._end_callbacks(trainer, self.visit, following.cycle != self.visit.cycle and not merges)
-        entry = self._record.end(trainer, self._outcome, self._parent)
+        entry = self.record.end(trainer, self._outcome, self._parent)
         self._stop_passing()
         self._states.transfer(trainer.optimizers, self.visit.site, following.site)
         self._handed_on = self.visit
@@ -220,7 +212,7 @@ class VisitEvents:
             self._batons.write_weights(trainer, visit)
         parents = self._merging.take_up(trainer, self._round)
         if parents is None:
-            self._record.hand_on(trainer)
+            self.record.hand_on(trainer)
             return
         for callback in visit_callbacks(trainer):
             callback.leave_site()
@@ -229,13 +221,13 @@ class VisitEvents:
                 callback.check(trainer.lightning_module)
         check_merge(trainer, self._round, visit.cycle, [number for number, _, _ in parents])
         self._merging.end_merge(trainer)
-        self._record.end_merge(trainer, parents, self._merging.weighting)
+        self.record.end_merge(trainer, parents, self._merging.weighting)
 
     @property
     def weights_of(self) -> str:
         """Whose weights the module has between two visits, for messages."""
-        if self._record.merge is not None and self._round is not None:
-            return merge_of(self._round, self._record.merge.cycle, self._record.merge.visits)
+        if self.record.merge is not None and self._round is not None:
+            return merge_of(self._round, self.record.merge.cycle, self.record.merge.visits)
         return f"visit {self.visit.number} at {self.visit.site!r}" if self.visit else "the beginning of the run"
 
     @property
@@ -254,18 +246,6 @@ class VisitEvents:
         self._absent = False
         self._idle.end()
 
-    def on_validation_start(self, trainer: Trainer) -> None:
-        """Tell the metrics of a validation from those of training."""
-        self._metrics.validation_starts(trainer)
-
-    def on_validation_end(self, trainer: Trainer) -> None:
-        """Take the metrics of a validation."""
-        self._metrics.validation_ends(trainer)
-
-    def write_line(self, trainer: Trainer | None = None) -> None:
-        """Write the ledger's line of a visit that has ended; given a trainer, with the metrics at the epoch's end."""
-        self._record.write(trainer)
-
     def write_baton(self, trainer: Trainer) -> None:
         """Write the baton of a visit that has ended. Not after an epoch's last batch: schedules step after it."""
         if self._batons is not None and self._handed_on is not None:
@@ -274,11 +254,11 @@ class VisitEvents:
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Put a visit that the end of the run cuts short on record, too."""
-        self._record.check_last(trainer)
-        entry = self._record.end(trainer, "cut short", self._parent)
+        self.record.check_last(trainer)
+        entry = self.record.end(trainer, "cut short", self._parent)
         if self._round is not None and entry is not None:
             self._merging.end_visit(entry)
-        self._record.write(trainer)
+        self.record.write(trainer)
         self.write_baton(trainer)
 
     def leave_round(self, trainer: Trainer) -> None:
@@ -294,34 +274,30 @@ class VisitEvents:
 
     def close(self) -> None:
         """Leave the module as it was. A line that waits for a validation is written now, unless a checkpoint has it."""
-        if not self._record.kept:
-            self._record.write()
+        if not self.record.kept:
+            self.record.write()
         self._stop_passing()
-
-    def on_save_checkpoint(self) -> None:
-        """Note that a checkpoint has the line that waits."""
-        self._record.kept = True
 
     def state_dict(self) -> TransferState:
         """All of it, for a checkpoint."""
         state: TransferState = {
-            "record": self._record.state_dict(),
+            "record": self.record.state_dict(),
             "divergence": self._divergence.state_dict(),
             "optimizer_states": self._states.kept,
         }
         if self._round is not None:
-            waiting = asdict(self._record.merge) if self._record.merge else None
+            waiting = asdict(self.record.merge) if self.record.merge else None
             state["merging"] = {**self._merging.state_dict(), "waiting": waiting}
         return state
 
     def load_state_dict(self, state: TransferState) -> None:
         """Restore the state of a checkpoint."""
-        self._record.load_state_dict(state["record"])
+        self.record.load_state_dict(state["record"])
         self._divergence.load_state_dict(state["divergence"])
         self._states.kept = {site: file_backed(kept) for site, kept in state["optimizer_states"].items()}
         if "merging" in state:
             self._merging.load_state_dict(state["merging"])
-            self._record.merge = waiting_merge(state["merging"])
+            self.record.merge = waiting_merge(state["merging"])
 
 
 def _share_buffers(trainer: Trainer) -> None:

@@ -8,19 +8,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from lit_dist.callbacks import fit_checks
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import OnDivergence
-from lit_dist.callbacks.fit_checks import (
-    check_callbacks,
-    check_fit,
-    check_hyperparameters,
-    check_initialized,
-    check_interval,
-    check_optimizers,
-    check_rounds,
-    check_trainer,
-    set_validation,
-)
 from lit_dist.callbacks.heuristics.visit_events import VisitEvents
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.visit_display import VisitDisplay
@@ -147,12 +137,12 @@ class WeightTransfer(Callback, ABC):
     @property
     def run_id(self) -> str:
         """The run's id, once training has begun."""
-        return self._events.run_id
+        return self._events.record.run_id
 
     @property
     def settings_sha256(self) -> str:
         """The SHA-256 of the settings that decide what a visit does, once training has begun."""
-        return self._events.settings_sha256
+        return self._events.record.settings
 
     def settings_by(self, rule: int) -> str:
         """The same by the rule of an older release, see ``lit_dist.provenance.run_settings``."""
@@ -184,11 +174,11 @@ class WeightTransfer(Callback, ABC):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        check_fit(trainer)
-        check_trainer(trainer)
-        check_callbacks(trainer.callbacks, WeightTransfer, self.every_n_steps is not None)  # type: ignore[attr-defined]
+        fit_checks.check_fit(trainer)
+        fit_checks.check_trainer(trainer)
+        fit_checks.check_callbacks(trainer.callbacks, WeightTransfer, self.every_n_steps is not None)  # type: ignore[attr-defined]
         self._lock.take(trainer)  # before a checkpoint is read
-        check_hyperparameters(trainer)
+        fit_checks.check_hyperparameters(trainer)
         self._others = callback_settings(trainer)
         self._trainer, self._first_visit = trainer, None
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
@@ -204,7 +194,7 @@ class WeightTransfer(Callback, ABC):
         self._plan = self.make_plan(self.itinerary(loader.sites))
         self._events.itinerary = self._plan.itinerary  # also of a fit with nothing left to train
         if not self._trainer.fast_dev_run:  # type: ignore[attr-defined]
-            set_validation(self._trainer, self._plan, self.validation == "cycle")
+            fit_checks.set_validation(self._trainer, self._plan, self.validation == "cycle")
 
     def _before_pass(self, stretch: Stretch) -> None:
         """In a federation with merges let a site make one visit, since what the next begins with may be elsewhere."""
@@ -215,8 +205,8 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        check_initialized(pl_module)
-        check_optimizers(trainer)
+        fit_checks.check_initialized(pl_module)
+        fit_checks.check_optimizers(trainer)
         self._batches.begin_fit()
 
     @override
@@ -224,9 +214,9 @@ class WeightTransfer(Callback, ABC):
         self._batches.settle()
         end_restart(trainer)
         assert self._batches.loader is not None
-        check_interval(trainer, self._plan, self._batches.loader)
+        fit_checks.check_interval(trainer, self._plan, self._batches.loader)
         if self._plan.itinerary.merges:
-            check_rounds(trainer, self._plan)
+            fit_checks.check_rounds(trainer, self._plan)
         new = trainer.global_step == 0 and not self._restored
         if new:  # the callback may have served another run before
             self.begin_run()
@@ -242,7 +232,7 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        check_optimizers(trainer)  # a schedule may have spoilt them
+        fit_checks.check_optimizers(trainer)  # a schedule may have spoilt them
         self._batches.settle()
         self._batches.begin_epoch()
         self._events.write_baton(trainer)
@@ -268,31 +258,28 @@ class WeightTransfer(Callback, ABC):
         if not self._events.passing:  # the module's own hook belongs to the visit, which may end here
             self._own_hook.original(outputs, batch, batch_idx)
         self._events.on_step_end(trainer, outputs, batch, batch_idx, ends)
-        if ends:
-            self._end_visit()  # before the validation that may follow, which is not part of the visit
+        if ends:  # before the validation that may follow, which is not part of the visit
+            self._events.on_visit_end(trainer, self.before_hand_over)
         if ends_within:
-            self._events.write_line()
+            self._events.record.write()
             self._events.write_baton(trainer)
-
-    def _end_visit(self) -> None:
-        self._events.on_visit_end(self._trainer, self.before_hand_over)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             end_restart(trainer)
-            self._events.on_validation_start(trainer)
+            self._events.metrics.validation_starts(trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._events.on_validation_end(trainer)
+            self._events.metrics.validation_ends(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_last_batch and self._batches.visit_ends_with_epoch():  # where the epoch's length was not known
-            self._end_visit()
-        self._events.write_line(trainer)
+            self._events.on_visit_end(trainer, self.before_hand_over)
+        self._events.record.write(trainer)
         self._batches.end_epoch()
 
     @override
@@ -331,7 +318,7 @@ class WeightTransfer(Callback, ABC):
             checkpoint["callbacks"] = whole(checkpoint["callbacks"])
         if self._in_fit:
             make_resumable(checkpoint, trainer)
-            self._events.on_save_checkpoint()
+            self._events.record.kept = True  # the line that waits
 
     @override
     def state_dict(self) -> dict[str, Any]:
