@@ -16,6 +16,7 @@ from lit_dist.datamodules.partition import (
     SizePartition,
 )
 from lit_dist.datamodules.phantom import PhantomDataModule
+from lit_dist.datamodules.tabular import TabularDataModule
 
 __all__ = [
     "Albumentations",
@@ -33,4 +34,5 @@ __all__ = [
     "PhantomDataModule",
     "SiteDataModule",
     "SizePartition",
+    "TabularDataModule",
 ]

@@ -1,9 +1,11 @@
 """Reading tables and lists of images and labels, with errors that name the row."""
 
+import csv
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -46,13 +48,15 @@ def read_lines(path: Path, where: str = "", most: int = -1) -> list[str]:
         raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from None
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str], header: Sequence[str] = (), whole: bool = False) -> pd.DataFrame:
     """Read a CSV file as text, keeping all its columns.
 
     Args:
         path: The file, UTF-8, with a header. Fields are separated by commas, or by semicolons or tabs if the header
             shows that.
         columns: The columns that must be there.
+        header: The names of the columns of a file that has no header.
+        whole: Whether a row with fewer fields than there are columns is refused; else those that lack are empty.
 
     Returns:
         One row a line, without blank ones, and fields without blanks around them; the index counts all lines, so that
@@ -63,9 +67,10 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     refuse_special(path)
     try:
-        separator = _separator(path, columns)
+        first = {"header": None, "names": list(header), "sep": _separator_of(path, len(header))} if header else {}
+        given: dict[str, Any] = first or {"sep": _separator(path, columns)}
         table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False, **given
         )
     except FileNotFoundError:
         raise InputError(f"there is no table at {path}") from None
@@ -76,6 +81,10 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"{path} cannot be read as a comma-separated UTF-8 table: {text}") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first fields as names of rows
         raise InputError(f"{path} cannot be read as a comma-separated table: row 2 has more fields than the header")
+    if whole and (table.iloc[:, -1] == "").any():
+        _refuse_short(path, given["sep"], len(table.columns))
+    if header:
+        table.index = table.index - 1  # so that row_number holds
     for column in columns:
         if column not in table.columns:
             raise InputError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}"[:500])
@@ -101,6 +110,25 @@ def _separator(path: Path, columns: Sequence[str]) -> str:
         if {name.strip('"') for name in header.rstrip("\n").split(separator)} >= set(columns):
             return separator
     return ","
+
+
+def _separator_of(path: Path, fields: int) -> str:
+    """The one by which the first line of a file without a header has so many fields."""
+    with path.open(encoding="utf-8-sig", newline=None) as file:
+        line = file.readline(100_000)
+    found = {separator: line.count(separator) + 1 for separator in ",;\t"}
+    for separator, count in found.items():
+        if count == fields:
+            return separator
+    raise InputError(f"{path}, row 1 has {max(found.values())} fields, and header names {fields} columns")
+
+
+def _refuse_short(path: Path, separator: str, fields: int) -> None:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=separator)
+        for row in reader:
+            if row and len(row) < fields:
+                raise InputError(f"{path}, row {reader.line_num} has {len(row)} fields, and there are {fields} columns")
 
 
 def row_number(index: int) -> int:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lit_dist.models.classifier import ImageClassifier
     from lit_dist.models.ensemble import SiteEnsemble
     from lit_dist.models.image_predictor import ImagePredictor
+    from lit_dist.models.tabular_predictor import TabularPredictor
     from lit_dist.provenance.ledger import Ledger
     from lit_dist.tasks.task import Task
     from lit_dist.utils.errors import InputError
@@ -26,6 +27,7 @@ __all__ = [
     "SafetensorsCheckpointIO",
     "SiteEnsemble",
     "SiteLoader",
+    "TabularPredictor",
     "Task",
     "Visit",
     "VisitCallback",
@@ -42,6 +44,7 @@ _HOMES = {
     "SafetensorsCheckpointIO": "checkpoints.checkpoint_io",
     "SiteEnsemble": "models.ensemble",
     "SiteLoader": "visits.site_loader",
+    "TabularPredictor": "models.tabular_predictor",
     "Task": "tasks.task",
     "Visit": "visits.itinerary",
     "VisitCallback": "visits.visit_callback",

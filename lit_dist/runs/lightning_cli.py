@@ -19,7 +19,9 @@ from typing_extensions import override
 
 # Imported so that a configuration can name their classes without their modules.
 import lit_dist.datamodules
-import lit_dist.models.ensemble  # noqa: F401
+import lit_dist.models.ensemble
+import lit_dist.models.image_predictor
+import lit_dist.models.tabular_predictor  # noqa: F401
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint
 from lit_dist.callbacks.ending import ending
 from lit_dist.callbacks.fit_checks import check_one, check_trainer
@@ -32,6 +34,7 @@ from lit_dist.datamodules.images.augmentation import Augmenter
 from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.partition import Partition
 from lit_dist.models.classifier import ImageClassifier
+from lit_dist.models.supervised import SupervisedModule
 from lit_dist.runs.class_kinds import check_kinds
 from lit_dist.runs.make_trainer import as_list, make_trainer
 from lit_dist.runs.resume import Resumption, claim_version
@@ -196,7 +199,7 @@ class SiteCLI(LightningCLI):
         self._check_named_checkpoint()
         settings = self.config[str(self.subcommand)]
         given = settings.ckpt_path or settings.model.init_args.get("weights")
-        if isinstance(self.model, ImageClassifier) and not given:
+        if isinstance(self.model, SupervisedModule) and not given:
             rank_zero_warn(
                 f"{self.subcommand} has no --ckpt_path, so the model has its first weights, random weights that nothing"
                 " has trained"

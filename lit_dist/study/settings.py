@@ -12,7 +12,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 # Imported so that a study can name their classes without their modules.
 import lit_dist.callbacks
 import lit_dist.datamodules
-import lit_dist.models.classifier  # noqa: F401
+import lit_dist.models.classifier
+import lit_dist.models.image_predictor
+import lit_dist.models.tabular_predictor  # noqa: F401
 from lit_dist.callbacks.fit_checks import check_numbers
 from lit_dist.callbacks.optimizer_states import OptimizerState
 from lit_dist.callbacks.site_evaluation import Moment

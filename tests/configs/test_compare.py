@@ -13,7 +13,7 @@ from lit_dist.cli.compare import main
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
 from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.study.settings import StudySettings, parsed, study_folder, study_parser
-from small_collections import small_data
+from small_collections import slim, small_data
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = sorted(CONFIGS.glob("*/compare*.yaml"))
@@ -89,8 +89,8 @@ def test_each_variant_has_the_sites_that_its_name_says() -> None:
 
 
 SMALL = [
-    "--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 4}", "--data.batch_size=8", "--seeds=[0]",
-    "--passes=1", "--every_n_epochs=[1]", "--trainer.accelerator=cpu", "--heuristics=[cyclical_weight_transfer]",
+    "--data.batch_size=8", "--seeds=[0]", "--optimizer_states=[reset]", "--passes=1", "--every_n_epochs=[1]",
+    "--trainer.accelerator=cpu", "--heuristics=[cyclical_weight_transfer]",
 ]  # fmt: skip
 OWN_OPTIONS = {
     "fundus/compare_imbalanced": ["--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]"],
@@ -105,9 +105,20 @@ OWN_OPTIONS = {
 def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lit_dist.study.report.write_figures", lambda *_: {})  # nobody looks at them
     own = OWN_OPTIONS.get(f"{path.parent.name}/{path.stem}", [])
-    main(["--config", str(path), "--output", "study", *SMALL, *small_data(path.parent.name), *own])
+    main(
+        [
+            "--config",
+            str(path),
+            "--output",
+            "study",
+            *SMALL,
+            *slim(path.parent.name, 4),
+            *small_data(path.parent.name),
+            *own,
+        ]
+    )
     assert "done in " in capsys.readouterr().out
     [row] = pd.read_csv("study/results.csv").to_dict("records")
     assert row["heuristic"] == "cyclical_weight_transfer"
-    assert row["visits"] == (20 if path.stem == "compare_20_sites" else 4)
+    assert row["visits"] == (20 if path.stem == "compare_20_sites" or path.parent.name == "abide" else 4)
     assert Path("study/report.html").exists()

@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from lightning.pytorch import LightningModule
 
-from lit_dist import ImageClassifier
+from lit_dist import ImageClassifier, TabularPredictor
 from lit_dist.checkpoints.baton import write_checkpoint
 from lit_dist.checkpoints.run_files import FILES
 from lit_dist.cli.main import main
-from small_collections import small_data
+from small_collections import TABLES, slim, small_data
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 SMALL = ["--data.patients=40", "--data.size=32", *QUIET]
@@ -24,13 +25,21 @@ SLIM = ["--model.backbone=slim_resnet18", "--model.backbone_kwargs={width: 8}"]
 FIT = ["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM, "--trainer.max_epochs=4"]
 
 
+def classes_of(collection: str) -> int:
+    return 3 if collection == "imagenet" else 2
+
+
 def command(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=200, **settings)
 
 
-def untrained(path: str, classes: int = 2) -> str:
+def untrained(path: str, collection: str = "") -> str:
     """A checkpoint of a slim network that nothing has trained."""
-    model = ImageClassifier("slim_resnet18", classes, backbone_kwargs={"width": 8})
+    model: LightningModule = ImageClassifier("slim_resnet18", classes_of(collection), backbone_kwargs={"width": 8})
+    if collection == "abide":
+        model = TabularPredictor("regression", numeric=259)
+    if collection == "heart":
+        model = TabularPredictor(num_classes=2, numeric=9, categorical=4, slots=4)
     write_checkpoint({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, Path(path))
     return path
 
@@ -150,13 +159,15 @@ COMMANDS = {"compare": "compare", "ensemble": "test"}
 )
 @pytest.mark.filterwarnings("ignore:.*validation images of .* are all of the class")  # so few of drawn mammograms are
 def test_each_configuration_runs(path: Path) -> None:
-    collection, classes = path.parent.name, 3 if path.parent.name == "imagenet" else 2
+    collection = path.parent.name
     words = ["--config", str(path), "--data.sites=2", *small_data(collection), *QUIET]
     if path.stem == "ensemble":
-        main(["test", *words, f"--model.checkpoints=[{untrained('1.ckpt', classes)}, {untrained('2.ckpt', classes)}]"])
+        members = ", ".join(untrained(f"{number}.ckpt", collection) for number in range(2))
+        main(["test", *words, f"--model.checkpoints=[{members}]"])
     else:
-        cycle = 6 if path.stem == "daisy_chaining" else 2
-        main(["fit", *words, *SLIM, f"--model.num_classes={classes}", f"--trainer.max_epochs={cycle}"])
+        own = [] if collection in TABLES else [f"--model.num_classes={classes_of(collection)}"]
+        cycle = {"abide": 20, "heart": 4}.get(collection, 6 if path.stem == "daisy_chaining" else 2)
+        main(["fit", *words, *slim(collection), *own, f"--trainer.max_epochs={cycle}"])
     run = run_folder(f"{collection}/{path.stem}")
     assert (run / "metrics.csv").exists()
     assert (run / "checkpoints" / "best.ckpt").exists() == (path.stem != "ensemble")

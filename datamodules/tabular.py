@@ -1,0 +1,226 @@
+"""TabularDataModule: the rows of a table, as measures of patients are, at real or simulated sites."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from typing_extensions import override
+
+from lit_dist.datamodules import table_columns
+from lit_dist.datamodules.base import SiteDataModule
+from lit_dist.datamodules.label_table import refuse_repeats
+from lit_dist.datamodules.table_columns import ORIGIN
+from lit_dist.datamodules.table_file import read_table_file
+from lit_dist.datamodules.table_rows import TableRows, as_batch
+from lit_dist.tasks.named import TaskName, named_task
+from lit_dist.tasks.task import Task
+from lit_dist.utils.errors import InputError
+
+_ROW = "row of the values"
+_SEVERAL = ("multilabel", "survival")
+
+
+class TabularDataModule(SiteDataModule):
+    """Rows of a CSV, TSV or Parquet table, each a record with a target and features, for ``TabularPredictor``.
+
+    A batch is ``(inputs, targets)``: inputs are float32, (records, columns), raw values, the numeric columns first, NaN
+    where a value is missing; a category is a code that its text alone decides, so that sites agree on it without a
+    list. Means, deviations and known categories are learnt by the model, from sums that leave the sites, not here.
+
+    Args:
+        table: The table's file, relative to ``root``; or, where each hospital has a file of its own, these by site.
+        target: The column of what is predicted. For several findings, one column each, of 0 and 1; for a survival time,
+            that of the time and that of the event (1, or 0 where it is censored).
+        root: The folder of the tables.
+        header: The names of the columns of files that have no header.
+        task: What is predicted: ``"classification"``, ``"ordinal"``, ``"multilabel"``, ``"regression"`` or
+            ``"survival"``.
+        classes: The names of the classes, grades or findings, in their order. Of classes they are the texts in the
+            table, unless there are ``thresholds``.
+        thresholds: Makes classes of a number: the class is how many of these it is above.
+        features: The columns that are learnt from; by default all that are not named here otherwise.
+        exclude: Columns that are not.
+        categorical: The columns of the features that hold categories; all others hold numbers.
+        site_column: The column with the hospitals; without it, and with one file, sites are simulated.
+        id_column: The column with the records' names; by default they are called by their rows.
+        patient_column: The column with the patients; by default each record is of one.
+        missing: The texts that stand for a missing value, in letters of any size. A record whose target is missing is
+            left out.
+        standardise_sites: Whether each site's numeric columns are standardised by its own training records. It takes
+            out what differs between sites, and with it a target that does.
+        batch_size: The number of records in a batch.
+        **kwargs: Further arguments of ``SiteDataModule``.
+
+    Attributes:
+        numeric_columns: The names of the numeric columns, in the order of a batch.
+        categorical_columns: Those of the categories, which follow.
+
+    Raises:
+        InputError: If a setting does not fit, or a table is not as it should be; the message names file and row.
+    """
+
+    def __init__(
+        self,
+        table: str | dict[str, str],
+        target: str | list[str],
+        root: str | Path = ".",
+        header: list[str] | None = None,
+        task: TaskName = "classification",
+        classes: list[str] | None = None,
+        thresholds: list[float] | None = None,
+        features: list[str] | None = None,
+        exclude: list[str] | None = None,
+        categorical: list[str] | None = None,
+        site_column: str | None = None,
+        id_column: str | None = None,
+        patient_column: str | None = None,
+        missing: Sequence[str] = ("", "?", "NA", "nan"),
+        standardise_sites: bool = False,
+        batch_size: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, **kwargs)
+        self._task = named_task(task, classes)
+        self.class_names = classes or ()
+        self.target = [target] if isinstance(target, str) else list(target)
+        self.thresholds = sorted(thresholds or [])
+        self.tables = {"": table} if isinstance(table, str) else dict(table)
+        self.root = Path(root)
+        self.header = header or []
+        self.categorical = categorical or []
+        self.features, self.exclude = features, exclude or []
+        self.named = {"site": site_column, "image": id_column, "patient": patient_column}
+        self.missing = {text.lower() for text in missing}
+        self.standardise_sites = standardise_sites
+        self.numeric_columns: list[str] = []
+        self.categorical_columns: list[str] = []
+        self._values: Tensor | None = None
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        task, several = self._task, len(self.target)
+        most = {"multilabel": task.outputs, "survival": 2}.get(task.name, 1)
+        if not self.tables or several not in (1, most):
+            raise InputError(f"target={self.target} has {several} columns; task={task.name} takes {most}")
+        if self.thresholds and (
+            task.name not in ("classification", "ordinal") or task.outputs - 1 != len(self.thresholds)
+        ):
+            raise InputError(
+                f"thresholds={self.thresholds} make {len(self.thresholds) + 1} classes; name as many under classes,"
+                " with task=classification or ordinal"
+            )
+        if isinstance(self.named["site"], str) and "" not in self.tables:
+            raise InputError("table names one file a site, so there is no site_column: leave it out")
+
+    @property
+    @override
+    def learning_task(self) -> Task:
+        return self._task
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    @override
+    def read_records(self) -> pd.DataFrame:
+        parts = [self._read(site, name) for site, name in self.tables.items()]
+        table = pd.concat(parts, ignore_index=True)
+        self._choose_columns(table)
+        records = pd.DataFrame({"image": table[self.named["image"] or "image"]})
+        records["patient"] = table[self.named["patient"]] if self.named["patient"] else records["image"]
+        if self.named["site"] or "" not in self.tables:
+            records["site"] = table[self.named["site"] or "site"]
+        absent = np.zeros(len(table), bool)
+        for column in self.target:
+            absent |= np.array([text.lower() in self.missing for text in table[column].tolist()], bool)
+        self.leave_out(records[absent], f"without a value of {' and '.join(self.target)}")
+        records, table = records[~absent].reset_index(drop=True), table[~absent].reset_index(drop=True)
+        if records.empty:
+            raise InputError(f"no row of {', '.join(self.tables.values())} has a value of {' and '.join(self.target)}")
+        self._values = self._read_values(table)
+        found = table_columns.labels(table, self.target, self._task, self.thresholds)
+        return records.assign(label=found, **{_ROW: np.arange(len(records))})
+
+    def _read(self, site: str, name: str) -> pd.DataFrame:
+        path = self.root / name
+        named = [column for column in self.named.values() if column]
+        wanted = [*self.target, *named, *(self.features or []), *self.categorical, *self.exclude]
+        table = read_table_file(path, list(dict.fromkeys(wanted)), self.header, named)
+        if self.named["image"] is None:
+            rows = table[ORIGIN].str.rpartition(" ")[2]
+            table["image"] = f"{site}-" * bool(site) + rows
+        else:
+            refuse_repeats(table, self.named["image"], path)
+        return table.assign(site=site) if site else table
+
+    def _choose_columns(self, table: pd.DataFrame) -> None:
+        other = {*self.target, *self.exclude, *(each for each in self.named.values() if each), ORIGIN}
+        made = {name for name, given in (("image", self.named["image"]), ("site", "" in self.tables)) if not given}
+        unnamed = [str(name) for name in table if str(name).startswith("Unnamed: ")]
+        chosen = self.features or [str(name) for name in table if name not in {*other, *made, *unnamed}]
+        if unnamed and self.features is None:
+            rank_zero_info(f"{len(unnamed)} columns without a name are not learnt from")
+        for name in (*chosen, *self.categorical):
+            if name in other:
+                raise InputError(
+                    f"{name!r} is a feature, and the target, a site's, record's or patient's name, or excluded"
+                )
+            if f"{name}.1" in table:
+                raise InputError(
+                    f"{name!r} stands twice among the columns, or beside one called '{name}.1': rename one"
+                )
+        apart = [name for name in self.categorical if name not in chosen]
+        if apart or not chosen:
+            raise InputError(f"categorical names {apart or 'nothing'}, and the features are {chosen or 'none'}"[:500])
+        self.categorical_columns = [name for name in chosen if name in self.categorical]
+        self.numeric_columns = [name for name in chosen if name not in self.categorical]
+
+    def _read_values(self, table: pd.DataFrame) -> Tensor:
+        columns = [table_columns.numbers(table, name, self.missing) for name in self.numeric_columns]
+        columns += [table_columns.category_codes(table, name, self.missing) for name in self.categorical_columns]
+        return torch.from_numpy(np.stack(columns, axis=1))
+
+    # -- the records -------------------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self._standardise()
+
+    @override
+    def dataset(self, sites: Sequence[str], split: str) -> TableRows:
+        table = self.table.iloc[self.rows_of(sites, split)].reset_index(drop=True)
+        values = self._standardise()[torch.tensor(table[_ROW].to_numpy(np.int64))]
+        return TableRows(values, torch.tensor(self._task.targets(table["label"].to_numpy())), table)
+
+    def _standardise(self) -> Tensor:
+        """The values of all records; each site's by itself, where that is asked for."""
+        self._open()
+        assert self._values is not None
+        if self.standardise_sites:
+            self.standardise_sites = False
+            rank_zero_warn(
+                "standardise_sites takes out of the columns what differs between sites, and with it a target that does:"
+                " where sites differ in age, say, the error of age grows"
+            )
+            for site in self.sites:
+                own = self.table[self.table["site"] == site]
+                rows = np.array(own[_ROW], np.int64)
+                _standardise(self._values, rows, rows[(own["split"] == "train").to_numpy()], len(self.numeric_columns))
+        return self._values
+
+    @override
+    def _loading(self) -> dict[str, Any]:
+        return {**super()._loading(), "collate_fn": as_batch}
+
+
+def _standardise(values: Tensor, rows: Any, train: Any, numeric: int) -> None:
+    """Standardise the numeric columns of some rows by others, in place."""
+    with np.errstate(invalid="ignore"):
+        known = np.ma.masked_invalid(values[train, :numeric].numpy().astype(np.float64))
+        mean, spread = known.mean(axis=0).filled(0.0), known.std(axis=0).filled(0.0)
+    scale = np.where(spread > 1e-7 * np.abs(mean), 1 / np.where(spread > 0, spread, 1), 0.0)
+    values[rows, :numeric] = torch.from_numpy(((values[rows, :numeric].numpy() - mean) * scale).astype(np.float32))
