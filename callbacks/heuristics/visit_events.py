@@ -14,6 +14,7 @@ from lit_dist.callbacks.idle_steps import IdleSteps
 from lit_dist.callbacks.merging import Merging, check_merge, merge_of
 from lit_dist.callbacks.optimizer_states import OptimizerState, OptimizerStates
 from lit_dist.provenance.entry import Outcome
+from lit_dist.provenance.estimation import Estimated
 from lit_dist.provenance.ledger_writer import LedgerWriter
 from lit_dist.provenance.line import MERGED
 from lit_dist.provenance.merge import Weighting
@@ -79,6 +80,9 @@ class VisitEvents:
         self._batons = batons if not trainer.fast_dev_run else None  # type: ignore[attr-defined]
         self.metrics.allowed = metrics
         self.record.open_ledger(trainer, settings)
+        estimated = getattr(trainer.lightning_module, "estimated", None)  # before this fit's first visit
+        if isinstance(estimated, Estimated):
+            self.record.put_estimation(trainer, estimated)
         if self._divergence.skipping:
             self._idle.begin(trainer)
         check_parts(self._states.kept)

@@ -7,10 +7,8 @@ from typing import Any
 from lit_dist.checkpoints.baton import APART, TRAINED, fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoints_of
 from lit_dist.provenance.audit import AuditError, audit
-from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.ledger import iter_lines
+from lit_dist.provenance.ledger import AnyLine, iter_lines
 from lit_dist.provenance.line import FIRST
-from lit_dist.provenance.merge import Merge
 from lit_dist.provenance.visit_account import find_account, find_merging, waiting_entry, waiting_merge
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.file_backed import check_parts
@@ -58,9 +56,10 @@ def verify(run: str | Path) -> str:
         seen = audit(iter_lines(path) if path.exists() else [], *((state.head, state.waiting) if state else ()))
     except AuditError as error:
         raise InputError(f"{path}, {error}") from None
-    if not seen.visits and (state is None or state.head != FIRST):
+    if not (seen.visits or seen.estimations) and (state is None or state.head != FIRST):
         raise InputError(f"{path} has no line: it was emptied, or the run ended within its first visit")
     merges = f" and {seen.merges} merges" if seen.merges else ""
+    merges += f" and {seen.estimations} estimation(s)" if seen.estimations else ""
     said = [f"{path}: {seen.visits} visits{merges} of {seen.runs} run(s); the chain is whole."]
     if seen.left_out:
         said.append(f"Visits that were left out: {', '.join(seen.left_out)}.")
@@ -84,7 +83,7 @@ class _State:
 
     path: Path
     head: str
-    waiting: list[Entry | Merge]  # what had ended, and whose lines were to be written after a validation
+    waiting: list[AnyLine]  # what had ended, and whose lines were to be written after a validation
     weights: dict[str, Any] | None  # None if they are not those of a visit's end
     within_round: bool  # whether they are a visit's own, which are still to be merged
 

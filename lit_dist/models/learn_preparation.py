@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,33 +12,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.models.column_sums import Sums
 from lit_dist.models.table_preparation import TablePreparation
+from lit_dist.provenance.estimation import Estimated
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import train_source
 from lit_dist.visits.site_loader import SiteLoader
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
-    """What a preparation was learnt from: of each site, in their order.
-
-    Attributes:
-        sites: The names of the sites.
-        records: How many training records the sums are of.
-        parents: The SHA-256 of the sums.
-        bytes: Their size.
-        names: What they are called.
-        seconds: How long it took.
-    """
-
-    sites: list[str]
-    records: list[int]
-    parents: list[str]
-    bytes: list[int]
-    names: list[str]
-    seconds: float
-
-
-def learn_preparation(trainer: Trainer, preparation: TablePreparation) -> Learnt | None:
+def learn_preparation(trainer: Trainer, preparation: TablePreparation) -> Estimated | None:
     """Learn it, unless it has been: from the training records of all sites, or the sums that a federation's send.
 
     Returns:
@@ -65,12 +44,13 @@ def learn_preparation(trainer: Trainer, preparation: TablePreparation) -> Learnt
     if few:
         rank_zero_warn(f"{', '.join(few)} had too few records for a sum, so the preparation has learnt nothing of them")
     rank_zero_info(f"The preparation of the table's columns was learnt from sums of {sum(records)} training records")
-    return Learnt(
+    return Estimated(
+        what=type(preparation).__name__,
         sites=list(sums),
         records=records,
         parents=[sha256 for sha256, _ in hashes],
-        bytes=[size for _, size in hashes],
-        names=sorted(next(iter(sums.values()))),
+        sizes=[size for _, size in hashes],
+        sums=sorted(next(iter(sums.values()))),
         seconds=round(time.monotonic() - start, 6),
     )
 

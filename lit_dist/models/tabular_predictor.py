@@ -6,9 +6,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lit_dist.models.learn_preparation import Learnt, learn_preparation
+from lit_dist.models.learn_preparation import learn_preparation
 from lit_dist.models.supervised import SupervisedModule, _adam
 from lit_dist.models.table_preparation import TablePreparation
+from lit_dist.provenance.estimation import Estimated
 from lit_dist.tasks.named import TaskName, named_task
 from lit_dist.utils.errors import InputError
 
@@ -43,7 +44,7 @@ class TabularPredictor(SupervisedModule):
         lr_scheduler_frequency: After how many epochs or steps the schedule advances.
 
     Attributes:
-        learnt: What the preparation was learnt from, in the fit that has done so; None in any other.
+        estimated: What the preparation was learnt from, in the fit that has done so; None in any other.
 
     Raises:
         InputError: If a setting is out of range; in a fit, if the data has other columns.
@@ -94,13 +95,13 @@ class TabularPredictor(SupervisedModule):
             layers += [nn.Linear(before, width), nn.ReLU(), nn.Dropout(dropout)]
             before = width
         self.network = nn.Sequential(*layers, nn.Linear(before, self.task.outputs))
-        self.learnt: Learnt | None = None
+        self.estimated: Estimated | None = None
 
     @override
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self._check_columns(getattr(self.trainer, "datamodule", None))
-        self.learnt = learn_preparation(self.trainer, self.preparation)
+        self.estimated = learn_preparation(self.trainer, self.preparation)
 
     def _check_columns(self, data: Any) -> None:
         for name in ("numeric", "categorical"):

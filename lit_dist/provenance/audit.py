@@ -7,6 +7,8 @@ from itertools import count
 
 from lit_dist.provenance.cycles import Cycles
 from lit_dist.provenance.entry import PASSED, Entry
+from lit_dist.provenance.estimation import Estimation
+from lit_dist.provenance.ledger import AnyLine
 from lit_dist.provenance.line import FIRST
 from lit_dist.provenance.merge import Merge
 from lit_dist.utils.errors import InputError
@@ -23,6 +25,7 @@ class Audit:
     Attributes:
         visits: The number of lines of visits.
         merges: The number of lines of merges.
+        estimations: The number of lines of estimations.
         runs: The number of runs.
         left_out: The visits that were left out, as text.
         changed: The visits that were made with other settings than the one before, as text.
@@ -32,14 +35,15 @@ class Audit:
 
     visits: int
     merges: int
+    estimations: int
     runs: int
     left_out: list[str]
     changed: list[str]
-    head: Entry | Merge | None
+    head: AnyLine | None
     handed_on: str
 
 
-def audit(entries: Iterable[Entry | Merge], head: str | None = None, waiting: Sequence[Entry | Merge] = ()) -> Audit:
+def audit(entries: Iterable[AnyLine], head: str | None = None, waiting: Sequence[AnyLine] = ()) -> Audit:
     """Check the lines of a ledger against each other, one after the other.
 
     Args:
@@ -59,7 +63,7 @@ def audit(entries: Iterable[Entry | Merge], head: str | None = None, waiting: Se
     runs: set[str] = set()
     hand_offs = _HandOffs()
     last = FIRST
-    at_head, visits = None, 0
+    at_head, visits, merges = None, 0, 0
     handed_on = hand_offs.after(0, waiting) if head == FIRST else ""
     left_out: list[str] = []
     for number, entry in zip(count(1), stream, strict=False):
@@ -74,7 +78,7 @@ def audit(entries: Iterable[Entry | Merge], head: str | None = None, waiting: Se
         last = sha256
         hashes.append(bytes.fromhex(sha256))
         runs.add(entry.run)
-        visits += isinstance(entry, Entry)
+        visits, merges = visits + isinstance(entry, Entry), merges + isinstance(entry, Merge)
         if isinstance(entry, Entry) and entry.outcome in PASSED:
             left_out.append(f"{entry.name} ({entry.outcome})")
         at_head = entry if sha256 == head else at_head
@@ -82,11 +86,11 @@ def audit(entries: Iterable[Entry | Merge], head: str | None = None, waiting: Se
         raise AuditError(
             f"lines are missing after line {len(hashes)}: a checkpoint was written after one that is not there"
         )
-    merges = len(hashes) - visits
-    return Audit(visits, merges, len(runs), left_out, hand_offs.changed, at_head, handed_on)
+    estimations = len(hashes) - visits - merges
+    return Audit(visits, merges, estimations, len(runs), left_out, hand_offs.changed, at_head, handed_on)
 
 
-def _what_happened(entry: Entry | Merge, number: int, hashes: list[bytes]) -> str:
+def _what_happened(entry: AnyLine, number: int, hashes: list[bytes]) -> str:
     own, previous = bytes.fromhex(entry.sha256), entry.previous
     if own in hashes[: number - 1]:
         return f"it is there twice, first as line {hashes.index(own) + 1}"
@@ -110,19 +114,24 @@ class _HandOffs:
         self._cycles = Cycles()
         self._merge_settings: dict[str, tuple[str, str]] = {}  # of merges, by those of the visit before
         self.changed: list[str] = []  # the visits that were made with other settings than the one before
+        self._estimated: Estimation | None = None  # what the run's first visit begins with
 
     @property
     def run(self) -> str:
         """The run of the line before; empty before the first."""
         return self._last.run if self._last is not None else ""
 
-    def check(self, number: int, line: Entry | Merge) -> None:
+    def check(self, number: int, line: AnyLine) -> None:
         place = f"line {number} ({line.name})"
         if isinstance(line, Merge):
             self._check_merge(place, line)
             return
+        if isinstance(line, Estimation):
+            self._check_estimation(place, line)
+            return
         self._check_visit(place, line)
         self._check_place(place, line)
+        self._estimated = None
         last, self._last = self._last, line
         if last is None or line.visit != last.visit or line.run != last.run:
             self._came_in = line.sha256_in
@@ -131,15 +140,25 @@ class _HandOffs:
         self.handed_on = self._round.add(line)
         self._merged = None
 
-    def after(self, number: int, waiting: Sequence[Entry | Merge]) -> str:
+    def after(self, number: int, waiting: Sequence[AnyLine]) -> str:
         """The weights that are handed on after some more lines."""
         later = copy.deepcopy(self)
         for place, line in enumerate(waiting, start=number + 1):
             later.check(place, line)
         return later.handed_on
 
+    def _check_estimation(self, place: str, line: Estimation) -> None:
+        if self._last is not None and self._last.run == line.run:
+            raise AuditError(f"{place}: it belongs before the visits of its run")
+        self._estimated, self.handed_on = line, line.sha256_out
+
     def _check_visit(self, place: str, entry: Entry) -> None:
-        last = self._last
+        last, estimated = self._last, self._estimated
+        if estimated and estimated.run == entry.run and estimated.sha256_out != entry.sha256_in:
+            raise AuditError(
+                f"{place}: it began with the weights {entry.sha256_in[:12]}, but {estimated.name} had left"
+                f" {estimated.sha256_out[:12]}"
+            )
         if last is None or last.run != entry.run:
             if entry.visit != 0 and not entry.origin:
                 raise AuditError(f"{place}: the run does not begin with visit 0; the visits before are missing")

@@ -1,6 +1,6 @@
 """The ledger: one JSON line a visit, which says who trained what, and with which weights it began and ended.
 
-A merge has a line, too, which says of which visits' weights it was made.
+A merge has a line, too, which says of which visits' weights it was made, and so has an estimation before the visits.
 
 The lines form a chain: each has the hash of the one before, and a hash of its own; ``audit`` checks it.
 """
@@ -14,10 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from lit_dist.provenance.entry import Entry
-from lit_dist.provenance.line import FIRST, LONGEST, MERGED
+from lit_dist.provenance.estimation import Estimation
+from lit_dist.provenance.line import ESTIMATED, FIRST, LONGEST, MERGED
 from lit_dist.provenance.merge import Merge
 from lit_dist.utils.atomic_write import check_file, check_kind, not_written, open_file
 from lit_dist.utils.errors import InputError
+
+AnyLine = Entry | Merge | Estimation
 
 
 class OtherWeightsError(InputError, RuntimeError):
@@ -47,7 +50,7 @@ class Ledger:
         check_file(path)
         self.path = path
         self.head = FIRST
-        self._ahead: list[Entry | Merge] = []  # the lines after the head
+        self._ahead: list[AnyLine] = []  # the lines after the head
         self._read(head, run)
 
     def resume(self, head: str) -> None:
@@ -107,7 +110,7 @@ class Ledger:
             f"{self.path} {what}. Put back a copy of this run's ledger, or begin a new run in another folder"
         )
 
-    def add(self, entry: Entry | Merge) -> None:
+    def add(self, entry: AnyLine) -> None:
         """Add an entry, or compare it with the one that is on record for the same visit or merge.
 
         Raises:
@@ -121,7 +124,7 @@ class Ledger:
             if recorded.same_visit(entry):
                 return
             absent = absent or (isinstance(recorded, Entry) and recorded.outcome == "absent")
-            if not absent if isinstance(recorded, Merge) else recorded.outcome == "trained":
+            if recorded.outcome == "trained" if isinstance(recorded, Entry) else not absent:
                 raise OtherWeightsError(
                     f"{entry.name} was repeated and ended with the weights {entry.sha256_out[:12]}, but {self.path} has"
                     f" {recorded.sha256_out[:12]} for {recorded.name}: settings, data or programs have changed since"
@@ -152,7 +155,7 @@ _BEGINNING = b'{"run": "'
 _CUT = "it is cut short (where an interruption has done that, --resume mends it)"
 
 
-def parse_entry(line: bytes) -> Entry | Merge:
+def parse_entry(line: bytes) -> AnyLine:
     """Read a line of a ledger's file, with its end.
 
     Raises:
@@ -166,10 +169,11 @@ def parse_entry(line: bytes) -> Entry | Merge:
         text = line[:-1].decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
-    return (Merge if f'"kind": "{MERGED}"' in text else Entry).parse(text)
+    kinds: dict[str, type[AnyLine]] = {MERGED: Merge, ESTIMATED: Estimation}
+    return next((kind for name, kind in kinds.items() if f'"kind": "{name}"' in text), Entry).parse(text)
 
 
-def iter_lines(path: Path, torn: bool = False) -> Iterator[Entry | Merge]:
+def iter_lines(path: Path, torn: bool = False) -> Iterator[AnyLine]:
     """Read a ledger line by line, each checked by itself; only one is in memory at a time.
 
     Args:

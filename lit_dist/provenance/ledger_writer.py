@@ -12,9 +12,10 @@ from lightning.pytorch import Trainer
 
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, foreign_checkpoint, run_folder
 from lit_dist.provenance.entry import PASSED, Entry, Outcome
+from lit_dist.provenance.estimation import Estimated, Estimation
 from lit_dist.provenance.hand_off import HandOff, weights
 from lit_dist.provenance.ledger import Ledger
-from lit_dist.provenance.line import FIRST, MERGED
+from lit_dist.provenance.line import ESTIMATED, FIRST, MERGED
 from lit_dist.provenance.merge import Merge, Weighting
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.provenance.visit_account import VisitAccount, new_account, waiting_entry
@@ -89,6 +90,22 @@ class LedgerWriter:
             self._head = self._ledger.head
         self.settings = settings(account["rule"])
         self._resumed_at = time.monotonic()
+
+    def put_estimation(self, trainer: Trainer, estimated: Estimated) -> None:
+        """Put what was estimated before the first visit on record. To be called by every process."""
+        sha256_out, _, _ = weights(trainer)
+        if self._ledger is None:
+            return
+        line = Estimation(
+            run=self._account["run"],
+            kind=ESTIMATED,
+            sha256_out=sha256_out,
+            settings=self.settings,
+            versions=versions(),
+            **asdict(estimated),
+        )
+        self._ledger.add(line)
+        self._head = self._ledger.head
 
     def begin(self, trainer: Trainer, visit: Visit, parent: str = "") -> None:
         """Begin a visit, or resume one that was cut short, and prove that the weights are those of its predecessor.

@@ -16,6 +16,9 @@ LONGEST = 2**20
 MERGED = "merge"
 """The kind of a merge's line, and the parent of a visit that begins with one."""
 
+ESTIMATED = "estimation"
+"""The kind of an estimation's line."""
+
 
 class Line:
     """What the lines of a ledger have in common: how they are written, hashed and read."""

@@ -20,9 +20,9 @@ def write_ages(root: Path, people: int = 24) -> Path:
             values = rng.normal(1000, 50, 259)
             values[:20] += 20 * (age - 20)
             sex = ("male", "female")[person % 4 == 0]
-            lines.append(
-                f"{site}_{person},site-{site:02},{age:.2f},{sex},control," + ",".join(f"{v:.1f}" for v in values)
-            )
+            name = f"site-{site:02}" if site else "CALTECH"  # as the first one of them is called
+            cells = [f"{site}_{person}", name, f"{age:.2f}", sex, "control", *(f"{value:.1f}" for value in values)]
+            lines.append(",".join(cells))
     (root / "abide.csv").write_text("\n".join(lines) + "\n")
     return root
 

@@ -47,9 +47,9 @@ def test_the_preparation_is_learnt_from_all_sites_training_records_and_no_others
     assert module.preparation.mean[0].item() == pytest.approx(weight.mean().item())
     assert module.preparation.scale[0].item() == pytest.approx(1 / weight.std(correction=0).item())
     assert set(module.preparation.codes[0].tolist()) - {-1} == set(pool[:, 3][pool[:, 3].isfinite()].long().tolist())
-    assert module.learnt is not None
-    assert module.learnt.sites == data.sites
-    assert sum(module.learnt.records) == len(pool)
+    assert module.estimated is not None
+    assert module.estimated.sites == data.sites
+    assert sum(module.estimated.records) == len(pool)
 
 
 def test_a_pool_learns_the_same_and_one_site_alone_its_own() -> None:
@@ -69,7 +69,7 @@ def test_it_is_learnt_once_and_loaded_with_the_weights(tmp_path: Path) -> None:
     assert path is not None
     loaded = TabularPredictor.load_from_checkpoint(path)
     assert torch.equal(loaded.preparation.mean, module.preparation.mean)
-    assert fitted(patients(only_site="b"), loaded, transfer=False).learnt is None
+    assert fitted(patients(only_site="b"), loaded, transfer=False).estimated is None
     assert torch.equal(loaded.preparation.mean, module.preparation.mean)
 
 
