@@ -3,10 +3,12 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_dist.datamodules.label_table import read_table, row_number
 from lit_dist.utils.errors import InputError
 
 Labels = NDArray[np.int64]
@@ -97,9 +99,19 @@ class CountPartition(Partition):
 
     Args:
         counts: For each site, in order, the number of patients of each label: ``[[300, 300], [500, 100]]``.
+        file: A CSV file with these numbers instead, one row a site, such as the sizes of real hospitals.
+        columns: The file's column of each label, in the labels' order.
+
+    Raises:
+        InputError: If there are not one list of numbers for each site, or the file has a cell that is no number.
     """
 
-    def __init__(self, counts: list[list[int]]) -> None:
+    def __init__(
+        self, counts: list[list[int]] | None = None, file: str | None = None, columns: list[str] | None = None
+    ) -> None:
+        if (counts is None) == (file is None) or (file is None) != (not columns):
+            raise InputError("CountPartition takes counts, or a file and its columns, one a label")
+        counts = _read_counts(Path(file), columns or []) if file is not None else counts
         if not counts or min(min(row, default=0) for row in counts) < 0:
             raise InputError(f"counts={counts} are not one list of numbers for each site")
         self.counts = counts
@@ -118,6 +130,15 @@ class CountPartition(Partition):
                 )
             assigned[patients[: sum(wanted)]] = np.repeat(np.arange(len(sites)), wanted)
         return assigned
+
+
+def _read_counts(path: Path, columns: Sequence[str]) -> list[list[int]]:
+    table = read_table(path, columns)
+    for column in columns:
+        for row, text in zip(table.index.tolist(), table[column].tolist(), strict=True):
+            if not text.isdecimal() or len(text) > 12:
+                raise InputError(f"{path}, row {row_number(row)}: {column} is {text[:50]!r}, which is no number from 0")
+    return [[int(text) for text in cells] for cells in zip(*(table[each].tolist() for each in columns), strict=True)]
 
 
 def allot(labels: NDArray[np.int64], shares: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from lit_dist.utils.plain_errors import PlainErrors
 
 DAY = 24 * 3600
 YEAR = 365 * DAY
-_PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights")
+_PATHS = ("root", "labels", "images", "splits", "cache_dir", "weights", "file")
 _NOT_HERE = {
     "ckpt_path": "it resumes a run by --resume, and begins one with the model's weights",
     "checkpoint.keep": "the server keeps the state after each visit, and the last two; leave it out",
@@ -180,7 +180,7 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     settings = {**settings, "model": _absolute(settings["model"]), "trainer": trainer}
     # Who gives the command is the people of the server and of all sites, and has named these classes.
     classes = sorted(set(_classes([settings["model"], trainer["callbacks"], trainer["logger"]])))
-    same = {"metrics": ALL, "trainer": hardware, "classes": classes}
+    same = {"metrics": ALL, "trainer": hardware, "classes": classes, "min_records": 1}
     own = {site: {"data": _absolute(settings["data"], only_site=site), **same} for site in sites}
     with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system:
         may_die = sites if options.absent == "skip" else []
@@ -204,10 +204,12 @@ def _sites_of(command: SiteCLI) -> list[str]:
 
 def _absolute(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A class with absolute paths among its arguments: server and sites run in folders of their own."""
-    arguments = {
-        name: str(Path(value).absolute()) if name in _PATHS and value is not None else value
-        for name, value in (settings.get("init_args") or {}).items()
-    }
+    arguments = dict(settings.get("init_args") or {})
+    for name, value in arguments.items():
+        if name in _PATHS and value is not None:
+            arguments[name] = str(Path(value).absolute())
+        elif name == "partition" and isinstance(value, dict):  # of a file, perhaps
+            arguments[name] = _absolute(value)
     return {**settings, "init_args": {**arguments, **more}}
 
 

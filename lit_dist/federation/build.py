@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import dict_to_namespace, namespace_to_dict
+from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar, Timer
 from lightning.pytorch.loggers import WandbLogger
 
@@ -28,6 +29,7 @@ from lit_dist.federation.run_parts import RunParts
 from lit_dist.federation.server import Server
 from lit_dist.federation.site_settings import Settings, SiteSettings
 from lit_dist.federation.transfer_client import TransferClient
+from lit_dist.models.table_preparation import TablePreparation
 from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.runs.resume import Resumption, claim_version
 from lit_dist.utils.atomic_write import read_text, replacing
@@ -77,6 +79,7 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
     named = RunParts({**run, "model": model}, ClassList(own.classes), without, partial(inside, folder=folder))
     with _said("the run's settings"):
         module = named.module(own.max_parameters)
+        _allow_sums(module, own)
     with _said("this site's site.yaml"):
         data, hardware = own_parts(own.data, {"devices": 1, **own.trainer})
     # A fit alone is found again by its folder, which a logger would choose.
@@ -85,6 +88,18 @@ def _build(run: Settings, own: SiteSettings, folder: Path, without: tuple[type, 
         machine = {**hardware, "logger": False if alone else logger, "enable_checkpointing": alone}
         trainer = named.trainer(folder, at_site=True, **machine)
     return Parts(trainer, module, data)
+
+
+def _allow_sums(module: LightningModule, own: SiteSettings) -> None:
+    """Let sums of a table's columns be of as many records as the site wants."""
+    for part in module.modules():
+        if isinstance(part, TablePreparation):
+            if own.min_records is None:
+                raise Refusal(
+                    "the run asks for sums of a table's columns, and its site.yaml lets none leave the site;"
+                    " min_records there would, such as min_records: 5 for those of at least 5 records"
+                )
+            part.least_here = own.min_records
 
 
 @contextmanager

@@ -28,6 +28,7 @@ _METRICS = (
 SHIPPED = (
     "lit_dist.ImageClassifier",
     "lit_dist.ImagePredictor",
+    "lit_dist.TabularPredictor",
     "lit_dist.callbacks.CyclicalWeightTransfer",
     "lit_dist.callbacks.DaisyChaining",
     "lit_dist.callbacks.FederatedAveraging",

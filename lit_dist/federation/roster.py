@@ -22,6 +22,7 @@ Weights = Literal["images", "equal"]
 GREETINGS = "sites.json"
 _AT_ONCE = 16  # questions, each of which has the weights
 _WITH_WEIGHTS = ("train", "fit")
+_OTHERS = {"estimate": TEXT}  # bytes
 
 
 class Roster:
@@ -86,7 +87,7 @@ class Roster:
         if not self.there:
             raise NoAnswerError("no site answers any more; resume with --resume when they are there again", self.sites)
         # Weights, and an optimizer's state of twice their size, if that is carried.
-        most = 4 * size(message) + TEXT if question in _WITH_WEIGHTS else SMALL
+        most = 4 * size(message) + TEXT if question in _WITH_WEIGHTS else _OTHERS.get(question, SMALL)
         del message
         return {each: _read(each, found.pop(each), most) for each in asked if each in found}
 

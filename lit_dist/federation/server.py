@@ -87,7 +87,7 @@ class Server:
             InputError: If the sites differ in settings or programs, a site does not answer, or its answer is wrong.
         """
         folder = run_folder(self.trainer)
-        data, self._early = RemoteData(self.roster.greet(folder)), EarlyAnswers(folder)
+        data, self._early = RemoteData(self.roster.greet(folder), self.roster), EarlyAnswers(folder)
         self.roster.agree({"batches": data.batches})
         with (
             remote_evaluation(self.trainer, self.transfer, self.roster.sites, self.validate),

@@ -31,6 +31,8 @@ class SiteSettings(Limits):
         backbones: The backbones that a run may train; None allows all.
         max_parameters: The greatest number of weights, buffers among them, that a run's network may have.
         min_images: The least number of training images with which the site takes part.
+        min_records: The least number of records that a sum or count of a table's columns is of, which leaves the site
+            so that a model can be prepared; None lets none leave, and the site takes no part in such a run.
         metrics: The metrics that may leave the site; None lets all.
         folder: Where the site keeps what stays between two visits; None takes a folder of the engine's.
     """
@@ -41,6 +43,7 @@ class SiteSettings(Limits):
     backbones: Sequence[str] | None = None
     max_parameters: int = 10**9
     min_images: int = 1
+    min_records: int | None = None
     metrics: Sequence[str] | None = None
     folder: str | None = None
 
@@ -114,10 +117,10 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "classes": (_is_list, "a list of classes, such as [mylab.models.Net]"),
     "backbones": (_is_list, "a list of names, such as [resnet34]"),
     **dict.fromkeys(
-        (*_LIMITS, "max_parameters", "min_images"),
+        (*_LIMITS, "max_parameters", "min_images", "min_records"),
         (lambda value: type(value) is int and value >= 1, "a whole number from 1"),
     ),
     "metrics": (lambda value: value == ALL or _is_list(value), _METRICS),
     **dict.fromkeys(("folder", "runs"), (_is(str), "a folder's path")),
 }
-_MAY_BE_NONE = (*_LIMITS, "backbones", "folder")
+_MAY_BE_NONE = (*_LIMITS, "backbones", "folder", "min_records")

@@ -27,6 +27,8 @@ from lit_dist.federation.validate_question import (
     check_train,
 )
 from lit_dist.federation.wire import Tree
+from lit_dist.models.learn_preparation import in_order
+from lit_dist.models.table_preparation import TablePreparation
 from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.visit_account import transfer_state
 from lit_dist.utils.errors import InputError
@@ -52,7 +54,19 @@ class TransferClient(SiteClient):
     @property
     @override
     def questions(self) -> Mapping[str, Callable[[Tree], Tree]]:
-        return {"greet": self.greet, "settings": self.settings, "train": self.train, "validate": self.validate}
+        questions: dict[str, Callable[[Tree], Tree]] = {"estimate": self.estimate} if self._preparation else {}
+        return {
+            **questions,
+            "greet": self.greet,
+            "settings": self.settings,
+            "train": self.train,
+            "validate": self.validate,
+        }
+
+    @property
+    def _preparation(self) -> TablePreparation | None:
+        part = getattr(self.module, "preparation", None)
+        return part if isinstance(part, TablePreparation) else None
 
     @override
     def greet(self, content: Tree) -> Tree:
@@ -79,6 +93,14 @@ class TransferClient(SiteClient):
             self._fit_here(batches, None)
         self._own, _ = split(asking.state, self.trainer, self.transfer)
         self._settings = self.transfer.settings_sha256
+
+    def estimate(self, content: Tree) -> Tree:
+        """Sums and counts over the training records here, of which a table's preparation is learnt."""
+        check_names(content, set())
+        assert self._preparation is not None
+        self.data.prepare_data()
+        self.data.setup("fit")
+        return {"sums": self._preparation.sums(in_order(own_loader(self.data.train_dataloader(), self.name)))}
 
     def train(self, content: Tree) -> Tree:
         """Resume the run from a baton, until it needs what is not here."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from lit_dist.federation.validate_weights import check_received_weights
 from lit_dist.federation.wire import Tree
+from lit_dist.models.column_sums import Columns, Sums
 from lit_dist.provenance.line import LONGEST
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.plain_bounds import is_count, is_hash, is_name, is_number, said, shown
+from lit_dist.utils.plain_bounds import MALFORMED, is_count, is_hash, is_name, is_number, said, shown
 
 ALIKE = ("lit_dist", "torch", "lightning", "processes", "settings")
 """In what the sites must not differ."""
@@ -52,6 +53,18 @@ def check_settings(site: str, answer: Any) -> None:
     """Raise ``InputError`` unless a site says the hash of its settings, and no more."""
     if answer.keys() != {"settings"} or not is_hash(answer["settings"]):
         raise refused(site, "it does not say what its settings are")
+
+
+def check_sums(site: str, answer: Any, columns: Columns, records: int) -> Sums:
+    """The sums that a site has sent of its table's columns; ``InputError`` unless they can be of its records."""
+    if answer.keys() != {"sums"}:
+        raise refused(site, "it has other names than sums")
+    try:
+        return columns.check(answer["sums"], records)
+    except InputError as error:
+        raise refused(site, error) from None
+    except MALFORMED as error:
+        raise refused(site, f"its sums have another form ({type(error).__name__})") from None
 
 
 def _is_text(values: Any) -> bool:

@@ -60,7 +60,7 @@ def _sums_here(trainer: Trainer, preparation: TablePreparation) -> dict[str, Sum
     loaders = source.train_dataloader() if hasattr(source, "train_dataloader") else source
     loaders = loaders.loaders if isinstance(loaders, SiteLoader) else loaders
     by_site = loaders if isinstance(loaders, Mapping) else {"all": loaders}
-    return {str(site): preparation.columns.of(in_order(loader)) for site, loader in by_site.items()}
+    return {str(site): preparation.sums(in_order(loader)) for site, loader in by_site.items()}
 
 
 def in_order(loader: Any) -> Iterator[Any]:

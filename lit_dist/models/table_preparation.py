@@ -1,6 +1,7 @@
 """TablePreparation: standardised columns, filled gaps and indicators of categories, as the first part of a network."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -78,6 +79,7 @@ class TablePreparation(nn.Module):
             if not 1 <= value <= most:
                 raise InputError(f"{name}={value} is not a number from 1 to {most}")
         self.indicators = indicators
+        self.least_here = 1  # of this machine's records, whatever is agreed on
         self.columns = Columns(numeric, categorical, target, least, _ranges(ranges, numeric), bins)
         self.register_buffer("records", torch.zeros((), dtype=torch.int64))
         for name, value in (("mean", 0.0), ("scale", 1.0), ("fill", 0.0)):
@@ -85,6 +87,10 @@ class TablePreparation(nn.Module):
         self.register_buffer("codes", torch.full((categorical, slots), -1, dtype=torch.int64))
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_deviation", torch.ones(()))
+
+    def sums(self, batches: Iterable[Any]) -> Sums:
+        """What may be known elsewhere of the records here, ``(inputs, targets)``."""
+        return self.columns.of(batches, self.least_here)
 
     @property
     def features(self) -> int:

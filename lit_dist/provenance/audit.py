@@ -119,6 +119,8 @@ class _HandOffs:
     @property
     def run(self) -> str:
         """The run of the line before; empty before the first."""
+        if self._estimated is not None:
+            return self._estimated.run
         return self._last.run if self._last is not None else ""
 
     def check(self, number: int, line: AnyLine) -> None:

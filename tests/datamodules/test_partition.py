@@ -50,6 +50,18 @@ def test_given_counts_are_met_exactly_and_the_rest_is_left_out() -> None:
     assert (assigned == -1).sum() == 400 - 240
 
 
+def test_counts_come_from_a_file_too(tmp_path: Path) -> None:
+    rows = ["site,n,cases,controls", "centre-1,5,2,3", "centre-2,1,1,0", "centre-3,9,0,9", "centre-4,2,1,1"]
+    (tmp_path / "sizes.csv").write_text("\n".join(rows))
+    partition = CountPartition(file=str(tmp_path / "sizes.csv"), columns=["controls", "cases"])
+    assert counts(assign(partition)) == [[3, 2], [0, 1], [9, 0], [1, 1]]
+    with pytest.raises(InputError, match="has no column 'ill'"):
+        CountPartition(file=str(tmp_path / "sizes.csv"), columns=["ill"])
+    (tmp_path / "sizes.csv").write_text("site,cases,controls\na,1,2\nb,1.5,2\n")
+    with pytest.raises(InputError, match=r"row 3: cases is '1.5', which is no number from 0"):
+        CountPartition(file=str(tmp_path / "sizes.csv"), columns=["controls", "cases"])
+
+
 def test_a_small_alpha_skews_the_labels_and_a_large_one_does_not() -> None:
     def spread(alpha: float) -> float:
         rates = [
@@ -69,6 +81,10 @@ def test_a_small_alpha_skews_the_labels_and_a_large_one_does_not() -> None:
         (lambda: assign(CountPartition([[1, 1]])), "4 sites, but counts for 1"),
         (lambda: assign(CountPartition([[1, 40]] * 4)), "ask for 160 patients of label 1, but there are 100"),
         (lambda: CountPartition([[1, -1]]), "not one list of numbers"),
+        (lambda: CountPartition(), "takes counts, or a file and its columns"),
+        (lambda: CountPartition([[1, 1]], "sizes.csv", ["n"]), "takes counts, or a file and its columns"),
+        (lambda: CountPartition(file="sizes.csv"), "takes counts, or a file and its columns"),
+        (lambda: CountPartition(file="sizes.csv", columns=["n"]), "there is no table at sizes.csv"),
         (lambda: DirichletPartition(0), "alpha=0"),
         (lambda: assign(DirichletPartition(0.01, smallest=99)), "take a larger alpha"),
     ],
