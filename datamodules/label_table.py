@@ -69,9 +69,11 @@ def read_table(path: Path, columns: Sequence[str], header: Sequence[str] = (), w
     try:
         first = {"header": None, "names": list(header), "sep": _separator_of(path, len(header))} if header else {}
         given: dict[str, Any] = first or {"sep": _separator(path, columns)}
-        table = pd.read_csv(
+        table: pd.DataFrame = pd.read_csv(
             path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False, **given
         )
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"there is no table at {path}") from None
     except OSError as error:

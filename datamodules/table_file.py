@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -50,7 +51,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(texts, index=pd.RangeIndex(len(table)))
 
 
-def _texts(values: "pd.Series[object]") -> list[str]:
+def _texts(values: "pd.Series[Any]") -> list[str]:
     """The cells of a column as they would stand in a CSV file; a missing one is empty."""
     absent = values.isna().tolist()
     return ["" if gone else _text(value) for gone, value in zip(absent, values.tolist(), strict=True)]

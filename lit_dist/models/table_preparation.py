@@ -82,8 +82,8 @@ class TablePreparation(nn.Module):
         self.least_here = 1  # of this machine's records, whatever is agreed on
         self.columns = Columns(numeric, categorical, target, least, _ranges(ranges, numeric), bins)
         self.register_buffer("records", torch.zeros((), dtype=torch.int64))
-        for name, value in (("mean", 0.0), ("scale", 1.0), ("fill", 0.0)):
-            self.register_buffer(name, torch.full((numeric,), value))
+        for name, unlearnt in (("mean", 0.0), ("scale", 1.0), ("fill", 0.0)):
+            self.register_buffer(name, torch.full((numeric,), unlearnt))
         self.register_buffer("codes", torch.full((categorical, slots), -1, dtype=torch.int64))
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_deviation", torch.ones(()))

@@ -73,7 +73,7 @@ def _following(ledger: Path, recorded: Entry) -> tuple[Merge | None, list[Entry]
     for line in islice(dropwhile(lambda line: line != recorded, iter_lines(ledger)), 1, None):
         if isinstance(line, Merge):
             return line, passed
-        if line.sha256_in != line.sha256_out or line.outcome not in PASSED:
+        if not isinstance(line, Entry) or line.sha256_in != line.sha256_out or line.outcome not in PASSED:
             break
         passed.append(line)
     return None, []
