@@ -120,7 +120,7 @@ def _separator_of(path: Path, fields: int) -> str:
         line = file.readline(100_000)
     found = {separator: line.count(separator) + 1 for separator in ",;\t"}
     for separator, count in found.items():
-        if count == fields:
+        if count == fields or not line:
             return separator
     raise InputError(f"{path}, row 1 has {max(found.values())} fields, and header names {fields} columns")
 
