@@ -19,6 +19,7 @@ from lit_dist.utils.mistakes import mistake
 
 OTHER_COMMANDS = {
     "compare": "lit_dist.cli.compare",
+    "export": "lit_dist.cli.export",
     "federate": "lit_dist.cli.federate",
     "prepare": "lit_dist.cli.prepare",
     "verify": "lit_dist.cli.verify",

@@ -1,0 +1,213 @@
+"""Export: a trained network as files that torch alone reads, with a card of what is known of it."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lit_dist.checkpoints.baton import check_weights, fingerprint, read_checkpoint
+from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, SETTINGS, read_settings
+from lit_dist.datamodules.images.datamodule import ImageDataModule
+from lit_dist.models.image_module import ImageModule
+from lit_dist.models.norm_statistics import norms_of
+from lit_dist.provenance.ledger import iter_entries
+from lit_dist.provenance.run_settings import versions
+from lit_dist.runs.lightning_cli import build
+from lit_dist.study.execute import PREDICTIONS, judged, read_predictions, scored
+from lit_dist.study.model_card import as_markdown
+from lit_dist.tasks.found import task_of
+from lit_dist.tasks.task import Task
+from lit_dist.utils.atomic_write import replacing
+from lit_dist.utils.errors import InputError
+
+WEIGHTS, PROGRAM, CARD = "model.safetensors", "model.pt2", "card"
+DRAWS = 1000
+
+
+def export(run: Path, checkpoint: Path | None, output: Path, predictions: Path | None = None) -> list[Path]:
+    """Write a run's model: its weights, the whole as a program, and a card as JSON and Markdown.
+
+    Args:
+        run: The run's folder.
+        checkpoint: The file with the weights; the run's ``best.ckpt`` by default.
+        output: The folder to write into.
+        predictions: A ``predictions.csv`` of the same weights, which the card judges; the run's own by default.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: If the folder has no such run, the weights do not fit, or the module is none of images.
+    """
+    settings = read_settings(run / SETTINGS, ("model", "data", "trainer"))
+    path = checkpoint or run / CHECKPOINTS / "best.ckpt"
+    if not path.is_file():
+        raise InputError(f"there is no {path}; name the checkpoint with --checkpoint")
+    trainer = {"logger": False, "enable_checkpointing": False, "callbacks": [], "accelerator": "cpu"}
+    made = build({"model": settings["model"], "data": settings["data"], "trainer": trainer})
+    module, data = made.model, made.datamodule
+    if not isinstance(module, ImageModule) or not isinstance(data, ImageDataModule):
+        raise InputError(f"{type(module).__name__} is not a network of images by lit_dist; export it as torch does")
+    saved = read_checkpoint(path)
+    check_weights(saved["state_dict"], module.state_dict(), path)
+    module.load_state_dict(saved["state_dict"])
+    program = Program(module, data).eval()
+    output.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.contiguous() for name, tensor in module.backbone.state_dict().items()}
+    card = _card(run, settings, module, data, path, predictions or run / PREDICTIONS)
+    with replacing(output / WEIGHTS) as file:
+        file.write(safetensors.torch.save(weights, {"format": "pt", "sha256": card["weights"]["fingerprint"]}))
+    size = getattr(data, "size", 224)
+    _save(program, size, output / PROGRAM)
+    card["files"] = {name: _sha256(output / name) for name in (WEIGHTS, PROGRAM)}
+    cards = {f"{CARD}.json": json.dumps(card, indent=1, ensure_ascii=False), f"{CARD}.md": as_markdown(card)}
+    for name, text in cards.items():
+        with replacing(output / name) as file:
+            file.write(text.encode())
+    return [output / name for name in (WEIGHTS, PROGRAM, *cards)]
+
+
+class Program(nn.Module):
+    """A network with what its datamodule does to images before, and its task to outputs behind.
+
+    It takes prepared images, uint8, (images, 3, height, width), and gives what ``predict`` does.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, module: ImageModule, data: ImageDataModule) -> None:
+        super().__init__()
+        self.network = module.backbone
+        self.task = module.task
+        black, white = (data.normalise(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)) for value in (0, 255))
+        self.register_buffer("scale", (white - black) / 255)
+        self.register_buffer("offset", black)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        return self.task.predictions(self.network(images.float() * self.scale + self.offset))
+
+
+def _save(program: nn.Module, size: int, path: Path) -> None:
+    example = (torch.zeros(2, 3, size, size, dtype=torch.uint8),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own parts, which nobody here can do anything about
+        exported = torch.export.export(program, example, dynamic_shapes={"images": {0: torch.export.Dim("images")}})
+        with replacing(path) as file:
+            torch.export.save(exported, file)
+
+
+def _card(
+    run: Path, settings: Mapping[str, Any], module: ImageModule, data: ImageDataModule, path: Path, found: Path
+) -> dict[str, Any]:
+    task = task_of(module)
+    fingerprinted, size = fingerprint(module.state_dict())
+    names = getattr(data.learning_task, "class_names", [])
+    normalised = data.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+    return {
+        "task": str(task),
+        "classes": list(names),
+        "predictions": task.columns,
+        "input": {
+            "images": f"uint8, (images, 3, {getattr(data, 'size', 'height')}, {getattr(data, 'size', 'width')}), RGB",
+            "prepared_by": getattr(data, "method", lambda: {})() or type(data).__name__,
+            "black_becomes": [round(value, 6) for value in normalised[0].flatten().tolist()],
+            "white_becomes": [round(value, 6) for value in normalised[1].flatten().tolist()],
+        },
+        "network": {
+            "backbone": settings["model"]["init_args"].get("backbone"),
+            "batch_normalisation": bool(norms_of(module)),
+            "parameters": sum(each.numel() for each in module.parameters()),
+        },
+        "weights": {"fingerprint": fingerprinted, "bytes": size, "checkpoint": path.name},
+        "training": _training(run, settings),
+        "records_by_site": _records(run, data.learning_task),
+        "test": _test(found, task),
+        "versions": versions(),
+        "intended_use": "",
+    }
+
+
+def _training(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    entries = list(iter_entries(run / LEDGER)) if (run / LEDGER).exists() else []
+    callbacks = [each["class_path"].rpartition(".")[2] for each in settings["trainer"].get("callbacks") or []]
+    last = entries[-1] if entries else None
+    return {
+        "data": settings["data"]["class_path"].rpartition(".")[2],
+        "callbacks": callbacks,
+        "seed": settings.get("seed_everything"),
+        "visits": len(entries) or None,
+        "run": last.run if last else None,
+        "settings_sha256": last.settings if last else None,
+        "ledger_head": last.sha256 if last else None,
+    }
+
+
+def _records(run: Path, task: Task) -> list[dict[str, Any]]:
+    path = run / "splits.csv"
+    if not path.exists():
+        return []
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows = []
+    for site, own in table.groupby("site", sort=False):
+        counts = own["split"].value_counts()
+        labels = np.array([task.parse_label(text) for text in own.loc[own["split"] == "train", "label"]], object)
+        rows.append(
+            {
+                "site": site,
+                "patients": int(own["patient"].nunique()),
+                **{split: int(counts.get(split, 0)) for split in ("train", "val", "test")},
+                **{f"training: {name}": value for name, value in task.summary(labels).items()},
+            }
+        )
+    return rows
+
+
+def _test(path: Path, task: Task) -> list[dict[str, Any]]:
+    """The task's measures of saved predictions, with intervals by a bootstrap over patients."""
+    if not path.exists():
+        return []
+    table = read_predictions(task, path)
+    parts = [("all sites", table), *table.groupby("site", sort=False)]
+    return [{"site": str(site), **_judged(task, rows)} for site, rows in parts]
+
+
+def _judged(task: Task, rows: pd.DataFrame) -> dict[str, Any]:
+    values = judged(task, rows)
+    low, high = interval(task, rows)
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()} | {
+        f"{task.primary}_interval": [None if np.isnan(end) else round(end, 4) for end in (low, high)]
+    }
+
+
+def interval(task: Task, rows: pd.DataFrame, draws: int = DRAWS) -> tuple[float, float]:
+    """The 95 % interval of the task's first measure, by a bootstrap over patients (percentiles).
+
+    Args:
+        task: What is judged.
+        rows: Those of ``predictions.csv``.
+        draws: The number of resamples.
+    """
+    scores, targets = scored(task, rows)
+    patients = [torch.from_numpy(place) for place in rows.groupby("patient", sort=False).indices.values()]
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(draws):
+        drawn = torch.cat([patients[number] for number in rng.integers(len(patients), size=len(patients))])
+        found.append(task.judge(scores[drawn], targets[drawn])[task.primary].item())
+    known = np.array(found)[~np.isnan(found)]
+    return tuple(np.quantile(known, [0.025, 0.975])) if len(known) else (np.nan, np.nan)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,89 @@
+"""``lit-dist export``: what it writes is used by a program that has torch and safetensors alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lit_dist import InputError
+from lit_dist.cli.main import main as command
+from lit_dist.datamodules import PhantomDataModule
+from lit_dist.study.execute import read_predictions
+from lit_dist.study.exported import export, interval
+from lit_dist.study.model_card import as_markdown
+from lit_dist.tasks.classification import Classification
+
+pytestmark = pytest.mark.slow
+SMALL = ["--data.patients=20", "--data.size=32", "--model.backbone=squeezenet1_1", "--trainer.max_epochs=4"]
+SCRIPT = """
+import sys
+import numpy, torch, torchvision
+from safetensors.torch import load_file
+images = torch.from_numpy(numpy.load("images.npy"))
+model = torch.export.load("export/model.pt2").module()
+numpy.save("program.npy", model(images).detach().numpy())
+network = torchvision.models.get_model("squeezenet1_1", num_classes=2)
+network.load_state_dict(load_file("export/model.safetensors"))
+assert not any(name.startswith(("lit_dist", "lightning")) for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, with its predictions."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        command(["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL])
+        run = folder / "runs/phantom/cyclical/version_0"
+        best = str(run / "checkpoints/best.ckpt")
+        command(["predict", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+        (run.parent / "version_1/predictions.csv").rename(run / "predictions.csv")
+        command(["export", str(run)])
+    return run
+
+
+def test_a_script_without_lit_dist_predicts_what_the_run_did(run: Path) -> None:
+    data = PhantomDataModule(patients=20, size=32)
+    images, _ = data.dataset(["site-2"], "test").__getitems__(range(3))
+    np.save(run / "images.npy", images.contiguous().numpy())
+    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=run, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(run / "predictions.csv").query("site == 'site-2'")
+    expected = table[["probability_0", "probability_1"]].to_numpy()
+    assert np.load(run / "program.npy") == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_card_has_what_the_run_knows_and_leaves_the_rest_visibly_blank(run: Path) -> None:
+    card = json.loads((run / "export/card.json").read_text())
+    assert card["classes"] == ["healthy", "referable"]
+    assert [row["site"] for row in card["test"]] == ["all sites", "site-1", "site-2", "site-3", "site-4"]
+    assert sum(row["n"] for row in card["test"][1:]) == card["test"][0]["n"] == 12
+    assert card["records_by_site"][0]["training: healthy"] == 7
+    assert card["training"]["visits"] == 4
+    text = (run / "export/card.md").read_text()
+    assert "## Intended use\n\n_Not filled in" in text
+    assert "SiteStatistics)" not in text, "the network has no batch normalisation"
+    card["network"] |= {"batch_normalisation": True, "backbone": "resnet18"}
+    assert "(SiteStatistics), and the files hold those that\ntravelled" in as_markdown(card)
+    assert "layer.reset_running_stats()" in as_markdown(card)
+
+
+def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.yaml is not the configuration"):
+        export(tmp_path, None, tmp_path / "export")
+    with pytest.raises(InputError, match=r"there is no .*nowhere.ckpt; name the checkpoint"):
+        export(run, tmp_path / "nowhere.ckpt", tmp_path / "export")
+
+
+def test_an_interval_is_of_patients_and_holds_the_value(run: Path) -> None:
+    rows = read_predictions(Classification(2), run / "predictions.csv")
+    low, high = interval(Classification(2), rows, draws=200)
+    right = (rows["probability_1"] > 0.5) == (rows["label"] == 1)
+    assert 0 <= low < right.mean() < high <= 1
+    one = rows.assign(patient="the same")  # all images of a patient are drawn together, so nothing varies
+    assert interval(Classification(2), one, draws=20) == pytest.approx((right.mean(), right.mean()))
