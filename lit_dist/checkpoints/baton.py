@@ -54,9 +54,10 @@ def tensor_lines(state: Mapping[str, Any]) -> dict[str, str]:
     """The lines of a fingerprint, by the tensors' names."""
     tensors = {name: state[name] for name in sorted(state) if isinstance(state[name], Tensor)}
     contents = [tensor_file.bytes_of(tensor_file.on_cpu(tensor)) for tensor in tensors.values()]
+    size = sum(content.nbytes for content in contents)
     return {
         name: json.dumps([name, str(tensor.dtype), list(tensor.shape), sha256.hexdigest()]) + "\n"
-        for (name, tensor), sha256 in zip(tensors.items(), in_threads(hashlib.sha256, contents), strict=True)
+        for (name, tensor), sha256 in zip(tensors.items(), in_threads(hashlib.sha256, contents, size), strict=True)
     }
 
 

@@ -65,7 +65,8 @@ def write_to(file: BinaryIO, tensors: Mapping[str, Tensor], text: str) -> str:
     contents = [_bytes(name, tensor) for name, tensor in tensors.items()]
     header = _header(tensors, contents, text)
     starts = accumulate((content.nbytes for content in contents), initial=8 + len(header))
-    hashes = in_threads(partial(_store, file.fileno()), zip(starts, contents, strict=False))
+    size = sum(content.nbytes for content in contents)
+    hashes = in_threads(partial(_store, file.fileno()), zip(starts, contents, strict=False), size)
     digest = _digest(header, hashes)
     file.write(len(header).to_bytes(8, "little"))
     file.write(header.replace(_START + _ZEROS, _START + digest, 1))
@@ -200,7 +201,7 @@ def _read(file: BinaryIO, path: Path, with_tensors: bool) -> tuple[dict[str, Ten
     size = os.fstat(file.fileno()).st_size
     length, header = _read_header(path, file, size)
     metadata, places = _parse(path, header, size - 8 - length)
-    loaded = in_threads(partial(_load, file.fileno(), 8 + length, with_tensors), places)
+    loaded = in_threads(partial(_load, file.fileno(), 8 + length, with_tensors), places, size)
     digest = header[len(_START) : len(_START) + 64]
     blank = header.replace(_START + digest, _START + _ZEROS, 1)
     if _digest(blank, (sha for _, sha in loaded)) != digest:

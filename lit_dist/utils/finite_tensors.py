@@ -17,7 +17,8 @@ def not_finite(state: Mapping[str, Any]) -> str | None:
         'weight'
     """
     names = [name for name, value in state.items() if isinstance(value, Tensor) and _has_fractions(value)]
-    for name, finite in zip(names, in_threads(lambda name: _finite(state[name]), names), strict=True):
+    size = sum(state[name].nbytes for name in names)
+    for name, finite in zip(names, in_threads(lambda name: _finite(state[name]), names, size), strict=True):
         if not finite:
             return name
     return None

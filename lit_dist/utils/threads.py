@@ -10,15 +10,21 @@ from lit_dist.utils.held_signals import held_signals
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_WORTH_A_THREAD = 2**20
 
-def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+
+def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item], size: int | None = None) -> list[_Result]:
     """Call a function that leaves Python's lock to others, as hashing and reading do, on each item.
+
+    Where all items together have less than a megabyte (``size``, in bytes), no thread is worth its start.
 
     The threads have ended before this returns: a loader that forks its workers must not meet one at work. Each takes
     the next item when it has done one, since to hand out every single one would cost more than many an item. Signals
     are obeyed after it: a handler that came here again would wait for this thread's locks.
     """
     waiting = list(items)
+    if size is not None and size < _WORTH_A_THREAD:
+        return [function(item) for item in waiting]
     results: dict[int, _Result] = {}
     numbers = iter(range(len(waiting)))  # of which each thread takes the next one, never two the same
 

@@ -25,6 +25,13 @@ def test_several_threads_work_and_none_is_left() -> None:
     assert threading.active_count() == before
 
 
+def test_no_thread_is_started_for_what_is_small() -> None:
+    own = threading.get_ident()
+    assert {*in_threads(lambda _: threading.get_ident(), range(50), 1000)} == {own}
+    both = threading.Barrier(2, timeout=20)
+    in_threads(lambda _: both.wait(), range(2), 10**7)
+
+
 @pytest.mark.parametrize("bad", [0, 7, 49])
 def test_an_error_reaches_the_caller(bad: int) -> None:
     def fail(item: int) -> None:
