@@ -26,8 +26,8 @@ from lit_dist.provenance.run_settings import versions
 from lit_dist.tasks.found import task_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
+from lit_dist.visits.batch_size import batch_size
 from lit_dist.visits.site_loader import SiteLoader
-from lit_dist.visits.site_sample import batch_size
 from lit_dist.visits.visit_callback import visit_callbacks
 
 # Of a run's settings, or of a question: asked again, the site would fail again.

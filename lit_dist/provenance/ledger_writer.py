@@ -20,8 +20,8 @@ from lit_dist.provenance.merge import Merge, Weighting
 from lit_dist.provenance.run_settings import RULE, versions
 from lit_dist.provenance.visit_account import VisitAccount, new_account, waiting_entry
 from lit_dist.provenance.visit_metrics import VisitMetrics
+from lit_dist.visits.batch_size import batch_size
 from lit_dist.visits.itinerary import Visit
-from lit_dist.visits.site_sample import batch_size
 from lit_dist.visits.visit_callback import travelling_bytes
 
 

@@ -1,7 +1,7 @@
 """A seeded sample of the records of a loader, to look at them without drawing from it."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from lit_dist.utils.errors import InputError
+from lit_dist.visits.batch_size import batch_size
 from lit_dist.visits.seeding import find_generators, generators_kept, seed_generators
 
 _AT_ONCE = 64
@@ -91,14 +92,3 @@ def _first(loader: Any, records: int) -> Iterator[Any]:
 def inputs_of(batch: Any) -> Any:
     """What of a batch goes into a network: the first of several, or all of it."""
     return batch[0] if isinstance(batch, list | tuple) else batch
-
-
-def batch_size(batch: Any) -> int:
-    """The length of the first tensor found in a batch, or of the batch itself."""
-    if isinstance(batch, torch.Tensor):
-        return len(batch) if batch.ndim else 1
-    if isinstance(batch, Mapping) and batch:
-        return batch_size(next(iter(batch.values())))
-    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
-        return batch_size(batch[0])
-    return 1
