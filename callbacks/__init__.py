@@ -13,6 +13,7 @@ from lit_dist.callbacks.remedies.local_batch_norm import LocalBatchNorm
 from lit_dist.callbacks.run_checkpoint import RunCheckpoint
 from lit_dist.callbacks.site_evaluation import SiteEvaluation
 from lit_dist.callbacks.site_statistics import SiteStatistics
+from lit_dist.callbacks.site_validation import SiteValidation
 from lit_dist.callbacks.visit_averaging import VisitAveraging
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SingleWeightTransfer",
     "SiteEvaluation",
     "SiteStatistics",
+    "SiteValidation",
     "VisitAveraging",
     "WeightTransfer",
 ]

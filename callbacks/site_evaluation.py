@@ -3,13 +3,13 @@
 import csv
 import io
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -19,15 +19,18 @@ from typing_extensions import override
 
 from lit_dist.callbacks.fit_checks import check_fit
 from lit_dist.callbacks.heuristics.find_transfer import find_transfer
+from lit_dist.callbacks.site_judge import all_batches, better_by_name, evaluating, find_logged, judge, look
 from lit_dist.callbacks.site_statistics import find_statistics
 from lit_dist.checkpoints.csv_rows import kept_rows
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.models.metrics import better
-from lit_dist.tasks.found import task_of
+from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.found import own_task
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import check_kind, replacing
 from lit_dist.utils.errors import InputError
-from lit_dist.utils.outside_loops import modes_kept, on_device
+from lit_dist.utils.lightning_internals import judged_source
+from lit_dist.utils.outside_loops import on_device
 from lit_dist.utils.setting_checks import check_choice
 
 Moment = Literal["off", "visit", "cycle"]
@@ -36,7 +39,7 @@ MATRIX = "site_matrix.csv"
 
 
 class SiteEvaluation(Callback):
-    """Evaluates the model on every site's images at the end of visits: what it forgets becomes visible.
+    """Evaluates the model on every site's records at the end of visits: what it forgets becomes visible.
 
     It leaves ``site_matrix.csv`` in the run's folder: one row a site that was evaluated on after a visit, with the
     metric, the best value so far at that site minus that of now (``forgetting``), and the mean absolute change from one
@@ -44,17 +47,24 @@ class SiteEvaluation(Callback):
     ``fluctuation`` (their means over the sites). Source of the two measures: Sheller et al., "Federated learning in
     medicine", Scientific Reports 2020, https://doi.org/10.1038/s41598-020-69250-1, who saw both in cyclical transfer.
 
-    The module's ``predict_step`` must give probabilities, (images, classes), and a batch be ``(images, labels)``. It
-    leaves the module's modes and torch's generators as they were, so the weights of a run are the same with and without
-    it. Put it after the transfer callback.
+    A module with a ``task`` is judged by it: its ``predict_step`` must give what the task calls predictions, and a
+    batch be ``(inputs, targets)``. Any other is judged by its own ``validation_step``, or ``test_step``, and the hooks
+    around it, whatever its batches are: by what it logs, each batch counted by its records, or by the loss that it
+    returns. It leaves the module's modes, buffers, metrics and lists and torch's generators as they were, so the
+    weights of a run are the same with and without it. Put it after the transfer callback.
 
     Args:
         every: ``"visit"``, ``"cycle"`` or ``"off"``.
-        split: Whether to evaluate on the validation or the test images.
-        metric: One of the measures of the module's task; by default the one that the task is first judged by.
+        split: Whether to evaluate on the validation or the test records.
+        metric: What to look at: one of the measures of the module's task, by default the one that it is first judged
+            by; or one of the names that the module logs, by default its loss. ``"dice"`` finds ``val_dice`` and
+            ``val/dice``.
+        mode: Whether the metric improves by falling (``"min"``) or rising (``"max"``); needed where neither the task
+            nor the metric's name says so.
 
     Raises:
-        InputError: If there is no transfer callback before it, or the loaders are not a dict by site.
+        InputError: If there is no transfer callback before it, the loaders are not a dict by site, or the module does
+            not log the metric.
     """
 
     takes_part = False
@@ -64,12 +74,16 @@ class SiteEvaluation(Callback):
         every: Moment = "cycle",
         split: Literal["val", "test"] = "val",
         metric: str | None = None,
+        mode: Literal["min", "max"] | None = None,
     ) -> None:
         check_choice(get_args(Moment), every=every)
         check_choice(("val", "test"), split=split)
         self.every = every
         self.split = split
+        check_choice(("min", "max", None), mode=mode)
         self.metric = metric or ""
+        self.mode = mode
+        self._task: Task | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -92,13 +106,50 @@ class SiteEvaluation(Callback):
             if transfer is None or callbacks.index(transfer) > callbacks.index(self):
                 raise InputError("SiteEvaluation stands after a transfer callback in the list of callbacks")
             self._transfer = transfer
-            self._choose_metric(task_of(pl_module))
+            self._task = own_task(pl_module)
+            self.metric = self.metric or (self._task.primary if self._task else "loss")
+            self._choose_mode()
 
-    def _choose_metric(self, task: Task) -> None:
-        self.metric = self.metric or task.primary
-        judged = [name for name, measure in task.measures.items() if measure.better]
+    def _choose_mode(self) -> None:
+        if self._task is None:
+            self._better = self.mode or better_by_name(self.metric)
+            if self._better is None:
+                raise InputError(
+                    f"SiteEvaluation: whether {self.metric!r} improves by falling or by rising is not known: set mode"
+                )
+            return
+        judged = [name for name, measure in self._task.measures.items() if measure.better]
         if self.metric not in judged:
             raise InputError(f"SiteEvaluation: metric={self.metric!r} is not one of {', '.join(judged)}")
+        self._better = better(self._task, self.metric)
+
+    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before the first step whether a module that is judged by what it logs logs the metric.
+
+        Raises:
+            InputError: If it does not.
+        """
+        if self._task is None:
+            site, loader = next(iter(self._loaders(trainer, pl_module).items()))
+            logged = look(trainer, pl_module, site, loader, self.split).values
+            gives_probabilities = is_overridden("predict_step", pl_module) and self.metric in Classification.measures
+            if find_logged(self.metric, logged) is None and gives_probabilities:
+                self._task = Classification()
+                self._choose_mode()
+            else:
+                self.find(logged)
+
+    def find(self, names: Collection[str]) -> str:
+        """The metric's name among those that the module logs.
+
+        Raises:
+            InputError: If it is not there.
+        """
+        name = find_logged(self.metric, names)
+        if name is None:
+            known = ", ".join(names) or "nothing"
+            raise InputError(f"SiteEvaluation: metric={self.metric!r} is not one of what the module logs: {known}")
+        return name
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,6 +161,8 @@ class SiteEvaluation(Callback):
             if trainer.is_global_zero and self._in_file != (path, self._rows):  # not in each fit of a federation
                 self._keep_rows(path)
                 self._in_file = (path, self._rows)
+        if self.every != "off":
+            self.check(trainer, pl_module)
         self._look(trainer, pl_module)  # a visit that ended elsewhere, in a federation
 
     @override
@@ -154,7 +207,7 @@ class SiteEvaluation(Callback):
         visit = self._transfer.visit
         assert visit is not None
         rows = []
-        sign = -1 if better(task_of(pl_module), self.metric) == "min" else 1
+        sign = -1 if self._better == "min" else 1
         for site, value in values.items():
             best, last, changes = self._sites.get(site, (value, value, 0.0))
             changes += abs(value - last)
@@ -171,24 +224,28 @@ class SiteEvaluation(Callback):
         loaders = self._loaders(trainer, pl_module)
         statistics = find_statistics(trainer)
         values = {}
-        with _evaluating(trainer, pl_module, self.split):
-            for site, loader in loaders.items():
-                own = statistics.at_site(trainer, pl_module, site, loader) if statistics else nullcontext()
-                with own:
-                    values[site] = self._value(trainer, pl_module, loader)
+        for site, loader in loaders.items():
+            own = statistics.at_site(trainer, pl_module, site, loader) if statistics else nullcontext()
+            with evaluating(trainer, pl_module, self.split), own:
+                values[site] = self._value(trainer, pl_module, site, loader)
         return values
 
     def _loaders(self, trainer: Trainer, pl_module: LightningModule) -> Mapping[str, Any]:
-        data: Any = trainer.datamodule or pl_module  # type: ignore[attr-defined]
-        name = f"{self.split}_dataloader"
-        loaders = getattr(data, name)() if is_overridden(name, data) else None
-        if not isinstance(loaders, Mapping):
+        data, name = judged_source(trainer, self.split), f"{self.split}_dataloader"
+        loaders: Any = data
+        if isinstance(data, LightningDataModule | LightningModule):
+            loaders = getattr(data, name)() if is_overridden(name, data) else None
+        if not isinstance(loaders, Mapping) or not loaders:
             raise InputError(
-                f"SiteEvaluation needs a {name}() of the datamodule or the module that gives one loader a site"
+                f"SiteEvaluation needs a {name}() of the datamodule or the module that gives one loader a site, or a"
+                " dict of them that is passed to fit"
             )
         return loaders
 
-    def _value(self, trainer: Trainer, pl_module: LightningModule, loader: Any) -> float:
+    def _value(self, trainer: Trainer, pl_module: LightningModule, site: str, loader: Any) -> float:
+        if self._task is None:
+            found = judge(trainer, pl_module, site, all_batches(loader), self.split).values
+            return found[self.find(found)]
         probabilities: list[Tensor] = []
         labels: list[Tensor] = []
         for number, batch in enumerate(loader):
@@ -196,7 +253,7 @@ class SiteEvaluation(Callback):
             with trainer.precision_plugin.predict_step_context():
                 probabilities.append(pl_module.predict_step((images, truth), number))
             labels.append(truth)
-        task = task_of(pl_module)
+        task = self._task
         return float(task.judge(task.scores_of(torch.cat(probabilities).float()), torch.cat(labels))[self.metric])
 
     def _write(self, trainer: Trainer, rows: list[list[Any]]) -> None:
@@ -246,24 +303,6 @@ class SiteEvaluation(Callback):
 
 _COLUMNS = ["visit", "cycle", "visited", "site", "value", "forgetting", "fluctuation"]
 _MEANS = {"forgetting": 5, "fluctuation": 6}
-
-
-@contextmanager
-def _evaluating(trainer: Trainer, pl_module: LightningModule, split: str) -> Iterator[None]:
-    """Evaluate in the middle of training, and leave no trace: a part that is frozen in evaluation mode stays there."""
-    device = pl_module.device
-    # For hooks that ask the trainer whether it trains, to augment on the device for example.
-    if split == "val":
-        trainer.validating = True
-    else:
-        trainer.testing = True
-    devices = [device] if device.type == "cuda" else []
-    try:
-        with modes_kept(pl_module), torch.no_grad(), torch.random.fork_rng(devices):
-            pl_module.eval()
-            yield
-    finally:
-        trainer.training = True
 
 
 def _read(path: Path) -> list[list[str]]:

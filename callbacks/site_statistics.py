@@ -18,6 +18,7 @@ from lit_dist.models.norm_statistics import Statistics, estimate, in_place, norm
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.outside_loops import on_device
 from lit_dist.utils.setting_checks import check_count
+from lit_dist.visits.joint_loader import site_of_each
 from lit_dist.visits.seeding import derive
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_sample import inputs_of, sample
@@ -133,7 +134,7 @@ class SiteStatistics(AroundSteps):
 
     def _come_to(self, loaders: Any, number: int) -> None:
         if isinstance(loaders, Mapping):
-            self._judged_site = list(loaders)[number]
+            self._judged_site = site_of_each(loaders)[number]
 
     @override
     def lift(self) -> None:

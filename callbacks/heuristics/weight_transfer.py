@@ -5,14 +5,15 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, cast, get_args
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from lit_dist.callbacks import fit_checks
 from lit_dist.callbacks.baton_writer import BatonWriter
 from lit_dist.callbacks.divergence import OnDivergence
 from lit_dist.callbacks.heuristics.visit_events import VisitEvents
+from lit_dist.callbacks.logged_monitors import check_logged
 from lit_dist.callbacks.optimizer_states import OptimizerState
+from lit_dist.callbacks.site_validation import SiteValidation
 from lit_dist.callbacks.visit_display import VisitDisplay
 from lit_dist.checkpoints.checkpoint_io import SafetensorsCheckpointIO
 from lit_dist.checkpoints.run_lock import FitLock
@@ -33,7 +34,7 @@ from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.visit_batches import VisitBatches
 
 
-class WeightTransfer(Callback, ABC):
+class WeightTransfer(SiteValidation, ABC):
     """Moves one model from site to site while Lightning trains it.
 
     In each epoch the training batches come from the site whose turn it is; at the end of a visit the weights stay in
@@ -91,7 +92,7 @@ class WeightTransfer(Callback, ABC):
         self.on_divergence = on_divergence
         self.baton_dir = baton_dir
         self._events = VisitEvents(optimizer_state, on_divergence, self.weighting)
-        self.at_site = False  # in a federation: what its visits come to is merged elsewhere
+        self.at_site = False  # in a federation: what its visits come to is merged and pooled elsewhere
         self.stop_before: Callable[[str], None] | None = None  # there: ends a fit before a visit at a site
         self.recorded: Collection[str] | None = None  # the metrics of training that the ledger may have; None: all
         self.left_out: Collection[str] = ()  # sites whose visits pass without training
@@ -102,7 +103,6 @@ class WeightTransfer(Callback, ABC):
         self._lock = FitLock()
         self._others: list[Any] | None = None  # the settings of the other callbacks, as they were before the run
 
-    takes_part = False  # its settings are hashed by themselves
     weighting: Weighting = "images"  # what a visit counts where an itinerary merges
 
     @abstractmethod
@@ -172,6 +172,7 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
         fit_checks.check_fit(trainer)
@@ -225,6 +226,7 @@ class WeightTransfer(Callback, ABC):
         self._events.itinerary, self._events.at_site = self._plan.itinerary, self.at_site
         self._events.on_train_start(trainer, self.settings_by, self.recorded, batons, new)
         self._own_hook = MethodPatch(pl_module, "on_train_batch_end", lambda *_, **__: None)
+        check_logged(trainer, pl_module, self, self.sites)
         self._display.on_train_start(self.sites)
         self._batches.begin_epoch()
 
@@ -257,7 +259,7 @@ class WeightTransfer(Callback, ABC):
         ends = ends_within or (trainer.is_last_batch and self._batches.visit_ends_with_epoch())
         if not self._events.passing:  # the module's own hook belongs to the visit, which may end here
             self._own_hook.original(outputs, batch, batch_idx)
-        self._events.on_step_end(trainer, outputs, batch, batch_idx, ends)
+        self._events.on_step_end(trainer, outputs, self._batches.counted(batch), batch_idx, ends)
         if ends:  # before the validation that may follow, which is not part of the visit
             self._events.on_visit_end(trainer, self.before_hand_over)
         if ends_within:
@@ -266,12 +268,14 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_start(trainer, pl_module)
         if not trainer.sanity_checking:
             end_restart(trainer)
             self._events.metrics.validation_starts(trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking:
             self._events.metrics.validation_ends(trainer)
 
@@ -290,10 +294,12 @@ class WeightTransfer(Callback, ABC):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
         self._close()
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().teardown(trainer, pl_module, stage)
         if stage == "fit":
             if self._in_fit:
                 self._events.leave_round(trainer)

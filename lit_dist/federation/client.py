@@ -27,6 +27,7 @@ from lit_dist.tasks.found import task_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
 from lit_dist.visits.batch_size import batch_size
+from lit_dist.visits.joint_loader import as_loader
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.visit_callback import visit_callbacks
 
@@ -210,9 +211,9 @@ def own_loader(loaders: Any, site: str) -> Any:
     if isinstance(loaders, SiteLoader):
         loaders = loaders.loaders
     if not isinstance(loaders, Mapping):
-        return loaders
+        return as_loader(loaders)
     if site in loaders:
-        return loaders[site]
+        return as_loader(loaders[site])
     if len(loaders) == 1:
-        return next(iter(loaders.values()))
+        return as_loader(next(iter(loaders.values())))
     raise InputError(f"the data of {site!r} has loaders of {', '.join(loaders)}, and none of this site's name")

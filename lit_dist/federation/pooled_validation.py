@@ -7,7 +7,7 @@ from statistics import median
 import torch
 
 from lit_dist.federation.roster import Weights
-from lit_dist.models.metrics import logged_measures, pool, pool_measures
+from lit_dist.models.metrics import logged_measures, pool_measures, pool_named
 from lit_dist.tasks.task import Task
 
 
@@ -54,7 +54,7 @@ def strange(values: Mapping[str, SiteValues]) -> list[str]:
     return told
 
 
-def pooled(found: Mapping[str, SiteValues], task: Task, weights: Weights = "images") -> dict[str, float]:
+def pooled(found: Mapping[str, SiteValues], task: Task | None, weights: Weights = "images") -> dict[str, float]:
     """The metrics of a validation on every site.
 
     Those of all sites together follow from each site's as the task says, see ``lit_dist.models.metrics``; a metric that
@@ -62,7 +62,7 @@ def pooled(found: Mapping[str, SiteValues], task: Task, weights: Weights = "imag
 
     Args:
         found: What each site has found.
-        task: What the module is judged by.
+        task: What the module is judged by; None if it logs for itself.
         weights: What a site counts: its ``"images"``, or ``"equal"``.
 
     Example:
@@ -72,21 +72,27 @@ def pooled(found: Mapping[str, SiteValues], task: Task, weights: Weights = "imag
         {'val_x': 1.75, 'val_loss': 1.75}
     """
     with_images = [each for each in found.values() if each.images]
-    result = {name: value for each in with_images for name, value in each.metrics.items() if "/" in name}
+    result = {
+        name: value
+        for site, each in found.items()
+        for name, value in each.metrics.items()
+        if each.images and name.endswith(f"/{site}")
+    }
     if not with_images:
         return result
     sizes = [each.images if weights == "images" else 1 for each in with_images]
-    together = {name for name in with_images[0].metrics if "/" not in name}
-    together = {name for name in together if all(name in each.metrics for each in with_images)}
-    stage = next((name.partition("_")[0] for name in sorted(together)), "val")
-    derived = {*logged_measures(task)}
-    for name in with_images[0].metrics:
-        if name in together and name.partition("_")[2] not in derived:
-            result[name] = pool([each.metrics[name] for each in with_images], sizes)
-    own = [
-        {name.partition("_")[2]: value for name, value in each.metrics.items() if "/" not in name}
-        for each in with_images
+    of_all = [
+        {name: value for name, value in each.metrics.items() if not name.endswith(f"/{site}")}
+        for site, each in found.items()
+        if each.images
     ]
+    named = pool_named(of_all, sizes)
+    if task is None:
+        return result | named
+    derived = {*logged_measures(task)}
+    result |= {name: value for name, value in named.items() if name.partition("_")[2] not in derived}
+    stage = next((name.partition("_")[0] for name in sorted(named)), "val")
+    own = [{name.partition("_")[2]: value for name, value in each.items()} for each in of_all]
     sums = [torch.tensor(each.sums, dtype=torch.float64) for each in with_images if each.sums]
     if len(sums) < len(with_images):
         sums = []

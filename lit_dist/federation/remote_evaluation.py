@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -22,13 +23,27 @@ def remote_evaluation(
         for each in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(each, SiteEvaluation) and each.every != "off":
                 _check(each, trainer, transfer, sites)
-                patches.enter_context(patched(each, values=_values(each.metric, validate)))
+                remote = patched(each, values=_values(each, sites, validate), check=lambda *_: None)
+                patches.enter_context(remote)
         yield
 
 
-def _values(metric: str, validate: Callable[[], Mapping[str, float]]) -> Callable[..., dict[str, float]]:
-    begin = f"val_{metric}/"
-    return lambda *_: {name.removeprefix(begin): value for name, value in validate().items() if name.startswith(begin)}
+def _values(
+    evaluation: SiteEvaluation, sites: list[str], validate: Callable[[], Mapping[str, float]]
+) -> Callable[..., dict[str, float]]:
+    def values(*_: Any) -> dict[str, float]:
+        found = validate()
+        own = {site: _of_site(found, site) for site in sites}
+        names = {name: site for site, each in own.items() for name in each}
+        metric = evaluation.find(names) if names else ""
+        return {site: each[metric] for site, each in own.items() if metric in each}
+
+    return values
+
+
+def _of_site(found: Mapping[str, float], site: str) -> dict[str, float]:
+    end = f"/{site}"
+    return {name.removesuffix(end): value for name, value in found.items() if name.endswith(end)}
 
 
 def _check(evaluation: SiteEvaluation, trainer: Trainer, transfer: WeightTransfer, sites: list[str]) -> None:

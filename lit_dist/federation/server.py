@@ -16,6 +16,7 @@ from lit_dist.callbacks import RunCheckpoint
 from lit_dist.callbacks.ending import ending
 from lit_dist.callbacks.fit_checks import check_initialized
 from lit_dist.callbacks.heuristics.find_transfer import require_transfer
+from lit_dist.callbacks.logged_monitors import check_among
 from lit_dist.callbacks.visit_averaging import find_averaging
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.checkpoints.run_folder import LEDGER, checkpoint_path, delete_old_checkpoints, run_folder
@@ -37,10 +38,10 @@ from lit_dist.federation.validate_answer import check_losses, check_validated, r
 from lit_dist.federation.validate_update import Asked, check_update, due_visit
 from lit_dist.federation.wire import Tree
 from lit_dist.models.monitored import refuse_unpooled
+from lit_dist.models.site_reports import reported_task
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import Ledger, iter_entries
 from lit_dist.provenance.visit_account import transfer_state, waiting_entry
-from lit_dist.tasks.found import task_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.method_patch import patched
 from lit_dist.visits.visit_callback import visit_callbacks
@@ -75,7 +76,7 @@ class Server:
         if not is_overridden("configure_model", module):  # in which a fit may give layers their shapes
             check_initialized(module)
         _check_trainer(trainer)
-        refuse_unpooled(trainer, task_of(module))
+        refuse_unpooled(trainer, reported_task(module))
         refuse_state_of_steps(trainer)
         refuse_ends_elsewhere(trainer, self.transfer)
         refuse_local_within_visits(trainer, module, self.transfer)
@@ -248,7 +249,7 @@ class Server:
         return self._validated[1]
 
     def _validate(self) -> Tree:
-        task = task_of(self.module)
+        task = reported_task(self.module)
         question: Tree = {"state_dict": self.module.state_dict(), "run": self.transfer.run_id}
         question |= {"step": self.trainer.global_step, "left_out": self._left_out}  # by which sites find what stayed
         answers = self.roster.ask("validate", question)
@@ -291,9 +292,12 @@ class _Sites(Callback):
         averaging = find_averaging(trainer)
         with averaging.in_place(pl_module) if averaging else nullcontext():
             found = self.server.validate()
+        sites = self.server.roster.sites
+        if reported_task(pl_module) is None and found:
+            check_among(trainer, found, sites)
         rank_zero_info(
             f"After epoch {trainer.current_epoch + 1}, validation images of all sites: "
-            + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "/" not in name)
+            + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if name.rpartition("/")[2] not in sites)
         )
         log = patched(
             pl_module,

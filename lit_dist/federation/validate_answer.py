@@ -118,15 +118,16 @@ def most_images(greeting: Tree, batches: int) -> int:
     return min(most, batches * size) if greeting["batches"] * size >= greeting["images"] else most
 
 
-def check_validated(site: str, answer: Any, sites: Collection[str], task: Task) -> None:
+def check_validated(site: str, answer: Any, sites: Collection[str], task: Task | None) -> None:
     """Raise ``InputError`` unless a site says of its validation a number of images, and numbers by its own names."""
     images, metrics, sums = answer.get("images"), answer.get("metrics"), answer.get("sums")
     fits = answer.keys() == {"images", "metrics", "sums"} and is_count(images) and isinstance(metrics, dict)
     if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):
         raise refused(site, "it has no number of images and metrics")
-    if not isinstance(sums, list) or (sums and not task.fit_sums(sums, images)):
-        raise refused(site, f"its sums are not those of {images} images of a {task}")
-    strange = [name for name in metrics if "/" in name and name.rpartition("/")[2] != site]
+    if not isinstance(sums, list) or (sums and (task is None or not task.fit_sums(sums, images))):
+        raise refused(site, f"its sums are not those of {images} images of {f'a {task}' if task else 'any task'}")
+    # A module of one's own may have a name such as "val/loss"; one that names another site is refused below.
+    strange = [name for name in metrics if task and "/" in name and name.rpartition("/")[2] != site]
     if strange:
         raise refused(site, f"its metric {strange[0]!r} is not this site's")
     try:
@@ -147,7 +148,7 @@ def check_losses(what: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
         site: name
         for site, values in metrics.items()
         for name, value in values.items()
-        if math.isnan(value) and name.partition("/")[0].endswith("loss")
+        if math.isnan(value) and name.removesuffix(f"/{site}").endswith("loss")
     }
     if not lost:
         return

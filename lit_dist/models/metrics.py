@@ -1,6 +1,7 @@
 """What a model's validation and test have found, for one site or for all sites together."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
@@ -24,6 +25,46 @@ def pool(values: Sequence[float], sizes: Sequence[int]) -> float:
         2.0
     """
     return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
+
+
+def pool_named(values: Sequence[Mapping[str, float]], sizes: Sequence[int]) -> dict[str, float]:
+    """Values of all sites from those of each that every site has: the means weighted by their numbers of records.
+
+    One that is such a mean already (``mean_<measure>``) is over the sites where it is defined.
+
+    Example:
+        >>> pool_named([{"loss": 1.0, "mean_auroc": math.nan}, {"loss": 4.0, "mean_auroc": 0.5}], [2, 1])
+        {'loss': 2.0, 'mean_auroc': 0.5}
+    """
+    found = {}
+    for name in values[0]:
+        pairs = [(each[name], size) for each, size in zip(values, sizes, strict=True) if name in each]
+        if len(pairs) == len(values):
+            if is_mean(name):
+                pairs = [pair for pair in pairs if not math.isnan(pair[0])]
+            found[name] = pool(*zip(*pairs, strict=True)) if pairs else math.nan
+    return found
+
+
+_STAGE = re.compile(r"(val(?:id(?:ation)?)?|test|eval|dev)[_/]")
+
+
+def mean_name(name: str) -> str:
+    """The name of the mean over sites of a value that was logged under a name.
+
+    Example:
+        >>> mean_name("val_auroc"), mean_name("val/auroc"), mean_name("auroc")
+        ('val_mean_auroc', 'val/mean_auroc', 'mean_auroc')
+    """
+    stage = _STAGE.match(name)
+    place = stage.end() if stage else 0
+    return name[:place] + MEAN + name[place:]
+
+
+def is_mean(name: str) -> bool:
+    """Whether a name is that of a mean over sites."""
+    stage = _STAGE.match(name)
+    return name.startswith(MEAN, stage.end() if stage else 0)
 
 
 def pool_measures(

@@ -129,13 +129,13 @@ def _check_evaluations(trainer: Trainer, labels: Labels, task: Task) -> None:
                 )
 
 
-def refuse_unpooled(trainer: Trainer, task: Task) -> None:
+def refuse_unpooled(trainer: Trainer, task: Task | None) -> None:
     """Refuse metrics of all sites' images that a federation does not have, since no site has all of them.
 
     Raises:
         InputError: If something monitors one.
     """
-    unpooled = {name for name, measure in task.measures.items() if measure.pooled is None}
+    unpooled = {name for name, measure in task.measures.items() if measure.pooled is None} if task else set()
     for who, name in monitors(trainer):
         if name.startswith("val_") and name.removeprefix("val_") in unpooled:
             mean = f"val_{MEAN}{name.removeprefix('val_')}"

@@ -12,6 +12,7 @@ from typing_extensions import override
 from lit_dist.models.metrics import SiteReport, pool_measures, print_reports, shown
 from lit_dist.tasks.task import Task
 from lit_dist.utils.one_lightning import warn_of_other_package
+from lit_dist.visits.joint_loader import site_of_each
 
 
 class SiteReports:
@@ -37,7 +38,7 @@ class SiteReports:
         """Add a batch of one of the trainer's loaders; outputs and targets are as the task takes them."""
         names = [""]  # all sites together
         if isinstance(loaders, Mapping):
-            names.append("/" + list(loaders)[dataloader_idx])
+            names.append("/" + site_of_each(loaders)[dataloader_idx])
         for name in names:
             if name not in self._reports:
                 self._reports[name] = SiteReport(self._task).to(outputs.device)
@@ -81,6 +82,11 @@ class SiteReports:
 
 def _row(name: str) -> str:
     return name.removeprefix("/") or "all sites"
+
+
+def reported_task(module: object) -> Task | None:
+    """The task by which a module reports of each site; None of one that logs for itself."""
+    return module.task if isinstance(module, SiteReported) else None
 
 
 class SiteReported(pl.LightningModule, ABC):

@@ -6,10 +6,15 @@ from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.task import Task
 
 
+def own_task(module: Any) -> Task | None:
+    """The task of a module; None of one that does not say."""
+    task = getattr(module, "task", None)
+    return task if isinstance(task, Task) else None
+
+
 def task_of(module: Any) -> Task:
     """The task of a module; of one that does not say, that it classifies."""
-    task = getattr(module, "task", None)
-    return task if isinstance(task, Task) else Classification()
+    return own_task(module) or Classification()
 
 
 def task_of_data(data: Any) -> Task:

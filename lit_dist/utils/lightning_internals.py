@@ -18,6 +18,8 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_c
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import CombinedLoader
 from torch.optim import Optimizer
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat, dim_zero_max, dim_zero_min, dim_zero_sum
 
 
 def train_source(trainer: Trainer) -> object:
@@ -318,3 +320,41 @@ def loss_scale(trainer: Trainer, optimizer: Optimizer) -> float:
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return float(scaler.get_scale()) if scaler is not None and _optimizer_handles_unscaling(optimizer) else 1.0
+
+
+def adds_up(metric: Metric) -> bool:
+    """Whether the states of a torchmetric at several sites make that of all their records, by ``Metric.merge_state``.
+
+    How each state is merged is known to the metric only. A mean of states would not weigh the sites.
+    """
+    if metric.full_state_update or metric.full_state_update is None or metric.dist_sync_on_step:
+        return False
+    fine = {dim_zero_sum, dim_zero_cat, dim_zero_max, dim_zero_min}
+    return all(
+        reduction in fine or (reduction is None and isinstance(metric.metric_state[name], list))
+        for name, reduction in metric._reductions.items()
+    )
+
+
+def judges_in_turn(trainer: Trainer) -> bool:
+    """Whether a validation or test that is under way comes to one loader after the other.
+
+    A combined loader may give a batch of each at once instead. Its public face does not say which.
+    """
+    loop: Any = trainer._evaluation_loop
+    return bool(loop._is_sequential)
+
+
+def judged_source(trainer: Trainer, split: str) -> object:
+    """What gives the loaders of a fit's validation, or of a test within it: a datamodule, a module, or the loaders.
+
+    As ``train_source``: the trainer shows them only after it has validated.
+    """
+    if split == "val":
+        return trainer.fit_loop.epoch_loop.val_loop._data_source.instance
+    return trainer.datamodule or trainer.lightning_module  # type: ignore[attr-defined]
+
+
+def mode_of(loader: CombinedLoader) -> str:
+    """The mode of a combined loader, which it tells no one once it is made."""
+    return loader._mode

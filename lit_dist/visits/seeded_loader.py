@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lit_dist.utils.errors import InputError
+from lit_dist.visits.joint_loader import JointLoader
 from lit_dist.visits.seeding import GENERATORS, derive, find_generators, seed_generator, seed_generators
 
 
@@ -37,10 +38,16 @@ class SeededLoaders:
     """The seeded copies of the sites' loaders that have been drawn from."""
 
     def __init__(self) -> None:
-        self._copies: dict[str, tuple[Any, Any, SeededIndices | None]] = {}
+        self._copies: dict[Any, tuple[Any, Any, SeededIndices | None]] = {}
 
-    def begin_pass(self, site: str, original: Any, seed: int, rank: int) -> Iterator[Any]:
+    def begin_pass(self, site: Any, original: Any, seed: int, rank: int) -> Iterator[Any]:
         """Begin a pass over a site's loader, with the pass's own seed."""
+        if isinstance(original, JointLoader):
+            return original.begin(
+                lambda number, each, times: self.begin_pass(
+                    (site, number), each, derive(seed, "loader", number, times), rank
+                )
+            )
         if site not in self._copies or self._copies[site][0] is not original:
             self._copies[site] = original, *seeded_loader(original)
         _, loader, indices = self._copies[site]
@@ -54,7 +61,7 @@ class SeededLoaders:
 
     def seed_batches(self, site: str) -> bool:
         """Whether a site's copy seeds each batch that it loads."""
-        return self._copies[site][2] is not None
+        return site in self._copies and self._copies[site][2] is not None
 
 
 def _seed_samplers(loader: object, seed: int) -> None:

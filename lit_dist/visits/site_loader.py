@@ -13,6 +13,7 @@ from typing_extensions import override
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.lightning_internals import ResumableLoader
 from lit_dist.visits.epoch_plan import Stretch
+from lit_dist.visits.joint_loader import JointLoader, as_loader, loaders_in
 from lit_dist.visits.seeded_loader import SeededLoaders
 from lit_dist.visits.seeding import ModuleGenerators, derive, pass_seed, seed_generators
 from lit_dist.visits.site_names import check_site_names
@@ -26,7 +27,8 @@ class SiteLoader(ResumableLoader):
 
     Lightning's fit loop treats it as any ``CombinedLoader``: the loaders of this epoch's sites get the distributed
     sampler, the limits and the worker checks. A batch is what the site's own loader yields. A site's iterator, and with
-    it its worker processes, lives only while batches are drawn from that site.
+    it its worker processes, lives only while batches are drawn from that site. A site may have several loaders, as a
+    dict or list or a ``CombinedLoader``, which are drawn from at once (``JointLoader``).
 
     Alone, it draws from the site ``active``. A ``WeightTransfer`` callback sets ``plan``, which says for the coming
     epoch how many batches are drawn from which site, and with which seeds.
@@ -56,8 +58,8 @@ class SiteLoader(ResumableLoader):
 
     def __init__(self, loaders: Mapping[str, Iterable[Any]], active: str | None = None) -> None:
         _check(loaders)
-        super().__init__(dict(loaders), mode="max_size_cycle")
-        self.loaders: dict[str, Any] = dict(loaders)
+        super().__init__(dict.fromkeys(loaders), mode="max_size_cycle")
+        self.loaders: dict[str, Any] = {site: as_loader(loader) for site, loader in loaders.items()}
         self.plan: Callable[[], Sequence[Stretch]] = self._stay
         self.estimate: Callable[[], int] | None = None
         self.before_pass: Callable[[Stretch], None] | None = None  # may end the fit instead
@@ -129,22 +131,35 @@ class SiteLoader(ResumableLoader):
     @property
     def flattened(self) -> list[Any]:
         """The loaders of the coming epoch's sites: those that the fit loop needs to prepare."""
-        return [self.loaders[site] for site in self._shown()]
+        return [loader for site in self._shown() for loader in self._of(site)]
 
     @flattened.setter
     def flattened(self, loaders: list[Any]) -> None:
-        self.loaders.update(zip(self._shown(), loaders, strict=True))
+        left = iter(loaders)
+        for site in self._shown():
+            own = [next(left) for _ in self._of(site)]
+            if isinstance(self.loaders[site], JointLoader):
+                self.loaders[site].flattened = own
+            else:
+                self.loaders[site] = own[0]
+
+    def _of(self, site: str) -> list[Any]:
+        return loaders_in(self.loaders[site])
 
     @property
     def limits(self) -> list[int | float] | None:
         """The greatest number of batches of each loader in ``flattened``."""
-        return [self._site_limits.get(site, math.inf) for site in self._shown()] if self._site_limits else None
+        shown = [site for site in self._shown() for _ in self._of(site)]
+        return [self._site_limits.get(site, math.inf) for site in shown] if self._site_limits else None
 
     @limits.setter
     def limits(self, limits: int | float | list[int | float] | None) -> None:
-        shown = self._shown()
+        shown = [site for site in self._shown() for _ in self._of(site)]
         values = limits if isinstance(limits, list) else [math.inf if limits is None else limits] * len(shown)
-        self._site_limits.update(zip(shown, values, strict=True))
+        for site in self._shown():
+            own = [limit for name, limit in zip(shown, values, strict=True) if name == site]
+            shortest = getattr(self.loaders[site], "mode", "") == "min_size"
+            self._site_limits[site] = min(own) if shortest else max(own)
 
     def _shown(self) -> list[str]:
         if self._closing or self.estimate is not None:
@@ -208,8 +223,8 @@ class SiteLoader(ResumableLoader):
         self._resume_at = drawn
 
     def _warn_of_another_loader(self, site: str) -> None:
-        dataset = getattr(self.loaders[site], "dataset", None)
-        if not isinstance(self.loaders[site], DataLoader) or isinstance(dataset, IterableDataset):
+        own = self._of(site)
+        if not all(isinstance(each, DataLoader) and not isinstance(each.dataset, IterableDataset) for each in own):
             rank_zero_warn(
                 "The fit is resumed in the middle of an epoch, and the batches before are drawn again and dropped. The"
                 f" loader of site {site!r} is not a DataLoader over a dataset with indices: only if it gives the same"
@@ -282,11 +297,15 @@ def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
         raise InputError("there is no site; give at least one loader by name")
     check_site_names(loaders, "the training loaders")
     for site, loader in loaders.items():
-        if sized_len(loader) == 0:
+        if any(sized_len(each) == 0 for each in loaders_in(loader)):
             raise InputError(f"site {site!r} has no training batches; leave it out or give it images")
-    kept = [site for site, loader in loaders.items() if getattr(loader, "persistent_workers", False)]
+    kept = {
+        site: [each for each in loaders_in(loader) if getattr(each, "persistent_workers", False)]
+        for site, loader in loaders.items()
+    }
+    kept = {site: own for site, own in kept.items() if own}
     if len(kept) > MAX_PERSISTENT_SITES:
-        processes = sum(getattr(loaders[site], "num_workers", 0) for site in kept)
+        processes = sum(each.num_workers for own in kept.values() for each in own)
         raise InputError(
             f"{len(kept)} sites with persistent_workers=True would keep {processes} worker processes alive; set"
             f" persistent_workers=False (only up to {MAX_PERSISTENT_SITES} sites may keep theirs)"

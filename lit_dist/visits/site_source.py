@@ -12,7 +12,7 @@ from lit_dist.utils.method_patch import MethodPatch
 from lit_dist.visits.seeding import ModuleGenerators
 from lit_dist.visits.site_loader import SiteLoader
 
-_HOW = "let train_dataloader() return {site: loader}, or pass fit(model, SiteLoader({site: loader}))"
+_HOW = "let train_dataloader() return {site: loader}, or pass fit(model, {site: loader})"
 
 
 class SiteSource:
@@ -48,7 +48,7 @@ class SiteSource:
             self._take(source)
         elif isinstance(source, LightningDataModule | LightningModule):
             self._patch = MethodPatch(source, "train_dataloader", lambda: self._request())
-        elif single:
+        elif single or isinstance(source, Mapping | list | tuple | CombinedLoader):
             self._given = source
             set_train_source(trainer, self._wrapped(source))
         else:
@@ -106,6 +106,8 @@ class SiteSource:
 def _site_loader(loaders: Any) -> SiteLoader:
     if isinstance(loaders, SiteLoader):
         return loaders
+    if isinstance(loaders, CombinedLoader):
+        loaders = loaders.iterables
     if isinstance(loaders, Mapping):
         return SiteLoader(loaders)
     if isinstance(loaders, list | tuple):

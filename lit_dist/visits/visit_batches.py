@@ -3,10 +3,12 @@
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Any
 
 from lightning.pytorch import Trainer
 
 from lit_dist.visits.epoch_plan import EpochPlan, Stretch
+from lit_dist.visits.joint_loader import JointLoader
 from lit_dist.visits.seeding import pass_seed, seed_torch, step_seed
 from lit_dist.visits.site_loader import SiteLoader
 from lit_dist.visits.site_source import SiteSource
@@ -62,6 +64,13 @@ class VisitBatches(SiteSource):
         self._first = self._ends[place - 1] if place else 0
         self._seed = pass_seed(self._plan().seed, self._stretch.visit, self._stretch.first_pass)
         return self._stretch
+
+    def counted(self, batch: Any) -> Any:
+        """The part of a batch whose records count, where the site has several loaders."""
+        assert self.loader is not None
+        assert self._stretch is not None
+        loader = self.loader.loaders[self._stretch.site]
+        return loader.counted(batch) if isinstance(loader, JointLoader) else batch
 
     def seed_step(self, batch: int) -> None:
         """Seed what is drawn in the training step of a batch."""

@@ -30,7 +30,7 @@ from lit_dist.callbacks import (
 )
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.visits.site_loader import SiteLoader
+from lit_dist.tasks.classification import Classification
 from small import ledger, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -72,6 +72,7 @@ class Module(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+        self.task = Classification(2)
         self.network = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
         self.losses: list[Tensor] = []
 
@@ -335,10 +336,24 @@ def test_one_loader_for_all_sites_is_refused() -> None:
         fit(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation("visit"), data=Pooled())
 
 
-def test_loaders_that_were_passed_to_fit_are_refused() -> None:
-    run = trainer(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation("visit"))
-    with pytest.raises(InputError, match=r"needs a val_dataloader\(\) .* one loader a site"):
-        run.fit(Module(), SiteLoader(Data().train_dataloader()), Data().val_dataloader())
+def test_loaders_may_be_passed_to_fit() -> None:
+    run = trainer(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation("visit"), max_epochs=3)
+    module, data = Module(), Data()
+    run.fit(module, data.train_dataloader(), data.val_dataloader())
+    assert [float(row["value"]) for row in matrix()[-3:]] == pytest.approx([*evaluated(module.network).values()])
+
+
+@pytest.mark.parametrize("metric", [None, "accuracy"])
+def test_a_module_without_a_task_is_judged_by_what_it_logs_or_else_by_its_probabilities(metric: str | None) -> None:
+    class Plain(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.task = None  # type: ignore[assignment]
+
+    module = fit(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation("visit", metric=metric), module=Plain())
+    logged = [float(module.trainer.callback_metrics[f"val_loss/{site}"]) for site in SITES]
+    expected = [*evaluated(module.network).values()] if metric else logged  # type: ignore[arg-type]
+    assert [float(row["value"]) for row in matrix()[-3:]] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("arguments", [{"every": "epoch"}, {"split": "train"}])

@@ -10,6 +10,7 @@ import pytest
 
 import program
 from lit_dist.cli.main import main as command
+from real_data import real_folder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -106,3 +107,20 @@ def test_the_walk_of_a_new_heuristic_is_the_seeds(monkeypatch: pytest.MonkeyPatc
         return [itinerary.site(visit) for visit in range(20)]
 
     assert walk(1) == walk(1) != walk(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "metric", "sites"),
+    [
+        ("segmentation.py", "mammo_ddsm66", "dice", ["site-A", "site-B", "site-D"]),
+        ("detection.py", "mammo_minimias", "froc", ["site-1", "site-2", "site-3"]),
+    ],
+)
+def test_a_module_of_ones_own_is_judged_at_each_site(name: str, folder: str, metric: str, sites: list[str]) -> None:
+    shown = run(name, str(real_folder(folder)), "1", "24")
+    lines = ledger(Path(name).stem)
+    assert [line["site"] for line in lines] == sites
+    assert min(int(str(line["images"])) for line in lines) > 3, "each image of a list is counted"
+    [path] = Path("runs").glob("**/site_matrix.csv")
+    values = dict(zip(*pd.read_csv(path)[["site", "value"]].to_numpy().T, strict=True))
+    assert [f"val_{metric}/{site} {value:.3f}" in shown for site, value in values.items()] == [True] * 3

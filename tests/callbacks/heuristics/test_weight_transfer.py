@@ -276,8 +276,7 @@ def test_refused_fits() -> None:
     transfer = CyclicalWeightTransfer(every_n_epochs=1)
     cases: list[tuple[list[Callback], Any, dict[str, Any], str]] = [
         ([transfer, CyclicalWeightTransfer(every_n_steps=2)], SmallData(), {}, "two transfer callbacks"),
-        ([transfer], loaders(), {}, r"was given dict as its training loader; let train_dataloader\(\) return"),
-        ([transfer], loader(0, 4), {}, "was given DataLoader"),
+        ([transfer], loader(0, 4), {}, r"was given DataLoader as its training loader; let train_dataloader\(\) return"),
         (
             [CyclicalWeightTransfer(every_n_epochs=1, order=["a", "x"])],
             SmallData(),

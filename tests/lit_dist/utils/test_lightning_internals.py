@@ -8,13 +8,21 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.utilities import CombinedLoader
+from torchmetrics import MeanSquaredError, Metric
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
+from torchmetrics.regression import PearsonCorrCoef
 
 from lit_dist import ImageClassifier, InputError, SafetensorsCheckpointIO
 from lit_dist.runs.lightning_cli import build
 from lit_dist.utils.lightning_internals import (
+    adds_up,
     check_early_stopping_after_validation,
     end_auto_requeue,
     given_hyperparameters,
+    judged_source,
+    judges_in_turn,
+    mode_of,
     named_checkpoint,
     set_root,
     take_up_only_what_is_named,
@@ -119,3 +127,36 @@ def test_slurms_signal_is_listened_for_only_where_lightning_would() -> None:
     assert end_auto_requeue(trainer(plugins=[environment])) is None
     assert not environment.auto_requeue
     assert end_auto_requeue(trainer()) is None
+
+
+@pytest.mark.parametrize("mode", ["sequential", "max_size_cycle", "min_size"])
+def test_a_combined_loader_says_its_mode_and_a_validation_whether_it_comes_to_one_after_the_other(mode: Any) -> None:
+    class Look(Callback):
+        def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            assert judges_in_turn(trainer) == (mode == "sequential")
+            raise KeyError("seen")
+
+    given = CombinedLoader({"a": loader(0, 1, shuffle=False)}, mode)
+    assert mode_of(given) == mode
+    with pytest.raises(KeyError, match="seen"):
+        trainer(Look()).validate(SmallModule(), given)
+
+
+@pytest.mark.parametrize("kind", ["datamodule", "loaders"])
+def test_what_a_fit_validates_with_is_known_before_it_does(kind: str) -> None:
+    class Look(Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            assert judged_source(trainer, "val") is given
+            raise KeyError("seen")
+
+    given: Any = SmallData() if kind == "datamodule" else {"a": loader(0, 1, shuffle=False)}
+    with pytest.raises(KeyError, match="seen"):
+        trainer(Look()).fit(SmallModule(), *([given] if kind == "datamodule" else [loader(0, 2), given]))
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [(MeanSquaredError(), True), (BinaryAccuracy(), True), (BinaryAUROC(), True), (PearsonCorrCoef(), False)],
+)
+def test_a_torchmetric_says_how_its_states_are_merged(metric: Metric, expected: bool) -> None:
+    assert adds_up(metric) == expected
