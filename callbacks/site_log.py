@@ -38,7 +38,7 @@ class SiteFound:
     values: dict[str, float] = field(default_factory=dict)
     size: int = 0
     metrics: dict[str, Metric] = field(default_factory=dict)
-    means: set[str] = field(default_factory=set)
+    means: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -169,10 +169,10 @@ class SiteLog:
         if given["on_step"] and given["on_epoch"] and not isinstance(value, Metric):  # as Lightning has it
             once = {**given, "name": f"{name}_epoch", "on_step": False}
             self._take(**{option: once[option] for option in once if option != "self"})
-        self.options[name] = {name: given[name] for name in ("prog_bar", "logger")}
+        self.options[name] = {name: given[name] for name in ("prog_bar", "logger", "rank_zero_only")}
         if isinstance(value, Metric):
             self._metrics[name] = value
-            self._found.means.add(name)
+            self._note_mean(name)
             return
         try:
             number = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64).detach()
@@ -185,9 +185,13 @@ class SiteLog:
         if reduce not in _REDUCE:
             raise InputError(f"self.log({name!r}, reduce_fx={reduce}) is none of {', '.join(_REDUCE)}")
         if reduce != "mean":
-            self._found.means.add(name)
+            self._note_mean(name)
         numbers.values.append(number.reshape(()))
         numbers.sizes.append(self._size if given["batch_size"] is None else given["batch_size"])
+
+    def _note_mean(self, name: str) -> None:
+        if name not in self._found.means:  # in order: what processes log in unlike orders would be mixed up
+            self._found.means.append(name)
 
     def _own_name(self, name: str) -> str | None:
         """The name without a site's; None if it is of another site, which has its own value."""

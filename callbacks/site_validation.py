@@ -163,9 +163,12 @@ class SiteValidation(Callback):
         whole = pooled(found, self.at_site)
         by_site = {f"{name}/{site}": value for site, each in found.items() for name, value in each.values.items()}
         self._logged = [*by_site, *whole]
-        # The values are those of all processes already; sync_dist only tells Lightning so.
+        options = self._log.options
+        options |= {f"{name}/{site}": {**of, "prog_bar": False} for name, of in options.items() for site in found}
         for name, value in {**by_site, **whole}.items():
-            module.log(name, value, sync_dist=True, batch_size=1, **self._log.options.get(name, {}))
+            own = options.get(name, {})
+            # The values are those of all processes already; sync_dist only tells Lightning so.
+            module.log(name, value, sync_dist=not own.get("rank_zero_only"), batch_size=1, **own)
 
     def _end_judging(self) -> None:
         if self._log is not None:
@@ -186,7 +189,7 @@ def pooled(found: Mapping[str, SiteFound], at_site: bool = False) -> dict[str, f
     each = list(found.values())
     if not each:
         return {}
-    means = {name for one in each for name in one.means}
+    means = dict.fromkeys(name for one in each for name in one.means)
     named = [{mean_name(n) if n in means else n: value for n, value in one.values.items()} for one in each]
     values = pool_named(named, [one.size for one in each])
     for name in means if not at_site else ():

@@ -1,5 +1,9 @@
 """Validation by site with any module: names, weights, metrics, and that all else is left alone."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +257,50 @@ def test_site_evaluation_names_what_there_is_before_the_first_step() -> None:
     with pytest.raises(InputError, match="whether 'speed' improves by falling or by rising is not known: set mode"):
         fit(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation(metric="speed"))
     assert not Path("ledger.jsonl").exists()
+
+
+# -- several processes ------------------------------------------------------------------------------------------------
+
+TWO = """
+import json
+from pathlib import Path
+import torch
+from torch.utils.data import DataLoader
+from torchmetrics import MeanMetric
+from lit_dist.callbacks import SiteValidation
+from small import SmallModule, trainer
+
+class Logs(SmallModule):
+    def __init__(self):
+        super().__init__()
+        self.metrics = torch.nn.ModuleDict({name: MeanMetric() for name in "pqrs"})
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", batch.mean())
+        if self.global_rank == 0:
+            self.log("val_first", batch.min(), rank_zero_only=True)
+        for number, (name, metric) in enumerate(self.metrics.items()):
+            metric.update(batch + number)
+            self.log(f"val_{name}", metric)
+
+run = trainer(SiteValidation(), devices=2, strategy="ddp")
+given = {site: DataLoader(torch.arange(float(size)), 2) for site, size in {"a": 8, "b": 4}.items()}
+run.validate(Logs(), given, verbose=False)
+if run.is_global_zero:
+    Path("found.json").write_text(json.dumps({name: float(value) for name, value in run.callback_metrics.items()}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds_and_log_it_in_one_order() -> None:
+    Path("two.py").write_text(TWO)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "two.py"], env=environment, check=True, timeout=200, capture_output=True)
+    found = json.loads(Path("found.json").read_text())
+    means = {f"{name}{end}": mean + number for number, name in enumerate("pqrs") for end, mean in ENDS.items()}
+    expected = {f"val_{name}": value for name, value in means.items()} | {f"val_loss{e}": m for e, m in ENDS.items()}
+    assert {name: value for name, value in found.items() if name in expected} == pytest.approx(expected)
+    assert found["val_first/a"] == pytest.approx((0 + 4) / 2), "of the first process's batches"
+
+
+ENDS = {"/a": 3.5, "/b": 1.5, "": (8 * 3.5 + 4 * 1.5) / 12}
