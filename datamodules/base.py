@@ -92,10 +92,10 @@ class SiteDataModule(SiteRecords):
     def train_dataloader(self) -> dict[str, Loader] | SiteLoader:
         """One loader a site, by name; the one of the pool or of the only site comes in a ``SiteLoader``."""
         if self.centralized:
-            return SiteLoader({"central": self._train_loader(self.sites)})
+            return SiteLoader({"central": self._train_loader(self.training_sites)})
         if self.only_site is not None:
             return SiteLoader({self.only_site: self._train_loader([self.only_site])})
-        return {site: self._train_loader([site]) for site in self.sites}
+        return {site: self._train_loader([site]) for site in self.training_sites}
 
     @override
     def val_dataloader(self) -> dict[str, Loader]:
@@ -127,7 +127,7 @@ class SiteDataModule(SiteRecords):
     @property
     def _validated(self) -> list[str]:
         """The sites whose validation images a fit looks at."""
-        return [self.only_site] if self.only_site else self.sites
+        return [self.only_site] if self.only_site else self.training_sites
 
     def check_monitors(self, trainer: Trainer) -> None:
         """Raise ``InputError`` if a fit is steered by a metric that means nothing, see ``lit_dist.models.monitored``.

@@ -47,6 +47,7 @@ class SiteRecords(LightningDataModule, ABC):
         splits: A ``splits.csv`` of an earlier run; its sites and splits are used instead of drawn.
         split_seed: The only source of chance in partition and splits.
         allow_one_class: Whether a site may have training records of one class only.
+        external: Sites that are only tested on, with all of their records: what a model does at a new hospital.
 
     Attributes:
         left_out_of: How many records of a site are not used, by its name ("" where sites are simulated) and the reason.
@@ -68,6 +69,7 @@ class SiteRecords(LightningDataModule, ABC):
         splits: str | Path | None = None,
         split_seed: int = 0,
         allow_one_class: bool = False,
+        external: list[str] | None = None,
     ) -> None:
         super().__init__()
         _check_sites(sites)
@@ -89,6 +91,9 @@ class SiteRecords(LightningDataModule, ABC):
         self.splits = Path(splits) if splits else None
         self.split_seed = split_seed
         self.allow_one_class = allow_one_class
+        self.external = list(external or [])
+        if only_site in self.external:
+            raise InputError(f"only_site={only_site} is among the external sites, which nothing is trained on")
         self._table: pd.DataFrame | None = None
         self._rows: Mapping[Any, Any] | None = None
         self.left_out_of: Counter[tuple[str, str]] = Counter()
@@ -145,6 +150,11 @@ class SiteRecords(LightningDataModule, ABC):
         present = set(self.table["site"].unique())
         return [site for site in self.site_names if site in present]
 
+    @property
+    def training_sites(self) -> list[str]:
+        """The names of the sites that have training records."""
+        return [site for site in self.sites if site not in self.external]
+
     def mark_copies(self, images: pd.DataFrame) -> pd.DataFrame:
         """Add the column ``CONTENT``, by which records are copies of each other, where a collection can tell."""
         return images
@@ -158,12 +168,21 @@ class SiteRecords(LightningDataModule, ABC):
         table = self._drawn(self.settle_copies(images)) if self.splits is None else self._read_splits(images)
         wanted = table["site"].isin(self.site_names)
         self.leave_out(table[~wanted], "of other sites")
-        chosen = table[wanted].reset_index(drop=True)
+        chosen = self._without_external(table[wanted].reset_index(drop=True))
         check_copies(chosen)
         if self.splits is None:
             check_splits(table.drop(columns=NUMBER) if CONTENT in table else table, "the table of images")
         self._check_table(chosen)
         return chosen.drop(columns=[NUMBER, CONTENT], errors="ignore")
+
+    def _without_external(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Make all records of external sites those of the test."""
+        known = set(table["site"].unique())
+        unknown = [site for site in self.external if site not in known]
+        if unknown or known <= set(self.external):
+            why = f"there is no site {unknown[0]!r}" if unknown else "no site is left to train at"
+            raise InputError(f"external={self.external}: {why}; the data has the sites {', '.join(sorted(known))}")
+        return table.assign(split=table["split"].mask(table["site"].isin(self.external), "test"))
 
     def _drawn(self, images: pd.DataFrame) -> pd.DataFrame:
         numbered = number_patients(images)
@@ -192,7 +211,8 @@ class SiteRecords(LightningDataModule, ABC):
         check_site_names(self.site_names, "the table of images")
         train = table[table["split"] == "train"]
         rows_of, task = train.groupby("site", sort=False).indices, self.learning_task
-        for site in [*self.site_names, *([self.only_site] if self.only_site else [])]:
+        trained = [site for site in self.site_names if site not in self.external]
+        for site in [*trained, *([self.only_site] if self.only_site else [])]:
             labels = train["label"].iloc[rows_of.get(site, [])]
             if labels.empty:
                 known = ", ".join(sorted(train["site"].unique())) or "none"

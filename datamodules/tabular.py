@@ -209,7 +209,8 @@ class TabularDataModule(SiteDataModule):
             for site in self.sites:
                 own = self.table[self.table["site"] == site]
                 rows = np.array(own[_ROW], np.int64)
-                _standardise(self._values, rows, rows[(own["split"] == "train").to_numpy()], len(self.numeric_columns))
+                learnt = (own["split"] == "train").to_numpy() | (site in self.external)  # which has no others
+                _standardise(self._values, rows, rows[learnt], len(self.numeric_columns))
         return self._values
 
     @override

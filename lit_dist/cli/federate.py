@@ -195,10 +195,10 @@ def _sites_of(command: SiteCLI) -> list[str]:
         data.only_site = None  # each trains alone, and all of them do
     if not several or data.only_site:
         raise InputError("--local needs a datamodule of lit_dist with several sites, to give each process its own")
-    _check_names(data.sites)
-    if len(data.sites) < 2:
-        raise InputError(f"there is only the site {data.sites[0]!r}; a federation needs at least two")
-    sites: list[str] = data.sites
+    sites: list[str] = data.training_sites
+    _check_names(sites)
+    if len(sites) < 2:
+        raise InputError(f"there is only the site {sites[0]!r}; a federation needs at least two")
     return sites
 
 

@@ -50,7 +50,7 @@ def prepare(data: SiteDataModule, output: Path, images: int = COLUMNS) -> None:
         return
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for number, site in enumerate(data.sites, start=1):
+        for number, site in enumerate(data.training_sites, start=1):
             path = output / f"{_file_name(site, number)}.png"
             draw_sheet(data, site, images).save(path)
             print(f"A contact sheet: {path}")

@@ -111,6 +111,28 @@ class RecordContract:
         assert list(data.val_dataloader()) == [name]
         assert list(data.test_dataloader()) == data.sites
 
+    def test_an_external_site_is_only_tested_on_and_changes_nothing_at_the_others(self, make: Make) -> None:
+        before = self.ready(make())
+        name = before.sites[1]
+        data = self.ready(make(external=[name]))
+        others = [site for site in before.sites if site != name]
+        assert list(data.train_dataloader()) == list(data.val_dataloader()) == data.training_sites == others
+        assert list(data.test_dataloader()) == data.sites == before.sites
+        own = before.table["site"] == name
+        assert (data.table.loc[own, "split"] == "test").all()
+        assert data.table[~own].equals(before.table[~own])
+        pool = self.ready(make(external=[name], centralized=True)).train_dataloader()
+        assert name not in set(pool.loaders["central"].dataset.table["site"])
+
+    @pytest.mark.parametrize(
+        ("external", "message"), [(["nowhere"], "there is no site 'nowhere'"), (None, "no site is left to train at")]
+    )
+    def test_external_sites_that_leave_nothing_are_refused(
+        self, make: Make, external: list[str] | None, message: str
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            self.ready(make(external=external or self.ready(make()).sites))
+
     def test_an_unknown_only_site_is_refused(self, make: Make) -> None:
         with pytest.raises(InputError, match="'nowhere' has no training images"):
             self.ready(make(only_site="nowhere"))
