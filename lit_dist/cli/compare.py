@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from lit_dist.models.metrics import shown
 from lit_dist.runs.lightning_cli import SiteParser
-from lit_dist.study.continued import TABLES, check_files, check_same
+from lit_dist.study.continued import HELD_OUT, TABLES, check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.plan import Run, make_plan, study_task, words_of
 from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
@@ -100,7 +100,7 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     from lit_dist.study.figures import Tables
     from lit_dist.study.report import write_report
     from lit_dist.study.results import by_site, collect
-    from lit_dist.study.summary import compare_pairs, summarise
+    from lit_dist.study.summary import at_new_sites, compare_pairs, summarise
 
     task = study_task(settings)
     results = collect(study, runs, settings.study.collection, task)
@@ -111,8 +111,14 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     for name, table in zip(TABLES, (results, by_site(study, results, task), tables.summary, pairs), strict=True):
         with replacing(study / f"{name}.csv") as file:
             table.to_csv(file, index=False)
+    held_out = at_new_sites(results, task)
+    if settings.study.leave_one_site_out:
+        with replacing(study / HELD_OUT) as file:
+            held_out.to_csv(file, index=False)
     report = write_report(runs, settings, tables)
     _print_summary(tables.summary, results, task)
+    if len(held_out):
+        _print_held_out(held_out, task)
     print(f"The report: {report}")
 
 
@@ -130,6 +136,18 @@ def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> 
         rows.append([row["label"], str(row["seeds"]), values[0], within, share, *values[1:]])
     titles = [task.measures[name].title for name in others]
     columns = ["heuristic", "seeds", task.measures[primary].title, "95 % interval", "of central", *titles]
-    print_table("Test images of all sites", columns, rows)
+    held_out = results["held_out"].notna().any()
+    print_table("Each site, held out in turn" if held_out else "Test images of all sites", columns, rows)
     for line in what_it_does_not_say(summary, results, task):
         print(line)
+
+
+def _print_held_out(held_out: pd.DataFrame, task: Task) -> None:
+    """Print the mean over the sites that were held out, the worst one, and the spread."""
+    rows = [
+        [row["label"], str(row["sites"]), f"{row['mean']:.3f}", f"{row['worst']:.3f}", row["worst_site"],
+         "" if pd.isna(row["spread"]) else f"{row['spread']:.3f}"]
+        for row in held_out.to_dict("records")
+    ]  # fmt: skip
+    title = task.measures[task.primary].title
+    print_table(f"{title} at sites that took no part", ["heuristic", "sites", "mean", "worst", "at", "sd"], rows)

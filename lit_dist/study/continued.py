@@ -18,8 +18,9 @@ from lit_dist.utils.errors import InputError
 from lit_dist.utils.yaml_text import read_yaml
 
 TABLES = ("results", "sites", "summary", "pairs")
+HELD_OUT = "held_out.csv"
 LOG = "log.txt"
-_OF_STUDY = (SETTINGS, "lock", "report.html", *(f"{name}.csv" for name in TABLES))
+_OF_STUDY = (SETTINGS, "lock", "report.html", HELD_OUT, *(f"{name}.csv" for name in TABLES))
 _MAY_GROW = ("every_n_epochs", "every_n_steps", "orders", "optimizer_states", "seeds")
 _MAY_DIFFER = {"jobs", "wandb", *NO_MATTER}
 

@@ -101,7 +101,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} ended without a best model, since nothing was validated")
     trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
     found = {**travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps, "ended": ended}
-    found |= _judge(folder / FIT / PREDICTIONS, done.datamodule)
+    found |= _judge(folder, run, done.datamodule)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update(found)
@@ -136,7 +136,7 @@ def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     trainer.predict(made.model, datamodule=made.datamodule, return_predictions=False)
     size = sum(tensor.nbytes for tensor in made.model.state_dict().values())
     found = {"visits": None, "transfers": len(paths), "bytes_sent": size, "best_cycle": None, "steps": 0}
-    return {**found, **_judge(folder / FIT / PREDICTIONS, made.datamodule)}
+    return {**found, **_judge(folder, run, made.datamodule)}
 
 
 def travels(ledger: Path) -> dict[str, Any]:
@@ -164,11 +164,12 @@ def _best_cycle(run: Run, best: Path) -> int | None:
     return account["visit"][1] if account and account["visit"] else int(checkpoint["epoch"])
 
 
-def _judge(path: Path, data: Any) -> dict[str, Any]:
+def _judge(folder: Path, run: Run, data: Any) -> dict[str, Any]:
+    path = folder / FIT / PREDICTIONS
     if not path.exists():
         raise InputError(f"{path} was not written: is there no test image at any site, or no predict_step?")
     task = task_of_data(data)
-    return judged(task, read_predictions(task, path))
+    return judged(task, read_predictions(task, path, run.held_out))
 
 
 def judged(task: Task, predictions: pd.DataFrame) -> dict[str, Any]:
@@ -183,8 +184,13 @@ def scored(task: Task, predictions: pd.DataFrame) -> tuple[Tensor, Tensor]:
     return task.scores_of(found), torch.tensor(task.targets(predictions["label"].to_numpy()))
 
 
-def read_predictions(task: Task, path: Path) -> pd.DataFrame:
+def read_predictions(task: Task, path: Path, site: Any = None) -> pd.DataFrame:
     """Read ``predictions.csv``. Names are text, also a patient ``NA`` or a site ``None``.
+
+    Args:
+        task: What is predicted.
+        path: The file.
+        site: The site whose rows are wanted; those of all by default.
 
     Raises:
         InputError: If it is missing or damaged.
@@ -199,7 +205,7 @@ def read_predictions(task: Task, path: Path) -> pd.DataFrame:
         whole = False
     if not whole:
         raise _damaged(path, path.parents[1])
-    return table
+    return table[table["site"] == site].reset_index(drop=True) if isinstance(site, str) else table
 
 
 def _columns(task: Task, table: pd.DataFrame) -> list[str]:

@@ -179,7 +179,7 @@ def transferability(axes: Axes, tables: Tables) -> str | None:
     """The mean of the task's measure ``each`` of every single-institution model on the test images of each site."""
     task = tables.task
     single = tables.results[tables.results["kind"] == "single"]
-    if single.empty or not task.each:
+    if single.empty or not task.each or single["held_out"].notna().any():
         return None
     single = single[(single[["heuristic", "seed"]] == single[["heuristic", "seed"]].iloc[0]).all(axis=1)]
     rows = {}

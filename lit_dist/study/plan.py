@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Run:
         members: Of an ensemble, the names of the runs of its members.
         wandb: Arguments of the ``WandbLogger``, if there is to be one.
         base: Of a heuristic with a name of the user's, its kind.
+        held_out: The site that the run is tested at, where each is held out in turn.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Run:
     wandb: dict[str, Any] | None = None
     every_n_steps: int | None = None
     base: str | None = None
+    held_out: str | None = None
 
     @property
     def kind(self) -> str:
@@ -67,7 +69,7 @@ class Run:
     def write(self, study: Path) -> None:
         """Write the run's settings into its folder of a study, unless the same stand there, in whatever order."""
         path = run_path(study, self.name) / PLAN
-        later = ("every_n_steps", "base")  # than the first plans that may be there
+        later = ("every_n_steps", "base", "held_out")  # than the first plans that may be there
         values = {name: value for name, value in asdict(self).items() if value is not None or name not in later}
         text = json.dumps(values, indent=1)
         known = None
@@ -109,8 +111,26 @@ def make_plan(settings: StudySettings) -> list[Run]:
     Raises:
         InputError: If the data has no sites.
     """
-    sites = _train_loaders(settings.data)
     check_mode(study_task(settings), "the study", settings.study.monitor, settings.study.mode)
+    if not settings.study.leave_one_site_out:
+        return _runs(settings)
+    sites = getattr(_data(settings.data), "training_sites", ())
+    if len(sites) < 3:
+        raise InputError(
+            f"leave_one_site_out needs a datamodule of lit_dist with three sites or more, not {len(sites)}"
+        )
+    without = [(site, _hold_out(settings, site)) for site in sites]
+    return [replace(run, held_out=site) for site, rest in without for run in _runs(rest)]
+
+
+def _hold_out(settings: StudySettings, site: str) -> StudySettings:
+    given = settings.data.get("init_args", {})
+    arguments = {**given, "external": [*(given.get("external") or []), site]}
+    return replace(settings, data={**settings.data, "init_args": arguments})
+
+
+def _runs(settings: StudySettings) -> list[Run]:
+    sites = _train_loaders(settings.data)
     if not isinstance(sites, Mapping) or len(sites) < 2:
         raise InputError("a study needs a datamodule with one training loader a site, and two sites at least")
     batches = {site: len(loader) for site, loader in sites.items()}

@@ -1,5 +1,6 @@
 """What the finished runs of a study have found: one row a run, and every prediction."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from lit_dist.utils.errors import InputError
 
 _BEFORE = [
     *("run", "collection", "heuristic", "kind", "site", "every_n_epochs", "every_n_steps", "order", "optimizer_state"),
-    *("seed", "split", "n"),
+    *("held_out", "seed", "split", "n"),
 ]
 _BEHIND = ["best_cycle", "visits", "transfers", "bytes_sent", "steps", "seconds"]
 WHICH = ["heuristic", "every_n_epochs", "every_n_steps", "order", "optimizer_state"]
@@ -44,7 +45,7 @@ def collect(study: Path, runs: Sequence[Run], collection: str, task: Task) -> pd
     for run in runs:
         if not result_path(study, run.name).exists():
             continue
-        own = {name: getattr(run, name) for name in (*WHICH, "kind", "site", "seed")}
+        own = {name: getattr(run, name) for name in (*WHICH, "kind", "site", "held_out", "seed")}
         found = read_result(study, run.name)
         rows.append({"run": run.name, "collection": collection, "split": "test", **own, **found})
     table = pd.DataFrame(rows, columns=columns(task))
@@ -58,8 +59,8 @@ def by_site(study: Path, results: pd.DataFrame, task: Task) -> pd.DataFrame:
         The columns of ``sites.csv``, one row a run and site of test images (``tested_at``).
     """
     rows: list[dict[Any, Any]] = []
-    for run in results[["run", *WHICH, "site", "seed"]].to_dict("records"):
-        found = read_predictions(task, run_path(study, run["run"]) / FIT / PREDICTIONS)
+    for run in results[["run", *WHICH, "site", "held_out", "seed"]].to_dict("records"):
+        found = read_predictions(task, run_path(study, run["run"]) / FIT / PREDICTIONS, run.pop("held_out"))
         for site, images in found.groupby("site", sort=False):
             rows.append({**run, "tested_at": site, **judged(task, images)})
     return pd.DataFrame(rows)
@@ -98,21 +99,35 @@ class Predictions:
     patients: NDArray[np.int64]
 
 
-def predictions(study: Path, names: Sequence[str], task: Task) -> Predictions:
-    """Read the saved predictions of runs of one heuristic.
+def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
+    """Read the saved predictions of the runs of one heuristic; where sites are held out in turn, those at all of them.
+
+    Args:
+        study: The study's folder.
+        runs: Rows of ``results.csv``.
+        task: What is predicted.
 
     Raises:
-        InputError: If the runs were tested on different images.
+        InputError: If runs that are to be compared were tested on different images.
     """
+    values: list[NDArray[np.float64]] = []
+    patients: list[str] = []
+    for site, same in runs.groupby("held_out", dropna=False):
+        table, own = _mean_of(study, list(same["run"]), site, task)
+        values.append(own)
+        patients += [json.dumps([str(site), patient]) for patient in table["patient"]]
+    return Predictions(np.concatenate(values), np.unique(patients, return_inverse=True)[1])
+
+
+def _mean_of(study: Path, names: Sequence[str], site: Any, task: Task) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     values: list[NDArray[np.float32]] = []
     first: pd.DataFrame | None = None
     for name in names:
         path = run_path(study, name) / FIT / PREDICTIONS
-        table = read_predictions(task, path).sort_values("image", ignore_index=True)
+        table = read_predictions(task, path, site).sort_values("image", ignore_index=True)
         if first is not None and not table["image"].equals(first["image"]):
             raise InputError(f"{path} has other images than the runs beside it; the splits differ")
         first = table if first is None else first
         values.append(task.of_each(*scored(task, table)).numpy())
     assert first is not None
-    patients = first["patient"].to_numpy()
-    return Predictions(np.mean(values, axis=0, dtype=np.float64), np.unique(patients, return_inverse=True)[1])
+    return first, np.mean(values, axis=0, dtype=np.float64)

@@ -58,6 +58,8 @@ class Settings:
             on, with ``"epochs"`` or ``"steps"``.
         wandb: Arguments of Lightning's ``WandbLogger``, such as ``project``; each run is then a run there, the study
             its group. Without it nothing is sent anywhere.
+        leave_one_site_out: Whether each site is held out in turn, and each run is tested at that site alone, with all
+            of its records: what a model does at a hospital that took no part.
         jobs: The number of runs at a time. On a machine with GPUs, each has one of them.
     """
 
@@ -76,6 +78,7 @@ class Settings:
     site_evaluation: Moment = "cycle"
     lengths: dict[str, Literal["epochs", "steps"]] = field(default_factory=dict)
     wandb: dict[str, Any] | None = None
+    leave_one_site_out: bool = False
     jobs: int = 1
 
     def __post_init__(self) -> None:

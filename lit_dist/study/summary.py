@@ -97,12 +97,30 @@ def what_it_does_not_say(summary: pd.DataFrame, results: pd.DataFrame, task: Tas
     return [*lines, *(f"No better than {guess}: {', '.join(labels)}." for guess, labels in guesses.items())]
 
 
+def at_new_sites(results: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """How each heuristic performs at the sites that are held out in turn, by the task's first measure.
+
+    Returns:
+        ``label``, ``sites`` (their number), ``mean``, ``worst_site``, ``worst``, and ``spread``, the standard deviation
+        over the sites; of a site, the mean over seeds. No rows where no site is held out.
+    """
+    rows = []
+    rising = task.measures[task.primary].better == "max"
+    for label, runs in groups(results.dropna(subset="held_out")).items():
+        values = runs.groupby("held_out")[task.primary].mean().dropna()
+        if not values.empty:
+            worst = values.idxmin() if rising else values.idxmax()
+            row = {"label": label, "sites": len(values), "mean": values.mean(), "worst_site": worst}
+            rows.append({**row, "worst": values[worst], "spread": values.std()})
+    return pd.DataFrame(rows, columns=["label", "sites", "mean", "worst_site", "worst", "spread"])
+
+
 def groups(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The runs of each heuristic, by its label; of single-institution models, the whole seeds."""
     found = {}
     for key, group in results.groupby(WHICH, dropna=False, sort=False):
-        models = group.groupby("seed")["site"].nunique()
-        whole = group[group["seed"].map(models) == group["site"].nunique()]
+        models = group.drop_duplicates(["seed", "site", "held_out"])["seed"].value_counts()
+        whole = group[group["seed"].map(models) == len(group.drop_duplicates(["site", "held_out"]))]
         if not whole.empty:
             found[label_of(key, results)] = whole
     return found
@@ -157,7 +175,7 @@ def compare_pairs(study: Path, results: pd.DataFrame, task: Task) -> pd.DataFram
         ``first``, ``second`` (labels), ``n`` and the values of ``paired_bootstrap``.
     """
     runs = groups(results) if task.each else {}
-    found = {label: predictions(study, list(group["run"]), task) for label, group in runs.items()}
+    found = {label: predictions(study, group, task) for label, group in runs.items()}
     rows = [
         {"first": first, "second": second, "n": len(one.values), **paired_bootstrap(one, other)}
         for (first, one), (second, other) in combinations(found.items(), 2)

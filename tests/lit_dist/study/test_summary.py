@@ -155,12 +155,12 @@ def saved(run: str, images: list[str], right: list[bool]) -> None:
 def test_predictions_of_seeds_are_put_together_by_image() -> None:
     saved("one", ["a1", "a2", "b1"], [True, False, True])
     saved("two", ["b1", "a1", "a2"], [True, True, True])
-    found = predictions(Path(), ["one", "two"], TASK)
+    found = predictions(Path(), pd.DataFrame({"run": ["one", "two"], "held_out": None}), TASK)
     assert found.values.tolist() == [1.0, 0.5, 1.0]
     assert found.patients.tolist() == [0, 0, 1]
     saved("three", ["b1", "a1"], [True, True])
     with pytest.raises(InputError, match=r"runs/three/fit/predictions\.csv has other images"):
-        predictions(Path(), ["one", "three"], TASK)
+        predictions(Path(), pd.DataFrame({"run": ["one", "three"], "held_out": None}), TASK)
 
 
 def test_each_run_is_judged_at_each_site() -> None:

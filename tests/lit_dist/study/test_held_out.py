@@ -1,0 +1,89 @@
+"""Each site held out in turn: what is trained without it, and what is said of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lit_dist import InputError
+from lit_dist.cli.main import main as command
+from lit_dist.study.plan import make_plan
+from lit_dist.study.results import columns
+from lit_dist.study.summary import at_new_sites, groups
+from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.regression import Regression
+from small_study import SMALL, settings, written
+
+SITES = ["site-1", "site-2", "site-3"]
+THREE: dict[str, Any] = {
+    "data": {**SMALL["data"], "init_args": {**SMALL["data"]["init_args"], "sites": 3, "patients": 20}},
+    "leave_one_site_out": True,
+}
+
+
+def test_each_heuristic_is_trained_without_each_site() -> None:
+    runs = make_plan(settings(**THREE, heuristics=["central", "single", "ensemble"]))
+    assert [run.held_out for run in runs if run.heuristic == "central"] == SITES
+    for run in runs:
+        assert run.config["data"]["init_args"]["external"] == [run.held_out]
+        assert run.site != run.held_out
+        assert {one.held_out for one in runs if one.name in run.members} <= {run.held_out}
+    assert len({run.name for run in runs}) == len(runs) == 3 * (1 + 2 + 1)
+
+
+def test_two_sites_are_too_few() -> None:
+    with pytest.raises(InputError, match="three sites or more, not 2"):
+        make_plan(settings(leave_one_site_out=True))
+
+
+def table(values: dict[tuple[str, str, int], float], metric: str) -> pd.DataFrame:
+    rows = [
+        {"run": f"{heuristic}{site}{seed}", "heuristic": heuristic, "kind": heuristic, "held_out": site, "seed": seed,
+         metric: value}
+        for (heuristic, site, seed), value in values.items()
+    ]  # fmt: skip
+    task = Regression() if metric == "mean_absolute_error" else Classification(2)
+    return pd.DataFrame(rows, columns=columns(task)).astype({"every_n_epochs": "Int64"})
+
+
+def test_the_mean_the_worst_and_the_spread_are_over_the_sites() -> None:
+    values = {("central", "a", 0): 0.9, ("central", "a", 1): 0.7, ("central", "b", 0): 0.6, ("central", "b", 1): 0.6}
+    found = at_new_sites(table(values, "accuracy"), Classification(2)).to_dict("records")
+    assert found == [
+        {"label": "central", "sites": 2, "mean": pytest.approx(0.7), "worst_site": "b", "worst": 0.6,
+         "spread": pytest.approx(0.2 / 2**0.5)}
+    ]  # fmt: skip
+    ages = at_new_sites(table(values, "mean_absolute_error"), Regression())
+    assert ages["worst_site"].tolist() == ["a"], "an error is worst where it is greatest"
+
+
+def test_a_seed_that_lacks_a_site_is_left_out() -> None:
+    values = {("central", "a", 0): 0.9, ("central", "b", 0): 0.6, ("central", "a", 1): 0.1}
+    assert groups(table(values, "accuracy"))["central"]["seed"].tolist() == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_study_says_how_heuristics_perform_at_sites_that_took_no_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {**THREE, "heuristics": ["central", "cyclical_weight_transfer"], "every_n_epochs": [1], "jobs": 1}
+    command(["compare", "--config", str(written(tmp_path / "study.yaml", **changes))])
+    study = Path("studies/small")
+    results, sites = (pd.read_csv(study / f"{name}.csv") for name in ("results", "sites"))
+    assert results["held_out"].tolist() == [site for site in SITES for _ in range(2)]
+    assert set(results["n"]) == {20}, "all records of a site that is held out are its test's"
+    assert sites["tested_at"].tolist() == results["held_out"].tolist()
+    assert sites["accuracy"].tolist() == results["accuracy"].tolist()
+    found = pd.read_csv(study / "held_out.csv").set_index("label")
+    own = results[results["heuristic"] == "central"]
+    assert found.loc["central", "mean"] == pytest.approx(own["accuracy"].mean())
+    assert found.loc["central", "worst"] == own["accuracy"].min()
+    pairs = pd.read_csv(study / "pairs.csv")
+    assert pairs["n"].tolist() == [60]
+    said = capsys.readouterr().out
+    assert "Each site, held out in turn" in said
+    assert "accuracy at sites that took no part" in said
+    run = study / "runs" / own["run"].iloc[0] / "fit" / "splits.csv"
+    splits = pd.read_csv(run)
+    assert set(splits.loc[splits["site"] == "site-1", "split"]) == {"test"}
