@@ -72,6 +72,12 @@ CASES: dict[str, tuple[Callable[[], WeightTransfer], dict[str, Any]]] = {
     ),
 }
 QUICK = ["epochs", "steps"]
+PAIRS = ["validated within, carry", "shuffled"]
+"""What other cases have each by itself."""
+
+
+def marked(case: str) -> Any:
+    return pytest.param(case, marks=[pytest.mark.slow] * (case not in QUICK) + [pytest.mark.long] * (case in PAIRS))
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +103,7 @@ def losses(entries: list[Entry]) -> list[dict[str, Any]]:
     return [{name: value for name, value in entry.metrics.items() if "val_loss" in name} for entry in entries]
 
 
-@pytest.mark.parametrize(
-    "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
-)
+@pytest.mark.parametrize("case", map(marked, CASES))
 def test_each_visit_equals_that_of_the_simulation(case: str, simulated: Callable[[str], list[Entry]]) -> None:
     make, settings = CASES[case]
     parties = engine(make, **settings)

@@ -42,7 +42,7 @@ REMEDIES: dict[str, list[Callable[[], Callback]]] = {
 }
 
 
-@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("name", [pytest.param("EWC", marks=pytest.mark.long), "LocalBatchNorm", "all"])
 def test_simulated_equals_resumed_equals_federated(name: str) -> None:
     def make() -> CyclicalWeightTransfer:
         return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle")
