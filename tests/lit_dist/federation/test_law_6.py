@@ -103,7 +103,7 @@ def losses(entries: list[Entry]) -> list[dict[str, Any]]:
     return [{name: value for name, value in entry.metrics.items() if "val_loss" in name} for entry in entries]
 
 
-@pytest.mark.parametrize("case", map(marked, CASES))
+@pytest.mark.parametrize("case", list(map(marked, CASES)))
 def test_each_visit_equals_that_of_the_simulation(case: str, simulated: Callable[[str], list[Entry]]) -> None:
     make, settings = CASES[case]
     parties = engine(make, **settings)
