@@ -109,9 +109,9 @@ def at_new_sites(results: pd.DataFrame, task: Task) -> pd.DataFrame:
     for label, runs in groups(results.dropna(subset="held_out")).items():
         values = runs.groupby("held_out")[task.primary].mean().dropna()
         if not values.empty:
-            worst = values.idxmin() if rising else values.idxmax()
-            row = {"label": label, "sites": len(values), "mean": values.mean(), "worst_site": worst}
-            rows.append({**row, "worst": values[worst], "spread": values.std()})
+            worst, site = (values.min(), values.idxmin()) if rising else (values.max(), values.idxmax())
+            row = {"label": label, "sites": len(values), "mean": values.mean(), "worst_site": site}
+            rows.append({**row, "worst": worst, "spread": values.std()})
     return pd.DataFrame(rows, columns=["label", "sites", "mean", "worst_site", "worst", "spread"])
 
 
