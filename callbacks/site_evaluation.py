@@ -131,7 +131,10 @@ class SiteEvaluation(Callback):
         """
         if self._task is None:
             site, loader = next(iter(self._loaders(trainer, pl_module).items()))
-            logged = look(trainer, pl_module, site, loader, self.split).values
+            found = look(trainer, pl_module, site, loader, self.split)
+            if not found.size:
+                return
+            logged = found.values
             gives_probabilities = is_overridden("predict_step", pl_module) and self.metric in Classification.measures
             if find_logged(self.metric, logged) is None and gives_probabilities:
                 self._task = Classification()
@@ -227,7 +230,9 @@ class SiteEvaluation(Callback):
         for site, loader in loaders.items():
             own = statistics.at_site(trainer, pl_module, site, loader) if statistics else nullcontext()
             with evaluating(trainer, pl_module, self.split), own:
-                values[site] = self._value(trainer, pl_module, site, loader)
+                value = self._value(trainer, pl_module, site, loader)
+            if value is not None:
+                values[site] = value
         return values
 
     def _loaders(self, trainer: Trainer, pl_module: LightningModule) -> Mapping[str, Any]:
@@ -242,10 +247,11 @@ class SiteEvaluation(Callback):
             )
         return loaders
 
-    def _value(self, trainer: Trainer, pl_module: LightningModule, site: str, loader: Any) -> float:
+    def _value(self, trainer: Trainer, pl_module: LightningModule, site: str, loader: Any) -> float | None:
+        """The metric of a site; None where there is no record."""
         if self._task is None:
-            found = judge(trainer, pl_module, site, all_batches(loader), self.split).values
-            return found[self.find(found)]
+            found = judge(trainer, pl_module, site, all_batches(loader), self.split)
+            return found.values[self.find(found.values)] if found.size else None
         probabilities: list[Tensor] = []
         labels: list[Tensor] = []
         for number, batch in enumerate(loader):
@@ -253,6 +259,8 @@ class SiteEvaluation(Callback):
             with trainer.precision_plugin.predict_step_context():
                 probabilities.append(pl_module.predict_step((images, truth), number))
             labels.append(truth)
+        if not labels:
+            return None
         task = self._task
         return float(task.judge(task.scores_of(torch.cat(probabilities).float()), torch.cat(labels))[self.metric])
 

@@ -91,7 +91,7 @@ def _step(trainer: Trainer, module: LightningModule, stage: str, batch: Any, num
     log.count(batch)
     _call(getattr(module, f"on_{stage}_batch_start"), batch, number, 0)
     with plugin.val_step_context() if stage == "validation" else plugin.test_step_context():
-        output = _call(getattr(module, f"{stage}_step"), batch, number)
+        output = _call(getattr(module, f"{stage}_step"), batch, number, 0)
     log.take_output(output)
     _call(getattr(module, f"on_{stage}_batch_end"), output, batch, number, 0)
 

@@ -200,10 +200,11 @@ def pooled(found: Mapping[str, SiteFound], at_site: bool = False) -> dict[str, f
 
 
 def _takes_loader(hook: Any) -> bool:
-    """Whether a hook takes ``dataloader_idx``, or batches from an iterator."""
+    """Whether a hook takes ``dataloader_idx``, and does without where there is one loader; or takes an iterator."""
     given = inspect.signature(hook).parameters
-    kinds = {each.kind for each in given.values()}
-    return "dataloader_idx" in given or "dataloader_iter" in given or inspect.Parameter.VAR_POSITIONAL in kinds
+    if "dataloader_idx" in given:
+        return given["dataloader_idx"].default is not inspect.Parameter.empty
+    return "dataloader_iter" in given or any(each.kind is each.VAR_POSITIONAL for each in given.values())
 
 
 def _with_loader(hook: Any, least: int) -> Any:

@@ -251,6 +251,24 @@ def test_to_look_before_the_first_step_leaves_no_trace() -> None:
     assert ends[0] == ends[1]
 
 
+class Asks(Trains):
+    """Asks for the loader's number; Lightning would refuse it where there is one loader."""
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:  # type: ignore[override]
+        super().validation_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `DataLoader` across ranks is zero")
+def test_a_module_may_ask_for_the_loader_and_a_site_may_have_no_record() -> None:
+    given = {**loaders([2, 1], shuffle=False), "c": DataLoader([], 2)}  # type: ignore[arg-type]
+    run = trainer(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation("visit"), max_epochs=3)
+    run.fit(Asks(), loaders(), given)
+    sites = [line.split(",")[3] for line in Path("site_matrix.csv").read_text().splitlines()[1:]]
+    assert sites == ["a", "b"] * 3
+    assert "val_loss/c" not in run.callback_metrics
+    run.validate(Asks(), {"a": given["a"]}, verbose=False)
+
+
 def test_site_evaluation_names_what_there_is_before_the_first_step() -> None:
     with pytest.raises(InputError, match="metric='dice' is not one of what the module logs: val_loss"):
         fit(CyclicalWeightTransfer(every_n_epochs=1), SiteEvaluation(metric="dice"))
