@@ -19,6 +19,7 @@ DATA = {"class_path": "FundusDataModule"}
         ({"max_epochs": True}, "max_epochs is True"),
         ({"max_visits": 0}, "max_visits is 0"),
         ({"min_images": None}, "min_images is None"),
+        ({"min_records": 0}, "min_records is 0; it must be a whole number from 1"),
         ({"metrics": "train_loss"}, r"metrics is 'train_loss'; it must be a list of names, .*, or all"),
         ({"metrics": None}, "metrics is None; it must be a list of names"),
         ({}, "does not say which metrics may leave the site; metrics must be a list of names"),
