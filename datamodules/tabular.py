@@ -22,6 +22,7 @@ from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
 _ROW = "row of the values"
+_NAME, _SITE = "name of the record", "site of the file"  # no column of a file is called so
 _SEVERAL = ("multilabel", "survival")
 
 
@@ -127,12 +128,14 @@ class TabularDataModule(SiteDataModule):
     @override
     def read_records(self) -> pd.DataFrame:
         parts = [self._read(site, name) for site, name in self.tables.items()]
+        if self.features is None:
+            self._check_alike(parts)
         table = pd.concat(parts, ignore_index=True)
         self._choose_columns(table)
-        records = pd.DataFrame({"image": table[self.named["image"] or "image"]})
+        records = pd.DataFrame({"image": table[self.named["image"] or _NAME]})
         records["patient"] = table[self.named["patient"]] if self.named["patient"] else records["image"]
         if self.named["site"] or "" not in self.tables:
-            records["site"] = table[self.named["site"] or "site"]
+            records["site"] = table[self.named["site"] or _SITE]
         absent = np.zeros(len(table), bool)
         for column in self.target:
             absent |= np.array([text.lower() in self.missing for text in table[column].tolist()], bool)
@@ -151,16 +154,25 @@ class TabularDataModule(SiteDataModule):
         table = read_table_file(path, list(dict.fromkeys(wanted)), self.header, named)
         if self.named["image"] is None:
             rows = table[ORIGIN].str.rpartition(" ")[2]
-            table["image"] = f"{site}-" * bool(site) + rows
+            table[_NAME] = f"{site}-" * bool(site) + rows
         else:
             refuse_repeats(table, self.named["image"], path)
-        return table.assign(site=site) if site else table
+        return table.assign(**{_SITE: site})
+
+    def _check_alike(self, parts: Sequence[pd.DataFrame]) -> None:
+        """Where all columns are features, each file has to have the same."""
+        own = {*self.exclude, *self.target, _NAME}
+        for name, part in zip(self.tables.values(), parts, strict=True):
+            if apart := sorted(({*map(str, part)} ^ {*map(str, parts[0])}) - own):
+                raise InputError(
+                    f"{name} and {next(iter(self.tables.values()))} differ in the column {apart[0]!r} ({len(apart)}"
+                    " such columns): name those to learn from under features, or exclude it"
+                )
 
     def _choose_columns(self, table: pd.DataFrame) -> None:
-        other = {*self.target, *self.exclude, *(each for each in self.named.values() if each), ORIGIN}
-        made = {name for name, given in (("image", self.named["image"]), ("site", "" in self.tables)) if not given}
+        other = {*self.target, *self.exclude, *(each for each in self.named.values() if each), ORIGIN, _NAME, _SITE}
         unnamed = [str(name) for name in table if str(name).startswith("Unnamed: ")]
-        chosen = self.features or [str(name) for name in table if name not in {*other, *made, *unnamed}]
+        chosen = self.features or [str(name) for name in table if name not in {*other, *unnamed}]
         if unnamed and self.features is None:
             rank_zero_info(f"{len(unnamed)} columns without a name are not learnt from")
         for name in (*chosen, *self.categorical):

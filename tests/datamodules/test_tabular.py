@@ -117,6 +117,24 @@ def test_features_are_all_columns_that_are_not_named_otherwise_nor_without_a_nam
     assert data.numeric_columns == ["a", "c"]
 
 
+def test_columns_may_have_the_names_that_records_have_here(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("y,image,site,patient,label\n" + "0,1,2,3,4\n1,5,6,7,8\n" * 10)
+    data = TabularDataModule("t.csv", "y", root=tmp_path, classes=["0", "1"], sites=2)
+    assert data.sites == ["site-1", "site-2"]
+    assert data.numeric_columns == ["image", "site", "patient", "label"]
+    assert {*map(tuple, data.dataset(data.sites, "train").values.tolist())} == {(1, 2, 3, 4), (5, 6, 7, 8)}
+
+
+def test_files_with_unlike_columns_are_refused_unless_the_features_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("y,w,h\n" + "0,1,2\n1,5,6\n" * 10)
+    (tmp_path / "b.csv").write_text("y,h,z\n" + "0,1,2\n1,5,6\n" * 10)
+    given: dict[str, Any] = {"target": "y", "root": tmp_path, "classes": ["0", "1"]}
+    with pytest.raises(InputError, match=r"b.csv and a.csv differ in the column 'w' \(2 such columns\)"):
+        _ = TabularDataModule({"a": "a.csv", "b": "b.csv"}, **given).table
+    data = TabularDataModule({"a": "a.csv", "b": "b.csv"}, **given, features=["h"])
+    assert data.dataset(["b"], "train").values.flatten().unique().tolist() == [1, 5]
+
+
 def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("y\ta\n" + "0\t1\n?\t2\n1\t3\n" * 10)
     data = TabularDataModule("t.tsv", "y", root=tmp_path, classes=["0", "1"], sites=2)
