@@ -48,8 +48,14 @@ class Classification(Task):
     each: ClassVar[str] = "accuracy"
 
     def __init__(self, class_names: Sequence[str] | int = 2) -> None:
-        self.class_names = [str(n) for n in range(class_names)] if isinstance(class_names, int) else list(class_names)
-        self.outputs = len(self.class_names)
+        self._names = None if isinstance(class_names, int) else list(class_names)
+        self.outputs = class_names if isinstance(class_names, int) else len(class_names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes; their numbers where they have no names."""
+        # Made where they are asked for: a run's settings may come from elsewhere, and name any number.
+        return [str(number) for number in range(self.outputs)] if self._names is None else self._names
 
     @override
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

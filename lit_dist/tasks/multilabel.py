@@ -44,8 +44,13 @@ class MultiLabel(Task):
     each: ClassVar[str] = "accuracy"
 
     def __init__(self, findings: list[str] | int = 2) -> None:
-        self.class_names = [str(n) for n in range(findings)] if isinstance(findings, int) else list(findings)
-        self.outputs = len(self.class_names)
+        self._names = None if isinstance(findings, int) else list(findings)
+        self.outputs = findings if isinstance(findings, int) else len(findings)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the findings; their numbers where they have no names."""
+        return [str(number) for number in range(self.outputs)] if self._names is None else self._names
 
     @override
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
