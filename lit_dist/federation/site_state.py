@@ -77,7 +77,7 @@ class SiteState:
     def staying(self, step: int) -> Tree:
         """What callbacks had left here by an optimizer step, by their keys."""
         steps = [number for number in self._steps() if number <= step]
-        states = read_checkpoint(self._path(max(steps)))["visit_callbacks"] if steps else {}
+        states = read_checkpoint(self._path(max(steps))).get("visit_callbacks", {}) if steps else {}
         return {key: whole(state["staying"].get(self.site, {})) for key, state in states.items()}
 
     def _newest(self, step: int) -> Tree | None:

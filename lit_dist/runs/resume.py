@@ -27,6 +27,7 @@ MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
     *("num_workers", "persistent_workers", "pin_memory", "ckpt_path", "resume", "weights_only"),
     *("default_root_dir", "folder"),  # places
+    "metric",  # of SiteEvaluation, which only looks
 }
 """Settings, by a part of their names, that may differ when a run is resumed."""
 

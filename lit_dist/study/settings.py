@@ -147,6 +147,8 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
         InputError: If one is not a study's, or is the study's own to set.
     """
     plain = plain_settings(given)
+    if "external" in plain["data"]["init_args"] and plain["data"]["init_args"]["external"] is None:
+        del plain["data"]["init_args"]["external"]  # runs of studies that did not know it keep their names
     study = Settings(**{item.name: plain[item.name] for item in fields(Settings)})
     default = plain_settings(parser.get_defaults())["trainer"]
     trainer = {name: value for name, value in plain["trainer"].items() if value != default[name]}
