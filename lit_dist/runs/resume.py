@@ -27,9 +27,11 @@ MAY_DIFFER = {
     *("max_epochs", "max_steps", "max_time", "enable_progress_bar", "log_every_n_steps", "logger", "keep"),
     *("num_workers", "persistent_workers", "pin_memory", "ckpt_path", "resume", "weights_only"),
     *("default_root_dir", "folder"),  # places
-    "metric",  # of SiteEvaluation, which only looks
 }
 """Settings, by a part of their names, that may differ when a run is resumed."""
+
+_FIRST_METRIC = ("accuracy", None)
+"""The default that SiteEvaluation had, and its default of now, which is the same for classes."""
 
 WITH_FOLDERS = ("CSVLogger", "TensorBoardLogger")
 """The loggers by whose folder a run is found again."""
@@ -115,7 +117,8 @@ class Resumption:
             rank_zero_warn(f"{path} is missing, so nobody can tell whether these settings are those that the run had")
         for name, before, now in changed_settings(read_settings(path), yaml.safe_load(text)) if path.exists() else ():
             same_class = name.endswith(".class_path") and imported(str(before)) is imported(str(now)) is not None
-            if not same_class and not MAY_DIFFER & set(name.split(".")):
+            same_default = name.endswith(".init_args.metric") and (before, now) == _FIRST_METRIC
+            if not (same_class or same_default) and not MAY_DIFFER & set(name.split(".")):
                 raise InputError(
                     f"{name} is {now!r}, but it was {before!r} in {self.run}: resume with the settings of that run"
                     f" (--config {path}), or leave --resume out for a new one"
