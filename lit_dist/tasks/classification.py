@@ -11,14 +11,14 @@ from torch.nn.functional import cross_entropy, nll_loss
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 from typing_extensions import override
 
-from lit_dist.tasks.task import Measure, Rows, Task
+from lit_dist.tasks.task import ClassesTask, Measure, Rows
 
 MOST_CLASSES = 6
 """How many classes have a column each."""
 _OTHERS = ("site", "images", "patients", "train", "val", "test", "left out", "majority")
 
 
-class Classification(Task):
+class Classification(ClassesTask):
     """One of several classes a record; targets are int64, (records,), outputs logits, and predictions probabilities.
 
     The loss is the cross-entropy in nats. The majority rate is the accuracy of always guessing the commonest class: an
@@ -46,16 +46,6 @@ class Classification(Task):
     }
     main: ClassVar[tuple[str, ...]] = ("accuracy", "auroc")
     each: ClassVar[str] = "accuracy"
-
-    def __init__(self, class_names: Sequence[str] | int = 2) -> None:
-        self._names = None if isinstance(class_names, int) else list(class_names)
-        self.outputs = class_names if isinstance(class_names, int) else len(class_names)
-
-    @property
-    def class_names(self) -> list[str]:
-        """The names of the classes; their numbers where they have no names."""
-        # Made where they are asked for: a run's settings may come from elsewhere, and name any number.
-        return [str(number) for number in range(self.outputs)] if self._names is None else self._names
 
     @override
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -166,11 +156,6 @@ class Classification(Task):
     def absent(self, labels: Rows) -> list[str]:
         present = set(labels)
         return [name for label, name in enumerate(self.class_names) if label not in present]
-
-    @property
-    @override
-    def columns(self) -> list[str]:
-        return [f"probability_{number}" for number in range(self.outputs)]
 
     @override
     def __str__(self) -> str:

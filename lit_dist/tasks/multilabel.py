@@ -1,6 +1,6 @@
 """MultiLabel: any number of findings a record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from torchmetrics.functional.classification import binary_auroc
 from typing_extensions import override
 
-from lit_dist.tasks.task import Measure, Rows, Task
+from lit_dist.tasks.task import ClassesTask, Measure, Rows
 
 
-class MultiLabel(Task):
+class MultiLabel(ClassesTask):
     """Any number of findings a record, each present or not.
 
     A label is a text with one ``0`` or ``1`` a finding, such as ``"0110"``; targets are float32, (records, findings),
@@ -23,7 +23,7 @@ class MultiLabel(Task):
     share of single findings that are right; an exact match has all of a record's right.
 
     Args:
-        findings: Their names, or how many there are.
+        class_names: The names of the findings, or how many there are.
 
     Example:
         >>> probabilities = torch.tensor([[0.9, 0.2], [0.3, 0.6]])
@@ -42,15 +42,6 @@ class MultiLabel(Task):
     }
     main: ClassVar[tuple[str, ...]] = ("auroc", "accuracy")
     each: ClassVar[str] = "accuracy"
-
-    def __init__(self, findings: list[str] | int = 2) -> None:
-        self._names = None if isinstance(findings, int) else list(findings)
-        self.outputs = findings if isinstance(findings, int) else len(findings)
-
-    @property
-    def class_names(self) -> list[str]:
-        """The names of the findings; their numbers where they have no names."""
-        return [str(number) for number in range(self.outputs)] if self._names is None else self._names
 
     @override
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -81,18 +72,6 @@ class MultiLabel(Task):
             "accuracy": right.float().mean(),
             "exact_match": right.all(dim=1).float().mean(),
         }
-
-    @override
-    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return torch.zeros(0, dtype=torch.float64)
-
-    @override
-    def fit_sums(self, sums: Sequence[Any], records: int) -> bool:
-        return not sums
-
-    @override
-    def of_sums(self, sums: Tensor) -> dict[str, float]:
-        return {}
 
     @override
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
@@ -138,11 +117,6 @@ class MultiLabel(Task):
     def absent(self, labels: Rows) -> list[str]:
         present = np.any(self.targets(labels), axis=0).tolist()
         return [name for name, found in zip(self.class_names, present, strict=True) if not found]
-
-    @property
-    @override
-    def columns(self) -> list[str]:
-        return [f"probability_{number}" for number in range(self.outputs)]
 
     @override
     def __str__(self) -> str:

@@ -12,13 +12,13 @@ from torch.nn.functional import mse_loss
 from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error
 from typing_extensions import override
 
-from lit_dist.tasks.task import Measure, Rows, Task
+from lit_dist.tasks.task import Measure, Rows, ValueTask
 
 _LEAST = -1e30
 """An R2 below is as far from meaning anything, and has no float32."""
 
 
-class Regression(Task):
+class Regression(ValueTask):
     """A number a record; targets and predictions are float32, (records,), and outputs (records, 1).
 
     The loss is the mean squared error. R2 and Pearson's correlation are NaN where all records have one value.
@@ -39,23 +39,10 @@ class Regression(Task):
     }
     main: ClassVar[tuple[str, ...]] = ("mean_absolute_error", "r2")
     each: ClassVar[str] = "mean_absolute_error"
-    outputs = 1
 
     @override
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return mse_loss(outputs.reshape(len(targets)), targets.reshape(-1).to(outputs.dtype))
-
-    @override
-    def scores(self, outputs: Tensor) -> Tensor:
-        return self.predictions(outputs.detach()).float()
-
-    @override
-    def predictions(self, outputs: Tensor) -> Tensor:
-        return outputs.reshape(len(outputs))
-
-    @override
-    def scores_of(self, predictions: Tensor) -> Tensor:
-        return predictions.reshape(len(predictions))
 
     @override
     def judge(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:

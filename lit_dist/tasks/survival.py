@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from lit_dist.tasks.task import Measure, Rows, Task
+from lit_dist.tasks.task import Measure, Rows, ValueTask
 
 _TIME = re.compile(r"\d+(\.\d+)?\+?")
 
 
-class Survival(Task):
+class Survival(ValueTask):
     """The time to an event, which some records were not observed long enough for.
 
     A label is a text: the time, with a ``+`` behind it where the record was censored then (``"12.5"``, ``"30+"``).
@@ -43,7 +43,6 @@ class Survival(Task):
     }
     main: ClassVar[tuple[str, ...]] = ("c_index",)
     each: ClassVar[str] = ""
-    outputs = 1
 
     @override
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -55,36 +54,12 @@ class Survival(Task):
         return ((known - risks) * events).sum() / events.sum().clamp_min(1)
 
     @override
-    def scores(self, outputs: Tensor) -> Tensor:
-        return self.predictions(outputs.detach()).float()
-
-    @override
-    def predictions(self, outputs: Tensor) -> Tensor:
-        return outputs.reshape(len(outputs))
-
-    @override
-    def scores_of(self, predictions: Tensor) -> Tensor:
-        return predictions.reshape(len(predictions))
-
-    @override
     def judge(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {
             "loss": self.loss(scores, targets),
             "c_index": _concordance(scores, targets),
             "event_rate": targets[:, 1].float().mean(),
         }
-
-    @override
-    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return torch.zeros(0, dtype=torch.float64)
-
-    @override
-    def fit_sums(self, sums: Sequence[Any], records: int) -> bool:
-        return not sums
-
-    @override
-    def of_sums(self, sums: Tensor) -> dict[str, float]:
-        return {}
 
     @override
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:

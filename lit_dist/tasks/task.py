@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 Better = Literal["min", "max"]
 Rows = Any
@@ -89,17 +91,17 @@ class Task(ABC):
     def judge(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The value of each of ``measures``, scalars; NaN where one is not defined for these records."""
 
-    @abstractmethod
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         """What the measures that are pooled by ``"sums"`` follow from, float64, (sums,); it adds up over sites."""
+        return torch.zeros(0, dtype=torch.float64)
 
-    @abstractmethod
     def fit_sums(self, sums: Sequence[Any], records: int) -> bool:
         """Whether values that come from elsewhere can be the sums of so many records."""
+        return not sums
 
-    @abstractmethod
     def of_sums(self, sums: Tensor) -> dict[str, float]:
         """The measures that are pooled by ``"sums"``."""
+        return {}
 
     @abstractmethod
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
@@ -164,3 +166,44 @@ class Task(ABC):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ClassesTask(Task):
+    """A task of several named things, with an output each.
+
+    Args:
+        class_names: Their names, or how many there are.
+    """
+
+    def __init__(self, class_names: Sequence[str] | int = 2) -> None:
+        self._names = None if isinstance(class_names, int) else list(class_names)
+        self.outputs = class_names if isinstance(class_names, int) else len(class_names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names; their numbers where they have none."""
+        # Made where they are asked for: a run's settings may come from elsewhere, and name any number.
+        return [str(number) for number in range(self.outputs)] if self._names is None else self._names
+
+    @property
+    @override
+    def columns(self) -> list[str]:
+        return [f"probability_{number}" for number in range(self.outputs)]
+
+
+class ValueTask(Task):
+    """A task of one number a record, which the network gives as it is."""
+
+    outputs = 1
+
+    @override
+    def scores(self, outputs: Tensor) -> Tensor:
+        return self.predictions(outputs.detach()).float()
+
+    @override
+    def predictions(self, outputs: Tensor) -> Tensor:
+        return outputs.reshape(len(outputs))
+
+    @override
+    def scores_of(self, predictions: Tensor) -> Tensor:
+        return predictions.reshape(len(predictions))
