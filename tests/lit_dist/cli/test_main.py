@@ -51,7 +51,7 @@ def run_folder(heuristic: str = "phantom/cyclical") -> Path:
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for start in (["lit-dist"], [sys.executable, "-m", "lit_dist"]):
         assert version("lit_dist") in command(*start, "--version").stdout
-    every = "lit-dist {fit,validate,test,predict,compare,federate,prepare,verify}"
+    every = "lit-dist {fit,validate,test,predict,compare,export,federate,prepare,verify}"
     for words, status in ((["--help"], 0), ([], 1)):
         with pytest.raises(SystemExit) as end:
             main(words)
