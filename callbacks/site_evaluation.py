@@ -107,7 +107,7 @@ class SiteEvaluation(Callback):
                 raise InputError("SiteEvaluation stands after a transfer callback in the list of callbacks")
             self._transfer = transfer
             self._task = own_task(pl_module)
-            self.metric = self.metric or (self._task.primary if self._task else "loss")
+            self.metric = self.metric or (self._task.at_a_site if self._task else "loss")
             self._choose_mode()
 
     def _choose_mode(self) -> None:

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from lit_dist.models.metrics import shown
 from lit_dist.runs.lightning_cli import SiteParser
-from lit_dist.study.continued import HELD_OUT, TABLES, check_files, check_same
+from lit_dist.study.continued import HELD_OUT, OVER_SITES, TABLES, check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.plan import Run, make_plan, study_task, words_of
 from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
@@ -97,28 +97,29 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
+    from lit_dist.study.bootstrap import compare_pairs, over_sites, resolution
     from lit_dist.study.figures import Tables
     from lit_dist.study.report import write_report
     from lit_dist.study.results import by_site, collect
-    from lit_dist.study.summary import at_new_sites, compare_pairs, summarise
+    from lit_dist.study.summary import summarise
 
     task = study_task(settings)
     results = collect(study, runs, settings.study.collection, task)
     if results.empty:
         return
-    pairs = compare_pairs(study, results, task)
-    tables = Tables(study, results, summarise(results, task), pairs, task)
+    pairs, sites = compare_pairs(study, results, task), over_sites(study, results, task)
+    tables = Tables(study, results, summarise(results, task), pairs, sites, task)
     for name, table in zip(TABLES, (results, by_site(study, results, task), tables.summary, pairs), strict=True):
         with replacing(study / f"{name}.csv") as file:
             table.to_csv(file, index=False)
-    held_out = at_new_sites(results, task)
-    if settings.study.leave_one_site_out:
-        with replacing(study / HELD_OUT) as file:
-            held_out.to_csv(file, index=False)
+    held_out = settings.study.leave_one_site_out
+    with replacing(study / (HELD_OUT if held_out else OVER_SITES)) as file:
+        sites.to_csv(file, index=False)
     report = write_report(runs, settings, tables)
     _print_summary(tables.summary, results, task)
-    if len(held_out):
-        _print_held_out(held_out, task)
+    print(resolution(pairs, task))
+    if held_out and len(sites):
+        _print_held_out(sites, task)
     print(f"The report: {report}")
 
 

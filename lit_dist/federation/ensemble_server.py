@@ -140,11 +140,11 @@ def _rows(
 
 
 def _show(table: pd.DataFrame, task: Task) -> None:
-    if task.primary not in table:
+    if task.at_a_site not in table:
         return
     sites, models = table["site"].unique(), table["model"].unique()
     for split in SPLITS:
-        matrix = table[table["split"] == split].pivot(index="model", columns="site", values=task.primary)
+        matrix = table[table["split"] == split].pivot(index="model", columns="site", values=task.at_a_site)
         rows = [[model, *(f"{matrix.loc[model, site]:.3f}" for site in sites)] for model in models]
-        title = task.measures[task.primary].title.capitalize()
+        title = task.measures[task.at_a_site].title.capitalize()
         print_table(f"{title} on the {split} images of each site", ["model", *sites], rows)

@@ -18,9 +18,10 @@ from lit_dist.utils.errors import InputError
 from lit_dist.utils.yaml_text import read_yaml
 
 TABLES = ("results", "sites", "summary", "pairs")
-HELD_OUT = "held_out.csv"
+OVER_SITES, HELD_OUT = "over_sites.csv", "held_out.csv"
+"""How heuristics perform over sites; the second where each site is held out in turn."""
 LOG = "log.txt"
-_OF_STUDY = (SETTINGS, "lock", "report.html", HELD_OUT, *(f"{name}.csv" for name in TABLES))
+_OF_STUDY = (SETTINGS, "lock", "report.html", OVER_SITES, HELD_OUT, *(f"{name}.csv" for name in TABLES))
 _MAY_GROW = ("every_n_epochs", "every_n_steps", "orders", "optimizer_states", "seeds")
 _MAY_DIFFER = {"jobs", "wandb", *NO_MATTER}
 

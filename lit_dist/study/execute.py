@@ -210,7 +210,8 @@ def read_predictions(task: Task, path: Path, site: Any = None) -> pd.DataFrame:
 
 def _columns(task: Task, table: pd.DataFrame) -> list[str]:
     """A module of one's own may know more classes than its data says."""
-    return [name for name in map(str, table) if name.startswith("probability_")] or task.columns
+    classes = sum(name.startswith("probability_") for name in map(str, table))
+    return [f"probability_{number}" for number in range(classes)] or task.columns
 
 
 def _damaged(path: Path, run: Path) -> InputError:

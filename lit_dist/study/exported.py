@@ -22,6 +22,7 @@ from lit_dist.models.norm_statistics import norms_of
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
 from lit_dist.runs.lightning_cli import build
+from lit_dist.study.bootstrap import patients_drawn, percentiles
 from lit_dist.study.execute import PREDICTIONS, judged, read_predictions, scored
 from lit_dist.study.model_card import as_markdown
 from lit_dist.tasks.found import task_of
@@ -199,14 +200,11 @@ def interval(task: Task, rows: pd.DataFrame, draws: int = DRAWS) -> tuple[float,
         draws: The number of resamples.
     """
     scores, targets = scored(task, rows)
-    patients = [torch.from_numpy(place) for place in rows.groupby("patient", sort=False).indices.values()]
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(draws):
-        drawn = torch.cat([patients[number] for number in rng.integers(len(patients), size=len(patients))])
-        found.append(task.judge(scores[drawn], targets[drawn])[task.primary].item())
-    known = np.array(found)[~np.isnan(found)]
-    return tuple(np.quantile(known, [0.025, 0.975])) if len(known) else (np.nan, np.nan)
+    patients = np.unique(rows["patient"], return_inverse=True)[1]
+    drawn = patients_drawn(patients, draws)
+    return percentiles(
+        np.concatenate([task.resampled(task.primary, scores, targets, often).numpy() for often in drawn])
+    )
 
 
 def _sha256(path: Path) -> str:

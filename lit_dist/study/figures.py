@@ -41,6 +41,7 @@ class Tables:
         results: The columns of ``results.csv``.
         summary: The columns of ``summary.csv``.
         pairs: The columns of ``pairs.csv``.
+        sites: What ``over_sites`` gives.
         task: What is predicted.
     """
 
@@ -48,6 +49,7 @@ class Tables:
     results: pd.DataFrame
     summary: pd.DataFrame
     pairs: pd.DataFrame
+    sites: pd.DataFrame
     task: Task
 
     def fit(self, run: str) -> Path:
@@ -170,7 +172,7 @@ def matrix(axes: Axes, tables: Tables) -> str | None:
         if run["kind"] in ("cyclical_weight_transfer", OWN) and path.exists():
             table = pd.read_csv(path, dtype={"site": str}, keep_default_na=False, na_values={"value": [""]})
             values = table.pivot(index="site", columns="visit", values="value")
-            _heat(axes, values, "after visit", tables.task.measures[tables.task.primary].title)
+            _heat(axes, values, "after visit", tables.task.measures[tables.task.at_a_site].title)
             return f"{label}, seed {run['seed']}; a dark column is a visit after which the model had forgotten much."
     return None
 

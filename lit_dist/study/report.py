@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 
 from lit_dist.models.metrics import shown
 from lit_dist.provenance.run_settings import versions
+from lit_dist.study.bootstrap import resolution
 from lit_dist.study.figures import Tables, as_svg, title, write_figures
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.study.summary import what_it_does_not_say
-from lit_dist.tasks.task import Measure
+from lit_dist.tasks.task import Measure, Task
 from lit_dist.utils.atomic_write import replacing
 
 REPORT = "report.html"
@@ -45,12 +46,17 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
         summary="\n".join(
             f'<div class="table">{_table(_summary(summary, name, task.measures[name]))}</div>' for name in task.main
         ),
-        each=html.escape(task.measures[task.each].title) if task.each else "",
         reading="Mean over seeds with the 95 % interval by Student's t; of single-institution models the mean over"
         " sites. Difference: from central with the same seed."
         + "".join(f" {html.escape(line)}" for line in what_it_does_not_say(summary, results, task))
         + (" Two seeds give intervals too wide to tell anything by." if results["seed"].nunique() < 3 else ""),
-        pairs=_table(_pairs(tables.pairs)),
+        primary=html.escape(task.measures[task.primary].title),
+        sites=_table(_over_sites(tables.sites, task)),
+        resolution=html.escape(resolution(tables.pairs, task)),
+        pairs="\n".join(
+            f'<h3>{html.escape(task.measures[str(metric)].title)}</h3><div class="table">{_table(_pairs(rows))}</div>'
+            for metric, rows in tables.pairs.groupby("metric", sort=False)
+        ),
         figures="\n".join(_figure(name, title(name, task), *each) for name, each in drawn.items()),
         plan=_table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
@@ -87,9 +93,25 @@ def _pairs(pairs: pd.DataFrame) -> pd.DataFrame:
             "second": pairs["second"].map(html.escape),
             "difference": pairs["difference"].map(_number),
             "95 % interval": [_span(*ends) for ends in zip(pairs["low"], pairs["high"], strict=True)],
-            "p": ["&lt; 0.001" if p < 0.001 else f"{p:.3f}" for p in pairs["p"]],
+            "p": pairs["p"].map(_p),
+            "adjusted p": pairs["p_adjusted"].map(_p),
         }
     )
+
+
+def _p(value: float) -> str:
+    return "&lt; 0.001" if value < 0.001 else _number(value)
+
+
+def _over_sites(sites: pd.DataFrame, task: Task) -> pd.DataFrame:
+    measure = task.measures[task.primary]
+    columns = {"heuristic": sites["label"].map(html.escape), "sites": sites["sites"].map(str)}
+    for name, heading in (("pooled", "all together"), ("mean", "mean of sites"), ("worst", "worst site")):
+        columns[heading] = pd.Series([shown(value, measure) for value in sites[name]], sites.index)
+        ends = zip(sites[f"{name}_low"], sites[f"{name}_high"], strict=True)
+        columns[f"{heading}, interval"] = pd.Series([_span(*each) for each in ends], sites.index)
+    columns |= {"at": sites["worst_site"].map(html.escape), "sd of sites": sites["spread"].map(_number)}
+    return pd.DataFrame(columns)
 
 
 def _plan(runs: Sequence[Run]) -> pd.DataFrame:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lit_dist.study.execute import FIT, PREDICTIONS, judged, read_predictions, read_result, result_path, scored
 from lit_dist.study.heuristics import KINDS, LABELS
@@ -86,17 +88,71 @@ def label_of(which: Sequence[Any], table: pd.DataFrame) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
-    """How well a heuristic has predicted each test image.
+class Part:
+    """What the runs of a heuristic have predicted of the records that they were all tested on.
 
     Attributes:
-        values: The mean over its runs (seeds, and sites' models) of what the task says of each image, such as 1 where
-            its class is right, or the error of its value, (images,).
-        patients: The number of the patient that each image is of, (images,).
+        records: Their numbers, rising, (some,).
+        scores: Of each seed, the scores of its runs (the sites' models), each (some, ...).
     """
 
-    values: NDArray[np.float64]
+    records: NDArray[np.int64]
+    scores: list[list[Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a heuristic has predicted of each test record.
+
+    Attributes:
+        table: The columns ``site``, ``image`` and ``patient`` of the records.
+        targets: The records' targets, (records, ...).
+        patients: The number of the patient that each record is of, (records,).
+        parts: The predictions; several parts where sites are held out in turn, each of models of its own.
+    """
+
+    table: pd.DataFrame
+    targets: Tensor
     patients: NDArray[np.int64]
+    parts: list[Part]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds there are."""
+        return len(self.parts[0].scores)
+
+    def values(
+        self, task: Task, metric: str, often: Tensor, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """A measure of each seed in many resamples: the mean over the seed's runs, and over parts by their sizes.
+
+        Args:
+            task: What is predicted.
+            metric: The measure.
+            often: How often a resample has drawn each record, float64, (resamples, records).
+            rows: The records that ``often`` is of, rising; all by default.
+
+        Returns:
+            (seeds, resamples); NaN where the measure is not defined.
+        """
+        rows = np.arange(len(self.targets)) if rows is None else rows
+        total = np.zeros((self.seeds, len(often)))
+        size = np.zeros_like(total)
+        for part in self.parts:
+            inside = np.flatnonzero(np.isin(rows, part.records))
+            if not len(inside):
+                continue
+            drawn, targets = often[:, inside], self.targets[rows[inside]]
+            own = np.searchsorted(part.records, rows[inside])
+            found = [
+                torch.stack([task.resampled(metric, scores[own], targets, drawn) for scores in runs]).nanmean(dim=0)
+                for runs in part.scores
+            ]
+            value, weight = torch.stack(found).numpy(), drawn.sum(dim=1).numpy()
+            known = ~np.isnan(value)
+            total += np.where(known, value, 0) * weight
+            size += known * weight
+        return np.divide(total, size, out=np.full_like(total, np.nan), where=size > 0)
 
 
 def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
@@ -110,24 +166,25 @@ def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
     Raises:
         InputError: If runs that are to be compared were tested on different images.
     """
-    values: list[NDArray[np.float64]] = []
+    tables: list[pd.DataFrame] = []
+    parts: list[Part] = []
     patients: list[str] = []
     for site, same in runs.groupby("held_out", dropna=False):
-        table, own = _mean_of(study, list(same["run"]), site, task)
-        values.append(own)
+        table: pd.DataFrame | None = None
+        by_seed: dict[Any, list[Tensor]] = {}
+        for run in same[["run", "seed"]].to_dict("records"):
+            path = run_path(study, run["run"]) / FIT / PREDICTIONS
+            own = read_predictions(task, path, site).sort_values("image", ignore_index=True)
+            if table is not None and not table["image"].equals(own["image"]):
+                raise InputError(f"{path} has other images than the runs beside it; the splits differ")
+            table = own if table is None else table
+            by_seed.setdefault(run["seed"], []).append(scored(task, own)[0])
+        assert table is not None
+        begin = sum(map(len, tables))
         patients += [json.dumps([str(site), patient]) for patient in table["patient"]]
-    return Predictions(np.concatenate(values), np.unique(patients, return_inverse=True)[1])
-
-
-def _mean_of(study: Path, names: Sequence[str], site: Any, task: Task) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    values: list[NDArray[np.float32]] = []
-    first: pd.DataFrame | None = None
-    for name in names:
-        path = run_path(study, name) / FIT / PREDICTIONS
-        table = read_predictions(task, path, site).sort_values("image", ignore_index=True)
-        if first is not None and not table["image"].equals(first["image"]):
-            raise InputError(f"{path} has other images than the runs beside it; the splits differ")
-        first = table if first is None else first
-        values.append(task.of_each(*scored(task, table)).numpy())
-    assert first is not None
-    return first, np.mean(values, axis=0, dtype=np.float64)
+        parts.append(Part(np.arange(begin, begin + len(table)), list(by_seed.values())))
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    targets = torch.tensor(task.targets(table["label"].to_numpy()))
+    number = np.unique(patients, return_inverse=True)[1]
+    return Predictions(table[["site", "image", "patient"]], targets, number, parts)

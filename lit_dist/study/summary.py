@@ -1,17 +1,14 @@
 """What a study's results say: means with their intervals, and differences with theirs."""
 
 from collections.abc import Mapping
-from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lit_dist.study.results import WHICH, Predictions, label_of, predictions
+from lit_dist.study.results import WHICH, label_of
 from lit_dist.tasks.task import Task
-from lit_dist.utils.errors import InputError
 
 
 def summarised(task: Task) -> list[str]:
@@ -97,24 +94,6 @@ def what_it_does_not_say(summary: pd.DataFrame, results: pd.DataFrame, task: Tas
     return [*lines, *(f"No better than {guess}: {', '.join(labels)}." for guess, labels in guesses.items())]
 
 
-def at_new_sites(results: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """How each heuristic performs at the sites that are held out in turn, by the task's first measure.
-
-    Returns:
-        ``label``, ``sites`` (their number), ``mean``, ``worst_site``, ``worst``, and ``spread``, the standard deviation
-        over the sites; of a site, the mean over seeds. No rows where no site is held out.
-    """
-    rows = []
-    rising = task.measures[task.primary].better == "max"
-    for label, runs in groups(results.dropna(subset="held_out")).items():
-        values = runs.groupby("held_out")[task.primary].mean().dropna()
-        if not values.empty:
-            worst, site = (values.min(), values.idxmin()) if rising else (values.max(), values.idxmax())
-            row = {"label": label, "sites": len(values), "mean": values.mean(), "worst_site": site}
-            rows.append({**row, "worst": worst, "spread": values.std()})
-    return pd.DataFrame(rows, columns=["label", "sites", "mean", "worst_site", "worst", "spread"])
-
-
 def groups(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The runs of each heuristic, by its label; of single-institution models, the whole seeds."""
     found = {}
@@ -124,60 +103,3 @@ def groups(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
         if not whole.empty:
             found[label_of(key, results)] = whole
     return found
-
-
-def paired_bootstrap(first: Predictions, second: Predictions, draws: int = 10_000) -> dict[str, float]:
-    """Compare two heuristics on the same test images by a paired bootstrap over patients.
-
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile interval). All images
-    of a patient are drawn together, since they are not independent.
-
-    Args:
-        first: How well the first has predicted each image.
-        second: How well the second has.
-        draws: The number of resamples.
-
-    Returns:
-        ``difference`` of the means (first minus second), the ends of its 95 % interval ``low`` and ``high``, and
-        the two-sided ``p``.
-
-    Raises:
-        InputError: If the images are not the same.
-
-    Example:
-        >>> patients = np.arange(100)
-        >>> good, poor = Predictions(np.ones(100), patients), Predictions(np.arange(100) % 2 * 1.0, patients)
-        >>> found = paired_bootstrap(good, poor)
-        >>> found["difference"], found["p"] < 0.001
-        (0.5, True)
-    """
-    if not np.array_equal(first.patients, second.patients):
-        raise InputError("the two were tested on different images")
-    change = first.values - second.values
-    sums = np.bincount(first.patients, weights=change)
-    counts = np.bincount(first.patients).astype(float)
-    rng = np.random.default_rng(0)
-    drawn = np.empty(draws)
-    for start in range(0, draws, 500):  # so that the memory stays small
-        some = min(500, draws - start)
-        often = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=some)
-        drawn[start : start + some] = (often @ sums) / (often @ counts)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    beyond = min((drawn <= 0).mean(), (drawn >= 0).mean())
-    p = min(1.0, 2 * max(beyond, 1 / draws))
-    return {"difference": float(change.mean()), "low": float(low), "high": float(high), "p": float(p)}
-
-
-def compare_pairs(study: Path, results: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Compare any two heuristics on the test images, by the task's measure ``each``; no rows if it has none.
-
-    Returns:
-        ``first``, ``second`` (labels), ``n`` and the values of ``paired_bootstrap``.
-    """
-    runs = groups(results) if task.each else {}
-    found = {label: predictions(study, group, task) for label, group in runs.items()}
-    rows = [
-        {"first": first, "second": second, "n": len(one.values), **paired_bootstrap(one, other)}
-        for (first, one), (second, other) in combinations(found.items(), 2)
-    ]
-    return pd.DataFrame(rows, columns=["first", "second", "n", "difference", "low", "high", "p"])

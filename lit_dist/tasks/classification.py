@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, nll_loss
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 from typing_extensions import override
 
+from lit_dist.tasks.resamples import weighted_auroc
 from lit_dist.tasks.task import ClassesTask, Measure, Rows
 
 MOST_CLASSES = 6
@@ -44,7 +45,7 @@ class Classification(ClassesTask):
         "auroc": Measure("AUROC", "max", None, 0, 1, 0.5, undefined="all images are of one class"),
         "majority_rate": Measure("majority rate", None, "sums", 0, 1),
     }
-    main: ClassVar[tuple[str, ...]] = ("accuracy", "auroc")
+    main: ClassVar[tuple[str, ...]] = ("auroc", "accuracy")
     each: ClassVar[str] = "accuracy"
 
     @override
@@ -102,6 +103,14 @@ class Classification(ClassesTask):
     @override
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
         return (scores.argmax(dim=1) == targets).float()
+
+    @override
+    def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        if measure != "auroc":
+            return super().resampled(measure, scores, targets, often)
+        against = [1] if scores.shape[1] == 2 else targets.unique().tolist()
+        areas = [weighted_auroc(scores[:, label].exp(), targets == label, often) for label in against]
+        return torch.stack(areas).nanmean(dim=0)
 
     @override
     def undefined(self, measure: str, labels: Sequence[Any]) -> str | None:

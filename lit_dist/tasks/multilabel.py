@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from torchmetrics.functional.classification import binary_auroc
 from typing_extensions import override
 
+from lit_dist.tasks.resamples import weighted_auroc
 from lit_dist.tasks.task import ClassesTask, Measure, Rows
 
 
@@ -76,6 +77,14 @@ class MultiLabel(ClassesTask):
     @override
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
         return ((scores > 0) == (targets > 0.5)).float().mean(dim=1)
+
+    @override
+    def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        if measure != "auroc":
+            return super().resampled(measure, scores, targets, often)
+        chances, present = logsigmoid(scores).exp(), targets > 0.5
+        areas = [weighted_auroc(chances[:, n], present[:, n], often) for n in range(scores.shape[1])]
+        return torch.stack(areas).nanmean(dim=0)
 
     @override
     def undefined(self, measure: str, labels: Any) -> str | None:

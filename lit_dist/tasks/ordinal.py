@@ -7,6 +7,7 @@ from torchmetrics.functional.classification import multiclass_cohen_kappa
 from typing_extensions import override
 
 from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.resamples import weighted_kappa
 from lit_dist.tasks.task import Measure
 
 
@@ -40,6 +41,12 @@ class OrdinalGrades(Classification):
         if len(targets.unique()) > 1 or not bool((predicted == targets).all()):
             kappa = multiclass_cohen_kappa(predicted, targets, num_classes=self.outputs, weights="quadratic")
         return {name: kappa if name == "quadratic_kappa" else values[name] for name in self.measures}
+
+    @override
+    def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        if measure != "quadratic_kappa":
+            return super().resampled(measure, scores, targets, often)
+        return weighted_kappa(scores.argmax(dim=1), targets, self.outputs, often)
 
     @override
     def fits(self, other: object) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from lit_dist.tasks.resamples import weighted_concordance
 from lit_dist.tasks.task import Measure, Rows, ValueTask
 
 _TIME = re.compile(r"\d+(\.\d+)?\+?")
@@ -64,6 +65,12 @@ class Survival(ValueTask):
     @override
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
         raise NotImplementedError("a concordance is one of pairs")
+
+    @override
+    def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        if measure != "c_index":
+            return super().resampled(measure, scores, targets, often)
+        return weighted_concordance(scores, targets[:, 0], targets[:, 1] > 0.5, often)
 
     @override
     def undefined(self, measure: str, labels: Any) -> str | None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from lit_dist.tasks.resamples import weighted_mean
+
 Better = Literal["min", "max"]
 Rows = Any
 """Labels of records as a table's column holds them."""
@@ -67,6 +69,11 @@ class Task(ABC):
         """The measure by which heuristics are compared first."""
         return self.main[0]
 
+    @property
+    def at_a_site(self) -> str:
+        """The measure for the few records of one site, where the first one may not be defined."""
+        return self.each or self.primary
+
     # -- the network -----------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -106,6 +113,19 @@ class Task(ABC):
     @abstractmethod
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The value of each record whose mean is the measure ``each``, float, (records,)."""
+
+    def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        """The measure ``primary`` or ``each`` of many resamples at once, float64, (resamples,); NaN as in ``judge``.
+
+        Args:
+            measure: Its name.
+            scores: Those of the records, (records, ...).
+            targets: Those of the records, (records, ...).
+            often: How often a resample has drawn each record, float64, (resamples, records).
+        """
+        if measure != self.each:
+            raise NotImplementedError(f"{self.name} has no way to judge resamples by {measure}")
+        return weighted_mean(self.of_each(scores, targets), often)
 
     def undefined(self, measure: str, labels: Sequence[Any]) -> str | None:
         """Why a measure is not defined for records of such labels, as it stands after them; None if it is."""

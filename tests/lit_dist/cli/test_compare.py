@@ -163,7 +163,7 @@ def test_the_command_says_what_it_plans_does_and_found(finished: Path) -> None:
     assert "The plan: 14 runs, seeds 0, 1" in said
     assert said.count("done in ") == 14
     assert re.search(r"The rest takes about \d+ minutes", said)
-    summary = pd.read_csv(finished / "summary.csv").query("metric == 'accuracy'").set_index("label")
+    summary = pd.read_csv(finished / "summary.csv").query("metric == 'auroc'").set_index("label")
     for label, row in summary.iterrows():
         assert re.search(rf"{label} +2 +{row['mean']:.3f}", said)
     assert f"The report: {Path('studies/small/report.html')}" in said
@@ -396,7 +396,7 @@ def test_a_browser_draws_the_report(width: int, dark: bool, study: Path) -> None
     assert all(complete and natural > 100 for _, natural, complete in answer["images"])
     assert answer["overflow"] <= 0  # wide tables scroll by themselves
     summary = pd.read_csv(study / "summary.csv").pivot(index="label", columns="metric", values="mean")
-    for (heading, *rows), metric in zip(answer["tables"], ("accuracy", "AUROC"), strict=False):
+    for (heading, *rows), metric in zip(answer["tables"], ("AUROC", "accuracy"), strict=False):
         assert [row[0] for row in rows] == list(pd.read_csv(study / "summary.csv")["label"].unique())
         for row in rows:
             shown = dict(zip(heading, row, strict=True))

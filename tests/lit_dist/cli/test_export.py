@@ -12,7 +12,7 @@ import pytest
 from lit_dist import InputError
 from lit_dist.cli.main import main as command
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.study.execute import read_predictions
+from lit_dist.study.execute import judged, read_predictions
 from lit_dist.study.exported import export, interval
 from lit_dist.study.model_card import as_markdown
 from lit_dist.tasks.classification import Classification
@@ -83,7 +83,8 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
 def test_an_interval_is_of_patients_and_holds_the_value(run: Path) -> None:
     rows = read_predictions(Classification(2), run / "predictions.csv")
     low, high = interval(Classification(2), rows, draws=200)
-    right = (rows["probability_1"] > 0.5) == (rows["label"] == 1)
-    assert 0 <= low < right.mean() < high <= 1
+    area = judged(Classification(2), rows)["auroc"]
+    assert 0 <= low <= area <= high <= 1
+    assert low < high
     one = rows.assign(patient="the same")  # all images of a patient are drawn together, so nothing varies
-    assert interval(Classification(2), one, draws=20) == pytest.approx((right.mean(), right.mean()))
+    assert interval(Classification(2), one, draws=20) == pytest.approx((area, area))

@@ -1,0 +1,82 @@
+"""Measures of many resamples of the same records at once, for a bootstrap."""
+
+import torch
+from torch import Tensor
+
+_BLOCK = 256
+"""Records whose pairs with all others are held at a time."""
+
+
+def weighted_mean(values: Tensor, often: Tensor) -> Tensor:
+    """The mean of each resample: float64, (resamples,); NaN where nothing is drawn.
+
+    Args:
+        values: One a record, (records,).
+        often: How often each record is drawn, float64, (resamples, records).
+    """
+    return (often @ values.double()) / often.sum(dim=1)
+
+
+def weighted_auroc(scores: Tensor, positive: Tensor, often: Tensor) -> Tensor:
+    """The area under the ROC curve of each resample, ties half right: float64, (resamples,).
+
+    Args:
+        scores: One a record, (records,).
+        positive: Which records are of the class, bool, (records,).
+        often: How often each record is drawn, float64, (resamples, records).
+
+    Returns:
+        NaN where all that is drawn is of one class.
+
+    Example:
+        >>> often = torch.tensor([[1.0, 1, 1, 1], [0, 2, 1, 0], [0, 0, 1, 1]], dtype=torch.float64)
+        >>> weighted_auroc(torch.tensor([0.1, 0.4, 0.4, 0.8]), torch.tensor([False, False, True, True]), often)
+        tensor([0.8750, 0.5000,    nan], dtype=torch.float64)
+    """
+    levels, place = scores.unique(return_inverse=True)
+    empty = often.new_zeros(len(often), len(levels))
+    present = empty.index_add(1, place[positive], often[:, positive])
+    absent = empty.index_add(1, place[~positive], often[:, ~positive])
+    below = absent.cumsum(dim=1) - absent / 2
+    return (present * below).sum(dim=1) / (present.sum(dim=1) * absent.sum(dim=1))
+
+
+def weighted_kappa(predicted: Tensor, targets: Tensor, grades: int, often: Tensor) -> Tensor:
+    """Cohen's kappa with quadratic weights of each resample: float64, (resamples,).
+
+    Args:
+        predicted: Grades, int64, (records,).
+        targets: Grades, int64, (records,).
+        grades: How many there are.
+        often: How often each record is drawn, float64, (resamples, records).
+
+    Returns:
+        NaN where all that is drawn is of one grade, and predicted to be.
+    """
+    cells = often.new_zeros(len(often), grades * grades).index_add(1, targets * grades + predicted, often)
+    table = cells.reshape(-1, grades, grades)
+    numbers = torch.arange(grades, dtype=torch.float64, device=often.device)
+    missed = (numbers[:, None] - numbers).square()
+    by_chance = table.sum(dim=2)[:, :, None] * table.sum(dim=1)[:, None, :]
+    total = often.sum(dim=1)
+    return 1 - total * (table * missed).sum(dim=(1, 2)) / (by_chance * missed).sum(dim=(1, 2))
+
+
+def weighted_concordance(risks: Tensor, times: Tensor, events: Tensor, often: Tensor) -> Tensor:
+    """Harrell's C-index of each resample: float64, (resamples,); NaN where no pair is known.
+
+    Args:
+        risks: One a record, (records,).
+        times: When each record was last seen, (records,).
+        events: Whether the event came then, bool, (records,).
+        often: How often each record is drawn, float64, (resamples, records).
+    """
+    right = often.new_zeros(len(often))
+    pairs = right.clone()
+    for first in events.nonzero().flatten().split(_BLOCK):
+        later = (times > times[first, None]) | ((times == times[first, None]) & ~events)
+        difference = risks[first, None] - risks
+        points = ((difference > 0).double() + 0.5 * (difference == 0).double()) * later
+        right = right + (often[:, first] * (often @ points.T)).sum(dim=1)
+        pairs = pairs + (often[:, first] * (often @ later.double().T)).sum(dim=1)
+    return right / pairs
