@@ -2,6 +2,7 @@
 
 from lit_dist.datamodules.base import SiteDataModule
 from lit_dist.datamodules.folders import ImageNetDataModule
+from lit_dist.datamodules.frozen_encoder import FrozenEncoder
 from lit_dist.datamodules.fundus import FundusDataModule
 from lit_dist.datamodules.images.albumentations_augmentation import Albumentations
 from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
@@ -26,6 +27,7 @@ __all__ = [
     "DeviceAugmentation",
     "DirichletPartition",
     "EqualPartition",
+    "FrozenEncoder",
     "FundusDataModule",
     "ImageNetDataModule",
     "InstitutionDataModule",

@@ -1,5 +1,6 @@
 """SiteRecords: which records there are, and at which site and in which split each of them is."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,29 @@ class SiteRecords(LightningDataModule, ABC):
         self._table: pd.DataFrame | None = None
         self._rows: Mapping[Any, Any] | None = None
         self.left_out_of: Counter[tuple[str, str]] = Counter()
+
+    def deal_like(self, other: "SiteRecords", where: str) -> None:
+        """Put the records into the sites and splits that the settings of another datamodule say, which has this one.
+
+        Args:
+            other: The other one.
+            where: The name of its setting that is this one.
+
+        Raises:
+            InputError: If these settings are given to this one, where they would have no effect.
+        """
+        for name, parameter in inspect.signature(SiteRecords.__init__).parameters.items():
+            if name not in ("self", "partition"):
+                given = len(self.site_names) if name == "sites" and self.all_sites else getattr(self, _attribute(name))
+                if (given or None) != (parameter.default or None):
+                    raise InputError(
+                        f"{where} sets {name}={given!r}: sites and splits are settings of {type(other).__name__}, not"
+                        f" of its {where}"
+                    )
+                setattr(self, _attribute(name), getattr(other, _attribute(name)))
+        if type(self.partition) is not EqualPartition:
+            raise InputError(f"{where} sets a partition, which is a setting of {type(other).__name__} itself")
+        self.all_sites, self.partition = other.all_sites, other.partition
 
     # -- what a kind of data implements ------------------------------------------------------------------------------
 
@@ -241,6 +265,10 @@ class SiteRecords(LightningDataModule, ABC):
             self._table = usable
             self._rows = usable.groupby(["site", "split"], sort=False).indices
         return self._rows
+
+
+def _attribute(setting: str) -> str:
+    return "site_names" if setting == "sites" else setting
 
 
 def _check_sites(sites: int | list[str]) -> None:

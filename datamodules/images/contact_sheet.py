@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.images.site_images import SiteImages
 from lit_dist.datamodules.sampler import Draw
+from lit_dist.tasks.classification import Classification
 from lit_dist.visits.seeding import sample_seeds
 
 COLUMNS = 8
@@ -24,6 +25,8 @@ Tile = tuple[NDArray[np.uint8], str]
 def draw_sheet(data: ImageDataModule, site: str, images: int = COLUMNS) -> Image.Image:
     """Draw images of each class, spread evenly over the site's training images, and some of them augmented.
 
+    Where something else than a class is predicted, all images count as of one class.
+
     Args:
         data: A datamodule that is set up.
         site: The site.
@@ -33,19 +36,20 @@ def draw_sheet(data: ImageDataModule, site: str, images: int = COLUMNS) -> Image
         RGB. Of more than ``MOST_CLASSES`` classes, the first ones are shown.
     """
     dataset = data.dataset([site], "train")
+    names: Sequence[str] = data.class_names if isinstance(data.learning_task, Classification) else ()
+    rows = [np.flatnonzero(dataset.labels == label) for label in range(len(names))] or [np.arange(len(dataset))]
     sections = [
         section
-        for label, name in enumerate(data.class_names[:MOST_CLASSES])
-        for section in _sections(dataset, label, name, images)
+        for name, of_class in list(zip(names or ["all"], rows, strict=True))[:MOST_CLASSES]
+        for section in _sections(dataset, of_class, name, images)
     ]
-    left_out = data.num_classes - MOST_CLASSES
+    left_out = len(names) - MOST_CLASSES
     more = f"; {left_out} more classes are not shown" if left_out > 0 else ""
     size = "x".join(map(str, dataset.pixels.shape[1:3]))
     return _drawn(f"{site}; training images: {len(dataset)}, of {size} pixels{more}", sections)
 
 
-def _sections(dataset: SiteImages, label: int, name: str, images: int) -> list[tuple[str, list[Tile]]]:
-    rows = np.flatnonzero(dataset.labels == label)
+def _sections(dataset: SiteImages, rows: NDArray[np.int64], name: str, images: int) -> list[tuple[str, list[Tile]]]:
     shown = rows[np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int)]
     patients = dataset.table["patient"].to_numpy()[rows]
     title = f"{name}; images: {len(rows)}, patients: {len(set(patients))}"

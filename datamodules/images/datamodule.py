@@ -21,8 +21,8 @@ from lit_dist.utils.errors import InputError
 class ImageDataModule(SiteDataModule):
     """Images of several institutions, each with its own training, validation and test patients.
 
-    A batch leaves a loader as uint8 images and int64 labels; on the device the images become float, normalised,
-    (images, 3, height, width), and are augmented there first where ``DeviceAugmentation`` is to.
+    A batch leaves a loader as uint8 images and targets, of classes int64 labels; on the device the images become float,
+    normalised, (images, 3, height, width), and are augmented there first where ``DeviceAugmentation`` is to.
 
     A collection implements ``read_images``, which says what images there are, and ``pixels``, which gives them decoded.
 
@@ -80,7 +80,8 @@ class ImageDataModule(SiteDataModule):
         factors = None
         if self.degrade and split != "test":
             factors = np.asarray(table["site"].map(self.degrade).fillna(1.0), np.float64)
-        return SiteImages(pixels, slots[rows], table, augmentation, factors)
+        targets = self.learning_task.targets(table["label"].to_numpy())
+        return SiteImages(pixels, slots[rows], table, augmentation, factors, targets)
 
     @override
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:

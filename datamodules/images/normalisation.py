@@ -19,6 +19,7 @@ class Normalisation:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = tuple(mean), tuple(std)
         self._scale = 1 / (255 * torch.tensor(std).view(3, 1, 1))
         self._offset = (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1)
 

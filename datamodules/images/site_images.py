@@ -21,13 +21,13 @@ Pixels = NDArray[np.uint8]
 Batch = tuple[Tensor, ...]
 
 
-class SiteImages(Dataset[tuple[Tensor, int]]):
+class SiteImages(Dataset[tuple[Tensor, Any]]):
     """Images with their labels, augmented with the seeds that their sampler drew.
 
-    A batch is fetched whole: ``(images, labels)``, uint8, (images, 3, height, width), and int64, (images,); with
-    ``DeviceAugmentation`` what it is to do on the device is a third tensor. An index without a seed, as a validation
-    loader gives it, gives the image as it is. The images' memory is in the order (images, height, width, colours), as
-    they are kept.
+    A batch is fetched whole: ``(images, targets)``, uint8, (images, 3, height, width), and what the task has as
+    targets, of classes int64, (images,); with ``DeviceAugmentation`` what it is to do on the device is a third tensor.
+    An index without a seed, as a validation loader gives it, gives the image as it is. The images' memory is in the
+    order (images, height, width, colours), as they are kept.
 
     Args:
         pixels: The decoded images of all sites.
@@ -35,6 +35,7 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
         table: The images' rows, with the column ``label``.
         augmentation: Applied to images that come with a seed.
         factors: By how much each image is degraded, (images,); None degrades none.
+        targets: What is predicted of each image, (images, ...); by default its class, the label.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
         table: pd.DataFrame,
         augmentation: Augmenter | None = None,
         factors: NDArray[np.float64] | None = None,
+        targets: NDArray[Any] | None = None,
     ) -> None:
         self.pixels = pixels
         self.slots = slots
         self.table = table
-        self.labels = table["label"].to_numpy(np.int64)
+        self.labels = table["label"].to_numpy(np.int64) if targets is None else targets
         self.augmentation = augmentation
         self.factors = factors if factors is not None and (factors > 1).any() else None
 
@@ -82,10 +84,10 @@ class SiteImages(Dataset[tuple[Tensor, int]]):
                 images = self.augmentation(images, seeds)
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.labels[rows]), *later
 
-    def __getitem__(self, key: int | Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Any]:
         batch = self.__getitems__([key])  # type: ignore[arg-type]  # a list of one kind
         images, labels = augmented(batch, self.augmentation)
-        return images[0], int(labels[0])
+        return images[0], labels[0] if labels.ndim > 1 else labels[0].item()
 
 
 def _unpacked(keys: Sequence[int] | Sequence[Draw]) -> tuple[NDArray[np.int64], NDArray[np.uint64] | None]:

@@ -206,10 +206,10 @@ def _absolute(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A class with absolute paths among its arguments: server and sites run in folders of their own."""
     arguments = dict(settings.get("init_args") or {})
     for name, value in arguments.items():
-        if name in _PATHS and value is not None:
-            arguments[name] = str(Path(value).absolute())
-        elif name == "partition" and isinstance(value, dict):  # of a file, perhaps
+        if isinstance(value, dict) and "class_path" in value:  # a partition of a file, or images to encode
             arguments[name] = _absolute(value)
+        elif name in _PATHS and value is not None:
+            arguments[name] = str(Path(value).absolute())
     return {**settings, "init_args": {**arguments, **more}}
 
 

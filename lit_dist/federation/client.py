@@ -113,7 +113,7 @@ class SiteClient(ABC):
             raise InputError(f"{type(error).__name__}: {error}") from error
 
     def greet(self, content: Tree) -> Tree:
-        """How many images and batches there are here, and the versions of the programs."""
+        """How many images and batches there are here, the versions of the programs, and what encodes the images."""
         check_names(content, set())
         self.data.prepare_data()
         self.data.setup("fit")
@@ -121,8 +121,10 @@ class SiteClient(ABC):
         images = len(getattr(loader, "dataset", loader))
         if images < self.own.min_images:
             raise Refusal(f"it has {images} training images, and takes part with {self.own.min_images}")
+        features = getattr(self.data, "features_sha256", None)
+        own = {"processes": str(self.trainer.world_size)} | ({} if features is None else {"features": features})
         return {
-            "versions": versions() | {"processes": str(self.trainer.world_size)},
+            "versions": versions() | own,
             "batches": len(loader),
             "images": _drawn(loader),
             "batch_size": getattr(self.data, "batch_size", None),

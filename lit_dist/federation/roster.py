@@ -167,7 +167,10 @@ class Roster:
         programs = {site: {**self.greetings[site]["versions"], **settings} for site, settings in found.items()}
         # The server's trainer has hardware of its own, so that these would differ.
         first = next(iter(programs.values()))
-        server = {**versions(), **{name: first[name] for name in ("processes", "settings") if name in first}}
+        server = {
+            **versions(),
+            **{name: first[name] for name in ("processes", "features", "settings") if name in first},
+        }
         compare({**programs, "server": server})
         self.settings = first["settings"]
 

@@ -13,7 +13,7 @@ from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_bounds import MALFORMED, is_count, is_hash, is_name, is_number, said, shown
 
-ALIKE = ("lit_dist", "torch", "lightning", "processes", "settings")
+ALIKE = ("lit_dist", "torch", "lightning", "processes", "features", "settings")
 """In what the sites must not differ."""
 
 _FEW = 50  # names in a greeting
