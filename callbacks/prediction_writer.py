@@ -57,15 +57,21 @@ def _site_table(
     site: str, loader: Any, batches: Sequence[torch.Tensor], indices: Sequence[Sequence[int]], task: Any
 ) -> pd.DataFrame:
     order = [index for batch in indices for index in batch]
-    predicted = torch.cat([batch.reshape(len(batch), -1) for batch in batches]).float().cpu().numpy()
+    predicted = torch.cat([batch.reshape(len(batch), -1) for batch in batches])
     rows = pd.DataFrame({"site": site, "index": order})
     known = getattr(loader.dataset, "table", None)
     if isinstance(known, pd.DataFrame):
         columns = [column for column in ("image", "patient", "label") if column in known]
         rows = pd.concat([rows, known[columns].iloc[order].reset_index(drop=True)], axis=1)
-    names = task.columns if isinstance(task, Task) else []
-    if len(names) != predicted.shape[1]:  # a module's own
-        names = ["value"] if predicted.shape[1] == 1 else [f"probability_{n}" for n in range(predicted.shape[1])]
-    for name, column in zip(names, predicted.T, strict=True):
+    for name, column in columns_of(predicted, task).items():
         rows[name] = column
     return rows
+
+
+def columns_of(predictions: torch.Tensor, task: Any = None) -> dict[str, Any]:
+    """The columns of predictions, (records, ...), by name: those of the task, unless a module gives others."""
+    values = predictions.reshape(len(predictions), -1).float().cpu().numpy().T
+    names = task.columns if isinstance(task, Task) else []
+    if len(names) != len(values):
+        names = ["value"] if len(values) == 1 else [f"probability_{number}" for number in range(len(values))]
+    return dict(zip(names, values, strict=True))

@@ -178,7 +178,7 @@ class SiteStatistics(AroundSteps):
                 " (transductive)"
             )
         loader = judged if loader is None else loader
-        forward = _forward(module)
+        forward = forward_of(module)
 
         def pass_on(batch: Any) -> None:
             moved = on_device(trainer, batch)
@@ -194,12 +194,15 @@ class SiteStatistics(AroundSteps):
         self._estimates = True
         try:
             with isolate_rng():
-                seed = derive(self.seed, "statistics", site)
-                return estimate(norms, pass_on, sample(loader, self.images, seed, least=2))
+                return estimate(norms, pass_on, self.sampled(loader, site))
         except InputError as error:
             raise InputError(f"{type(self).__name__} cannot look at site {site!r}: {error}") from error
         finally:
             self._estimates = False
+
+    def sampled(self, loader: Any, site: str) -> Iterator[Any]:
+        """The seeded sample of a site's records, in batches: see ``sample``."""
+        return sample(loader, self.images, derive(self.seed, "statistics", site), least=2)
 
     def _training_loader(self, trainer: Trainer, module: LightningModule, site: str) -> Any:
         """A loader over a site's training records; None if they are not known by site."""
@@ -236,7 +239,8 @@ def _by_site(loaders: Any) -> Mapping[str, Any]:
     return loaders if isinstance(loaders, Mapping) else {}
 
 
-def _forward(module: LightningModule) -> Callable[[Any], Any]:
+def forward_of(module: LightningModule) -> Callable[[Any], Any]:
+    """What passes a batch through a module: its ``predict_step``, or of one without, the module on the inputs."""
     if not is_overridden("predict_step", module):
         return lambda batch: module(inputs_of(batch))
     given = inspect.signature(module.predict_step).parameters.values()

@@ -1,5 +1,6 @@
 """SiteDataModule: the loaders of each site's records, and the table of sites that a fit begins with."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +9,13 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.checkpoints.run_folder import SIGNATURE, SPLITS, run_folder
 from lit_dist.datamodules.sampler import VisitSampler
 from lit_dist.datamodules.site_records import SiteRecords
 from lit_dist.datamodules.site_table import print_sites, say_absent_classes
 from lit_dist.datamodules.splits import write_splits
 from lit_dist.models.monitored import check_monitors
+from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.child_processes import most_processes
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.one_lightning import warn_of_other_package
@@ -83,7 +85,9 @@ class SiteDataModule(SiteRecords):
         self.check_monitors(trainer)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            write_splits(self.table, folder / "splits.csv")
+            write_splits(self.table, folder / SPLITS)
+            with replacing(folder / SIGNATURE) as file:
+                file.write(json.dumps(self.signature(), indent=1, ensure_ascii=False).encode())
             if not self._shown:  # a site of a federation comes here at every visit
                 print_sites(self.table, self.sites, self.learning_task, left_out=self.left_out_of)
                 self._shown = True

@@ -10,10 +10,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules.images.cached import LEAST, CachedDataModule
+from lit_dist.datamodules.images.cached import CachedDataModule
 from lit_dist.datamodules.images.class_choice import Classes, choose_classes
 from lit_dist.datamodules.images.data_root import check_inside
-from lit_dist.datamodules.images.decoding import SUFFIXES, decode, resized
+from lit_dist.datamodules.images.decoding import SUFFIXES, centre_square
 from lit_dist.datamodules.images.folder_layouts import (
     Folders,
     class_folders,
@@ -105,12 +105,19 @@ class ImageNetDataModule(CachedDataModule):
             self.images = Path(images) if images else own if os.path.isdir(own) else self.root
             if not images:
                 check_inside(self.images, self.root, f"the folder {self.images}")
-            named = {"image": image_column, "class": label_column, "patient": patient_column, "site": site_column}
-            self._labelled = read_image_table(self.labels, self.images, named)
+        self._columns = {"image": image_column, "class": label_column, "patient": patient_column, "site": site_column}
+        self._classes = classes
+        self.chosen: dict[str, list[str]] = {}
+        if os.path.lexists(self.labels or self.root):  # where a trained model is used, the collection need not be
+            self._choose()
+
+    def _choose(self) -> None:
+        if self.labels is not None:
+            self._labelled = read_image_table(self.labels, self.images, self._columns)
             known = sorted_classes(self._labelled["class"])
         else:
             known = self._known_folders()
-        self.chosen = choose_classes(known, classes, str(self.labels or self.root / self.train))
+        self.chosen = choose_classes(known, self._classes, str(self.labels or self.root / self.train))
         self.class_names = list(self.chosen)
 
     def _known_folders(self) -> list[str]:
@@ -153,6 +160,8 @@ class ImageNetDataModule(CachedDataModule):
 
     @override
     def read_images(self) -> pd.DataFrame:
+        if not self.chosen:
+            self._choose()
         index = ImageIndex(self.images, SUFFIXES, self.cache_dir)
         if self.labels is not None:
             taken = [part for parts in self.chosen.values() for part in parts]
@@ -207,13 +216,7 @@ class ImageNetDataModule(CachedDataModule):
 
     @override
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:
-        image = decode(content)
-        height, width = image.shape[:2]
-        side = min(height, width)
-        if side < LEAST:
-            raise ValueError(f"it has {width} x {height} pixels, too few to show anything")
-        top, left = (height - side) // 2, (width - side) // 2
-        return resized(image[top : top + side, left : left + side], self.size)
+        return centre_square(content, self.size)
 
 
 def _labels(root: Path, labels: str | Path | None) -> Path | None:

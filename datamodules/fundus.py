@@ -14,9 +14,9 @@ from typing_extensions import override
 
 from lit_dist.datamodules.images import graham
 from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
-from lit_dist.datamodules.images.cached import LEAST, CachedDataModule
+from lit_dist.datamodules.images.cached import CachedDataModule
 from lit_dist.datamodules.images.data_root import check_inside
-from lit_dist.datamodules.images.decoding import SUFFIXES, decode
+from lit_dist.datamodules.images.decoding import LEAST, SUFFIXES, decode
 from lit_dist.datamodules.images.image_index import ImageFile
 from lit_dist.datamodules.images.image_table import find_files, parse_labels, read_image_table
 from lit_dist.datamodules.images.named_files import NamedFiles

@@ -17,6 +17,7 @@ from lit_dist.datamodules.images import phantom_images
 from lit_dist.datamodules.images.augmentation import Augmentation, Augmenter
 from lit_dist.datamodules.images.cache import default_cache
 from lit_dist.datamodules.images.datamodule import ImageDataModule
+from lit_dist.datamodules.images.decoding import centre_square
 from lit_dist.datamodules.images.phantom_images import CameraLook, draw_phantom
 from lit_dist.datamodules.images.site_images import Pixels
 from lit_dist.utils.errors import InputError
@@ -86,6 +87,14 @@ class PhantomDataModule(ImageDataModule):
         ]
         table = pd.DataFrame(rows, columns=["image", "site", "camera", "grade"])
         return table.assign(patient=table["image"], label=(table["grade"] > 0).astype("int64"))
+
+    @override
+    def method(self) -> dict[str, Any]:
+        return {"method": "centre square", "version": 1}
+
+    @override
+    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
+        return centre_square(content, self.size)
 
     @override
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:

@@ -153,6 +153,10 @@ class SiteRecords(LightningDataModule, ABC):
         """What is predicted of the records: by default, one of the classes of ``class_names``."""
         return Classification(self.class_names)
 
+    def signature(self) -> dict[str, Any]:
+        """What has to be known of these records to predict new ones, as JSON values; a fit leaves it in its folder."""
+        return {"classes": list(getattr(self.learning_task, "class_names", []))}
+
     @property
     def num_classes(self) -> int:
         """The number of classes."""

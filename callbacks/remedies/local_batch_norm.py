@@ -118,13 +118,18 @@ class LocalBatchNorm(VisitCallback, SiteStatistics):
     @override
     def _in_place(self, trainer: Trainer, module: LightningModule, site: str, judged: Any) -> Iterator[None]:
         if self._own is None or self._own[0] != site:
-            self._own = site, norm_tensors(module, affine=True), *self._of_site(site)
+            self._own = site, norm_tensors(module, affine=True), *self.of_site(site)
         _, tensors, values, known = self._own
         estimated = nullcontext() if known else super()._in_place(trainer, module, site, judged)
         with exchanged(tensors, values), estimated:
             yield
 
-    def _of_site(self, site: str) -> tuple[dict[str, Tensor], bool]:
+    @property
+    def kept_sites(self) -> list[str]:
+        """The sites where a visit has ended."""
+        return [site for site in self._kept if "own" in self.stays(site).get(LOCAL, {})]
+
+    def of_site(self, site: str) -> tuple[dict[str, Tensor], bool]:
         """What to put in place for a site, and whether its statistics are among that, or there already."""
         kept = self.stays(site).get(LOCAL, {})
         if "came_in" in kept:  # its visit is under way

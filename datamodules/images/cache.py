@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +165,9 @@ class PixelCache:
             file.seek(free * self.image_bytes)
             saved = time.monotonic()
             blocks = (sources[start : start + _AT_ONCE] for start in range(0, len(sources), _AT_ONCE))
-            results = (each for block in blocks for each in pool.map(lambda it: _prepare(it, prepare, known), block))
+            results = (
+                each for block in blocks for each in pool.map(lambda it: read_prepared(it, prepare, known), block)
+            )
             for source, result in zip(sources, track(results, "Preparing images", len(sources)), strict=True):
                 if isinstance(result, str):
                     failures[source] = result
@@ -225,7 +227,12 @@ def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def _prepare(source: Source, prepare: Prepare, known: Mapping[bytes, int]) -> Prepared | str:
+def read_prepared(source: Source, prepare: Prepare, known: Container[bytes] = ()) -> Prepared | str:
+    """Read a file, and prepare its image unless the hash of its content is known.
+
+    Returns:
+        The file's stamp, the hash of its content, and the image; or why it cannot be prepared.
+    """
     try:
         status = source.stat()  # before reading: a file that changes now is read again the next time
         if not stat.S_ISREG(status.st_mode):

@@ -15,6 +15,7 @@ from lit_dist.datamodules.images.cache import PixelCache, Source, default_cache,
 from lit_dist.datamodules.images.copies import OnDuplicate, content_numbers, settle
 from lit_dist.datamodules.images.data_root import is_foreign
 from lit_dist.datamodules.images.datamodule import ImageDataModule
+from lit_dist.datamodules.images.decoding import LARGEST, LEAST
 from lit_dist.datamodules.images.site_images import Pixels
 from lit_dist.datamodules.splits import CONTENT
 from lit_dist.utils.errors import InputError
@@ -22,8 +23,6 @@ from lit_dist.utils.setting_checks import check_choice, check_range
 
 _SLOT = "slot of the image"
 """The column with the slots that were looked up when the table was read."""
-LEAST, LARGEST = 8, 8192
-"""The least and the greatest side of prepared images, in pixels."""
 
 
 class CachedDataModule(ImageDataModule):
@@ -68,10 +67,12 @@ class CachedDataModule(ImageDataModule):
         self.on_error = on_error
         self.on_duplicate = on_duplicate
 
+    @override
     @abstractmethod
     def method(self) -> dict[str, Any]:
         """What the prepared images depend on, besides their size: each answer has a cache of its own."""
 
+    @override
     @abstractmethod
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:
         """Decode a file's bytes and prepare the image: uint8, (size, size, 3).

@@ -25,7 +25,7 @@ def check_inside(path: Path, folder: Path, origin: str) -> None:
         raise InputError(f"{origin} leads out of {folder}; images are read from there alone")
 
 
-_PICTURES = (
+PICTURES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".dcm", ".dicom", ".gif"),
     *(".webp", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".heif", ".tga", ".psd", ".dng", ".cr2", ".nef", ".arw"),
 )
@@ -58,7 +58,7 @@ def image_entries(
                         continue
                     files.append(entry.name)
                     _check(entry, root)
-                elif entry.name.lower().endswith(_PICTURES) and not is_foreign_file(entry.name) and entry.is_file():
+                elif entry.name.lower().endswith(PICTURES) and not is_foreign_file(entry.name) and entry.is_file():
                     unread.append(entry.name)
                 if not entry.name.isascii():
                     check_name(entry.name, folder)

@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from lit_dist.datamodules.base import SiteDataModule
 from lit_dist.datamodules.images.augmentation import Augmenter
+from lit_dist.datamodules.images.cache import read_prepared
+from lit_dist.datamodules.images.image_index import ImageFile
 from lit_dist.datamodules.images.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from lit_dist.datamodules.images.site_images import Pixels, SiteImages, as_batch, augmented, one_thread
 from lit_dist.utils.errors import InputError
@@ -61,6 +63,34 @@ class ImageDataModule(SiteDataModule):
     @abstractmethod
     def pixels(self, table: pd.DataFrame) -> tuple[Pixels, NDArray[np.int64]]:
         """The decoded images of the table's rows: uint8 arrays, and the slot of each row in them."""
+
+    def method(self) -> dict[str, Any]:
+        """What the prepared images depend on, besides their size."""
+        return {}
+
+    def source_of(self, path: str) -> ImageFile:
+        """What a new image's file is read as."""
+        return ImageFile(path)
+
+    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
+        """Decode a file's bytes and prepare the image: uint8, (height, width, 3).
+
+        Raises:
+            ValueError: If they are not an image.
+        """
+        raise InputError(f"{type(self).__name__} has no way to prepare the file of a new image: give it a _prepare")
+
+    def prepared(self, path: str) -> NDArray[np.uint8] | str:
+        """Read and prepare a new image's file: uint8, (height, width, 3); or why that cannot be done."""
+        found = read_prepared(self.source_of(path), self._prepare)
+        if isinstance(found, str):
+            return found
+        assert found[2] is not None, "no content is known"
+        return found[2]
+
+    @override
+    def signature(self) -> dict[str, Any]:
+        return {**super().signature(), "preparation": {**self.method(), "size": getattr(self, "size", None)}}
 
     @override
     def read_records(self) -> pd.DataFrame:

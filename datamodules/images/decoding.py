@@ -15,6 +15,8 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".ppm")
 MOST_PIXELS = 80_000_000
 """Of an image; cameras of the retina have up to about 20 million, the largest films of DDSM 45. A file that says it has
 more may be meant to exhaust the memory."""
+LEAST, LARGEST = 8, 8192
+"""The least and the greatest side of prepared images, in pixels."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "GIF", "WEBP")
 """What a file may be, whatever its suffix says. Pillow would also run PostScript."""
 
@@ -54,6 +56,24 @@ def decoded(content: bytes, pixels: Callable[[Image.Image], NDArray[Kind]], othe
         raise ValueError(f"it is neither {otherwise} nor an image" if otherwise else "it is not an image") from None
     except Exception as error:  # Pillow raises whatever damaged bytes lead it to
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def centre_square(content: bytes, size: int) -> NDArray[np.uint8]:
+    """Decode an image file's bytes, and show the square around its centre.
+
+    Returns:
+        RGB, uint8, (size, size, 3).
+
+    Raises:
+        ValueError: See ``decode``; or if the image is too small to show anything.
+    """
+    image = decode(content)
+    height, width = image.shape[:2]
+    side = min(height, width)
+    if side < LEAST:
+        raise ValueError(f"it has {width} x {height} pixels, too few to show anything")
+    top, left = (height - side) // 2, (width - side) // 2
+    return resized(image[top : top + side, left : left + side], size)
 
 
 def cut(image: NDArray[Kind], left: int, top: int, right: int, bottom: int, fill: int = 0) -> NDArray[Kind]:

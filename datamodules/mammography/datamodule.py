@@ -16,7 +16,7 @@ from lit_dist.datamodules.mammography import breast
 from lit_dist.datamodules.mammography.cbis_ddsm import FILES, read_cbis_ddsm
 from lit_dist.datamodules.mammography.ddsm import read_ddsm
 from lit_dist.datamodules.mammography.film_table import read_film_table
-from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, decode_film, split_content
+from lit_dist.datamodules.mammography.films import WITHOUT_FINDING, Film, decode_film, split_content
 from lit_dist.datamodules.mammography.mini_mias import LISTS, read_mini_mias
 from lit_dist.utils.atomic_write import open_file
 from lit_dist.utils.errors import InputError
@@ -137,6 +137,8 @@ class MammographyDataModule(CachedDataModule):
         check_choice(TASKS, task=self.task)
         check_choice(get_args(Format), format=self.format)
         check_choice(get_args(Views), views=self.views)
+        if not os.path.isdir(self.root):  # where a trained model is used, the collection need not be
+            return
         if self.crop and self.task == "abnormal" and self.format != "table":
             raise InputError("crop=true leaves normal films out, so task=abnormal has nothing to tell apart")
         if self.published_test and self.format != "cbis_ddsm":
@@ -192,6 +194,11 @@ class MammographyDataModule(CachedDataModule):
     @override
     def method(self) -> dict[str, Any]:
         return {"method": "breast", "version": breast.VERSION}
+
+    @override
+    def source_of(self, path: str) -> Film:
+        """A whole film; of a run on parts of films, a part that was cut out already and lies as its film did."""
+        return Film(path, is_crop=self.crop)
 
     @override
     def _prepare(self, content: bytes) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, SETTINGS
+from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, SETTINGS, SIGNATURE, SPLITS
 from lit_dist.checkpoints.staying_files import FOLDER as STAYING
 from lit_dist.utils.atomic_write import PARTIAL, check_file, check_folder, check_kind
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
     from lightning.pytorch import Trainer
 
 FILES = (
-    *(LEDGER, SETTINGS, "hparams.yaml", "metrics.csv", "metrics.before.csv", "splits.csv", "site_matrix.csv"),
-    *("predictions.csv", "cross_site.csv", "sites.json", "command", "lock", "lock.json"),
+    *(LEDGER, SETTINGS, "hparams.yaml", "metrics.csv", "metrics.before.csv", SPLITS, "site_matrix.csv"),
+    *(SIGNATURE, "predictions.csv", "cross_site.csv", "sites.json", "command", "lock", "lock.json"),
 )
 """The names of the files that runs, tests and predictions write into their folders."""
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
 CHECKPOINTS = "checkpoints"
 LEDGER = "ledger.jsonl"
 SETTINGS = "config.yaml"
+SPLITS = "splits.csv"
+SIGNATURE = "signature.json"
+"""What has to be known of a run's records to predict new ones: see ``SiteRecords.signature``."""
 
 
 def run_folder(trainer: "Trainer") -> Path:

@@ -75,7 +75,15 @@ def _command(words: list[str]) -> Callable[[], object]:
     if words and words[0] in OTHER_COMMANDS:
         module = import_module(OTHER_COMMANDS[words[0]])
         return lambda: module.main(words[1:])
+    if words[:1] == ["predict"] and _names_records(words[1:]):
+        return lambda: import_module("lit_dist.cli.predict").main(words[1:])
     return partial(import_module("lit_dist.runs.lightning_cli").run, others=OTHER_COMMANDS)
+
+
+def _names_records(words: list[str]) -> bool:
+    """Whether the words of ``predict`` name a run's folder, or new records; Lightning's own command takes neither."""
+    named = any(word.partition("=")[0] in ("--images", "--table") for word in words)
+    return named or bool(words and not words[0].startswith("-"))
 
 
 def _check_files(words: list[str]) -> None:

@@ -14,18 +14,17 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lit_dist.checkpoints.baton import check_weights, fingerprint, read_checkpoint
-from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, SETTINGS, read_settings
+from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
 from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.models.image_module import ImageModule
 from lit_dist.models.norm_statistics import norms_of
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
-from lit_dist.runs.lightning_cli import build
+from lit_dist.runs.trained import TrainedRun, load_run
 from lit_dist.study.bootstrap import patients_drawn, percentiles
 from lit_dist.study.execute import PREDICTIONS, judged, read_predictions, scored
 from lit_dist.study.model_card import as_markdown
-from lit_dist.tasks.found import task_of
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
@@ -49,22 +48,14 @@ def export(run: Path, checkpoint: Path | None, output: Path, predictions: Path |
     Raises:
         InputError: If the folder has no such run, the weights do not fit, or the module is none of images.
     """
-    settings = read_settings(run / SETTINGS, ("model", "data", "trainer"))
-    path = checkpoint or run / CHECKPOINTS / "best.ckpt"
-    if not path.is_file():
-        raise InputError(f"there is no {path}; name the checkpoint with --checkpoint")
-    trainer = {"logger": False, "enable_checkpointing": False, "callbacks": [], "accelerator": "cpu"}
-    made = build({"model": settings["model"], "data": settings["data"], "trainer": trainer})
-    module, data = made.model, made.datamodule
-    if not isinstance(module, ImageModule) or not isinstance(data, ImageDataModule):
+    trained = load_run(run, checkpoint, accelerator="cpu")
+    module, data, path = trained.module, trained.data, trained.checkpoint
+    if path is None or not isinstance(module, ImageModule) or not isinstance(data, ImageDataModule):
         raise InputError(f"{type(module).__name__} is not a network of images by lit_dist; export it as torch does")
-    saved = read_checkpoint(path)
-    check_weights(saved["state_dict"], module.state_dict(), path)
-    module.load_state_dict(saved["state_dict"])
     program = Program(module, data).eval()
     output.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in module.backbone.state_dict().items()}
-    card = _card(run, settings, module, data, path, predictions or run / PREDICTIONS)
+    card = _card(trained, path, module, data, predictions or trained.folder / PREDICTIONS)
     with replacing(output / WEIGHTS) as file:
         file.write(safetensors.torch.save(weights, {"format": "pt", "sha256": card["weights"]["fingerprint"]}))
     size = getattr(data, "size", 224)
@@ -108,16 +99,13 @@ def _save(program: nn.Module, size: int, path: Path) -> None:
             torch.export.save(exported, file)
 
 
-def _card(
-    run: Path, settings: Mapping[str, Any], module: ImageModule, data: ImageDataModule, path: Path, found: Path
-) -> dict[str, Any]:
-    task = task_of(module)
+def _card(run: TrainedRun, path: Path, module: ImageModule, data: ImageDataModule, found: Path) -> dict[str, Any]:
+    task = run.task or module.task
     fingerprinted, size = fingerprint(module.state_dict())
-    names = getattr(data.learning_task, "class_names", [])
     normalised = data.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1))
     return {
         "task": str(task),
-        "classes": list(names),
+        "classes": list(getattr(task, "class_names", [])),
         "predictions": task.columns,
         "input": {
             "images": f"uint8, (images, 3, {getattr(data, 'size', 'height')}, {getattr(data, 'size', 'width')}), RGB",
@@ -126,13 +114,13 @@ def _card(
             "white_becomes": [round(value, 6) for value in normalised[1].flatten().tolist()],
         },
         "network": {
-            "backbone": settings["model"]["init_args"].get("backbone"),
+            "backbone": run.settings["model"]["init_args"].get("backbone"),
             "batch_normalisation": bool(norms_of(module)),
             "parameters": sum(each.numel() for each in module.parameters()),
         },
         "weights": {"fingerprint": fingerprinted, "bytes": size, "checkpoint": path.name},
-        "training": _training(run, settings),
-        "records_by_site": _records(run, data.learning_task),
+        "training": _training(run.folder, run.settings),
+        "records_by_site": _records(run.folder, task),
         "test": _test(found, task),
         "versions": versions(),
         "intended_use": "",
@@ -155,7 +143,7 @@ def _training(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _records(run: Path, task: Task) -> list[dict[str, Any]]:
-    path = run / "splits.csv"
+    path = run / SPLITS
     if not path.exists():
         return []
     table = pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -57,6 +57,12 @@ class MultiLabel(ClassesTask):
         return outputs.sigmoid()
 
     @override
+    def names_of(self, probabilities: Tensor) -> str:
+        """The findings that are more likely than not, with a ``;`` between them; ``none`` where there is none."""
+        likely = (probabilities > 0.5).tolist()
+        return "; ".join(name for name, found in zip(self.class_names, likely, strict=True) if found) or "none"
+
+    @override
     def scores_of(self, predictions: Tensor) -> Tensor:
         tiny = torch.finfo(predictions.dtype).tiny
         return predictions.clamp_min(tiny).log() - (1 - predictions).clamp_min(tiny).log()

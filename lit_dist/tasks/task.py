@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -180,6 +181,11 @@ class Task(ABC):
     def columns(self) -> list[str]:
         """The columns of ``predictions.csv`` that hold a record's prediction."""
 
+    def answers(self, predictions: Tensor) -> dict[str, Any]:
+        """What people are told of each record, by the names of a table's columns; predictions, (records, ...)."""
+        values = predictions.reshape(len(predictions), -1).float().cpu().numpy()
+        return dict(zip(self.columns, values.T, strict=True))
+
     def fits(self, other: "Task") -> bool:
         """Whether a model of another task can be trained and judged by this one's data."""
         return (self.name, self.outputs) == (other.name, other.outputs)
@@ -205,10 +211,26 @@ class ClassesTask(Task):
         # Made where they are asked for: a run's settings may come from elsewhere, and name any number.
         return [str(number) for number in range(self.outputs)] if self._names is None else self._names
 
+    def named(self, class_names: Sequence[str]) -> Self:
+        """The same task with other names of its classes."""
+        task = copy(self)
+        task._names = list(class_names)
+        return task
+
+    def names_of(self, probabilities: Tensor) -> str:
+        """The name of what is predicted of one record by its probabilities, (classes,): the most likely class."""
+        return self.class_names[int(probabilities.argmax())]
+
     @property
     @override
     def columns(self) -> list[str]:
         return [f"probability_{number}" for number in range(self.outputs)]
+
+    @override
+    def answers(self, predictions: Tensor) -> dict[str, Any]:
+        """The name of what is predicted, and the probability of each class under its name."""
+        found = {"prediction": [self.names_of(each) for each in predictions]}
+        return found | dict(zip(self.class_names, super().answers(predictions).values(), strict=True))
 
 
 class ValueTask(Task):

@@ -217,7 +217,7 @@ def test_inks_are_as_opencv_decodes_them(kind: str, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
-        make(tmp_path / "nowhere")
+        _ = make(tmp_path / "nowhere").table
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:

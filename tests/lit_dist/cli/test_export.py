@@ -18,7 +18,6 @@ from lit_dist.study.model_card import as_markdown
 from lit_dist.tasks.classification import Classification
 
 pytestmark = pytest.mark.slow
-SMALL = ["--data.patients=20", "--data.size=32", "--model.backbone=squeezenet1_1", "--trainer.max_epochs=4"]
 SCRIPT = """
 import sys
 import numpy, torch, torchvision
@@ -32,19 +31,9 @@ assert not any(name.startswith(("lit_dist", "lightning")) for name in sys.module
 """
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, with its predictions."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        command(["fit", "--config", "configs/phantom/cyclical.yaml", *SMALL])
-        run = folder / "runs/phantom/cyclical/version_0"
-        best = str(run / "checkpoints/best.ckpt")
-        command(["predict", "--config", str(run / "config.yaml"), "--ckpt_path", best])
-        (run.parent / "version_1/predictions.csv").rename(run / "predictions.csv")
-        command(["export", str(run)])
-    return run
+@pytest.fixture(scope="module", autouse=True)
+def _exported(run: Path) -> None:
+    command(["export", str(run)])
 
 
 def test_a_script_without_lit_dist_predicts_what_the_run_did(run: Path) -> None:

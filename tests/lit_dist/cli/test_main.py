@@ -72,6 +72,7 @@ def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsy
     assert "majority" in shown
     run = run_folder()
     names = {"checkpoints", "config.yaml", "hparams.yaml", "ledger.jsonl", "lock", "metrics.csv", "splits.csv"}
+    names.add("signature.json")
     assert {path.name for path in run.iterdir()} == names
     assert names - {"checkpoints"} <= set(FILES)  # which are looked at before a run begins
     lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]

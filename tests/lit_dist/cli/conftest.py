@@ -1,0 +1,41 @@
+"""A finished run, which several commands are tried on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lit_dist.cli.main import main
+
+SMALL = ["--data.patients=20", "--data.size=32", "--trainer.max_epochs=4", "--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on phantoms, with the predictions of its best model."""
+    return finished(tmp_path_factory.mktemp("run"), "--model.backbone=squeezenet1_1")
+
+
+@pytest.fixture(scope="session")
+def run_by_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a run in which each site keeps its own statistics of batch normalisation."""
+    best = {"monitor": "val_loss", "filename": "best", "enable_version_counter": False}
+    callbacks = [
+        {"class_path": "CyclicalWeightTransfer", "init_args": {"validation": "cycle"}},
+        {"class_path": "LocalBatchNorm", "init_args": {"images": 8}},
+        {"class_path": "ModelCheckpoint", "init_args": best},
+    ]
+    words = ["--model.backbone=shufflenet_v2_x0_5", f"--trainer.callbacks={json.dumps(callbacks)}"]
+    return finished(tmp_path_factory.mktemp("run"), *words)
+
+
+def finished(folder: Path, *words: str) -> Path:
+    """The folder of a run in another one, with the predictions of its best model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main(["fit", "--config", "configs/phantom/cyclical.yaml", *words, *SMALL])
+        run = folder / "runs/phantom/cyclical/version_0"
+        best = str(run / "checkpoints/best.ckpt")
+        main(["predict", "--config", str(run / "config.yaml"), "--ckpt_path", best])
+        (run.parent / "version_1/predictions.csv").rename(run / "predictions.csv")
+    return run

@@ -1,0 +1,146 @@
+"""``lit-dist predict RUN --images``: new images, as somebody who has nothing but a run's folder would."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fake_mammograms import draw_film, write_dicom, write_mini_mias, write_pgm, write_png
+from lit_dist.cli.main import main
+from lit_dist.datamodules import PhantomDataModule
+
+pytestmark = pytest.mark.slow
+
+
+def write_phantoms(folder: Path, site: str) -> None:
+    """The test images of a site of the run, without loss."""
+    data = PhantomDataModule(patients=20, size=32)
+    dataset = data.dataset([site], "test")
+    folder.mkdir()
+    for number, name in enumerate(dataset.table["image"]):
+        Image.fromarray(dataset.pixels[dataset.slots[number]]).save(folder / f"{name}.png")
+
+
+def test_new_images_get_what_the_run_itself_predicts_and_those_that_are_none_are_listed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_phantoms(Path("hospital"), "site-2")
+    Path("hospital/broken.jpg").write_bytes(b"\xff\xd8\xff")
+    Path("hospital/Thumbs.db").write_bytes(b"")
+    main(["predict", str(run), "--images", "hospital"])
+    out = capsys.readouterr().out
+    assert "3 of 4 images are predicted: hospital_predictions.csv" in out
+    assert "Passed over, as no images: Thumbs.db" in out
+    assert "broken.jpg: " in out
+    table = pd.read_csv("hospital_predictions.csv", keep_default_na=False)
+    assert list(table) == ["image", "prediction", "healthy", "referable", "problem"]
+    assert table["problem"].ne("").tolist() == [name == "broken.jpg" for name in table["image"]]
+    expected = pd.read_csv(run / "predictions.csv").query("site == 'site-2'").set_index("image")
+    for _, row in table[table["problem"] == ""].iterrows():
+        same = expected.loc[row["image"].removesuffix(".png")]
+        found = [float(row["healthy"]), float(row["referable"])]
+        assert found == pytest.approx([same["probability_0"], same["probability_1"]], abs=1e-5)
+        assert row["prediction"] == ["healthy", "referable"][int(np.argmax(found))]
+
+
+def test_a_table_keeps_its_columns_and_a_class_gives_way_to_one_of_its_name(run: Path, tmp_path: Path) -> None:
+    write_phantoms(Path("hospital"), "site-1")
+    names = sorted(path.stem for path in Path("hospital").iterdir())
+    known = pd.DataFrame({"image": [*names, "gone"], "age": [71, 72, 73, 74], "healthy": ["?", "", "", ""]})
+    known.to_csv("hospital/list.csv", index=False)
+    main(["predict", str(run), "--images", "hospital/list.csv", "--output", "out/found.csv"])
+    table = pd.read_csv("out/found.csv", keep_default_na=False)
+    assert list(table) == ["image", "age", "healthy", "prediction", "probability of healthy", "referable", "problem"]
+    assert table["age"].tolist() == [71, 72, 73, 74]
+    assert table["problem"].tolist() == ["", "", "", "there is no such image in hospital"]
+
+
+def found(run: Path, name: str, *words: str) -> pd.DataFrame:
+    main(["predict", str(run), "--images", name, f"--output={name}.csv", *words])
+    return pd.read_csv(f"{name}.csv").assign(image=lambda table: table["image"].str.removesuffix(".png"))
+
+
+def test_a_site_is_predicted_with_its_own_statistics_and_a_new_hospital_with_those_of_its_images(
+    run_by_site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_phantoms(Path("site-2"), "site-2")
+    own = found(run_by_site, "site-2", "--site=site-2")
+    expected = pd.read_csv(run_by_site / "predictions.csv").query("site == 'site-2'")
+    assert own["referable"].to_numpy() == pytest.approx(expected["probability_1"].to_numpy(), abs=1e-5)
+    assert set(own["statistics"]) == {"of site site-2"}
+    Path("site-2").rename("new")
+    new = found(run_by_site, "new", "--statistics=estimate")
+    assert abs(new["referable"] - own["referable"]).max() > 1e-4
+    assert set(new["statistics"]) == {"estimated from 3 of these images, which are few: 16 or more are better"}
+    assert "Batch normalisation's statistics: estimated from 3 of these images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--site NAME for one of site-1, site-2, site-3, site-4, or --statistics estimate for a new hospital"),
+        (["--site", "site2"], "this run has no site 'site2'; its sites are site-1, site-2, site-3, site-4; did you"),
+        (["--site", "site-1", "--statistics", "estimate"], "give one of them"),
+        (["--statistics", "estimate"], "need 2 images at least, and 1 can be read here"),
+    ],
+)
+def test_whose_statistics_are_meant_has_to_be_said(
+    run_by_site: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("new").mkdir()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save("new/a.png")
+    with pytest.raises(SystemExit):
+        main(["predict", str(run_by_site), "--images", "new", *words])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--images", "new"], "say which run, and of what: lit-dist predict RUN --images FOLDER"),
+        (["RUN"], "say which run, and of what"),
+        (["nowhere", "--images", "new"], "nowhere/config.yaml is not the configuration"),
+        (["RUN", "--images", "gone"], "there is no gone: give a folder"),
+        (["RUN", "--images", "empty"], "empty holds no images"),
+        (["RUN", "--images", "new", "--output", "there.csv"], "there.csv is there already"),
+        (["RUN", "--images", "new", "--site", "site-1"], "one model for all sites, with nothing of a site's own"),
+        (["RUN", "--images", "new", "--statistics", "estimate"], "has no batch normalisation"),
+        (["RUN", "--images", "new", "--checkpoint", "no.ckpt"], "no.ckpt"),
+        (["RUN", "--images", "bad"], "none of the 1 images can be read:\na.png: it is not an image"),
+        (["RUN", "--images", "new/list.csv"], "has a column 'problem', which the predictions have: rename it"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(
+    run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("new", "bad", "empty"):
+        Path(folder).mkdir()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save("new/a.png")
+    Path("new/list.csv").write_text("image,problem\na.png,none\n")
+    Path("bad/a.png").write_text("no image")
+    Path("there.csv").write_text("")
+    with pytest.raises(SystemExit) as end:
+        main(["predict", *(str(run) if word == "RUN" else word for word in words)])
+    assert end.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_films_of_any_format_are_prepared_as_the_runs_where_its_collection_is_not(tmp_path: Path) -> None:
+    write_mini_mias(Path("mias"))
+    main(["fit", "--config", "configs/mammography/cyclical.yaml", "--data.root=mias", "--data.size=32",
+          "--data.task=density", "--model.num_classes=3", "--model.backbone=squeezenet1_1", "--trainer.max_epochs=4",
+          "--data.num_workers=0", "--trainer.enable_progress_bar=false"])  # fmt: skip
+    shutil.rmtree("mias")
+    film = (draw_film(5, size=(120, 90)) >> 8).astype(np.uint16) * 257
+    write_png(Path("new/b.png"), film)
+    write_pgm(Path("new/a.pgm"), film)
+    write_dicom(Path("new/c"), film)
+    Image.fromarray((film >> 8).astype(np.uint8)).convert("RGBA").save("new/d.tif")
+    main(["predict", "runs/mammography/cyclical/version_0", "--images", "new"])
+    table = pd.read_csv("new_predictions.csv")
+    assert list(table)[1:-1] == ["prediction", "fatty", "glandular", "dense"]
+    assert len(table) == 4
+    assert table["dense"].to_numpy() == pytest.approx([table["dense"][0]] * 4, abs=1e-3)
