@@ -42,7 +42,7 @@ class TabularDataModule(SiteDataModule):
         task: What is predicted: ``"classification"``, ``"ordinal"``, ``"multilabel"``, ``"regression"`` or
             ``"survival"``.
         classes: The names of the classes, grades or findings, in their order. Of classes they are the texts in the
-            table, unless there are ``thresholds``.
+            table, unless there are ``thresholds``; of findings, by default, the columns of ``target``.
         thresholds: Makes classes of a number: the class is how many of these it is above.
         features: The columns that are learnt from; by default all that are not named here otherwise.
         exclude: Columns that are not.
@@ -86,9 +86,13 @@ class TabularDataModule(SiteDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
+        self.target = [target] if isinstance(target, str) else list(target)
+        if classes is None and task == "multilabel":
+            classes = self.target
+        if classes is None and task in ("classification", "ordinal"):
+            raise InputError(f"classes is missing: name the texts of {self.target[0]!r} in the table, in their order")
         self._task = named_task(task, classes)
         self.class_names = classes or ()
-        self.target = [target] if isinstance(target, str) else list(target)
         self.thresholds = sorted(thresholds or [])
         self.tables = {"": table} if isinstance(table, str) else dict(table)
         self.root = Path(root)

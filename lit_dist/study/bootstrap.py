@@ -141,7 +141,9 @@ def resolution(pairs: pd.DataFrame, task: Task) -> str:
     if pairs.empty:
         return ""
     title, reach = task.measures[task.primary].title, ((pairs["high"] - pairs["low"]) / 2).median()
-    line = f"On these {pairs['n'].iloc[0]} test images a difference of {title} is known to about {reach:.2g} either way"
+    line = (
+        f"On these {pairs['n'].iloc[0]} test records a difference of {title} is known to about {reach:.2g} either way"
+    )
     if (pairs["p_adjusted"] < 0.05).any():
         return f"{line}."
     return f"{line}: too few to tell any two of these heuristics apart."
