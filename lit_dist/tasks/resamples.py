@@ -33,12 +33,14 @@ def weighted_auroc(scores: Tensor, positive: Tensor, often: Tensor) -> Tensor:
         >>> weighted_auroc(torch.tensor([0.1, 0.4, 0.4, 0.8]), torch.tensor([False, False, True, True]), often)
         tensor([0.8750, 0.5000,    nan], dtype=torch.float64)
     """
-    levels, place = scores.unique(return_inverse=True)
-    empty = often.new_zeros(len(often), len(levels))
-    present = empty.index_add(1, place[positive], often[:, positive])
-    absent = empty.index_add(1, place[~positive], often[:, ~positive])
-    below = absent.cumsum(dim=1) - absent / 2
-    return (present * below).sum(dim=1) / (present.sum(dim=1) * absent.sum(dim=1))
+    negatives, order = scores[~positive].sort()
+    by_record = often.T.contiguous()  # so that whole rows are taken
+    present, absent = by_record[positive], by_record[~positive][order]
+    # How many negatives are drawn below each place among them.
+    below = torch.cat([absent.new_zeros(1, len(often)), absent.cumsum(dim=0)])
+    first, last = (torch.searchsorted(negatives, scores[positive], side=side) for side in ("left", "right"))
+    right = (present * (below[first] + below[last])).sum(dim=0) / 2
+    return right / (present.sum(dim=0) * absent.sum(dim=0))
 
 
 def weighted_kappa(predicted: Tensor, targets: Tensor, grades: int, often: Tensor) -> Tensor:
