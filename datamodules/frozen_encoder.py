@@ -101,6 +101,10 @@ class FrozenEncoder(SiteDataModule):
         """A hash of all that turns pixels into vectors, in which the sites of a federation must agree."""
         return hashlib.sha256(repr(sorted(self._settings().items())).encode()).hexdigest()
 
+    @override
+    def signature(self) -> dict[str, Any]:
+        return {**self.images.signature(), "features_sha256": self.features_sha256}
+
     # -- the images' table -------------------------------------------------------------------------------------------
 
     @override
@@ -187,6 +191,11 @@ class FrozenEncoder(SiteDataModule):
             return image
 
         return pixels, in_threads(lambda place: _digest(pixels(place)), range(len(places)))
+
+    def encoded(self, images: Tensor) -> Tensor:
+        """The vectors of prepared images, uint8, (images, 3, height, width): float32, (images, features)."""
+        with _one_thread():
+            return torch.stack(list(self._encoded(lambda place: images[place], range(len(images)))))
 
     @cached_property
     def _backbone(self) -> FrozenBackbone:

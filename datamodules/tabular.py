@@ -1,6 +1,7 @@
 """TabularDataModule: the rows of a table, as measures of patients are, at real or simulated sites."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,11 @@ class TabularDataModule(SiteDataModule):
     def learning_task(self) -> Task:
         return self._task
 
+    @override
+    def signature(self) -> dict[str, Any]:
+        columns = {"numeric": self.numeric_columns, "categorical": self.categorical_columns}
+        return {**super().signature(), **columns}
+
     # -- the table ---------------------------------------------------------------------------------------------------
 
     @override
@@ -147,7 +153,7 @@ class TabularDataModule(SiteDataModule):
         records, table = records[~absent].reset_index(drop=True), table[~absent].reset_index(drop=True)
         if records.empty:
             raise InputError(f"no row of {', '.join(self.tables.values())} has a value of {' and '.join(self.target)}")
-        self._values = self._read_values(table)
+        self._values = self._read_values(table, self.numeric_columns, self.categorical_columns)
         found = table_columns.labels(table, self.target, self._task, self.thresholds)
         return records.assign(label=found, **{_ROW: np.arange(len(records))})
 
@@ -173,6 +179,31 @@ class TabularDataModule(SiteDataModule):
                     " such columns): name those to learn from under features, or exclude it"
                 )
 
+    def new_rows(self, path: Path, numeric: Sequence[str], categorical: Sequence[str]) -> tuple[Tensor, pd.DataFrame]:
+        """The values of another table's records, by the rules of this one, and all of that table as text.
+
+        Args:
+            path: The file, with a header or, where there is a ``header``, without one; the target may lack.
+            numeric: The names of the numeric columns.
+            categorical: Those of the categories, which follow.
+
+        Raises:
+            InputError: If a column lacks, or a cell is no number; the message names file, row and column.
+        """
+        table = self._read_new(path, [*numeric, *categorical])
+        for name in (*numeric, *categorical):
+            if f"{name}.1" in table:
+                raise InputError(f"{path} has the column {name!r} twice: rename one")
+        values = self._read_values(table, numeric, categorical)
+        return values, table.drop(columns=ORIGIN)
+
+    def _read_new(self, path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+        without_target = [name for name in self.header if name not in self.target]
+        for header in ([], self.header, without_target) if self.header else ():
+            with suppress(InputError):
+                return read_table_file(path, wanted, header, [])
+        return read_table_file(path, wanted, [], [])
+
     def _choose_columns(self, table: pd.DataFrame) -> None:
         other = {*self.target, *self.exclude, *(each for each in self.named.values() if each), ORIGIN, _NAME, _SITE}
         unnamed = [str(name) for name in table if str(name).startswith("Unnamed: ")]
@@ -194,9 +225,9 @@ class TabularDataModule(SiteDataModule):
         self.categorical_columns = [name for name in chosen if name in self.categorical]
         self.numeric_columns = [name for name in chosen if name not in self.categorical]
 
-    def _read_values(self, table: pd.DataFrame) -> Tensor:
-        columns = [table_columns.numbers(table, name, self.missing) for name in self.numeric_columns]
-        columns += [table_columns.category_codes(table, name, self.missing) for name in self.categorical_columns]
+    def _read_values(self, table: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Tensor:
+        columns = [table_columns.numbers(table, name, self.missing) for name in numeric]
+        columns += [table_columns.category_codes(table, name, self.missing) for name in categorical]
         return torch.from_numpy(np.stack(columns, axis=1))
 
     # -- the records -------------------------------------------------------------------------------------------------
@@ -226,7 +257,7 @@ class TabularDataModule(SiteDataModule):
                 own = self.table[self.table["site"] == site]
                 rows = np.array(own[_ROW], np.int64)
                 learnt = (own["split"] == "train").to_numpy() | (site in self.external)  # which has no others
-                _standardise(self._values, rows, rows[learnt], len(self.numeric_columns))
+                standardise(self._values, rows, rows[learnt], len(self.numeric_columns))
         return self._values
 
     @override
@@ -234,7 +265,7 @@ class TabularDataModule(SiteDataModule):
         return {**super()._loading(), "collate_fn": as_batch}
 
 
-def _standardise(values: Tensor, rows: Any, train: Any, numeric: int) -> None:
+def standardise(values: Tensor, rows: Any, train: Any, numeric: int) -> None:
     """Standardise the numeric columns of some rows by others, in place."""
     with np.errstate(invalid="ignore"):
         known = np.ma.masked_invalid(values[train, :numeric].numpy().astype(np.float64))

@@ -10,7 +10,8 @@ def main(args: list[str]) -> None:
     parser = PlainParser(
         prog="lit-dist export",
         description="Write a run's model as files that torch reads without lit_dist: its weights as safetensors, the"
-        " whole from prepared images to predictions as a program (.pt2), and a model card as JSON and Markdown.",
+        " whole from prepared images, or a table's raw values, to predictions as a program (.pt2), and a model card as"
+        " JSON and Markdown.",
     )
     parser.add_argument("run", type=str, help="The run's folder, such as runs/phantom/cyclical/version_0.")
     parser.add_argument("--checkpoint", type=str | None, help="The file with the weights; by default best.ckpt.")
@@ -18,6 +19,7 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--predictions", type=str | None, help="A predictions.csv of the same weights; by default the run's own."
     )
+    parser.add_argument("--site", type=str | None, help="The site whose batch normalisation the model is to have.")
     options = parser.parse_args(args)
     from lit_dist.study.exported import export  # heavy, and not needed for the help
 
@@ -25,5 +27,5 @@ def main(args: list[str]) -> None:
     checkpoint, predictions, output = (
         Path(given) if given else None for given in (options.checkpoint, options.predictions, options.output)
     )
-    for path in export(run, checkpoint, output or run / "export", predictions):
+    for path in export(run, checkpoint, output or run / "export", predictions, options.site):
         print(f"Written: {path}")

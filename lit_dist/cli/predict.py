@@ -13,6 +13,7 @@ from lit_dist.utils.plain_errors import PlainParser
 
 if TYPE_CHECKING:  # heavy, and not needed for the help
     from lit_dist.runs.new_predictions import NewPredictions
+    from lit_dist.runs.trained import TrainedRun
 
 _SHOWN = 5
 
@@ -20,25 +21,44 @@ _SHOWN = 5
 def main(args: list[str]) -> None:
     """Run ``lit-dist predict RUN`` with the words that follow ``predict``."""
     options = _parser().parse_args(args)
-    if options.run is None or options.images is None:
-        raise InputError("say which run, and of what: lit-dist predict RUN --images FOLDER")
-    place = Path(options.images)
+    if options.run is None or (options.images is None) == (options.table is None):
+        raise InputError(
+            "say which run, and of what: lit-dist predict RUN --images FOLDER, or of a run on a table --table FILE"
+        )
+    place = Path(options.images or options.table)
     output = Path(options.output) if options.output else _beside(place)
     _check_output(output)
-    from lit_dist.datamodules.images.new_images import new_images
-    from lit_dist.runs.new_predictions import image_data, predict_images
     from lit_dist.runs.trained import load_run
 
     with _quiet():
         run = load_run(Path(options.run), Path(options.checkpoint) if options.checkpoint else None)
-    image_data(run)
-    own = run.settings["data"].get("init_args", {}).get("image_column")
-    columns = [options.column] if options.column else list(dict.fromkeys(["image", own or "image"]))
-    found = new_images(place, columns)
-    done = predict_images(run, found, options.site, options.statistics == "estimate")
+    estimated = options.statistics == "estimate"
+    done, passed_over = (_images if options.images else _table)(run, place, options.column, options.site, estimated)
     with replacing(output) as file:
         done.table.to_csv(file, index=False)
-    _say(done, found.passed_over, output)
+    _say(done, passed_over, output)
+
+
+def _images(
+    run: "TrainedRun", place: Path, column: str | None, site: str | None, estimated: bool
+) -> "tuple[NewPredictions, Sequence[str]]":
+    from lit_dist.datamodules.images.new_images import new_images
+    from lit_dist.runs.new_predictions import image_data, predict_images
+
+    image_data(run)  # before a folder is searched in vain
+    own = run.settings["data"].get("init_args", {}).get("image_column") or "image"
+    found = new_images(place, [column] if column else list(dict.fromkeys(["image", own])))
+    return predict_images(run, found, site, estimated), found.passed_over
+
+
+def _table(
+    run: "TrainedRun", place: Path, column: str | None, site: str | None, estimated: bool
+) -> "tuple[NewPredictions, Sequence[str]]":
+    from lit_dist.runs.new_predictions import predict_table
+
+    if column:
+        raise InputError("--column names the column with the files of images; a run on a table knows its columns")
+    return predict_table(run, place, site, estimated), ()
 
 
 @contextmanager
@@ -59,15 +79,16 @@ def _parser() -> PlainParser:
     parser = PlainParser(
         prog="lit-dist predict",
         usage="lit-dist predict RUN --images FOLDER [--output FILE] [options]",
-        description="Predict new images, which need no labels, sites or splits, by the best model of a run. They are"
-        " prepared as the run's were. (With --config, and without a run's folder: Lightning's own predict, of the test"
-        " images of a run.)",
+        description="Predict new images, or records of a table, by the best model of a run. They need no labels, sites"
+        " or splits, and are prepared as the run's were. (With --config, and without a run's folder: Lightning's own"
+        " predict, of the run's test images.)",
         allow_abbrev=False,
     )
     parser.add_argument("run", type=str, nargs="?", help="The run's folder, such as runs/phantom/cyclical/version_0.")
     parser.add_argument(
         "--images", type=str | None, help="A folder of images, a table (CSV) that names some, or one image."
     )
+    parser.add_argument("--table", type=str | None, help="Of a run on a table: another one, with the same columns.")
     parser.add_argument(
         "--output", type=str | None, help="The table to write, CSV; by default <images>_predictions.csv beside them."
     )
@@ -100,8 +121,10 @@ def _say(done: "NewPredictions", passed_over: Sequence[str], output: Path) -> No
     if passed_over:
         print(f"Passed over, as no images: {_listed(passed_over)}")
     if done.statistics:
-        print(f"Batch normalisation's statistics: {done.statistics}")
-    print(f"{count - len(failed)} of {count} images are predicted: {output}")
+        print(f"Statistics: {done.statistics}")
+    if "remarks" in done.table and (remarked := int((done.table["remarks"] != "").sum())):
+        print(f"{remarked} records have missing values or unknown categories, as the column `remarks` says")
+    print(f"{count - len(failed)} of {count} are predicted: {output}")
     if len(failed):
         reasons = [f"{name}: {why}" for name, why in zip(failed.iloc[:, 0], failed["problem"], strict=True)]
         print(f"{len(failed)} are not, as the column `problem` says:")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,17 @@ from rich.progress import track
 from torch import Tensor
 
 from lit_dist.callbacks.prediction_writer import columns_of
+from lit_dist.datamodules.frozen_encoder import FrozenEncoder
 from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.images.new_images import NewImages
+from lit_dist.datamodules.label_table import row_number
+from lit_dist.datamodules.tabular import TabularDataModule, standardise
 from lit_dist.runs.site_layers import check_choice, site_layers, spread
 from lit_dist.runs.trained import TrainedRun
 from lit_dist.utils.errors import InputError
 
 PROBLEM, STATISTICS = "problem", "statistics"
+_AT_ONCE = 1024
 
 Pixels = NDArray[np.uint8]
 
@@ -69,17 +74,76 @@ def predict_images(run: TrainedRun, found: NewImages, site: str | None, estimate
     return table_of(run, found.table, prepared.problems, places, torch.cat(parts), statistics)
 
 
+def predict_table(run: TrainedRun, path: Path, site: str | None, estimated: bool) -> NewPredictions:
+    """Predict the records of another table, by the rules of the run's: see ``TabularDataModule.new_rows``.
+
+    The result has the columns that are no features, and ``remarks``: which values are missing, and which categories the
+    model does not know.
+
+    Args:
+        run: The run.
+        path: The table.
+        site: None: a run on a table has nothing of a site's own.
+        estimated: Whether the numeric columns are standardised by these records, where the run did so by site.
+
+    Raises:
+        InputError: If the run is none on a table, or the table does not fit it.
+    """
+    data = run.data
+    if not isinstance(data, TabularDataModule):
+        raise InputError(f"this run's records are those of {type(data).__name__}, not of a table: give --images")
+    numeric, categorical = run.columns("numeric"), run.columns("categorical")
+    if not run.standardised or site is not None:
+        check_choice(run, site, estimated)
+    elif not estimated:
+        raise InputError(
+            "this run standardised the columns of each site by its own records (standardise_sites): take --statistics"
+            " estimate, which does so by the records of this table, all of one new site"
+        )
+    values, table = data.new_rows(path, numeric, categorical)
+    remarks = remarks_of(values, table, categorical, numeric, getattr(run.module, "preparation", None))
+    if run.standardised:
+        standardise(values, range(len(values)), range(len(values)), len(numeric))
+    predictions = torch.cat([run.predict(part) for part in values.split(_AT_ONCE)])
+    others = table.drop(columns=[*numeric, *categorical])
+    known = others if len(others.columns) else pd.DataFrame({"row": [row_number(row) for row in table.index]})
+    known = known.assign(remarks=remarks)
+    statistics = f"columns standardised by these {len(values)} records" if run.standardised else ""
+    return table_of(run, known, [""] * len(values), range(len(values)), predictions, statistics)
+
+
+def remarks_of(
+    values: Tensor, table: pd.DataFrame, categorical: Sequence[str], numeric: Sequence[str], preparation: Any
+) -> list[str]:
+    """What is to be known of each record: its missing values, and its categories that the model does not know."""
+    found: list[list[str]] = [[] for _ in range(len(values))]
+    missing = values.isnan()
+    for row, column in missing.nonzero().tolist():
+        found[row].append(f"no {[*numeric, *categorical][column]}")
+    known = getattr(preparation, "codes", None)
+    codes: Any = [] if known is None else known.cpu()
+    for number, name in enumerate(categorical if len(codes) else ()):
+        place = len(numeric) + number
+        unknown = ~missing[:, place] & ~torch.isin(values[:, place], codes[number].to(values))
+        for row in unknown.nonzero().flatten().tolist():
+            found[row].append(f"{name} {table[name].iloc[row][:50]!r} is unknown to the model")
+    most = 5
+    return ["; ".join(each[:most] + [f"and {len(each) - most} more"] * (len(each) > most)) for each in found]
+
+
 def image_data(run: TrainedRun) -> ImageDataModule:
     """The run's datamodule; ``InputError`` if it is none of images, or prepares them otherwise than the run did."""
-    data = run.data
+    data = run.data.images if isinstance(run.data, FrozenEncoder) else run.data
     if not isinstance(data, ImageDataModule):
         raise InputError(f"this run's records are no images, but those of {type(data).__name__}: give --table")
-    was, own = run.signature.get("preparation"), data.signature()["preparation"]
-    if was is not None and was != own:
-        raise InputError(
-            f"the run's images were prepared by {was}, and this release prepares them by {own}: use the release of"
-            " lit_dist that trained it"
-        )
+    own = run.data.signature()
+    for name in ("preparation", "features_sha256"):
+        was = run.signature.get(name)
+        if was is not None and was != own.get(name):
+            raise InputError(
+                f"the run's images were prepared by {was}, and this release prepares them by {own.get(name)}: use the"
+                " release of lit_dist that trained it"
+            )
     return data
 
 

@@ -94,12 +94,12 @@ def _enter_site(run: TrainedRun, site: str, stack: ExitStack) -> str:
         values, known = by_site.of_site(site)
         stack.enter_context(exchanged(norm_tensors(run.module, affine=True), values))
     if known:
-        return f"of site {site}"
+        return f"batch normalisation of site {site}"
     records = _training_records(run, site)
     assert by_site is not None
     batches = [batch[0] for batch in by_site.sampled(records, site)]
     count = _estimate(run, batches, stack)
-    return f"of site {site}, estimated from {count} of its training images"
+    return f"batch normalisation of site {site}, estimated from {count} of its training images"
 
 
 def _training_records(run: TrainedRun, site: str) -> Any:
@@ -126,7 +126,7 @@ def _enter_estimated(run: TrainedRun, images: Images, stack: ExitStack) -> str:
         stack.enter_context(exchanged(norm_tensors(run.module, affine=True), values))
     count = _estimate(run, images(wanted), stack)
     few = f", which are few: {_FEW} or more are better" if count < _FEW else ""
-    return f"estimated from {count} of these images{few}"
+    return f"batch normalisation estimated from {count} of these images{few}"
 
 
 def _estimate(run: TrainedRun, batches: Sequence[Tensor], stack: ExitStack) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 from lit_dist.callbacks.site_statistics import SiteStatistics, forward_of
 from lit_dist.checkpoints.baton import check_weights, read_checkpoint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, SETTINGS, SIGNATURE, SPLITS, read_settings
+from lit_dist.datamodules.frozen_encoder import FrozenEncoder
 from lit_dist.datamodules.label_table import read_table
 from lit_dist.datamodules.site_records import SiteRecords
 from lit_dist.models.ensemble import SiteEnsemble
@@ -63,12 +64,34 @@ class TrainedRun:
             return []
         return list(read_table(path, ["site"])["site"].unique())
 
+    def columns(self, kind: str) -> list[str]:
+        """The names of the ``"numeric"`` or ``"categorical"`` columns of a run on a table, in the model's order.
+
+        Raises:
+            InputError: If the run has not left them, and its table is not here.
+        """
+        found, wanted = self.signature.get(kind), getattr(self.module, "hparams", {}).get(kind)
+        fits = isinstance(found, list) and all(isinstance(name, str) for name in found)
+        if not fits or (wanted is not None and len(found or ()) != wanted):
+            raise InputError(
+                f"{self.folder / SIGNATURE} does not say the {kind} columns of this run; use it where its table is, at"
+                " the path that its configuration has"
+            )
+        return list(found or ())
+
+    @property
+    def standardised(self) -> bool:
+        """Whether each site's numeric columns were standardised by its own records."""
+        return bool(self.settings["data"].get("init_args", {}).get("standardise_sites"))
+
     def predict(self, inputs: Tensor) -> Tensor:
         """The model's predictions of prepared images, uint8, or of raw values of a table: float (records, ...), on CPU.
 
         Raises:
             InputError: If the module cannot predict them, or gives something else.
         """
+        if isinstance(self.data, FrozenEncoder) and inputs.ndim == 4:
+            inputs = self.data.encoded(inputs)
         precision, device = self.trainer.precision_plugin, self.trainer.strategy.root_device
         batch = [inputs.to(device), torch.zeros(len(inputs), dtype=torch.int64, device=device)]
         with torch.no_grad(), precision.predict_step_context():

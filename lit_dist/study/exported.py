@@ -2,38 +2,37 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
-import torch
-from torch import Tensor, nn
-from typing_extensions import override
 
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
-from lit_dist.datamodules.images.datamodule import ImageDataModule
-from lit_dist.models.image_module import ImageModule
-from lit_dist.models.norm_statistics import norms_of
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
+from lit_dist.runs.make_trainer import as_list
+from lit_dist.runs.site_layers import site_layers
 from lit_dist.runs.trained import TrainedRun, load_run
 from lit_dist.study.bootstrap import patients_drawn, percentiles
 from lit_dist.study.execute import PREDICTIONS, judged, read_predictions, scored
 from lit_dist.study.model_card import as_markdown
+from lit_dist.study.programs import Exported, exported, save
+from lit_dist.tasks.found import task_of
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
-from lit_dist.utils.errors import InputError
 
 WEIGHTS, PROGRAM, CARD = "model.safetensors", "model.pt2", "card"
 DRAWS = 1000
 
 
-def export(run: Path, checkpoint: Path | None, output: Path, predictions: Path | None = None) -> list[Path]:
+def export(
+    run: Path, checkpoint: Path | None, output: Path, predictions: Path | None = None, site: str | None = None
+) -> list[Path]:
     """Write a run's model: its weights, the whole as a program, and a card as JSON and Markdown.
 
     Args:
@@ -41,25 +40,25 @@ def export(run: Path, checkpoint: Path | None, output: Path, predictions: Path |
         checkpoint: The file with the weights; the run's ``best.ckpt`` by default.
         output: The folder to write into.
         predictions: A ``predictions.csv`` of the same weights, which the card judges; the run's own by default.
+        site: The site whose batch normalisation the model is to have, where the run has some of each site's own.
 
     Returns:
         What was written.
 
     Raises:
-        InputError: If the folder has no such run, the weights do not fit, or the module is none of images.
+        InputError: If the folder has no such run, the weights do not fit, the module is none of images or tables, or
+            the run has nothing of the site.
     """
     trained = load_run(run, checkpoint, accelerator="cpu")
-    module, data, path = trained.module, trained.data, trained.checkpoint
-    if path is None or not isinstance(module, ImageModule) or not isinstance(data, ImageDataModule):
-        raise InputError(f"{type(module).__name__} is not a network of images by lit_dist; export it as torch does")
-    program = Program(module, data).eval()
-    output.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.contiguous() for name, tensor in module.backbone.state_dict().items()}
-    card = _card(trained, path, module, data, predictions or trained.folder / PREDICTIONS)
-    with replacing(output / WEIGHTS) as file:
-        file.write(safetensors.torch.save(weights, {"format": "pt", "sha256": card["weights"]["fingerprint"]}))
-    size = getattr(data, "size", 224)
-    _save(program, size, output / PROGRAM)
+    layers = site_layers(trained, site, False, lambda images: []) if site is not None else nullcontext("")
+    with layers as statistics:
+        made = exported(trained)
+        card = _card(trained, made, statistics, predictions or trained.folder / PREDICTIONS)
+        output.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.contiguous() for name, tensor in made.weights.items()}
+        with replacing(output / WEIGHTS) as file:
+            file.write(safetensors.torch.save(weights, {"format": "pt", "sha256": card["weights"]["fingerprint"]}))
+        save(made, output / PROGRAM)
     card["files"] = {name: _sha256(output / name) for name in (WEIGHTS, PROGRAM)}
     cards = {f"{CARD}.json": json.dumps(card, indent=1, ensure_ascii=False), f"{CARD}.md": as_markdown(card)}
     for name, text in cards.items():
@@ -68,57 +67,20 @@ def export(run: Path, checkpoint: Path | None, output: Path, predictions: Path |
     return [output / name for name in (WEIGHTS, PROGRAM, *cards)]
 
 
-class Program(nn.Module):
-    """A network with what its datamodule does to images before, and its task to outputs behind.
-
-    It takes prepared images, uint8, (images, 3, height, width), and gives what ``predict`` does.
-    """
-
-    scale: Tensor
-    offset: Tensor
-
-    def __init__(self, module: ImageModule, data: ImageDataModule) -> None:
-        super().__init__()
-        self.network = module.backbone
-        self.task = module.task
-        black, white = (data.normalise(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)) for value in (0, 255))
-        self.register_buffer("scale", (white - black) / 255)
-        self.register_buffer("offset", black)
-
-    @override
-    def forward(self, images: Tensor) -> Tensor:
-        return self.task.predictions(self.network(images.float() * self.scale + self.offset))
-
-
-def _save(program: nn.Module, size: int, path: Path) -> None:
-    example = (torch.zeros(2, 3, size, size, dtype=torch.uint8),)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own parts, which nobody here can do anything about
-        exported = torch.export.export(program, example, dynamic_shapes={"images": {0: torch.export.Dim("images")}})
-        with replacing(path) as file:
-            torch.export.save(exported, file)
-
-
-def _card(run: TrainedRun, path: Path, module: ImageModule, data: ImageDataModule, found: Path) -> dict[str, Any]:
-    task = run.task or module.task
-    fingerprinted, size = fingerprint(module.state_dict())
-    normalised = data.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+def _card(run: TrainedRun, made: Exported, statistics: str, found: Path) -> dict[str, Any]:
+    task = run.task or task_of(run.module)
+    fingerprinted, size = fingerprint(run.module.state_dict())
     return {
         "task": str(task),
         "classes": list(getattr(task, "class_names", [])),
         "predictions": task.columns,
-        "input": {
-            "images": f"uint8, (images, 3, {getattr(data, 'size', 'height')}, {getattr(data, 'size', 'width')}), RGB",
-            "prepared_by": getattr(data, "method", lambda: {})() or type(data).__name__,
-            "black_becomes": [round(value, 6) for value in normalised[0].flatten().tolist()],
-            "white_becomes": [round(value, 6) for value in normalised[1].flatten().tolist()],
+        "input": dict(made.inputs),
+        "network": {**made.network, **({"statistics": statistics} if statistics else {})},
+        "weights": {
+            "fingerprint": fingerprinted,
+            "bytes": size,
+            "checkpoint": run.checkpoint.name if run.checkpoint else None,
         },
-        "network": {
-            "backbone": run.settings["model"]["init_args"].get("backbone"),
-            "batch_normalisation": bool(norms_of(module)),
-            "parameters": sum(each.numel() for each in module.parameters()),
-        },
-        "weights": {"fingerprint": fingerprinted, "bytes": size, "checkpoint": path.name},
         "training": _training(run.folder, run.settings),
         "records_by_site": _records(run.folder, task),
         "test": _test(found, task),
@@ -129,7 +91,7 @@ def _card(run: TrainedRun, path: Path, module: ImageModule, data: ImageDataModul
 
 def _training(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     entries = list(iter_entries(run / LEDGER)) if (run / LEDGER).exists() else []
-    callbacks = [each["class_path"].rpartition(".")[2] for each in settings["trainer"].get("callbacks") or []]
+    callbacks = [each["class_path"].rpartition(".")[2] for each in as_list(settings["trainer"].get("callbacks"))]
     last = entries[-1] if entries else None
     return {
         "data": settings["data"]["class_path"].rpartition(".")[2],

@@ -13,9 +13,12 @@ _PROGRAM = """\
 import torch
 
 model = torch.export.load("model.pt2").module()
-images = torch.zeros(1, 3, {size}, {size}, dtype=torch.uint8)  # prepared as below
-print(model(images))
+{inputs}
+print(model(inputs))
 ```"""
+
+_IMAGES = "inputs = torch.zeros(1, 3, {size}, {size}, dtype=torch.uint8)  # prepared as below"
+_VALUES = "inputs = torch.full((1, {columns}), torch.nan)  # a row a record, raw, in the order of the columns below"
 
 _WEIGHTS = """\
 ```python
@@ -27,8 +30,8 @@ network.load_state_dict(load_file("model.safetensors"))
 ```"""
 
 _STATISTICS = """\
-It was judged with batch normalisation's statistics of each site (SiteStatistics), and the files hold those that
-travelled, with which it may perform worse. """
+It was judged with batch normalisation's statistics of each site ({judged}), and the files hold those that
+travelled, with which it may perform worse; `lit-dist export --site NAME` writes a site's. """
 
 _ESTIMATE = """\
 For a site, estimate them from some dozens of its own prepared images, without labels, before the network is used:
@@ -50,15 +53,17 @@ def as_markdown(card: Mapping[str, Any]) -> str:
         card: What ``exported.export`` knows of a model.
     """
     backbone, training = card["network"]["backbone"], card["training"]
-    size = "".join(each for each in card["input"]["images"].split(",")[3] if each.isdigit()) or "224"
-    by_statistics = card["network"]["batch_normalisation"] and "SiteStatistics" in training["callbacks"]
+    judged = [name for name in ("SiteStatistics", "LocalBatchNorm") if name in training["callbacks"]]
+    by_statistics = card["network"]["batch_normalisation"] and judged and not card["network"].get("statistics")
     sections = [
         f"# Model card: {card['task']}",
         f"## Intended use\n\n{card['intended_use'] or _BLANK}",
         f"## Limits and risks\n\n{_BLANK}",
-        f"## How to use it\n\n{_PROGRAM.format(size=size)}",
+        f"## How to use it\n\n{_PROGRAM.format(inputs=_example(card['input']))}",
         _WEIGHTS.format(backbone=backbone, outputs=len(card["predictions"])) if _is_torchvisions(backbone) else "",
-        _STATISTICS + (_ESTIMATE if _is_torchvisions(backbone) else "") if by_statistics else "",
+        _STATISTICS.format(judged=" and ".join(judged)) + (_ESTIMATE if _is_torchvisions(backbone) else "")
+        if by_statistics
+        else "",
         f"## Input and predictions\n\n{_facts({**card['input'], 'predictions': _predictions(card)})}",
         f"## Training\n\n{_facts({**card['network'], **training})}",
         f"## Records by site\n\n{_table(card['records_by_site'])}",
@@ -66,6 +71,14 @@ def as_markdown(card: Mapping[str, Any]) -> str:
         f"## Provenance\n\n{_facts({**card['weights'], **card['files'], **card['versions']})}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _example(inputs: Mapping[str, Any]) -> str:
+    """The line that makes what goes into the program."""
+    if "values" in inputs:
+        return _VALUES.format(columns=len(inputs["numeric_columns"]) + len(inputs["columns_of_categories"]))
+    size = "".join(each for each in inputs["images"].split(",")[3] if each.isdigit()) or "224"
+    return _IMAGES.format(size=size)
 
 
 def _is_torchvisions(backbone: str | None) -> bool:

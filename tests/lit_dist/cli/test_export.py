@@ -8,18 +8,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lit_dist import InputError
 from lit_dist.cli.main import main as command
 from lit_dist.datamodules import PhantomDataModule
+from lit_dist.datamodules.table_columns import code
+from lit_dist.study import exported
 from lit_dist.study.execute import judged, read_predictions
 from lit_dist.study.exported import export, interval
 from lit_dist.study.model_card import as_markdown
+from lit_dist.study.programs import Exported
 from lit_dist.tasks.classification import Classification
 
 pytestmark = pytest.mark.slow
-SCRIPT = """
+ALONE = """
 import sys
+sys.modules |= {"lit_dist": None, "lightning": None}
+"""
+SCRIPT = (
+    ALONE
+    + """
 import numpy, torch, torchvision
 from safetensors.torch import load_file
 images = torch.from_numpy(numpy.load("images.npy"))
@@ -27,8 +36,18 @@ model = torch.export.load("export/model.pt2").module()
 numpy.save("program.npy", model(images).detach().numpy())
 network = torchvision.models.get_model("squeezenet1_1", num_classes=2)
 network.load_state_dict(load_file("export/model.safetensors"))
-assert not any(name.startswith(("lit_dist", "lightning")) for name in sys.modules)
 """
+)
+FIVE_LINES = (
+    ALONE
+    + """
+import torch
+from safetensors.torch import load_file
+model = torch.export.load("export/model.pt2").module()
+values = torch.tensor([[float("nan"), 170.0, 1.0, CODE], [80.0, 160.0, 0.0, float("nan")]])
+print(model(values)[:, 1].tolist(), load_file("export/model.safetensors")["preparation.mean"].tolist())
+"""
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,3 +97,42 @@ def test_an_interval_is_of_patients_and_holds_the_value(run: Path) -> None:
     assert 0 <= low < area < high <= 1
     one = rows.assign(patient="the same")  # all images of a patient are drawn together, so nothing varies
     assert interval(Classification(2), one, draws=20) == pytest.approx((area, area))
+
+
+def test_a_model_of_a_table_takes_raw_values_without_lit_dist(run_on_table: Path) -> None:
+    command(["export", str(run_on_table)])
+    card = json.loads((run_on_table / "export/card.json").read_text())
+    assert card["input"]["numeric_columns"] == ["weight", "height", "smoker"]
+    assert card["input"]["columns_of_categories"] == ["blood"]
+    assert code("A") in card["input"]["known_codes"]["blood"]
+    assert [row["site"] for row in card["records_by_site"]] == ["a", "b", "c"]
+    script = FIVE_LINES.replace("CODE", str(float(code("A"))))
+    done = subprocess.run([sys.executable, "-c", script], cwd=run_on_table, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    Path("people.csv").write_text("weight,height,smoker,blood\n,170,1,A\n80,160,0,\n")
+    command(["predict", str(run_on_table), "--table", "people.csv"])
+    expected = pd.read_csv("people_predictions.csv")["yes"].tolist()
+    assert json.loads(done.stdout.partition("] ")[0] + "]") == pytest.approx(expected, abs=1e-6)
+    text = (run_on_table / "export/card.md").read_text()
+    assert "torch.full((1, 4), torch.nan)" in text
+    assert "numeric columns: weight, height, smoker" in text
+
+
+def test_a_sites_own_batch_normalisation_is_exported(
+    run_by_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = PhantomDataModule(patients=20, size=32).dataset(["site-2"], "test").__getitems__(range(3))
+
+    def save(each: Exported, path: Path) -> None:  # torch takes long to trace this network
+        torch.save(each.program(images), path)
+
+    monkeypatch.setattr(exported, "save", save)
+    command(["export", str(run_by_site), "--site=site-2", f"--output={tmp_path}"])
+    found = torch.load(tmp_path / "model.pt2", weights_only=True)
+    expected = pd.read_csv(run_by_site / "predictions.csv").query("site == 'site-2'")["probability_1"]
+    assert found[:, 1].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert "- statistics: batch normalisation of site site-2" in as_markdown(card)
+    assert "each site (LocalBatchNorm)" not in as_markdown(card)
+    del card["network"]["statistics"]
+    assert "each site (LocalBatchNorm)" in as_markdown(card)

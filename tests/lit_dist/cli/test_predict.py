@@ -32,7 +32,7 @@ def test_new_images_get_what_the_run_itself_predicts_and_those_that_are_none_are
     Path("hospital/Thumbs.db").write_bytes(b"")
     main(["predict", str(run), "--images", "hospital"])
     out = capsys.readouterr().out
-    assert "3 of 4 images are predicted: hospital_predictions.csv" in out
+    assert "3 of 4 are predicted: hospital_predictions.csv" in out
     assert "Passed over, as no images: Thumbs.db" in out
     assert "broken.jpg: " in out
     table = pd.read_csv("hospital_predictions.csv", keep_default_na=False)
@@ -70,12 +70,14 @@ def test_a_site_is_predicted_with_its_own_statistics_and_a_new_hospital_with_tho
     own = found(run_by_site, "site-2", "--site=site-2")
     expected = pd.read_csv(run_by_site / "predictions.csv").query("site == 'site-2'")
     assert own["referable"].to_numpy() == pytest.approx(expected["probability_1"].to_numpy(), abs=1e-5)
-    assert set(own["statistics"]) == {"of site site-2"}
+    assert set(own["statistics"]) == {"batch normalisation of site site-2"}
     Path("site-2").rename("new")
     new = found(run_by_site, "new", "--statistics=estimate")
     assert abs(new["referable"] - own["referable"]).max() > 1e-4
-    assert set(new["statistics"]) == {"estimated from 3 of these images, which are few: 16 or more are better"}
-    assert "Batch normalisation's statistics: estimated from 3 of these images" in capsys.readouterr().out
+    assert set(new["statistics"]) == {
+        "batch normalisation estimated from 3 of these images, which are few: 16 or more are better"
+    }
+    assert "Statistics: batch normalisation estimated from 3 of these images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -144,3 +146,51 @@ def test_films_of_any_format_are_prepared_as_the_runs_where_its_collection_is_no
     assert list(table)[1:-1] == ["prediction", "fatty", "glandular", "dense"]
     assert len(table) == 4
     assert table["dense"].to_numpy() == pytest.approx([table["dense"][0]] * 4, abs=1e-3)
+
+
+def test_new_people_are_predicted_by_the_rules_of_the_runs_table(
+    run_on_table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(run_on_table / "patients.csv", dtype=str, keep_default_na=False)
+    expected = pd.read_csv(run_on_table / "predictions.csv").set_index("image")
+    people = table[table["id"].isin(expected.index)][["id", "height", "smoker", "weight", "blood"]]
+    people.to_csv("people.csv", index=False, sep=";")
+    main(["predict", str(run_on_table), "--table", "people.csv"])
+    found = pd.read_csv("people_predictions.csv", keep_default_na=False)
+    assert list(found) == ["id", "remarks", "prediction", "no", "yes", "problem"]
+    assert found["yes"].to_numpy() == pytest.approx(expected.loc[found["id"], "probability_1"].to_numpy(), abs=1e-6)
+    odd = people.head(3).assign(weight=["", "70", "70"], blood=["A", "Bombay", "A"]).drop(columns="id")
+    odd.to_csv("odd.csv", index=False)
+    main(["predict", str(run_on_table), "--table", "odd.csv"])
+    found = pd.read_csv("odd_predictions.csv", keep_default_na=False)
+    assert found["row"].tolist() == [2, 3, 4]
+    assert found["remarks"].tolist() == ["no weight", "blood 'Bombay' is unknown to the model", ""]
+    assert "2 records have missing values or unknown categories" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("weight,height,smoker\n1,2,0\n", [], "has no column 'blood'; it has weight, height, smoker"),
+        ("weight,height,smoker,blood\n1,tall,0,A\n", [], "new.csv, row 2: height is 'tall', which is no number"),
+        ("weight,height,smoker,blood,yes,prediction\n1,2,0,A,1,2\n", [], "has a column 'prediction', which the pred"),
+        ("weight,height,smoker,blood\n1,2,0,A\n", ["--site=a"], "nothing of a site's own: leave --site out"),
+        ("weight,height,smoker,blood\n1,2,0,A\n", ["--column=id"], "a run on a table knows its columns"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_said(
+    run_on_table: Path, text: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("new.csv").write_text(text)
+    with pytest.raises(SystemExit):
+        main(["predict", str(run_on_table), "--table", "new.csv", *words])
+    assert message in capsys.readouterr().err
+
+
+def test_images_and_tables_are_not_mixed_up(run: Path, run_on_table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new.csv").write_text("image\na.png\n")
+    for words, message in ((["--table", "new.csv"], "PhantomDataModule, not of a table: give --images"),
+                           (["--images", "new.csv"], "TabularDataModule: give --table")):  # fmt: skip
+        with pytest.raises(SystemExit):
+            main(["predict", str(run if "--table" in words else run_on_table), *words])
+        assert message in capsys.readouterr().err
