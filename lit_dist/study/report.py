@@ -53,10 +53,7 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
         primary=html.escape(task.measures[task.primary].title),
         sites=_table(_over_sites(tables.sites, task)),
         resolution=html.escape(resolution(tables.pairs, task)),
-        pairs="\n".join(
-            f'<h3>{html.escape(task.measures[str(metric)].title)}</h3><div class="table">{_table(_pairs(rows))}</div>'
-            for metric, rows in tables.pairs.groupby("metric", sort=False)
-        ),
+        pairs="\n".join(_pairs_of(tables.pairs, name, task) for name in tables.pairs["metric"].unique()),
         figures="\n".join(_figure(name, title(name, task), *each) for name, each in drawn.items()),
         plan=_table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
@@ -86,6 +83,13 @@ def _summary(summary: pd.DataFrame, metric: str, measure: Measure) -> pd.DataFra
     )
 
 
+def _pairs_of(pairs: pd.DataFrame, metric: str, task: Task) -> str:
+    """The table of one measure; all but the first can be unfolded."""
+    table = f'<div class="table">{_table(_pairs(pairs[pairs["metric"] == metric]))}</div>'
+    title = html.escape(task.measures[metric].title)
+    return table if metric == task.primary else f"<details><summary>By {title}</summary>{table}</details>"
+
+
 def _pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -107,9 +111,9 @@ def _over_sites(sites: pd.DataFrame, task: Task) -> pd.DataFrame:
     measure = task.measures[task.primary]
     columns = {"heuristic": sites["label"].map(html.escape), "sites": sites["sites"].map(str)}
     for name, heading in (("pooled", "all together"), ("mean", "mean of sites"), ("worst", "worst site")):
-        columns[heading] = pd.Series([shown(value, measure) for value in sites[name]], sites.index)
-        ends = zip(sites[f"{name}_low"], sites[f"{name}_high"], strict=True)
-        columns[f"{heading}, interval"] = pd.Series([_span(*each) for each in ends], sites.index)
+        values = zip(*(sites[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+        cells = [f"{shown(value, measure)} ({_span(low, high)})" for value, low, high in values]
+        columns[heading] = pd.Series(cells, sites.index)
     columns |= {"at": sites["worst_site"].map(html.escape), "sd of sites": sites["spread"].map(_number)}
     return pd.DataFrame(columns)
 
