@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
+from lit_dist.cli.overview import overview, versions
 from lit_dist.utils.atomic_write import kind_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.mistakes import mistake
@@ -71,7 +71,10 @@ def main(args: list[str] | None = None) -> None:
 def _command(words: list[str]) -> Callable[[], object]:
     """What the words ask for, importing no more than it takes."""
     if words == ["--version"]:
-        return lambda: print(f"lit-dist {version('lit_dist')}")
+        return lambda: print(versions())
+    if words in ([], ["-h"], ["--help"]):
+        print(overview(), file=sys.stdout if words else sys.stderr)
+        sys.exit(0 if words else 1)
     if words and words[0] in OTHER_COMMANDS:
         module = import_module(OTHER_COMMANDS[words[0]])
         return lambda: module.main(words[1:])

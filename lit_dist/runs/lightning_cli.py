@@ -293,11 +293,7 @@ def site_cli(args: ArgsType, run: bool, kind: type[SiteCLI] = SiteCLI, others: I
         trainer_defaults={"callbacks": [PredictionWriter()]},
         parser_kwargs={
             "version": f"lit-dist {version('lit_dist')}",
-            "description": "Train one network over several hospitals. Also: lit-dist compare, which trains every"
-            " heuristic and compares them; lit-dist prepare, which prepares the images and shows them; lit-dist verify"
-            " RUN, which checks what a run has recorded; lit-dist predict RUN --images FOLDER, which predicts new"
-            " images; lit-dist export RUN, which writes its model for others; and lit-dist federate, which makes a run"
-            " across real institutions.",
+            "description": "Train one network over several hospitals.",
         },
         args=args,
         run=run,

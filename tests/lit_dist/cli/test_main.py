@@ -48,15 +48,9 @@ def run_folder(heuristic: str = "phantom/cyclical") -> Path:
     return sorted((Path("runs") / heuristic).glob("version_*"), key=lambda path: int(path.name.split("_")[1]))[-1]
 
 
-def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_the_packages() -> None:
     for start in (["lit-dist"], [sys.executable, "-m", "lit_dist"]):
         assert version("lit_dist") in command(*start, "--version").stdout
-    every = "lit-dist {fit,validate,test,predict,compare,export,federate,prepare,verify}"
-    for words, status in ((["--help"], 0), ([], 1)):
-        with pytest.raises(SystemExit) as end:
-            main(words)
-        assert end.value.code == status
-        assert every in capsys.readouterr()[status]
 
 
 def test_the_usage_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:

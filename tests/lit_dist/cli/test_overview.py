@@ -1,0 +1,26 @@
+import platform
+
+import pytest
+import torch
+
+from lit_dist.cli.main import OTHER_COMMANDS, main
+from lit_dist.cli.overview import COMMANDS, versions
+
+
+@pytest.mark.parametrize(("words", "status"), [([], 1), (["-h"], 0), (["--help"], 0)])
+def test_each_command_has_a_line(words: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == status
+    said = capsys.readouterr()[status]
+    assert [line.split()[0] for line in said.splitlines()[4:13]] == list(COMMANDS)
+
+
+def test_every_command_is_there() -> None:
+    assert {"fit", "validate", "test", "predict", *OTHER_COMMANDS} == set(COMMANDS)
+
+
+def test_the_versions_are_those_of_the_process() -> None:
+    said = versions()
+    assert f"torch {torch.__version__.partition('+')[0]}" in said
+    assert platform.python_version() in said
