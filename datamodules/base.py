@@ -148,6 +148,11 @@ class SiteDataModule(SiteRecords):
 
     def _train_loader(self, sites: Sequence[str]) -> Loader:
         rows = self.rows_of(sites, "train")
+        if self.batch_size < self.learning_task.least_batch:
+            raise InputError(
+                f"batch_size={self.batch_size}: the loss of task={self.learning_task.name} compares the records of a"
+                " batch with each other, so one record teaches nothing; take as large a batch as there is memory for"
+            )
         sampler = VisitSampler(len(rows), run_seed())  # of several processes each has its own part
         batch_size = max(1, min(self.batch_size, len(sampler)))
         return DataLoader(

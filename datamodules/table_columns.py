@@ -1,6 +1,7 @@
 """Columns of a table as numbers: values, codes of categories, and labels, with errors that name the cell."""
 
 import hashlib
+import unicodedata
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lit_dist.tasks.regression import number
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
@@ -23,7 +25,7 @@ def numbers(table: pd.DataFrame, column: str, missing: Collection[str]) -> NDArr
         InputError: If a cell is no number that float32 can hold; the message names file, row and column.
     """
     texts = table[column].tolist()
-    absent = np.array([text.lower() in missing for text in texts], bool)
+    absent = are_missing(texts, missing)
     values = pd.to_numeric(table[column].where(~absent, "nan"), errors="coerce").to_numpy(np.float64)
     with np.errstate(over="ignore"):
         found: NDArray[np.float32] = values.astype(np.float32)
@@ -41,12 +43,12 @@ def category_codes(table: pd.DataFrame, column: str, missing: Collection[str]) -
     """A column's categories as codes, float32, (records,): hashes of 23 bits; NaN where one is missing.
 
     A category has the same code at every site, so that no list of texts has to travel. Where numbers are categories,
-    ``1`` and ``1.0`` are the same.
+    ``1`` and ``1.0`` are the same; so are accents, composed or not.
 
     Raises:
         InputError: If two categories have one code.
     """
-    texts = [_plain(text) for text in table[column].tolist()]
+    texts = [plain(text) for text in table[column].tolist()]
     of: dict[str, float] = {text: np.nan if text.lower() in missing else float(code(text)) for text in set(texts)}
     taken: dict[float, str] = {}
     for text in sorted(of):
@@ -64,8 +66,14 @@ def code(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % CODES
 
 
-def _plain(text: str) -> str:
-    """A number without a fraction as a whole one, as which another table may have it."""
+def are_missing(texts: Sequence[str], missing: Collection[str]) -> NDArray[np.bool_]:
+    """Which cells are missing: their texts, as ``plain`` has them and in small letters, are among those that say so."""
+    return np.array([plain(text).lower() in missing for text in texts], bool)
+
+
+def plain(text: str) -> str:
+    """A cell as any table has it: a number without a fraction is a whole one, and accents are composed."""
+    text = text if text.isascii() else unicodedata.normalize("NFC", text)
     whole, dot, fraction = text.partition(".")
     return whole if dot and whole.lstrip("-").isdecimal() and not fraction.strip("0") else text
 
@@ -86,7 +94,7 @@ def labels(table: pd.DataFrame, columns: Sequence[str], task: Task, thresholds: 
     found = []
     for row, cells in enumerate(zip(*(table[column].tolist() for column in columns), strict=True)):
         try:
-            text = _joined([_plain(cell) for cell in cells], task)
+            text = _joined([plain(cell) for cell in cells], task)
             found.append(_class(text, thresholds) if thresholds else _parsed(text, cells[0], task))
         except ValueError as error:
             raise InputError(
@@ -116,10 +124,5 @@ def _joined(cells: Sequence[str], task: Task) -> str:
 
 
 def _class(text: str, thresholds: Sequence[float]) -> int:
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise ValueError("a number")
+    value = number(text)
     return sum(value > each for each in thresholds)

@@ -51,8 +51,8 @@ class TabularDataModule(SiteDataModule):
         site_column: The column with the hospitals; without it, and with one file, sites are simulated.
         id_column: The column with the records' names; by default they are called by their rows.
         patient_column: The column with the patients; by default each record is of one.
-        missing: The texts that stand for a missing value, in letters of any size. A record whose target is missing is
-            left out.
+        missing: The texts that stand for a missing value, in letters of any size; ``-9`` is ``-9.0``, too. A record
+            whose target is missing is left out.
         standardise_sites: Whether each site's numeric columns are standardised by its own training records. It takes
             out what differs between sites, and with it a target that does.
         batch_size: The number of records in a batch.
@@ -101,7 +101,7 @@ class TabularDataModule(SiteDataModule):
         self.categorical = categorical or []
         self.features, self.exclude = features, exclude or []
         self.named = {"site": site_column, "image": id_column, "patient": patient_column}
-        self.missing = {text.lower() for text in missing}
+        self.missing = {table_columns.plain(text).lower() for text in missing}
         self.standardise_sites = standardise_sites
         self.numeric_columns: list[str] = []
         self.categorical_columns: list[str] = []
@@ -120,6 +120,11 @@ class TabularDataModule(SiteDataModule):
                 f"thresholds={self.thresholds} make {len(self.thresholds) + 1} classes; name as many under classes,"
                 " with task=classification or ordinal"
             )
+        if not np.isfinite(self.thresholds).all():
+            raise InputError(f"thresholds={self.thresholds} are not numbers")
+        for name, each in (("classes", self.class_names), ("features", self.features or ())):
+            if twice := [text for place, text in enumerate(each) if text in each[:place]]:
+                raise InputError(f"{name} names {twice[0]!r} twice")
         if isinstance(self.named["site"], str) and "" not in self.tables:
             raise InputError("table names one file a site, so there is no site_column: leave it out")
 
@@ -148,7 +153,7 @@ class TabularDataModule(SiteDataModule):
             records["site"] = table[self.named["site"] or _SITE]
         absent = np.zeros(len(table), bool)
         for column in self.target:
-            absent |= np.array([text.lower() in self.missing for text in table[column].tolist()], bool)
+            absent |= table_columns.are_missing(table[column].tolist(), self.missing)
         self.leave_out(records[absent], f"without a value of {' and '.join(self.target)}")
         records, table = records[~absent].reset_index(drop=True), table[~absent].reset_index(drop=True)
         if records.empty:

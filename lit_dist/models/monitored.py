@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_dist.models.metrics import MEAN, better, logged_measures
+from lit_dist.models.site_reports import SiteReported
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
@@ -72,7 +73,10 @@ def check_monitors(trainer: Trainer, labels: Labels, task: Task) -> None:
     none = trainer.limit_val_batches == 0
     for who, name in monitors(trainer, list(labels)):
         metric, _, site = name.partition("/")
-        if not metric.startswith("val_") or (site and site not in labels):
+        if not metric.startswith("val_"):
+            continue
+        if site and site not in labels:
+            _check_site(trainer, f"{who} monitors {name!r}", labels)
             continue
         of = labels[site] if site else [label for each in labels.values() for label in each]
         where = f"site {site!r}" if site else f"site {next(iter(labels))!r}" if len(labels) == 1 else "all sites"
@@ -81,6 +85,12 @@ def check_monitors(trainer: Trainer, labels: Labels, task: Task) -> None:
             raise InputError(f"{who} monitors {name!r}, which takes validation images of {where}, but {what}")
         _check_meaning(task, f"{who} monitors {name!r}", metric.removeprefix("val_"), of, where)
     _check_evaluations(trainer, labels, task)
+
+
+def _check_site(trainer: Trainer, who: str, labels: Labels) -> None:
+    """Refuse a metric of a site that is not validated; modules that report for themselves may call others so."""
+    if isinstance(trainer.lightning_module, SiteReported):
+        raise InputError(f"{who}, and there is no such site in the validation; it has {', '.join(labels)}")
 
 
 def _check_meaning(task: Task, who: str, metric: str, labels: Sequence[Any], where: str) -> None:

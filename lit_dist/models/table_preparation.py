@@ -126,7 +126,7 @@ class TablePreparation(nn.Module):
         """Learn from the sums of all sites, in their order.
 
         Raises:
-            InputError: If they are of no record.
+            InputError: If they are of no record, or the ranges are not those of the values.
         """
         sums = added(each)
         if not sums or sums["records"] == 0:
@@ -138,7 +138,7 @@ class TablePreparation(nn.Module):
         mean, deviation = _moments(sums["counts"], sums["sums"], sums["squares"])
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
-        self.fill.copy_(self._medians(sums["histogram"], mean) if "histogram" in sums else mean)
+        self.fill.copy_(self._medians(sums["histogram"], sums["counts"], mean) if "histogram" in sums else mean)
         for column in range(self.columns.categorical):
             self._know(column, sums[f"codes_{column}"], sums[f"code_counts_{column}"])
         if self.columns.target:
@@ -157,10 +157,22 @@ class TablePreparation(nn.Module):
         self.codes[column] = -1
         self.codes[column, : len(kept)] = kept.to(self.codes.device)
 
-    def _medians(self, histogram: Tensor, mean: Tensor) -> Tensor:
+    def _medians(self, histogram: Tensor, known: Tensor, mean: Tensor) -> Tensor:
         """The median of each column, between the edges of the part of its range that it is in."""
         low, high = self.columns.ranges.double().T
         counts = histogram.double()
+        for column in ((known > 0) & ((mean < low) | (mean > high))).nonzero().flatten().tolist():
+            raise InputError(
+                f"the mean of the numeric column {column + 1} is {mean[column]:.6g}, and its values are counted from"
+                f" {low[column]:g} to {high[column]:g}: give a range in ranges that holds most of them"
+            )
+        few = ((known > 0) & (2 * histogram.sum(1) < known)).nonzero().flatten().tolist()
+        if few:
+            rank_zero_warn(
+                f"the medians of the numeric columns {', '.join(str(each + 1) for each in few)} are of fewer than half"
+                f" of their values, or means: too few parts of their ranges have {self.columns.least} records of a"
+                " site. Set bins to a smaller number"
+            )
         half, until = counts.sum(1, keepdim=True) / 2, counts.cumsum(1)
         place = (until < half).sum(1, keepdim=True).clamp(max=counts.shape[1] - 1)
         inside = counts.gather(1, place)

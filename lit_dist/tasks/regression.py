@@ -14,6 +14,8 @@ from typing_extensions import override
 
 from lit_dist.tasks.task import Measure, Rows, ValueTask
 
+MOST = 1e18
+"""The greatest number that a record may have: the squares of greater ones have no float32."""
 _LEAST = -1e30
 """An R2 below is as far from meaning anything, and has no float32."""
 
@@ -97,13 +99,7 @@ class Regression(ValueTask):
 
     @override
     def parse(self, text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ValueError("a number")
-        return value
+        return number(text)
 
     @override
     def targets(self, labels: Rows) -> NDArray[Any]:
@@ -134,3 +130,20 @@ class Regression(ValueTask):
     @override
     def columns(self) -> list[str]:
         return ["value"]
+
+
+def number(text: str) -> float:
+    """A number that a person may have written.
+
+    Raises:
+        ValueError: If it is none, is not finite, or is so large that its square has no float32; it says what is taken.
+    """
+    try:
+        value = math.nan if "_" in text else float(text)  # 1_000 is a number for Python alone
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError("a number")
+    if abs(value) > MOST:
+        raise ValueError(f"a number from {-MOST:g} to {MOST:g}")
+    return value

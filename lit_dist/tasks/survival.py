@@ -44,6 +44,7 @@ class Survival(ValueTask):
     }
     main: ClassVar[tuple[str, ...]] = ("c_index",)
     each: ClassVar[str] = ""
+    least_batch: ClassVar[int] = 2
 
     @override
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

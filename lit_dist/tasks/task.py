@@ -56,6 +56,7 @@ class Task(ABC):
         measures: What it is judged by, ``"loss"`` first, then in the order of importance.
         main: The measures that tables and figures of a study show, the one first by which heuristics are compared.
         each: The measure that is the mean of one value a record.
+        least_batch: The least number of records of a batch that the loss teaches something of.
         outputs: The number of a network's outputs.
     """
 
@@ -63,6 +64,7 @@ class Task(ABC):
     measures: ClassVar[dict[str, Measure]]
     main: ClassVar[tuple[str, ...]]
     each: ClassVar[str]
+    least_batch: ClassVar[int] = 1
     outputs: int
 
     @property

@@ -77,7 +77,8 @@ def _of_list(parts: Sequence[Any], within: bool) -> _Counts:
     if all(isinstance(part, Tensor) for part in parts):
         records = _are_images(parts, within) if sure else len({part.ndim for part in parts}) == 1
     elif all(isinstance(part, Mapping) for part in parts):
-        records = not sure or counts[0] == 1 or any(_is_record(part) for part in parts)
+        alike = len({frozenset(part) for part in parts}) == 1  # parts of a batch, images and labels, have other names
+        records = not sure or (alike and counts[0] == 1) or any(_is_record(part) for part in parts)
     else:
         records = all(isinstance(part, list | tuple) and _is_record(part) for part in parts)
         records = records or not any(_counts(part, within=True)[1] for part in parts)  # their parts do not agree

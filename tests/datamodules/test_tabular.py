@@ -73,6 +73,19 @@ def test_a_category_has_one_code_at_every_site_and_as_a_whole_number_or_not(tmp_
     assert all(float(np.float32(code(str(n)))) == code(str(n)) < 2**23 for n in range(2000))
 
 
+def test_a_cell_is_the_same_however_it_is_written(tmp_path: Path) -> None:
+    cells = ["-9", "-9.0", "1", "2"] * 10
+    texts = ["caf\u00e9", "cafe\u0301", "-9.00", "x"] * 10
+    rows = "".join(f"{n % 2},{cell},{text}\n" for n, (cell, text) in enumerate(zip(cells, texts, strict=True)))
+    (tmp_path / "t.csv").write_text("y,n,c\n" + rows)
+    data = TabularDataModule(
+        "t.csv", "y", root=tmp_path, classes=["0", "1"], categorical=["c"], sites=2, missing=["-9.0"]
+    )
+    values = torch.cat([data.dataset(data.sites, split).values for split in ("train", "val", "test")])
+    assert sorted(set(values[:, 0].nan_to_num(-1).tolist())) == [-1, 1, 2]
+    assert sorted(set(values[:, 1].nan_to_num(-1).tolist())) == sorted([-1, code("caf\u00e9"), code("x")])
+
+
 def test_each_hospital_may_have_a_file_of_its_own_without_a_header() -> None:
     data = hearts(categorical=["cp"])
     assert data.sites == list(HOSPITALS)
@@ -194,6 +207,12 @@ def test_a_bad_cell_is_named(cells: dict[str, str], message: str, tmp_path: Path
         _ = TabularDataModule(path.name, root=path.parent, **PLAIN).table
 
 
+def test_a_survival_time_is_not_learnt_from_one_record_at_a_time() -> None:
+    with pytest.raises(InputError, match="batch_size=1: the loss of task=survival compares"):
+        patients(task="survival", target=["years", "event"], classes=None, features=["weight"], categorical=[],
+                 batch_size=1).train_dataloader()  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -210,6 +229,9 @@ def test_a_bad_cell_is_named(cells: dict[str, str], message: str, tmp_path: Path
         ({"task": "survival", "target": ["years", "grade"], "classes": None}, "is not a time, and 1 for the event"),
         ({"task": "multilabel", "target": ["cough", "grade"]}, "which is not 0 or 1 in each column"),
         ({"thresholds": [1, 2]}, "make 3 classes"),
+        ({"target": "years", "thresholds": [float("nan")]}, "are not numbers"),
+        ({"classes": ["no", "yes", "no"]}, "classes names 'no' twice"),
+        ({"features": ["weight", "weight"], "categorical": []}, "features names 'weight' twice"),
         ({"target": "years", "task": "regression", "thresholds": [1]}, "make 2 classes"),
     ],
 )  # fmt: skip

@@ -142,16 +142,16 @@ def one_class(data: PhantomDataModule) -> PhantomDataModule:
     return data
 
 
-@pytest.mark.parametrize("who", ["schedule", "callback"])
-def test_a_fit_does_not_begin(who: str) -> None:
+@pytest.mark.parametrize(
+    ("who", "name"), [("schedule", "val_auroc/site-1"), ("callback", "val_auroc/site-1"), ("callback", "val_loss/mgh")]
+)
+def test_a_fit_does_not_begin(who: str, name: str) -> None:
     data = one_class(PhantomDataModule(sites=2, patients=20, size=32, batch_size=8))
     module = (Plateau if who == "schedule" else ImageClassifier)("squeezenet1_1")
-    callbacks = [
-        CyclicalWeightTransfer(1),
-        *([EarlyStopping("val_auroc/site-1", mode="max")] if who == "callback" else []),
-    ]
+    mode = "min" if name.startswith("val_loss") else "max"
+    callbacks = [CyclicalWeightTransfer(1), *([EarlyStopping(name, mode=mode)] if who == "callback" else [])]
     fitted = trainer(*callbacks, max_epochs=2)
-    with pytest.raises(InputError, match=r"(ReduceLROnPlateau|EarlyStopping) monitors 'val_auroc/site-1'"):
+    with pytest.raises(InputError, match=f"(ReduceLROnPlateau|EarlyStopping) monitors '{name}'"):
         fitted.fit(module, data)
     assert fitted.global_step == 0
 

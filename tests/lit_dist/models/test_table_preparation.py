@@ -52,6 +52,14 @@ def test_medians_are_found_by_counting() -> None:
     assert learnt(values[:0].new_full((3, 1), NAN), ranges=[[0.0, 1.0]]).fill.item() == 0
 
 
+def test_ranges_that_values_are_not_in_and_medians_of_few_are_said() -> None:
+    values = torch.arange(160.0, 190.0)[:, None]
+    with pytest.raises(InputError, match=r"column 1 is 174\.5, and its values are counted from 0 to 1"):
+        learnt(values, ranges=[[0.0, 1.0]])
+    with pytest.warns(UserWarning, match="medians of the numeric columns 1 .* have 5 records"):
+        learnt(values, ranges=[[150.0, 200.0]], bins=50, least=5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_median_is_within_a_bin_of_numpys(seed: int) -> None:
     values = np.random.default_rng(seed).gamma(2.0, 10.0, 999).astype(np.float32)

@@ -71,6 +71,12 @@ def test_a_label_comes_back_from_a_file(task: Task) -> None:
         task.parse_label("nobody knows")
 
 
+@pytest.mark.parametrize("text", ["1_000", "1e39", "-1e30", "inf", "nan", "0x1f"])
+def test_what_float32_cannot_square_or_a_person_would_not_write_is_no_value(text: str) -> None:
+    with pytest.raises(ValueError, match="a number"):
+        Regression().parse(text)
+
+
 def test_strata_are_whole_numbers_and_the_order_of_the_records_does_not_count(task: Task) -> None:
     labels = np.array(LABELS[task.name], object)
     strata = task.strata(labels)

@@ -65,6 +65,7 @@ BATCHES: dict[str, tuple[Any, int]] = {
     "a packed sequence": ([pack_sequence([zeros(5, 2), zeros(3, 2)]), zeros(2)], 2),
     "one mapping in a list": ([{"data": zeros(8, 3, 9, 9), "label": zeros(8, 1)}], 8),
     "labelled and unlabelled": ({"labelled": [zeros(4, 3), zeros(4)], "unlabelled": zeros(4, 3)}, 4),
+    "one record in parts with names": (({"image": zeros(1, 4)}, {"targets": {"label": zeros(1)}}), 1),
     "a named tuple": (Pair(zeros(8, 3), zeros(8)), 8),
     "a dataclass": (Sample("mgh", zeros(8, 3), zeros(8)), 8),
     "an object": ((SimpleNamespace(tensors=zeros(8, 3, 9, 9), mask=zeros(8, 9, 9)), [box(2)] * 8), 8),
