@@ -17,6 +17,7 @@ from lit_dist.datamodules.partition import (
     SizePartition,
 )
 from lit_dist.datamodules.phantom import PhantomDataModule
+from lit_dist.datamodules.table_of_images import ImageTableDataModule
 from lit_dist.datamodules.tabular import TabularDataModule
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "FrozenEncoder",
     "FundusDataModule",
     "ImageNetDataModule",
+    "ImageTableDataModule",
     "InstitutionDataModule",
     "MammographyDataModule",
     "Partition",

@@ -1,7 +1,7 @@
 """Tables of images: which file each row names, of whom it is, and where; one rule for every collection."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,9 @@ _OUTSIDE = re.compile(r"(?:.*[/\\])?\.\.(?:[/\\]|$)|[/\\]|[A-Za-z]:[/\\]", re.DO
 _Label = TypeVar("_Label", int, str)
 
 
-def read_image_table(path: Path, images: Path, columns: Mapping[str, str | None]) -> pd.DataFrame:
+def read_image_table(
+    path: Path, images: Path, columns: Mapping[str, str | None], may_be_empty: Collection[str] = MAY_BE_EMPTY
+) -> pd.DataFrame:
     """Read a table with one row an image.
 
     Args:
@@ -23,6 +25,7 @@ def read_image_table(path: Path, images: Path, columns: Mapping[str, str | None]
         images: The folder that its files are in, or in folders below.
         columns: By the names of the result's columns, those of the table's; None where it has none. ``image`` has the
             files, relative to ``images``, with or without suffix.
+        may_be_empty: Those of the result's columns in which a field may be empty.
 
     Returns:
         These columns as text, and ``origin``: what to begin a message about the row with. The index counts the table's
@@ -35,7 +38,7 @@ def read_image_table(path: Path, images: Path, columns: Mapping[str, str | None]
     named = {name: column for name, column in columns.items() if column is not None}
     table = read_table(path, list(named.values()))
     for name, column in named.items():
-        if name not in MAY_BE_EMPTY:
+        if name not in may_be_empty:
             refuse_empty(table, column, path)
     _refuse_outside(table[named["image"]], images, path)
     origins = [f"{path}, row {row_number(row)}" for row in table.index.tolist()]

@@ -13,7 +13,7 @@ from lit_dist.cli.compare import main
 from lit_dist.datamodules import CountPartition, FundusDataModule, SizePartition
 from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.study.settings import StudySettings, parsed, study_folder, study_parser
-from small_collections import slim, small_data
+from small_collections import kind, slim, small_data
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = sorted(CONFIGS.glob("*/compare*.yaml"))
@@ -95,6 +95,7 @@ SMALL = [
 OWN_OPTIONS = {
     "fundus/compare_imbalanced": ["--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]"],
     "fundus/compare_20_sites": ["--data.allow_one_class=true", "--data.test_fraction=0.3"],  # of so few photographs
+    "frozen_features/compare_density": ["--data.val_fraction=0.3"],
     "imagenet/compare": ["--model.num_classes=3"],
     "imagenet/compare_label_skew": ["--model.num_classes=3"],
 }
@@ -112,8 +113,8 @@ def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str], monkeyp
             "--output",
             "study",
             *SMALL,
-            *slim(path.parent.name, 4),
-            *small_data(path.parent.name),
+            *slim(kind(path), 4),
+            *small_data(kind(path)),
             *own,
         ]
     )

@@ -17,7 +17,7 @@ from lit_dist import ImageClassifier, TabularPredictor
 from lit_dist.checkpoints.baton import write_checkpoint
 from lit_dist.checkpoints.run_files import FILES
 from lit_dist.cli.main import main
-from small_collections import TABLES, slim, small_data
+from small_collections import VECTORS, slim, small_data
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 SMALL = ["--data.patients=40", "--data.size=32", *QUIET]
@@ -160,7 +160,7 @@ def test_each_configuration_runs(path: Path) -> None:
         members = ", ".join(untrained(f"{number}.ckpt", collection) for number in range(2))
         main(["test", *words, f"--model.checkpoints=[{members}]"])
     else:
-        own = [] if collection in TABLES else [f"--model.num_classes={classes_of(collection)}"]
+        own = [] if collection in VECTORS else [f"--model.num_classes={classes_of(collection)}"]
         cycle = {"abide": 20, "heart": 4}.get(collection, 6 if path.stem == "daisy_chaining" else 2)
         main(["fit", *words, *slim(collection), *own, f"--trainer.max_epochs={cycle}"])
     run = run_folder(f"{collection}/{path.stem}")
