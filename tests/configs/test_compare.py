@@ -95,7 +95,7 @@ SMALL = [
 OWN_OPTIONS = {
     "fundus/compare_imbalanced": ["--data.partition.counts=[[8, 4], [6, 6], [6, 6], [6, 6]]"],
     "fundus/compare_20_sites": ["--data.allow_one_class=true", "--data.test_fraction=0.3"],  # of so few photographs
-    "frozen_features/compare_density": ["--data.val_fraction=0.3"],
+    "frozen_features/compare_density": ["--data.val_fraction=0.25", "--data.allow_one_class=true"],
     "imagenet/compare": ["--model.num_classes=3"],
     "imagenet/compare_label_skew": ["--model.num_classes=3"],
 }
