@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -89,3 +90,28 @@ def test_every_dependency_and_ignored_rule_has_its_reason() -> None:
     for line in block.splitlines():
         if line.strip():
             assert "#" in line, f"no reason beside {line}"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["project"]["version"]
+    assert PROJECT["project"]["urls"]["Paper"].endswith(citation["references"][0]["doi"])
+
+
+def test_the_licence_of_every_dependency_is_named() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = [
+        *PROJECT["project"]["dependencies"],
+        *(each for name, of in extras.items() if name != "test" for each in of),
+    ]
+    names = {re.split(r"[\[<>=]", each)[0] for each in needed}
+    told = set(re.findall(r"[\w-]+", (ROOT / "THIRD_PARTY.md").read_text().partition("No collection")[0]))
+    assert names <= told, sorted(names - told)
+
+
+def test_the_workflows_are_read_and_test_what_the_project_allows() -> None:
+    texts = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
+    versions = texts["ci.yml"]["jobs"]["fast"]["strategy"]["matrix"]["python"]
+    least, most = re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"])
+    assert versions == [f"3.{minor}" for minor in range(int(least) + 1, int(most))]
+    assert "id-token" in texts["publish.yml"]["jobs"]["publish"]["permissions"]
