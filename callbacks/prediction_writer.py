@@ -1,9 +1,8 @@
 """PredictionWriter: what ``lit-dist predict`` leaves behind."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -13,6 +12,9 @@ from typing_extensions import override
 from lit_dist.checkpoints.run_folder import run_folder
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import check_kind, replacing
+
+if TYPE_CHECKING:  # imported where it is used: a project that adds a transfer needs no tables
+    import pandas as pd
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -36,6 +38,8 @@ class PredictionWriter(BasePredictionWriter):
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
+        import pandas as pd
+
         loaders = trainer.predict_dataloaders
         if not isinstance(loaders, Mapping):
             return
@@ -55,7 +59,9 @@ class PredictionWriter(BasePredictionWriter):
 
 def _site_table(
     site: str, loader: Any, batches: Sequence[torch.Tensor], indices: Sequence[Sequence[int]], task: Any
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
+    import pandas as pd
+
     order = [index for batch in indices for index in batch]
     predicted = torch.cat([batch.reshape(len(batch), -1) for batch in batches])
     rows = pd.DataFrame({"site": site, "index": order})
