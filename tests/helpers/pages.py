@@ -1,0 +1,44 @@
+"""The pages of the documentation, their links, headings and commands."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).parents[2]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *DOCS,
+]
+
+
+@cache
+def tokens(page: Path) -> list[Token]:
+    """A page in its parts, inline ones included."""
+    blocks = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+    return [part for block in blocks for part in (block, *(block.children or ()))]
+
+
+def links(page: Path) -> list[str]:
+    """Where the links and pictures of a page lead to."""
+    found = [
+        each.attrGet("href") or each.attrGet("src") for each in tokens(page) if each.type in ("link_open", "image")
+    ]
+    return [str(each) for each in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as GitHub makes them."""
+    titles = [after for each, after in pairwise(tokens(page)) if each.type == "heading_open"]
+    texts = ["".join(part.content for part in title.children or ()) for title in titles]
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
+
+
+def code(page: Path, language: str) -> Iterator[str]:
+    """The blocks of code in a language."""
+    return (each.content for each in tokens(page) if each.type == "fence" and each.info == language)

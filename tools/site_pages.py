@@ -1,0 +1,81 @@
+"""A hook of MkDocs: pages of the repository outside ``docs/`` become pages of the site, and links to them work.
+
+The pages are written for the repository, where ``../examples/new_remedy.py`` is a file. On the site the same link leads
+to a page: README is its front, other Markdown is a page as it is, and a source file is a page with its text.
+"""
+
+import re
+from pathlib import Path
+from posixpath import dirname, normpath, relpath
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+FRONT = "README.md"
+_LINK = re.compile(r"(?<=\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
+_LOADED = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b(?![^>]*canonical)[^>]*=["']?https?://"""
+)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the front, and all that its pages and those of ``docs/`` link to."""
+    waiting, seen = [FRONT, *(f"docs/{each.src_uri}" for each in files.documentation_pages())], set[str]()
+    while waiting:
+        place = waiting.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        if not place.startswith("docs/"):
+            content, level = _content(place)
+            files.append(File.generated(config, _page(place), content=content, inclusion=level))
+        if place.endswith(".md"):
+            links = _LINK.finditer((ROOT / place).read_text(encoding="utf-8"))
+            waiting += [found for link in links if (found := _found(place, link[1])) and not found.startswith("docs/")]
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn links between files of the repository into links between pages."""
+    source = page.file.src_uri
+    place = FRONT if source == "index.md" else source if page.file.generated_by else f"docs/{source}"
+
+    def to_page(link: re.Match[str]) -> str:
+        found = _found(place, link[1])
+        return f"{relpath(_page(found), dirname(source) or '.')}{link[2] or ''}" if found else link[0]
+
+    return _LINK.sub(to_page, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse a page that would load anything from elsewhere, by which its reader could be followed."""
+    if loaded := _LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri} loads something from elsewhere: {output[loaded.start() :][:200]}")
+    return output
+
+
+def _found(place: str, target: str) -> str | None:
+    """The file of the repository that a link in one of its files leads to."""
+    if re.match(r"\w+:", target):
+        return None
+    path = normpath(f"{dirname(place)}/{target}").lstrip("/")
+    return path if (ROOT / path).is_file() else None
+
+
+def _page(place: str) -> str:
+    """The page of the site for a file of the repository."""
+    if place == FRONT:
+        return "index.md"
+    return place.removeprefix("docs/") if place.startswith("docs/") or place.endswith(".md") else f"{place}.md"
+
+
+def _content(place: str) -> tuple[str, InclusionLevel]:
+    text = (ROOT / place).read_text(encoding="utf-8")
+    if place.endswith(".md"):
+        return text, InclusionLevel.INCLUDED
+    language = Path(place).suffix.removeprefix(".") or "text"
+    head = f"---\nsearch: {{exclude: true}}\n---\n# {place}\n\n"
+    return f"{head}``````{language}\n{text}\n``````\n", InclusionLevel.NOT_IN_NAV
