@@ -15,15 +15,17 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 FRONT = "README.md"
-_LINK = re.compile(r"(?<=\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
+_LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 _LOADED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b(?![^>]*canonical)[^>]*=["']?https?://"""
 )
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the front, and all that its pages and those of ``docs/`` link to."""
-    waiting, seen = [FRONT, *(f"docs/{each.src_uri}" for each in files.documentation_pages())], set[str]()
+    """Add the repository's own pages, and all that they and those of ``docs/`` link to."""
+    seen = set[str]()
+    waiting = [each.name for each in ROOT.glob("*.md")]
+    waiting += [f"docs/{each.src_uri}" for each in files.documentation_pages()]
     while waiting:
         place = waiting.pop()
         if place in seen:
@@ -34,18 +36,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, _page(place), content=content, inclusion=level))
         if place.endswith(".md"):
             links = _LINK.finditer((ROOT / place).read_text(encoding="utf-8"))
-            waiting += [found for link in links if (found := _found(place, link[1])) and not found.startswith("docs/")]
+            targets = [found for link in links if (found := _found(place, link["target"]))]
+            waiting += [found for found in targets if (ROOT / found).is_file()]
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links between files of the repository into links between pages."""
+    """Turn links between files of the repository into links between pages, and those to folders into plain text."""
     source = page.file.src_uri
     place = FRONT if source == "index.md" else source if page.file.generated_by else f"docs/{source}"
 
     def to_page(link: re.Match[str]) -> str:
-        found = _found(place, link[1])
-        return f"{relpath(_page(found), dirname(source) or '.')}{link[2] or ''}" if found else link[0]
+        found = _found(place, link["target"])
+        if not found or (ROOT / found).is_dir():
+            return link["text"] if found else link[0]
+        return f"[{link['text']}]({relpath(_page(found), dirname(source) or '.')}{link['anchor'] or ''})"
 
     return _LINK.sub(to_page, markdown)
 
@@ -58,11 +63,11 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 
 def _found(place: str, target: str) -> str | None:
-    """The file of the repository that a link in one of its files leads to."""
+    """The file or folder of the repository that a link in one of its files leads to."""
     if re.match(r"\w+:", target):
         return None
     path = normpath(f"{dirname(place)}/{target}").lstrip("/")
-    return path if (ROOT / path).is_file() else None
+    return path if (ROOT / path).exists() else None
 
 
 def _page(place: str) -> str:
