@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from lit_dist.datamodules.base import SiteDataModule
@@ -196,6 +196,11 @@ class FrozenEncoder(SiteDataModule):
         """The vectors of prepared images, uint8, (images, 3, height, width): float32, (images, features)."""
         with _one_thread():
             return torch.stack(list(self._encoded(lambda place: images[place], range(len(images)))))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The network, of which a vector is the mean over all places."""
+        return self._backbone.network
 
     @cached_property
     def _backbone(self) -> FrozenBackbone:

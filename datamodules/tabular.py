@@ -103,8 +103,10 @@ class TabularDataModule(SiteDataModule):
         self.named = {"site": site_column, "image": id_column, "patient": patient_column}
         self.missing = {table_columns.plain(text).lower() for text in missing}
         self.standardise_sites = standardise_sites
-        self.numeric_columns: list[str] = []
-        self.categorical_columns: list[str] = []
+        known = self.features or [name for name in self.header if name not in {*self.target, *self.exclude}]
+        chosen = [name for name in known if name not in self.named.values()]
+        self.numeric_columns = [name for name in chosen if name not in self.categorical]
+        self.categorical_columns = [name for name in chosen if name in self.categorical]
         self._values: Tensor | None = None
         self._check_settings()
 

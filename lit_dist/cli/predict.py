@@ -20,6 +20,12 @@ _SHOWN = 5
 
 def main(args: list[str]) -> None:
     """Run ``lit-dist predict RUN`` with the words that follow ``predict``."""
+    named = {word.partition("=")[0] for word in args} & {"--config", "-c", "--ckpt_path", "--run"}
+    if named:
+        raise InputError(
+            f"{named.pop()} is not for new records: give the run's folder itself, lit-dist predict RUN --images FOLDER,"
+            " and with --checkpoint another file than its best.ckpt"
+        )
     options = _parser().parse_args(args)
     if options.run is None or (options.images is None) == (options.table is None):
         raise InputError(
@@ -28,10 +34,10 @@ def main(args: list[str]) -> None:
     place = Path(options.images or options.table)
     output = Path(options.output) if options.output else _beside(place)
     _check_output(output)
-    from lit_dist.runs.trained import load_run
+    from lit_dist.study.trained_study_run import load_study_run
 
     with _quiet():
-        run = load_run(Path(options.run), Path(options.checkpoint) if options.checkpoint else None)
+        run = load_study_run(Path(options.run), Path(options.checkpoint) if options.checkpoint else None)
     estimated = options.statistics == "estimate"
     done, passed_over = (_images if options.images else _table)(run, place, options.column, options.site, estimated)
     with replacing(output) as file:

@@ -102,8 +102,12 @@ class SiteEnsemble(SiteReported):
             raise InputError(
                 "an ensemble is not trained: train its members, one a site, and test it with lit-dist test"
             )
+        self.weigh(getattr(self.trainer, "datamodule", None))
+
+    def weigh(self, data: Any) -> None:
+        """Weight the members by the sizes of a datamodule's sites, if ``weights`` asks for it."""
         if self.by_size:
-            self._set_weights(_sizes(getattr(self.trainer, "datamodule", None)))
+            self._set_weights(_sizes(data))
 
     @override
     def forward(self, images: Tensor) -> Tensor:

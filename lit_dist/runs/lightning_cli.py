@@ -47,6 +47,10 @@ from lit_dist.visits.seeding import check_seed
 
 guard_parsers()
 
+_PREDICT = (
+    "Predict the test records of a run's collection. New images, or new records of a table, take the run's folder and"
+    " nothing else: lit-dist predict RUN --images FOLDER (lit-dist predict RUN --help says more)."
+)
 PARTS = ("seed_everything", "model", "data", "trainer")
 """The settings of ``fit`` that a run is built of."""
 
@@ -75,6 +79,7 @@ class SiteCLI(LightningCLI):
     def setup_parser(
         self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
     ) -> None:
+        subparser_kwargs["predict"] = {"description": _PREDICT, **subparser_kwargs.get("predict", {})}
         super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
         if add_subcommands:  # set after them, since the usage of each would begin with it
             self.parser.usage = f"lit-dist {{{','.join([*self.subcommands(), *self._others])}}} ..."

@@ -16,7 +16,7 @@ from lit_dist.utils.plain_errors import nearest
 
 IMAGES = 64
 """From how many images statistics are estimated, unless the run says another number."""
-_FEW = 16
+_FEW = 32
 
 Images = Callable[[int], Sequence[Tensor]]
 """Gives batches of so many of the images at hand, prepared, or of all where there are fewer."""

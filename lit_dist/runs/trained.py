@@ -106,24 +106,33 @@ class TrainedRun:
         return found.detach().float().cpu()
 
 
-def load_run(folder: Path, checkpoint: Path | None = None, accelerator: str = "auto") -> TrainedRun:
+def load_run(
+    folder: Path,
+    checkpoint: Path | None = None,
+    accelerator: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+) -> TrainedRun:
     """Load a run's model.
 
     Args:
-        folder: The run's folder, or the one of a study's run, which holds it.
+        folder: The run's folder.
         checkpoint: The file with the weights; the run's ``best.ckpt`` by default.
         accelerator: Where it is to compute, as Lightning's trainer has it.
+        settings: Its settings; those of its ``config.yaml`` by default.
 
     Raises:
         InputError: If the folder has no such run, or the weights do not fit.
     """
-    folder = folder / "fit" if (folder / "fit" / SETTINGS).is_file() else folder
-    settings = read_settings(folder / SETTINGS, ("model", "data", "trainer"))
+    settings = settings or read_settings(folder / SETTINGS, ("model", "data", "trainer"))
     made = build(_to_predict(settings, accelerator))
     module, data, trainer = made.model, made.datamodule, made.trainer
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     statistics = next((each for each in callbacks if isinstance(each, SiteStatistics)), None)
     path = None if checkpoint is None and isinstance(module, SiteEnsemble) else _file(folder, checkpoint)
+    if isinstance(module, SiteEnsemble) and module.by_size:
+        data.prepare_data()
+        data.setup("predict")
+        module.weigh(data)
     if path is not None:
         saved = read_checkpoint(path)
         check_weights(saved.get("state_dict", {}), module.state_dict(), path)

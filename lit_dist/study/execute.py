@@ -122,13 +122,8 @@ def _loggers(run: Run, folder: Path) -> list[dict[str, Any]]:
 
 def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     """Predict with the ensemble of the members' best models."""
-    missing = [name for name in run.members if not result_path(study, name).exists()]
-    if missing:
-        raise InputError(f"{run.name} needs {', '.join(missing)}, which are not finished")
-    paths = [str(run_path(study, name) / FIT / CHECKPOINTS / "best.ckpt") for name in run.members]
-    member = read_run(run_path(study, run.members[0])).config["model"]["class_path"]
-    model = {"class_path": "lit_dist.SiteEnsemble", "init_args": {"checkpoints": paths, "member": member}}
-    settings = {**run.config, "model": model}
+    settings = ensemble_settings(run, study)
+    paths = settings["model"]["init_args"]["checkpoints"]
     own = {"logger": _csv_logger(folder), "default_root_dir": str(folder)}
     settings["trainer"] = {**_ONE_PROCESS, **settings["trainer"], **own}
     made = build(settings)
@@ -137,6 +132,21 @@ def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     size = sum(tensor.nbytes for tensor in made.model.state_dict().values())
     found = {"visits": None, "transfers": len(paths), "bytes_sent": size, "best_cycle": None, "steps": 0}
     return {**found, **_judge(folder, run, made.datamodule)}
+
+
+def ensemble_settings(run: Run, study: Path) -> dict[str, Any]:
+    """The settings of an ensemble of a study's runs, with its model.
+
+    Raises:
+        InputError: If a member is missing.
+    """
+    missing = [name for name in run.members if not result_path(study, name).exists()]
+    if missing:
+        raise InputError(f"{run.name} needs {', '.join(missing)}, which are not finished")
+    paths = [str(run_path(study, name) / FIT / CHECKPOINTS / "best.ckpt") for name in run.members]
+    member = read_run(run_path(study, run.members[0])).config["model"]["class_path"]
+    model = {"class_path": "lit_dist.SiteEnsemble", "init_args": {"checkpoints": paths, "member": member}}
+    return {**run.config, "model": model}
 
 
 def travels(ledger: Path) -> dict[str, Any]:

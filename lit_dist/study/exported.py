@@ -17,11 +17,12 @@ from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.runs.site_layers import site_layers
-from lit_dist.runs.trained import TrainedRun, load_run
+from lit_dist.runs.trained import TrainedRun
 from lit_dist.study.bootstrap import patients_drawn, percentiles
 from lit_dist.study.execute import PREDICTIONS, judged, read_predictions, scored
 from lit_dist.study.model_card import as_markdown
 from lit_dist.study.programs import Exported, exported, save
+from lit_dist.study.trained_study_run import load_study_run
 from lit_dist.tasks.found import task_of
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
@@ -49,7 +50,7 @@ def export(
         InputError: If the folder has no such run, the weights do not fit, the module is none of images or tables, or
             the run has nothing of the site.
     """
-    trained = load_run(run, checkpoint, accelerator="cpu")
+    trained = load_study_run(run, checkpoint, accelerator="cpu")
     layers = site_layers(trained, site, False, lambda images: []) if site is not None else nullcontext("")
     with layers as statistics:
         made = exported(trained)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lit_dist.datamodules.frozen_encoder import FrozenEncoder
 from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.table_columns import CODES
 from lit_dist.datamodules.tabular import TabularDataModule
@@ -17,6 +18,7 @@ from lit_dist.models.image_module import ImageModule
 from lit_dist.models.norm_statistics import norms_of
 from lit_dist.models.tabular_predictor import TabularPredictor
 from lit_dist.runs.trained import TrainedRun
+from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 
@@ -50,6 +52,8 @@ def exported(run: TrainedRun) -> Exported:
     module, data = run.module, run.data
     if isinstance(module, ImageModule) and isinstance(data, ImageDataModule):
         return _of_images(run, module, data)
+    if isinstance(module, TabularPredictor) and isinstance(data, FrozenEncoder):
+        return _of_features(module, data)
     if isinstance(module, TabularPredictor) and isinstance(data, TabularDataModule):
         return _of_table(run, module)
     raise InputError(
@@ -78,10 +82,10 @@ class ImageProgram(nn.Module):
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, module: ImageModule, data: ImageDataModule) -> None:
+    def __init__(self, network: nn.Module, task: Task, data: ImageDataModule) -> None:
         super().__init__()
-        self.network = module.backbone
-        self.task = module.task
+        self.network = network
+        self.task = task
         black, white = (data.normalise(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)) for value in (0, 255))
         self.register_buffer("scale", (white - black) / 255)
         self.register_buffer("offset", black)
@@ -89,6 +93,21 @@ class ImageProgram(nn.Module):
     @override
     def forward(self, inputs: Tensor) -> Tensor:
         return self.task.predictions(self.network(inputs.float() * self.scale + self.offset))
+
+
+class EncodedHead(nn.Module):
+    """A frozen network, and a head on its vectors."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.encoder(images)
+        outputs: Tensor = self.head(vectors.reshape(*vectors.shape[:2], -1).mean(dim=2))
+        return outputs
 
 
 class TableProgram(nn.Module):
@@ -107,6 +126,24 @@ class TableProgram(nn.Module):
 
 
 def _of_images(run: TrainedRun, module: ImageModule, data: ImageDataModule) -> Exported:
+    inputs, example = _images(data)
+    backbone = run.settings["model"].get("init_args", {}).get("backbone")
+    network = {"backbone": backbone, "batch_normalisation": bool(norms_of(module)), "parameters": _count(module)}
+    program = ImageProgram(module.backbone, module.task, data)
+    return Exported(program.eval(), example, module.backbone.state_dict(), inputs, network)
+
+
+def _of_features(module: TabularPredictor, data: FrozenEncoder) -> Exported:
+    inputs, example = _images(data.images)
+    both = EncodedHead(data.encoder, module)
+    network: dict[str, Any] = {"backbone": None, "encoder": data.architecture, "encoder_sha256": data.sha256}
+    network |= {"batch_normalisation": False, "parameters": _count(both)}
+    program = ImageProgram(both, module.task, data.images)
+    return Exported(program.eval(), example, both.state_dict(), inputs, network)
+
+
+def _images(data: ImageDataModule) -> tuple[dict[str, Any], Tensor]:
+    """What the card says of images that go in, and two of them."""
     size = getattr(data, "size", None)
     side = size or "side"
     normalised = data.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1))
@@ -116,10 +153,7 @@ def _of_images(run: TrainedRun, module: ImageModule, data: ImageDataModule) -> E
         "black_becomes": [round(value, 6) for value in normalised[0].flatten().tolist()],
         "white_becomes": [round(value, 6) for value in normalised[1].flatten().tolist()],
     }
-    backbone = run.settings["model"].get("init_args", {}).get("backbone")
-    network = {"backbone": backbone, "batch_normalisation": bool(norms_of(module)), "parameters": _count(module)}
-    example = torch.zeros(2, 3, size or 224, size or 224, dtype=torch.uint8)
-    return Exported(ImageProgram(module, data).eval(), example, module.backbone.state_dict(), inputs, network)
+    return inputs, torch.zeros(2, 3, size or 224, size or 224, dtype=torch.uint8)
 
 
 def _of_table(run: TrainedRun, module: TabularPredictor) -> Exported:

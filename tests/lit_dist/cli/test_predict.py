@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from fake_mammograms import draw_film, write_dicom, write_mini_mias, write_pgm, write_png
 from lit_dist.cli.main import main
 from lit_dist.datamodules import PhantomDataModule
+from lit_dist.study.plan import Run
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +60,28 @@ def test_a_table_keeps_its_columns_and_a_class_gives_way_to_one_of_its_name(run:
     assert table["problem"].tolist() == ["", "", "", "there is no such image in hospital"]
 
 
+def test_an_ensemble_of_a_study_is_used_by_its_folder(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for name in ("one", "other"):
+        shutil.copytree(run, f"study/runs/{name}/fit")
+        Run(name, "single_institution", 0, 1, config).write(Path("study"))
+        Path(f"study/runs/{name}/result.json").write_text("{}")
+    Run("both", "ensemble", 0, 1, {name: config[name] for name in ("data", "trainer")}, members=("one", "other")).write(
+        Path("study")
+    )
+    write_phantoms(Path("hospital"), "site-1")
+    for folder, name in (
+        (run, "own.csv"),
+        (Path("study/runs/both"), "ensemble.csv"),
+        (Path("study/runs/one"), "1.csv"),
+    ):
+        main(["predict", str(folder), "--images", "hospital", "--output", name])
+    tables = [pd.read_csv(name) for name in ("own.csv", "ensemble.csv")]
+    assert Path("1.csv").read_text() == Path("own.csv").read_text()
+    assert list(tables[1]) == ["image", "prediction", "healthy", "referable", "problem"]
+    assert tables[0]["referable"].to_numpy() == pytest.approx(tables[1]["referable"].to_numpy(), abs=1e-6)
+
+
 def found(run: Path, name: str, *words: str) -> pd.DataFrame:
     main(["predict", str(run), "--images", name, f"--output={name}.csv", *words])
     return pd.read_csv(f"{name}.csv").assign(image=lambda table: table["image"].str.removesuffix(".png"))
@@ -75,7 +99,7 @@ def test_a_site_is_predicted_with_its_own_statistics_and_a_new_hospital_with_tho
     new = found(run_by_site, "new", "--statistics=estimate")
     assert abs(new["referable"] - own["referable"]).max() > 1e-4
     assert set(new["statistics"]) == {
-        "batch normalisation estimated from 3 of these images, which are few: 16 or more are better"
+        "batch normalisation estimated from 3 of these images, which are few: 32 or more are better"
     }
     assert "Statistics: batch normalisation estimated from 3 of these images" in capsys.readouterr().out
 
@@ -111,6 +135,7 @@ def test_whose_statistics_are_meant_has_to_be_said(
         (["RUN", "--images", "new", "--site", "site-1"], "one model for all sites, with nothing of a site's own"),
         (["RUN", "--images", "new", "--statistics", "estimate"], "has no batch normalisation"),
         (["RUN", "--images", "new", "--checkpoint", "no.ckpt"], "no.ckpt"),
+        (["--run", "RUN", "--images", "new"], "--run is not for new records: give the run's folder itself"),
         (["RUN", "--images", "bad"], "none of the 1 images can be read:\na.png: it is not an image"),
         (["RUN", "--images", "new/list.csv"], "has a column 'problem', which the predictions have: rename it"),
     ],
