@@ -98,7 +98,7 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
     from lit_dist.study.bootstrap import compare_pairs, over_sites, resolution
-    from lit_dist.study.figures import Tables
+    from lit_dist.study.drawing import Tables
     from lit_dist.study.report import write_report
     from lit_dist.study.results import by_site, collect
     from lit_dist.study.summary import summarise

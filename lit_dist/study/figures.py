@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from matplotlib.patches import Patch
 from lit_dist.callbacks.site_evaluation import MATRIX
 from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
-from lit_dist.study.execute import FIT, PREDICTIONS, read_predictions, scored
+from lit_dist.study.drawing import COLOURS, Tables, heat, shown
+from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
 from lit_dist.study.heuristics import OWN
-from lit_dist.study.plan import run_path
+from lit_dist.study.residuals import residuals_by_site, residuals_by_value
 from lit_dist.study.summary import groups
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
@@ -27,39 +27,7 @@ from lit_dist.utils.atomic_write import replacing
 _DASHES = ("-", "--", ":")
 """What tells grey lines from each other."""
 
-# Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]
 _INK = {"light": "#1f2328", "dark": "#e6edf3"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What the figures and the report of a study are made of.
-
-    Attributes:
-        study: The study's folder.
-        results: The columns of ``results.csv``.
-        summary: The columns of ``summary.csv``.
-        pairs: The columns of ``pairs.csv``.
-        sites: What ``over_sites`` gives.
-        task: What is predicted.
-    """
-
-    study: Path
-    results: pd.DataFrame
-    summary: pd.DataFrame
-    pairs: pd.DataFrame
-    sites: pd.DataFrame
-    task: Task
-
-    def fit(self, run: str) -> Path:
-        """What the training of a run has left."""
-        return run_path(self.study, run) / FIT
-
-
-def _text(label: str) -> str:
-    """A label that is drawn as it is: matplotlib reads formulas between dollars, and hides what begins with _."""
-    return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
 def heuristics(axes: Axes, tables: Tables, place: int = 0) -> str | None:
@@ -82,7 +50,7 @@ def heuristics(axes: Axes, tables: Tables, place: int = 0) -> str | None:
         axes.plot(row["mean"], place, "D", color=colour, markersize=8)
         own = runs[row["label"]].groupby("seed")[metric].mean()
         axes.plot(own, np.full(len(own), place), "o", color=colour, markersize=4, alpha=0.7)
-    axes.set_yticks(range(len(rows)), [_text(label) for label in rows["label"]])
+    axes.set_yticks(range(len(rows)), [shown(label) for label in rows["label"]])
     axes.invert_yaxis()
     guess = [(measure.chance, "chance")] if measure.chance is not None else []
     if metric == "accuracy" and "majority_rate" in tables.results:
@@ -112,7 +80,7 @@ def curves(axes: Axes, tables: Tables) -> str | None:
             pooled += 1
         else:
             drawn += 1
-        axes.plot(metrics["step"], metrics["val_loss"], marker=".", label=_text(label), linewidth=1.2, **style)
+        axes.plot(metrics["step"], metrics["val_loss"], marker=".", label=shown(label), linewidth=1.2, **style)
         ledger = tables.fit(run["run"]) / LEDGER
         if ledger.exists():
             _band(axes, ledger, 1.02 + 0.035 * band, sites)
@@ -122,7 +90,7 @@ def curves(axes: Axes, tables: Tables) -> str | None:
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("validation loss, all sites")
     axes.legend(frameon=False, fontsize=8)
-    key = [Patch(color=colour, label=_text(site)) for site, colour in list(sites.items())[: len(COLOURS)]]
+    key = [Patch(color=colour, label=shown(site)) for site, colour in list(sites.items())[: len(COLOURS)]]
     axes.figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False, fontsize=8)
     return "The bands say which site was being visited, one a transfer, in the legend's order from the bottom up."
 
@@ -172,7 +140,7 @@ def matrix(axes: Axes, tables: Tables) -> str | None:
         if run["kind"] in ("cyclical_weight_transfer", OWN) and path.exists():
             table = pd.read_csv(path, dtype={"site": str}, keep_default_na=False, na_values={"value": [""]})
             values = table.pivot(index="site", columns="visit", values="value")
-            _heat(axes, values, "after visit", tables.task.measures[tables.task.at_a_site].title)
+            heat(axes, values, "after visit", tables.task.measures[tables.task.at_a_site].title)
             return f"{label}, seed {run['seed']}; a dark column is a visit after which the model had forgotten much."
     return None
 
@@ -189,24 +157,9 @@ def transferability(axes: Axes, tables: Tables) -> str | None:
         found = read_predictions(task, tables.fit(run["run"]) / PREDICTIONS)
         values = pd.Series(task.of_each(*scored(task, found)).double().numpy())
         rows[run["site"]] = values.groupby(found["site"], sort=False).mean()
-    _heat(axes, pd.DataFrame(rows).T, "tested at", task.measures[task.each].title)
+    heat(axes, pd.DataFrame(rows).T, "tested at", task.measures[task.each].title)
     axes.set_ylabel("trained at")
     return f"Seed {single['seed'].iloc[0]}."
-
-
-def _heat(axes: Axes, values: pd.DataFrame, across: str, title: str) -> None:
-    image = axes.imshow(values.to_numpy(float), aspect="auto", cmap="cividis", interpolation="nearest")
-    axes.figure.colorbar(image, ax=axes, label=title)
-    step = max(1, len(values.columns) // 12)
-    places = range(0, len(values.columns), step)
-    axes.set_xticks(places, [_text(str(values.columns[place])) for place in places])
-    axes.set_yticks(range(len(values)), [_text(str(site)) for site in values.index])
-    axes.set_xlabel(across)
-    if values.size <= 100:
-        middle = np.nanmean(values.to_numpy(float))
-        for (row, column), value in np.ndenumerate(values.to_numpy(float)):
-            colour = "black" if value > middle else "white"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 def bytes_sent(axes: Axes, tables: Tables) -> str | None:
@@ -220,7 +173,7 @@ def bytes_sent(axes: Axes, tables: Tables) -> str | None:
             runs[primary],
             "o",
             color=COLOURS[place % len(COLOURS)],
-            label=_text(label),
+            label=shown(label),
             alpha=0.8,
         )
     if not axes.lines:
@@ -244,6 +197,8 @@ FIGURES: Mapping[str, tuple[str, Draw]] = {
     "site_matrix": ("What is kept and what is forgotten", matrix),
     "transferability": ("Single-institution models elsewhere", transferability),
     "bytes": ("What was sent", bytes_sent),
+    "residuals": ("Errors by value", residuals_by_value),
+    "residuals_sites": ("Errors by site", residuals_by_site),
 }
 """Each figure's title, and what draws it and gives its caption; None if there is nothing to draw."""
 

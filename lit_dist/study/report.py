@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from lit_dist.models.metrics import shown
 from lit_dist.provenance.run_settings import versions
 from lit_dist.study.bootstrap import resolution
-from lit_dist.study.figures import Tables, as_svg, title, write_figures
+from lit_dist.study.drawing import Tables
+from lit_dist.study.figures import as_svg, title, write_figures
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.study.summary import what_it_does_not_say

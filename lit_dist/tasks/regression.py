@@ -90,6 +90,10 @@ class Regression(ValueTask):
         return (scores - targets.reshape(-1)).abs()
 
     @override
+    def residuals(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return scores - targets.reshape(-1)
+
+    @override
     def undefined(self, measure: str, labels: Any) -> str | None:
         return self.poor(labels) if measure in ("r2", "pearson") else None
 

@@ -130,6 +130,10 @@ class Task(ABC):
             raise NotImplementedError(f"{self.name} has no way to judge resamples by {measure}")
         return weighted_mean(self.of_each(scores, targets), often)
 
+    def residuals(self, scores: Tensor, targets: Tensor) -> Tensor | None:
+        """By how much each record is predicted too high, float, (records,); None where that means nothing."""
+        return None
+
     def undefined(self, measure: str, labels: Sequence[Any]) -> str | None:
         """Why a measure is not defined for records of such labels, as it stands after them; None if it is."""
         return None

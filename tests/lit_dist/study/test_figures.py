@@ -4,7 +4,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lit_dist.study.figures import Tables, as_svg, draw
+from lit_dist.study.drawing import Tables
+from lit_dist.study.figures import as_svg, draw
 from lit_dist.study.results import columns
 from lit_dist.tasks.classification import Classification
 

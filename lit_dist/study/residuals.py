@@ -1,0 +1,57 @@
+"""Figures of a task of values: where models predict too high and where too low, by the value and by site."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from lit_dist.study.drawing import COLOURS, Tables, heat, shown
+from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
+from lit_dist.study.summary import groups
+
+_PARTS = 8  # of the values, each with as many records
+
+
+def residuals(tables: Tables) -> pd.DataFrame:
+    """Each prediction of the tests: ``heuristic``, ``site``, ``value``, and ``residual``, what is predicted less it.
+
+    Without rows where the task has no residuals.
+    """
+    found = []
+    for label, runs in groups(tables.results).items():
+        for run in runs.to_dict("records"):
+            rows = read_predictions(tables.task, tables.fit(run["run"]) / PREDICTIONS, run["held_out"])
+            scores, targets = scored(tables.task, rows)
+            values = tables.task.residuals(scores, targets)
+            if values is None:
+                return pd.DataFrame()
+            each = {"heuristic": label, "site": rows["site"], "value": targets.numpy(), "residual": values.numpy()}
+            found.append(pd.DataFrame(each))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def residuals_by_value(axes: Axes, tables: Tables) -> str | None:
+    """The mean residual of each heuristic in each part of the values."""
+    found = residuals(tables)
+    if found.empty:
+        return None
+    edges = np.unique(np.quantile(found["value"], np.linspace(0, 1, _PARTS + 1)[1:-1]))
+    parts = np.searchsorted(edges, found["value"], side="right")
+    for place, (label, rows) in enumerate(found.groupby("heuristic", sort=False)):
+        means = rows.groupby(parts[rows.index])[["value", "residual"]].mean()
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot(means["value"], means["residual"], marker=".", color=colour, label=shown(str(label)))
+    axes.axhline(0, color="grey", linewidth=1)
+    axes.set_xlabel("value")
+    axes.set_ylabel("mean of prediction - value")
+    axes.legend(frameon=False, fontsize=8)
+    return "Of the test records of all seeds, in parts of as many. A line that falls: predictions lie towards the mean."
+
+
+def residuals_by_site(axes: Axes, tables: Tables) -> str | None:
+    """The mean residual of each heuristic at each site."""
+    found = residuals(tables)
+    if found.empty:
+        return None
+    means = found.groupby(["heuristic", "site"], sort=False)["residual"].mean().unstack("site")
+    heat(axes, means, "tested at", "mean of prediction - value")
+    return "Of the test records of all seeds: above 0, a site's records are predicted too high."
