@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lit_dist.datamodules import InstitutionDataModule, SiteDataModule
+from lit_dist.datamodules import FrozenEncoder, InstitutionDataModule, SiteDataModule
 from lit_dist.datamodules.images.cached import CachedDataModule
 from lit_dist.datamodules.images.contact_sheet import COLUMNS, draw_sheet
 from lit_dist.datamodules.site_table import print_sites
@@ -34,25 +34,26 @@ def prepare(data: SiteDataModule, output: Path, images: int = COLUMNS) -> None:
         InputError: If an image cannot be used, or there is no room for the cache.
     """
     data.prepare_data()
-    if isinstance(data, CachedDataModule):
-        cache = data.cache()
+    shown = data.images if isinstance(data, FrozenEncoder) else data
+    if isinstance(shown, CachedDataModule):
+        cache = shown.cache()
         wrong = cache.check()
         if wrong:
             print(f"{wrong} prepared images had changed on the disk; this data's are prepared again")
             data.prepare_data()
         pixels = cache.open()
-        for file, reason in data.left_out.items():
+        for file, reason in shown.left_out.items():
             print(f"Left out: {file}: {reason}")
         print(f"The cache: {cache.folder} ({len(pixels)} images, {pixels.nbytes / 1e9:.2f} GB)")
     data.setup("prepare")
     print_sites(data.table, data.sites, data.learning_task, left_out=data.left_out_of)
-    if not isinstance(data, InstitutionDataModule):  # records that nobody can look at
+    if not isinstance(shown, InstitutionDataModule):  # records that nobody can look at
         return
     try:
         output.mkdir(parents=True, exist_ok=True)
         for number, site in enumerate(data.training_sites, start=1):
             path = output / f"{_file_name(site, number)}.png"
-            draw_sheet(data, site, images).save(path)
+            draw_sheet(shown, site, images).save(path)
             print(f"A contact sheet: {path}")
     except OSError as error:
         raise InputError(f"the contact sheets cannot be written to {output}: {error.strerror or error}") from None

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -5,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from contract import once
 from lit_dist.cli import main
 from lit_dist.cli.prepare import _file_name
+from small_encoder import ARCHITECTURE, write_weights
 
 
 @pytest.fixture
@@ -126,3 +129,24 @@ def test_each_image_that_is_left_out_is_listed(
 
 def test_a_site_may_be_called_like_a_folder() -> None:
     assert [_file_name(site, 2) for site in ("mgh", "..", ".", "../x")] == ["mgh", "2_..", "2_.", "2_.._x"]
+
+
+def test_images_that_are_encoded_are_shown_as_they_are(
+    classes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = once(write_weights) / "weights.safetensors"
+    images = {"root": str(classes / "root"), "size": 32, "cache_dir": str(classes / "cache")}
+    encoder = {
+        "images": {"class_path": "ImageNetDataModule", "init_args": images},
+        "architecture": ARCHITECTURE,
+        "weights": str(weights),
+        "sites": 2,
+    }
+    config = {"data": {"class_path": "FrozenEncoder", "init_args": encoder}}
+    (classes / "config.yaml").write_text(json.dumps(config))
+    words = ["prepare", "--config", str(classes / "config.yaml"), "--output", str(classes / "sheets")]
+    monkeypatch.setattr(sys, "argv", ["lit-dist", *words])
+    main.main()
+    assert "40 images, " in capsys.readouterr().out
+    assert sorted(path.name for path in (classes / "sheets").iterdir()) == ["site-1.png", "site-2.png"]
+    assert list((classes / "cache" / "features").glob("*.safetensors"))
