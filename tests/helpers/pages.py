@@ -40,5 +40,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def code(page: Path, language: str) -> Iterator[str]:
-    """The blocks of code in a language."""
-    return (each.content for each in tokens(page) if each.type == "fence" and each.info == language)
+    """The blocks of code in a language, and those that are indented and name none."""
+    for each in tokens(page):
+        if each.type == "code_block" or (each.type == "fence" and each.info == language):
+            yield each.content
