@@ -18,6 +18,7 @@ from lit_dist.utils.plain_bounds import is_count
 
 COUNTS = "limits.json"
 _TRACES = ("stays/*/*.stay", "alone/*/checkpoints/*")  # of what has been trained
+_ESTIMATED = "estimated"  # in the file once sums of columns have left
 _REMEMBERED = 1000  # validations, of which a repeat counts once
 
 
@@ -32,6 +33,8 @@ class Limits:
         max_visits_in_all: The greatest number of visits of all runs together.
         max_validations_in_all: The greatest number of weights, of all runs together, that are judged by images of this
             site.
+        max_estimations_in_all: The greatest number of sums of a table's columns, each other than those before, that
+            leave the site so that models of all runs together can be prepared.
     """
 
     max_epochs: int | None = None
@@ -39,6 +42,7 @@ class Limits:
     max_epochs_in_all: int | None = None
     max_visits_in_all: int | None = None
     max_validations_in_all: int | None = None
+    max_estimations_in_all: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,14 @@ class Counts:
                 counts["remembered"] = [*counts["remembered"], sha256][-_REMEMBERED:]
                 _check(limits, "max_validations_in_all", counts["validations"], "all runs together would make {}")
 
+    def estimate(self, sha256: str, limits: Limits) -> None:
+        """Count sums of columns before they leave; the same again count once, and beyond the limits a ``Refusal``."""
+        with self._open(limits) as counts:
+            known = counts.setdefault(_ESTIMATED, [])
+            if sha256 not in known:
+                known.append(sha256)
+                _check(limits, "max_estimations_in_all", len(known), "all runs together would take {}")
+
     @contextmanager
     def _open(self, limits: Limits) -> Iterator[dict[str, Any]]:
         """The counts, which are written where nothing is raised and something has changed."""
@@ -144,9 +156,11 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_form(counts: Any) -> None:
     """Raise an error of any kind where counts are not such as this program writes."""
-    if counts.keys() != _NOTHING.keys() or type(counts["format"]) is not int or counts["format"] != 1:
+    if counts.keys() - {_ESTIMATED} != _NOTHING.keys() or type(counts["format"]) is not int or counts["format"] != 1:
         raise ValueError
     if not is_count(counts["validations"]) or not all(type(each) is str for each in _list(counts["remembered"])):
+        raise ValueError
+    if not all(type(each) is str for each in _list(counts.get(_ESTIMATED, []))):
         raise ValueError
     for run in counts["runs"].values():
         order = [*run["legs"]]

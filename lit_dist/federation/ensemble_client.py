@@ -22,6 +22,7 @@ from lit_dist.federation.transfer_client import AtStart
 from lit_dist.federation.validate_question import check_members, check_names, check_sent_weights
 from lit_dist.federation.wire import Tree
 from lit_dist.models.ensemble import SiteEnsemble
+from lit_dist.models.table_preparation import learnt_before
 from lit_dist.provenance.run_settings import settings_sha256
 from lit_dist.visits.seeding import run_seed
 
@@ -83,6 +84,8 @@ class EnsembleClient(SiteClient):
         callbacks: list[Any] = parts.trainer.checkpoint_callbacks
         best = [each.best_model_path for each in callbacks if isinstance(each, ModelCheckpoint) and each.monitor]
         trained = read_checkpoint(Path(best[0]))["state_dict"] if any(best) else parts.module.state_dict()
+        if learnt := learnt_before(parts.module):
+            self.counts.estimate(fingerprint({name: trained[name] for name in learnt})[0], self.own)
         return {"state_dict": trained}
 
     def judge(self, content: Tree) -> Tree:

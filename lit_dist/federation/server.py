@@ -39,6 +39,7 @@ from lit_dist.federation.validate_update import Asked, check_update, due_visit
 from lit_dist.federation.wire import Tree
 from lit_dist.models.monitored import refuse_unpooled
 from lit_dist.models.site_reports import reported_task
+from lit_dist.models.table_preparation import learnt_before
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import Ledger, iter_entries
 from lit_dist.provenance.visit_account import transfer_state, waiting_entry
@@ -191,7 +192,8 @@ class Server:
         optimizers = list(self.trainer.optimizers)
         sites, settings = self.roster.sites, self.roster.settings
         sent, due, greeting = question["baton"], question["visit"], self.roster.greetings[site]
-        return Asked(site, sent, due, planned, optimizers, self.transfer, sites, settings, greeting)
+        fixed = learnt_before(self.module)
+        return Asked(site, sent, due, planned, optimizers, self.transfer, sites, settings, greeting, fixed)
 
     def _record(self, entries: Sequence[Entry], head: str) -> str:
         """Add lines to the ledger after the one with a hash; the hash of the last is given back."""

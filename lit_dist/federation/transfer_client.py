@@ -100,7 +100,9 @@ class TransferClient(SiteClient):
         assert self._preparation is not None
         self.data.prepare_data()
         self.data.setup("fit")
-        return {"sums": self._preparation.sums(in_order(own_loader(self.data.train_dataloader(), self.name)))}
+        sums = self._preparation.sums(in_order(own_loader(self.data.train_dataloader(), self.name)))
+        self.counts.estimate(fingerprint(sums)[0], self.own)
+        return {"sums": sums}
 
     def train(self, content: Tree) -> Tree:
         """Resume the run from a baton, until it needs what is not here."""

@@ -1,6 +1,6 @@
 """What must hold of the baton that a site gives back: that it can have become of the one that it was sent."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ class Asked:
         sites: The names of all sites.
         settings: The SHA-256 of the settings on which the sites agree.
         greeting: What the site has said of its images.
+        fixed: The names of the tensors that no visit changes.
     """
 
     site: str
@@ -58,6 +59,7 @@ class Asked:
     sites: list[str]
     settings: str
     greeting: Tree
+    fixed: Collection[str] = ()
 
 
 def due_visit(baton: Tree, transfer: WeightTransfer) -> int:
@@ -92,6 +94,9 @@ def _checked(asked: Asked, answer: Tree) -> tuple[Tree, list[Entry]]:
     if (baton.keys() ^ asked.sent.keys()) - {SCALE} or baton["callbacks"].keys() != asked.sent["callbacks"].keys():
         raise InputError(f"it has {', '.join(sorted(baton))}, the baton {', '.join(sorted(asked.sent))}")
     weights = check_received_weights(baton["state_dict"], asked.sent["state_dict"])
+    for name in asked.fixed:
+        if not weights[name].equal(asked.sent["state_dict"][name]):
+            raise InputError(f"the tensor {name!r} is not the one that it was sent, and no visit changes it")
     if SCALE in baton and not is_scale(baton[SCALE]):
         raise InputError("the scale of its gradients has another form")
     before, planned, after = (transfer_state(tree, key)["record"] for tree in (asked.sent, expected, baton))

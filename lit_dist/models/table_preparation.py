@@ -181,6 +181,12 @@ class TablePreparation(nn.Module):
         return torch.where(half.flatten() > 0, median, mean)
 
 
+def learnt_before(module: nn.Module) -> list[str]:
+    """The names of the tensors of a module that are learnt before its first step, and that no step changes."""
+    parts = [(name, part) for name, part in module.named_modules() if isinstance(part, TablePreparation)]
+    return [f"{name}.{each}".lstrip(".") for name, part in parts for each in part.state_dict()]
+
+
 def _moments(n: Tensor, total: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
     """The mean and the standard deviation of what was added up; 0 and 0 of nothing."""
     count = n.double().clamp(min=1)

@@ -34,7 +34,7 @@ DATA: dict[str, Any] = {"table": "patients.csv", "target": "years", "task": "reg
                         "features": ["weight", "height", "blood"], "categorical": ["blood"],
                         "id_column": "id", "patient_column": "patient", "batch_size": 8}  # fmt: skip
 MODEL: dict[str, Any] = {"task": "regression", "numeric": 2, "categorical": 1, "hidden": [4], "dropout": 0.2,
-                         "least": 3, "ranges": [[50, 100], [140, 200]], "indicators": True}  # fmt: skip
+                         "least": 3, "ranges": [[50, 100], [140, 200]], "bins": 8, "indicators": True}  # fmt: skip
 Make = Callable[[], WeightTransfer]
 
 
@@ -183,6 +183,22 @@ def test_a_site_may_want_more_records_behind_each_number() -> None:
     assert len(sums["codes_0"]) == 0
     with pytest.raises(Refusal, match="where nothing belong"):
         own.estimate({"ranges": 1})
+
+
+def test_a_preparation_that_a_visit_has_changed_is_refused() -> None:
+    parties = engine()
+    parties.tamper("train", "b", lambda answer: answer["baton"]["state_dict"]["preparation.fill"].add_(1))
+    with pytest.raises(InputError, match=r"site 'b' is refused: the tensor 'preparation.fill' is not the one"):
+        server(parties).run()
+
+
+def test_sums_are_counted_at_the_site_and_the_same_ones_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"min_records": 2, "max_estimations_in_all": 1}
+    for _ in range(2):
+        site(**limits).estimate({})
+    monkeypatch.setitem(RUN["model"], "init_args", {**MODEL, "ranges": [[50, 101], [140, 200]]})
+    with pytest.raises(Refusal, match="max_estimations_in_all: 1, and all runs together would take 2"):
+        site(**limits).estimate({})
 
 
 def test_a_ledger_whose_first_visit_does_not_begin_with_what_was_estimated_is_refused() -> None:
