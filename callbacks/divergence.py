@@ -89,7 +89,7 @@ class Divergence:
         """The message with which the run ends."""
         return InputError(
             f"{_happened(trainer, visit, what)}, so the run ends, and nothing that was good is overwritten. Look at the"
-            " images of this site, or lower the learning rate and start a new run; on_divergence='skip' leaves such"
+            " records of this site, or lower the learning rate and start a new run; on_divergence='skip' leaves such"
             " visits out and continues"
         )
 

@@ -121,7 +121,7 @@ class SiteDataModule(SiteRecords):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, dict):
             raise InputError(
-                f"a batch has images of several sites ({', '.join(map(str, batch))}); add CyclicalWeightTransfer or"
+                f"a batch has records of several sites ({', '.join(map(str, batch))}); add CyclicalWeightTransfer or"
                 " another callback that visits one at a time, or set centralized=true or only_site"
             )
         return batch

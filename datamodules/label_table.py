@@ -147,7 +147,7 @@ def refuse_repeats(table: pd.DataFrame, column: str, path: Path) -> None:
         first = int(table.index[table[column] == name][0])
         raise InputError(
             f"{path}, row {row_number(again)} repeats {name!r} of row {row_number(first)}"
-            f" ({len(repeats)} repeated rows); keep one row an image"
+            f" ({len(repeats)} repeated rows); keep one row a record"
         )
 
 

@@ -199,7 +199,7 @@ class SiteRecords(LightningDataModule, ABC):
         chosen = self._without_external(table[wanted].reset_index(drop=True))
         check_copies(chosen)
         if self.splits is None:
-            check_splits(table.drop(columns=NUMBER) if CONTENT in table else table, "the table of images")
+            check_splits(table.drop(columns=NUMBER) if CONTENT in table else table, "the table of records")
         self._check_table(chosen)
         return chosen.drop(columns=[NUMBER, CONTENT], errors="ignore")
 
@@ -236,7 +236,7 @@ class SiteRecords(LightningDataModule, ABC):
         return images
 
     def _check_table(self, table: pd.DataFrame) -> None:
-        check_site_names(self.site_names, "the table of images")
+        check_site_names(self.site_names, "the table of records")
         train = table[table["split"] == "train"]
         rows_of, task = train.groupby("site", sort=False).indices, self.learning_task
         trained = [site for site in self.site_names if site not in self.external]
@@ -244,11 +244,11 @@ class SiteRecords(LightningDataModule, ABC):
             labels = train["label"].iloc[rows_of.get(site, [])]
             if labels.empty:
                 known = ", ".join(sorted(train["site"].unique())) or "none"
-                raise InputError(f"site {site!r} has no training images; the data has the sites {known}")
+                raise InputError(f"site {site!r} has no training records; the data has the sites {known}")
             poor = task.poor(labels) if not self.allow_one_class else None
             if poor:
                 raise InputError(
-                    f"site {site!r} has {len(labels)} training images, {poor}; leave the site out, or set"
+                    f"site {site!r} has {len(labels)} training records, {poor}; leave the site out, or set"
                     " allow_one_class=true"
                 )
 

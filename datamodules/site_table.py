@@ -40,7 +40,7 @@ def summarise(table: pd.DataFrame, sites: Sequence[str], task: Task, left_out: L
         rows.append(
             {
                 "site": site,
-                "images": len(own),
+                "records": len(own),
                 "patients": int((pd.unique(patient[own]) >= 0).sum()),
                 **dict(zip(SPLITS, images, strict=True)),
                 **({"left out": lost[site]} if any(lost.values()) else {}),
@@ -63,7 +63,7 @@ def shown_names(names: Sequence[str]) -> str:
 def print_sites(table: pd.DataFrame, sites: Sequence[str], task: Task, left_out: LeftOut | None = None) -> None:
     """Print what ``summarise`` gives; of more than 24 sites, the first ones. Then, what is left out and why."""
     summary = summarise(table, list(sites)[:_MOST_SITES], task, left_out)
-    title = "Sites (what stands behind test: of the training images)"
+    title = "Sites (what stands behind test: of the training records)"
     print_table(
         title, list(summary.columns), [list(map(str, row)) for row in summary.itertuples(index=False, name=None)]
     )
@@ -73,7 +73,7 @@ def print_sites(table: pd.DataFrame, sites: Sequence[str], task: Task, left_out:
     for (_, reason), count in (left_out or {}).items():
         reasons[reason] += count
     if reasons:
-        print("Left out: " + "; ".join(f"{count} images {reason}" for reason, count in reasons.most_common()))
+        print("Left out: " + "; ".join(f"{count} records {reason}" for reason, count in reasons.most_common()))
 
 
 def say_absent_classes(table: pd.DataFrame, only_site: str | None, task: Task) -> None:
@@ -87,8 +87,8 @@ def say_absent_classes(table: pd.DataFrame, only_site: str | None, task: Task) -
         which, names = f"{len(absent)} of {task.outputs} classes", shown_names(absent)
         if split == "train":
             rank_zero_warn(
-                f"{which} have no training image ({names}), so that no image of them can be recognised; join"
-                " classes, or take those with more images (--data.classes, --data.task)"
+                f"{which} have no training record ({names}), so that no record of them can be recognised; join"
+                " classes, or take those with more records (--data.classes, --data.task)"
             )
         else:
-            rank_zero_info(f"{which} have no test image ({names}), so the test says nothing about them")
+            rank_zero_info(f"{which} have no test record ({names}), so the test says nothing about them")

@@ -120,7 +120,7 @@ class SiteClient(ABC):
         loader = own_loader(self.data.train_dataloader(), self.name)
         images = len(getattr(loader, "dataset", loader))
         if images < self.own.min_images:
-            raise Refusal(f"it has {images} training images, and takes part with {self.own.min_images}")
+            raise Refusal(f"it has {images} training records, and takes part with {self.own.min_images}")
         features = getattr(self.data, "features_sha256", None)
         own = {"processes": str(self.trainer.world_size)} | ({} if features is None else {"features": features})
         return {

@@ -95,7 +95,7 @@ class EnsembleServer:
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
         for site in answers:
             if len(table[table["site"] == site][["split", "images"]].drop_duplicates()) > len(SPLITS):
-                raise refused(site, "its number of val or test images is not the same for all models")
+                raise refused(site, "its number of val or test records is not the same for all models")
         table.to_csv(folder / TABLE, index=False)
         self._log(table)
         _show(table, task)
@@ -147,4 +147,4 @@ def _show(table: pd.DataFrame, task: Task) -> None:
         matrix = table[table["split"] == split].pivot(index="model", columns="site", values=task.at_a_site)
         rows = [[model, *(f"{matrix.loc[model, site]:.3f}" for site in sites)] for model in models]
         title = task.measures[task.at_a_site].title.capitalize()
-        print_table(f"{title} on the {split} images of each site", ["model", *sites], rows)
+        print_table(f"{title} on the {split} records of each site", ["model", *sites], rows)

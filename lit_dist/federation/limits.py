@@ -57,7 +57,7 @@ class Limiter(Callback):
         most = self.limits.max_epochs
         if most is not None and epochs * passes > most:
             raise Refusal(
-                f"its site.yaml allows max_epochs: {most}; in {epochs} epochs the run would go through its images"
+                f"its site.yaml allows max_epochs: {most}; in {epochs} epochs the run would go through its records"
                 f" {epochs * passes} times"
             )
         most = self.limits.max_visits

@@ -37,7 +37,7 @@ def strange(values: Mapping[str, SiteValues]) -> list[str]:
 
     Example:
         >>> strange({site: SiteValues(10, {"val_loss": 9.0 if site == "d" else 1.0}) for site in "abcd"})
-        ["the val_loss of site 'd' is 9, and the median of the others' 1: look at its images, or at what it says"]
+        ["the val_loss of site 'd' is 9, and the median of the others' 1: look at its records, or at what it says"]
     """
     told = []
     numbers = {site: {"val_loss": each.metrics.get("val_loss"), "images": each.images} for site, each in values.items()}
@@ -46,10 +46,10 @@ def strange(values: Mapping[str, SiteValues]) -> list[str]:
         for site, value in known.items() if len(known) > 3 else ():
             usual = median(other for who, other in known.items() if who != site)
             if not least * usual <= value <= most * usual:
-                what = "number of images" if name == "images" else name
+                what = "number of records" if name == "images" else name
                 told.append(
                     f"the {what} of site {site!r} is {value:.4g}, and the median of the others' {usual:.4g}: look at"
-                    " its images, or at what it says"
+                    " its records, or at what it says"
                 )
     return told
 

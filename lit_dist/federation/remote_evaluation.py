@@ -48,7 +48,7 @@ def _of_site(found: Mapping[str, float], site: str) -> dict[str, float]:
 
 def _check(evaluation: SiteEvaluation, trainer: Trainer, transfer: WeightTransfer, sites: list[str]) -> None:
     if evaluation.split != "val":
-        raise InputError("SiteEvaluation looks at validation images in a federation: set split=val")
+        raise InputError("SiteEvaluation looks at validation records in a federation: set split=val")
     itinerary = transfer.itinerary(sites)
     visits = range((trainer.max_epochs or 0) * len(sites))
     if any(itinerary.site(visit) == itinerary.site(visit + 1) for visit in visits) and len(itinerary.sites) > 1:

@@ -222,7 +222,7 @@ class Server:
     def _log(self, entries: Sequence[Entry], step: int) -> None:
         """Say what the visits were, to the console and to the loggers, which count steps from 0."""
         for entry in entries:
-            rank_zero_info(f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} images")
+            rank_zero_info(f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} records")
             place = {"visit": entry.visit, "cycle": entry.cycle, "site": self.roster.sites.index(entry.site)}
             values = {name: float(value) for name, value in {**entry.metrics, **place}.items() if value is not None}
             for logger in self.trainer.loggers:
@@ -259,11 +259,11 @@ class Server:
             check_validated(site, answer, self.roster.sites, task)
             before = self._sizes.setdefault(site, answer["images"])
             if answer["images"] > before:
-                raise refused(site, f"it has {answer['images']} validation images, and had {before} before")
+                raise refused(site, f"it has {answer['images']} validation records, and had {before} before")
         check_losses(f"after {self.transfer.weights_of}", {site: answer["metrics"] for site, answer in answers.items()})
         if self.roster.missing:
             rank_zero_warn(
-                f"after epoch {self.trainer.current_epoch + 1} the validation lacks the images of"
+                f"after epoch {self.trainer.current_epoch + 1} the validation lacks the records of"
                 f" {', '.join(self.roster.missing)}; 'all sites' are {', '.join(answers)}"
             )
         found = {site: SiteValues(**answer) for site, answer in answers.items()}
@@ -298,7 +298,7 @@ class _Sites(Callback):
         if reported_task(pl_module) is None and found:
             check_among(trainer, found, sites)
         rank_zero_info(
-            f"After epoch {trainer.current_epoch + 1}, validation images of all sites: "
+            f"After epoch {trainer.current_epoch + 1}, validation records of all sites: "
             + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if name.rpartition("/")[2] not in sites)
         )
         log = patched(

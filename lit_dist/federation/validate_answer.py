@@ -46,7 +46,7 @@ def check_greeting(site: str, answer: Any) -> None:
     fits = answer.keys() <= known and all(is_count(count) and count for count in counts)
     fits = fits and all(count is None or (is_count(count) and 0 < count <= _MOST) for count in may_lack)
     if not fits or counts[1] > _MOST or not _is_text(answer.get("versions")):
-        raise refused(site, "it does not say what images it has")
+        raise refused(site, "it does not say what records it has")
 
 
 def check_settings(site: str, answer: Any) -> None:
@@ -123,9 +123,9 @@ def check_validated(site: str, answer: Any, sites: Collection[str], task: Task |
     images, metrics, sums = answer.get("images"), answer.get("metrics"), answer.get("sums")
     fits = answer.keys() == {"images", "metrics", "sums"} and is_count(images) and isinstance(metrics, dict)
     if not fits or not all(isinstance(name, str) and isinstance(value, float) for name, value in metrics.items()):
-        raise refused(site, "it has no number of images and metrics")
+        raise refused(site, "it has no number of records and metrics")
     if not isinstance(sums, list) or (sums and (task is None or not task.fit_sums(sums, images))):
-        raise refused(site, f"its sums are not those of {images} images of {f'a {task}' if task else 'any task'}")
+        raise refused(site, f"its sums are not those of {images} records of {f'a {task}' if task else 'any task'}")
     # A module of one's own may have a name such as "val/loss"; one that names another site is refused below.
     strange = [name for name in metrics if task and "/" in name and name.rpartition("/")[2] != site]
     if strange:
@@ -155,7 +155,7 @@ def check_losses(what: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
     told = ", ".join(f"{name!r} of site {site!r}" for site, name in lost.items())
     others = [site for site in metrics if site not in lost]
     why = (
-        f"that of {', '.join(others)} is not, so look at the images there, or at what the site says"
+        f"that of {', '.join(others)} is not, so look at the records there, or at what the site says"
         if others
         else "that is so at every site, so training has diverged: lower the learning rate and begin a new run"
     )

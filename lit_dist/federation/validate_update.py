@@ -134,8 +134,8 @@ def _check_images(asked: Asked, before: VisitAccount, after: VisitAccount, visit
     most = most_images(asked.greeting, ended - begun)
     if not 0 <= images <= most:
         raise InputError(
-            f"it says that it has trained on {images} images, and {most} are the most in {ended - begun} batches of the"
-            f" {asked.greeting['images']} images that it has greeted with"
+            f"it says that it has trained on {images} records, and {most} are the most in {ended - begun} batches of the"
+            f" {asked.greeting['images']} records that it has greeted with"
         )
 
 
@@ -252,7 +252,7 @@ def _check_line(asked: Asked, entry: Entry, planned: Entry) -> None:
     if entry.outcome == "skipped" and entry.sha256_in != entry.sha256_out:
         raise InputError(f"its visit {entry.visit} was skipped, and ended with other weights")
     if not all(map(is_count, (entry.images, entry.steps))) or not _is_time(entry.seconds):
-        raise InputError(f"its visit {entry.visit} has {entry.images} images in {entry.steps} steps")
+        raise InputError(f"its visit {entry.visit} has {entry.images} records in {entry.steps} steps")
     if entry.settings != asked.settings:
         raise InputError(f"its visit {entry.visit} was made with other settings than those that were agreed on")
     rates, usual = ([list(map(float, getattr(each, name))) for name in sorted(_RATES)] for each in (entry, planned))

@@ -166,7 +166,7 @@ def print_reports(
 ) -> None:
     """Print a table with one row a report, by its name, and what its numbers do not say."""
     metrics = list(task.measures)
-    columns = ["site", "images", *(metric.replace("_", " ") for metric in metrics)]
+    columns = ["site", "records", *(metric.replace("_", " ") for metric in metrics)]
     values = {name: {metric: value.item() for metric, value in report.items()} for name, report in reports.items()}
     rows = [
         [name, str(sizes[name]), *(shown(row[metric], task.measures[metric]) for metric in metrics)]

@@ -82,7 +82,7 @@ def check_monitors(trainer: Trainer, labels: Labels, task: Task) -> None:
         where = f"site {site!r}" if site else f"site {next(iter(labels))!r}" if len(labels) == 1 else "all sites"
         if not len(of) or none:
             what = "limit_val_batches=0 leaves none" if none else "there are none: raise --data.val_fraction"
-            raise InputError(f"{who} monitors {name!r}, which takes validation images of {where}, but {what}")
+            raise InputError(f"{who} monitors {name!r}, which takes validation records of {where}, but {what}")
         _check_meaning(task, f"{who} monitors {name!r}", metric.removeprefix("val_"), of, where)
     _check_evaluations(trainer, labels, task)
 
@@ -99,17 +99,17 @@ def _check_meaning(task: Task, who: str, metric: str, labels: Sequence[Any], whe
     undefined = task.undefined(metric, labels) if metric in task.measures else None
     if undefined:
         raise InputError(
-            f"{who}, which is not defined: the {len(labels)} validation images of {where} are {undefined}. Monitor"
-            " val_loss, or get other images into the validation with other splits (--data.val_fraction,"
+            f"{who}, which is not defined: the {len(labels)} validation records of {where} are {undefined}. Monitor"
+            " val_loss, or get other records into the validation with other splits (--data.val_fraction,"
             " --data.split_seed, --data.splits)"
         )
     if poor := task.poor(labels):
         rank_zero_warn(
-            f"{who}, but the {len(labels)} validation images of {where} are {poor}, so a model that always guesses it"
+            f"{who}, but the {len(labels)} validation records of {where} are {poor}, so a model that always guesses it"
             " is taken for the best one"
         )
     elif len(labels) < 2:
-        rank_zero_warn(f"{who}, but {where} has one validation image")
+        rank_zero_warn(f"{who}, but {where} has one validation record")
 
 
 def _check_interval(trainer: Trainer) -> None:

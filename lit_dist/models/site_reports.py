@@ -58,13 +58,13 @@ class SiteReports:
         if trainer.state.fn != "fit":
             if trainer.is_global_zero:
                 named = {_row(name): values for name, values in reports.items()}
-                print_reports(self._task, named, f"{stage} images", sizes)
+                print_reports(self._task, named, f"{stage} records", sizes)
         elif not trainer.sanity_checking and "" in reports:
             line = ", ".join(
                 f"{metric.replace('_', ' ')} {shown(reports[''][metric].item(), measure)}"
                 for metric, measure in self._task.measures.items()
             )
-            module.print(f"After epoch {trainer.current_epoch + 1}, {stage} images of all sites: {line}")
+            module.print(f"After epoch {trainer.current_epoch + 1}, {stage} records of all sites: {line}")
 
     def _pool(self, values: dict[str, dict[str, Tensor]]) -> None:
         """Make those of all sites that can be made of each site's so, to the last bit as a federation has to."""

@@ -16,7 +16,7 @@ from lit_dist.tasks.task import ClassesTask, Measure, Rows
 
 MOST_CLASSES = 6
 """How many classes have a column each."""
-_OTHERS = ("site", "images", "patients", "train", "val", "test", "left out", "majority")
+_OTHERS = ("site", "records", "patients", "train", "val", "test", "left out", "majority")
 
 
 class Classification(ClassesTask):
@@ -42,7 +42,7 @@ class Classification(ClassesTask):
         "loss": Measure("cross-entropy", "min", low=0),
         "accuracy": Measure("accuracy", "max", low=0, high=1),
         "balanced_accuracy": Measure("balanced accuracy", "max", "sums", 0, 1),
-        "auroc": Measure("AUROC", "max", None, 0, 1, 0.5, undefined="all images are of one class"),
+        "auroc": Measure("AUROC", "max", None, 0, 1, 0.5, undefined="all records are of one class"),
         "majority_rate": Measure("majority rate", None, "sums", 0, 1),
     }
     main: ClassVar[tuple[str, ...]] = ("auroc", "accuracy")

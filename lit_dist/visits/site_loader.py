@@ -278,7 +278,7 @@ class SiteLoader(ResumableLoader):
                 self._pass = self._seeded.begin_pass(stretch.site, loader, self._pass_seed, self.place[1])
             return next(self._pass)
         except StopIteration:
-            raise InputError(f"site {stretch.site!r} gave no batch; leave it out or give it training images") from None
+            raise InputError(f"site {stretch.site!r} gave no batch; leave it out or give it training records") from None
         finally:
             self._passes += 1
 
@@ -298,7 +298,7 @@ def _check(loaders: Mapping[str, Iterable[Any]]) -> None:
     check_site_names(loaders, "the training loaders")
     for site, loader in loaders.items():
         if any(sized_len(each) == 0 for each in loaders_in(loader)):
-            raise InputError(f"site {site!r} has no training batches; leave it out or give it images")
+            raise InputError(f"site {site!r} has no training batches; leave it out or give it records")
     kept = {
         site: [each for each in loaders_in(loader) if getattr(each, "persistent_workers", False)]
         for site, loader in loaders.items()

@@ -176,7 +176,7 @@ def test_a_photograph_of_each_of_a_thousand_classes_joined_into_two(tmp_path: Pa
     assert ((splits["image"].map(wnids) >= 398) == (splits["label"] == 1)).all()
     apart = make(root, image_column="file", label_column="wnid", size=32, cache_dir=tmp_path / "prepared")
     apart.prepare_data()
-    with pytest.warns(UserWarning, match=r"of 1000 classes have no training image"):
+    with pytest.warns(UserWarning, match=r"of 1000 classes have no training record"):
         apart.setup("fit")
 
 

@@ -123,7 +123,7 @@ def test_real_hospitals_and_patients_come_from_columns(root: Path) -> None:
     data = make(root, **settings, val_fraction=0.2, test_fraction=0.2)
     assert set(data.sites) == {"Charité", "UCSF"}
     assert make(root, **settings, sites=["UCSF"]).sites == ["UCSF"]
-    with pytest.raises(InputError, match="'Bern' has no training images; the data has the sites UCSF"):
+    with pytest.raises(InputError, match="'Bern' has no training records; the data has the sites UCSF"):
         _ = make(root, **settings, sites=["UCSF", "Bern"]).table
 
 

@@ -51,7 +51,7 @@ def test_refused_settings(settings: dict[str, int]) -> None:
 def test_several_sites_without_a_callback_that_visits_them_are_refused() -> None:
     data = PhantomDataModule(sites=["mgh", "ucsf"], patients=20, size=32)
     trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
-    with pytest.raises(InputError, match=r"images of several sites \(mgh, ucsf\); add CyclicalWeightTransfer"):
+    with pytest.raises(InputError, match=r"records of several sites \(mgh, ucsf\); add CyclicalWeightTransfer"):
         trainer.fit(ImageClassifier("slim_resnet18"), data)
 
 

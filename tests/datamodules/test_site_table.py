@@ -16,7 +16,7 @@ def test_classes_are_counted_among_the_training_images() -> None:
     )
     found = summarise(both, ["b", "a"], Classification(["well", "ill"])).to_dict("records")
     assert [row["site"] for row in found] == ["b", "a"]
-    counts = {"images": 4, "patients": 4, "train": 3, "val": 0, "test": 1, "well": 2, "ill": 1}
+    counts = {"records": 4, "patients": 4, "train": 3, "val": 0, "test": 1, "well": 2, "ill": 1}
     assert found[1] == {"site": "a", **counts, "majority": 0.667}
 
 
@@ -42,7 +42,7 @@ def test_what_is_left_out_stands_beside_each_site_with_the_reasons(capsys: pytes
     left_out = {("a", "of grade 1"): 3, ("a", "missing"): 1, ("b", "of grade 1"): 2}
     assert summarise(both, ["a", "b"], Classification(["well", "ill"]), left_out)["left out"].tolist() == [4, 2]
     print_sites(both, ["a", "b"], Classification(["well", "ill"]), left_out=left_out)
-    assert "Left out: 5 images of grade 1; 1 images missing" in capsys.readouterr().out
+    assert "Left out: 5 records of grade 1; 1 records missing" in capsys.readouterr().out
 
 
 def test_classes_may_differ_in_how_an_accent_is_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,7 @@ class RecordContract:
             self.ready(make(external=external or self.ready(make()).sites))
 
     def test_an_unknown_only_site_is_refused(self, make: Make) -> None:
-        with pytest.raises(InputError, match="'nowhere' has no training images"):
+        with pytest.raises(InputError, match="'nowhere' has no training records"):
             self.ready(make(only_site="nowhere"))
 
     @pytest.mark.parametrize("workers", [1, 2])

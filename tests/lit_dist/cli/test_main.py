@@ -79,7 +79,7 @@ def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsy
     best = str(run / "checkpoints" / "best.ckpt")
     main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", best])
     table = capsys.readouterr().out
-    assert "test images" in table
+    assert "test records" in table
     assert "balanced accuracy" in table
     assert "DataLoader" not in table
     main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", best])
@@ -152,7 +152,7 @@ COMMANDS = {"compare": "compare", "ensemble": "test"}
     ],
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
-@pytest.mark.filterwarnings("ignore:.*validation images of .* are all of the class")  # so few of drawn mammograms are
+@pytest.mark.filterwarnings("ignore:.*validation records of .* are all of the class")  # so few of drawn mammograms are
 def test_each_configuration_runs(path: Path) -> None:
     collection = path.parent.name
     words = ["--config", str(path), "--data.sites=2", *small_data(collection), *QUIET]
@@ -205,7 +205,7 @@ def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(capsys: py
     capsys.readouterr()
     main(["test", *config])
     table = capsys.readouterr().out
-    assert all(word in table for word in ("test images", "all sites", "site-1", "site-2"))
+    assert all(word in table for word in ("test records", "all sites", "site-1", "site-2"))
     tested = pd.read_csv(run_folder("phantom/ensemble") / "metrics.csv")
     right = (found["probability_1"] > 0.5) == (found["label"] == 1)
     assert tested["test_accuracy"].item() == pytest.approx(right.mean())

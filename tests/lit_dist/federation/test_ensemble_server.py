@@ -169,7 +169,7 @@ def swap(answer: Any, change: Any) -> None:
 
 
 LIES: list[tuple[str, Any, str]] = [
-    ("greet", lambda a: a.update(images=0), "what images it has"),
+    ("greet", lambda a: a.update(images=0), "what records it has"),
     ("greet", lambda a: a["versions"].update(torch="9"), "would not train alike"),
     ("settings", lambda a: a.update(settings="0" * 64), "would not train alike"),
     ("fit", lambda a: first(a).view(-1)[:1].fill_(torch.nan), "NaN or infinite"),
@@ -189,7 +189,7 @@ LIES: list[tuple[str, Any, str]] = [
     ("judge", lambda a: a["site-1"]["val"].update(metrics=[]), "no number of images and metrics"),
     ("judge", lambda a: a["site-1"]["val"].update(more=1), "no number of images and metrics"),
     ("judge", lambda a: a["site-1"]["val"].update(images=-1), "no number of images and metrics"),
-    ("judge", lambda a: a["site-1"]["val"].update(images=10**6, sums=[]), "or test images is not the same"),
+    ("judge", lambda a: a["site-1"]["val"].update(images=10**6, sums=[]), "or test records is not the same"),
     ("judge", lambda a: a["site-1"]["val"]["metrics"].update({"val_loss/site-3": 0.0}), "not this site's"),
     ("judge", lambda a: a["site-1"]["val"]["metrics"].update(val_loss=float("nan")), "is NaN"),
     ("judge", lambda a: a["site-1"]["val"]["metrics"].update(val_loss=1e308), "1e\\+308"),

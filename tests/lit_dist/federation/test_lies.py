@@ -211,9 +211,13 @@ def test_a_lie_that_can_be_known_is_refused(
 
 
 OTHERS: dict[str, tuple[str, Callable[[Tree], Any], str]] = {
-    "text without an end": ("greet", lambda answer: answer["versions"].update(torch="9" * 10**5), "what images it has"),
-    "more to say": ("greet", lambda answer: answer.update(more=1), "what images it has"),
-    "batches without an end": ("greet", lambda answer: answer.update(batches=2**30), "what images it has"),
+    "text without an end": (
+        "greet",
+        lambda answer: answer["versions"].update(torch="9" * 10**5),
+        "what records it has",
+    ),
+    "more to say": ("greet", lambda answer: answer.update(more=1), "what records it has"),
+    "batches without an end": ("greet", lambda answer: answer.update(batches=2**30), "what records it has"),
     "no hash": ("settings", lambda answer: answer.update(settings="x"), "what its settings are"),
     "colours": ("settings", lambda answer: answer.update(refused="\x1b[31m" + "x" * 10**5), "refuses: ?[31mx"),
     "a loss of NaN": ("validate", lambda a: a["metrics"].update(val_loss=float("nan")), "of site 'site-2' is NaN"),

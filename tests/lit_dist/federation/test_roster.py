@@ -20,7 +20,7 @@ from lit_dist.federation.site_state import SiteState
 from lit_dist.federation.wire import Message, Tree
 from small_federation import SITES, InProcess, engine, federated, server
 
-SAID = pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images):UserWarning")
+SAID = pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the records):UserWarning")
 
 
 def make() -> WeightTransfer:
@@ -75,7 +75,7 @@ def test_by_policy_its_visit_is_left_out_with_a_line_and_warnings(settings: dict
     said = " ".join(str(warning.message) for warning in caught)
     assert "site 'site-2' gave no answer to 'train'" in said
     assert "the visit at 'site-2' that is due is left out" in said
-    assert "the validation lacks the images of site-2" in said
+    assert "the validation lacks the records of site-2" in said
     sites = ["site-1", "site-2", "site-3"] * 2
     assert outcomes() == [(n, site, "absent" if n == 1 else "trained") for n, site in enumerate(sites)]
     left_out = federated()[1]

@@ -214,7 +214,7 @@ def test_the_best_model_is_a_mean() -> None:
     assert hashes < merged
 
 
-@pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the images|returned `None`)")
+@pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the records|returned `None`)")
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_site_that_is_absent_is_left_out_of_the_mean_as_in_a_simulation(place: int) -> None:
     make, settings = CASES["epochs"]
@@ -346,7 +346,7 @@ def test_a_site_that_says_more_images_than_it_has_greeted_with_is_refused(case: 
             answer["entries"][0], account["record"]["head"] = entry.line, entry.sha256
 
     parties.tamper("train", "site-2", lie)
-    with pytest.raises(InputError, match=r"site 'site-2' is refused: it says that it has trained on \d+ images, and"):
+    with pytest.raises(InputError, match=r"site 'site-2' is refused: it says that it has trained on \d+ records, and"):
         server(parties, make, **settings).run()
 
 
@@ -369,5 +369,5 @@ def test_a_validation_of_more_images_than_before_is_refused() -> None:
         "site-3",
         lambda answer: asked.append(1) or answer.update(images=4 + len(asked), sums=[]),  # type: ignore[func-returns-value]
     )
-    with pytest.raises(InputError, match=r"site 'site-3' is refused: it has 6 validation images, and had 5 before"):
+    with pytest.raises(InputError, match=r"site 'site-3' is refused: it has 6 validation records, and had 5 before"):
         server(parties, make, **settings).run()

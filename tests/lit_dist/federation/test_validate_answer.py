@@ -63,7 +63,7 @@ GREETINGS: list[Answer] = [
 def test_a_greeting_of_another_form_is_refused(lie: Answer) -> None:
     parties = engine(make, max_epochs=1)
     parties.tamper("greet", "site-3", lambda answer: answer.update(lie))
-    with pytest.raises(InputError, match=r"site 'site-3' is refused: it does not say what images it has"):
+    with pytest.raises(InputError, match=r"site 'site-3' is refused: it does not say what records it has"):
         server(parties, make, max_epochs=1).run()
 
 
@@ -85,9 +85,9 @@ def test_settings_of_another_form_are_refused(lie: Answer) -> None:
 @pytest.mark.parametrize(
     ("lie", "message"),
     [
-        ({"images": 10**400}, "no number of images"),
-        ({"images": True}, "no number of images"),
-        ({"metrics": {"val_loss": 10**400}}, "no number of images"),
+        ({"images": 10**400}, "no number of records"),
+        ({"images": True}, "no number of records"),
+        ({"metrics": {"val_loss": 10**400}}, "no number of records"),
         ({"metrics": {"val_loss/site-1": 0.5}}, "is not this site's"),
         ({"sums": [3.0, 4.0, 2.0]}, "its sums are not those of 7 images of a classification of 2 classes"),
         ({"sums": [3.0, 4.0, 5.0, 4.0]}, "its sums are not"),  # more are recognised than there are

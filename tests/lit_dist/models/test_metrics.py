@@ -54,5 +54,5 @@ def test_a_table_says_what_its_numbers_do_not(capsys: pytest.CaptureFixture[str]
     print_reports(task, {"mgh": one, "ucsf": good}, "test images", {"mgh": 2, "ucsf": 2})
     text = capsys.readouterr().out
     assert "undefined" in text
-    assert "The AUROC is undefined where all images are of one class: mgh\n" in text
+    assert "The AUROC is undefined where all records are of one class: mgh\n" in text
     assert "No better than always guessing the commonest class (majority rate): mgh\n" in text

@@ -27,7 +27,7 @@ def check(callback: Callback, labels: dict[str, list[int]] = LABELS, **settings:
     [
         (
             EarlyStopping("val_auroc/b", mode="max"),
-            "EarlyStopping monitors 'val_auroc/b', .* the 2 validation images of site 'b'",
+            "EarlyStopping monitors 'val_auroc/b', .* the 2 validation records of site 'b'",
         ),
         (
             ModelCheckpoint(monitor="val_auroc/b", mode="max"),
@@ -38,7 +38,7 @@ def check(callback: Callback, labels: dict[str, list[int]] = LABELS, **settings:
             "SingleWeightTransfer monitors 'val_auroc/b', which is not defined",
         ),
         (EarlyStopping("val_auroc/d", mode="max"), "all of the class 'ill'"),
-        (EarlyStopping("val_loss/c"), "'val_loss/c', which takes validation images of site 'c', but there are none"),
+        (EarlyStopping("val_loss/c"), "'val_loss/c', which takes validation records of site 'c', but there are none"),
     ],
 )
 def test_a_metric_that_means_nothing_is_refused_by_name_and_site(callback: Callback, message: str) -> None:
@@ -48,7 +48,7 @@ def test_a_metric_that_means_nothing_is_refused_by_name_and_site(callback: Callb
 
 def test_of_all_sites() -> None:
     one = {"a": [0, 0], "b": [0]}
-    with pytest.raises(InputError, match="the 3 validation images of all sites are all of the class 'well'"):
+    with pytest.raises(InputError, match="the 3 validation records of all sites are all of the class 'well'"):
         check(EarlyStopping("val_auroc", mode="max"), one)
     with pytest.raises(InputError, match="of all sites, but there are none: raise"):
         check(EarlyStopping("val_loss"), {"a": [], "b": []})
@@ -63,7 +63,7 @@ def test_of_all_sites() -> None:
     [
         ("val_majority_rate", {"a": [1, 1]}, "always guesses it is taken for the best one"),
         ("val_loss/b", LABELS, "are all of the class 'well'"),
-        ("val_loss/d", LABELS, "the 1 validation images of site 'd'"),
+        ("val_loss/d", LABELS, "the 1 validation records of site 'd'"),
     ],
 )
 def test_a_metric_that_means_little_is_warned_of(name: str, labels: dict[str, list[int]], message: str) -> None:
