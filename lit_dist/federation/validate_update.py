@@ -134,8 +134,8 @@ def _check_images(asked: Asked, before: VisitAccount, after: VisitAccount, visit
     most = most_images(asked.greeting, ended - begun)
     if not 0 <= images <= most:
         raise InputError(
-            f"it says that it has trained on {images} records, and {most} are the most in {ended - begun} batches of the"
-            f" {asked.greeting['images']} records that it has greeted with"
+            f"it says that it has trained on {images} records, and {most} are the most in {ended - begun} batches of"
+            f" the {asked.greeting['images']} records that it has greeted with"
         )
 
 

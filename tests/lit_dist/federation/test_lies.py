@@ -214,10 +214,10 @@ OTHERS: dict[str, tuple[str, Callable[[Tree], Any], str]] = {
     "text without an end": (
         "greet",
         lambda answer: answer["versions"].update(torch="9" * 10**5),
-        "what records it has",
+        "records it has",
     ),
-    "more to say": ("greet", lambda answer: answer.update(more=1), "what records it has"),
-    "batches without an end": ("greet", lambda answer: answer.update(batches=2**30), "what records it has"),
+    "more to say": ("greet", lambda answer: answer.update(more=1), "records it has"),
+    "batches without an end": ("greet", lambda answer: answer.update(batches=2**30), "records it has"),
     "no hash": ("settings", lambda answer: answer.update(settings="x"), "what its settings are"),
     "colours": ("settings", lambda answer: answer.update(refused="\x1b[31m" + "x" * 10**5), "refuses: ?[31mx"),
     "a loss of NaN": ("validate", lambda a: a["metrics"].update(val_loss=float("nan")), "of site 'site-2' is NaN"),

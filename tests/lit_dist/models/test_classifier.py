@@ -56,7 +56,7 @@ def test_values_a_site_and_over_all_sites(model: ImageClassifier, stage: str, ca
     weighted = (10 * losses[0] + 6 * losses[1]) / 16
     assert run.callback_metrics[f"{stage}_loss"] == torch.tensor(weighted), "to the last bit, as a federation has it"
     table = capsys.readouterr().out
-    assert f"{stage} images" in table
+    assert f"{stage} records" in table
     assert "Charité Berlin" in table
 
 
