@@ -1,7 +1,9 @@
 """VisitAveraging: judges the mean of what the visits have left, beside the weights that travel on."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -118,14 +120,23 @@ class VisitAveraging(VisitCallback, AroundSteps):
             InputError: If the file is damaged, or none of a run with this callback.
         """
         state = read_checkpoint(Path(checkpoint))
-        for key, own in state.get("callbacks", {}).items():
-            if key.partition("{")[0] == VisitAveraging.__qualname__:
-                average = own["travelling"]["average"]
-                return {
-                    name: average[name].to(each) if name in average else each
-                    for name, each in state["state_dict"].items()
-                }
+        if any(map(_is_own, state.get("callbacks", {}))):
+            return judged_weights(state)
         raise InputError(f"{checkpoint} has no average: it is of a run without VisitAveraging")
+
+
+def judged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights and buffers that a validation of a checkpoint's run has judged: the average, if there was one."""
+    own = [state for key, state in checkpoint.get("callbacks", {}).items() if _is_own(key)]
+    travelling = own[0]["travelling"] if own else {}
+    average = travelling["average"] if travelling.get("visits") else {}
+    return {
+        name: average[name].to(each) if name in average else each for name, each in checkpoint["state_dict"].items()
+    }
+
+
+def _is_own(key: str) -> bool:
+    return key.partition("{")[0] == VisitAveraging.__qualname__
 
 
 def find_averaging(trainer: Trainer) -> VisitAveraging | None:

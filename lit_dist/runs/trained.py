@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from lit_dist.callbacks.site_statistics import SiteStatistics, forward_of
+from lit_dist.callbacks.visit_averaging import judged_weights
 from lit_dist.checkpoints.baton import check_weights, read_checkpoint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, SETTINGS, SIGNATURE, SPLITS, read_settings
 from lit_dist.datamodules.frozen_encoder import FrozenEncoder
@@ -136,7 +137,7 @@ def load_run(
     if path is not None:
         saved = read_checkpoint(path)
         check_weights(saved.get("state_dict", {}), module.state_dict(), path)
-        module.load_state_dict(saved["state_dict"])
+        module.load_state_dict(judged_weights(saved))
         kept = saved.get("callbacks", {}).get(statistics.state_key) if statistics is not None else None
         if statistics is not None and kept is not None:
             statistics.load_state_dict(kept)

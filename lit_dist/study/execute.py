@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -210,11 +211,14 @@ def read_predictions(task: Task, path: Path, site: Any = None) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False)
         columns = _columns(task, table)
         whole = {*names, *columns} <= set(table) and all(is_numeric_dtype(table[each]) for each in columns)
+        whole = whole and bool(np.isfinite(table[columns].to_numpy(np.float64)).all())
         table["label"] = [task.parse_label(text) for text in table["label"]]
     except (OSError, ValueError, KeyError):
         whole = False
     if not whole:
-        raise _damaged(path, path.parents[1])
+        if path.parent.name == FIT:
+            raise _damaged(path, path.parents[1])
+        raise InputError(f"{path} is damaged, or no table of predictions of a {task}: predict anew by lit-dist predict")
     return table[table["site"] == site].reset_index(drop=True) if isinstance(site, str) else table
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ from lit_dist.study.trained_study_run import load_study_run
 from lit_dist.tasks.found import task_of
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
+from lit_dist.utils.errors import InputError
 
 WEIGHTS, PROGRAM, CARD = "model.safetensors", "model.pt2", "card"
 DRAWS = 1000
@@ -47,9 +49,11 @@ def export(
         What was written.
 
     Raises:
-        InputError: If the folder has no such run, the weights do not fit, the module is none of images or tables, or
-            the run has nothing of the site.
+        InputError: If the folder has no such run, the weights do not fit, the module is none of images or tables, the
+            run has nothing of the site, or the predictions are not those of its test records.
     """
+    if predictions is not None and not predictions.is_file():
+        raise InputError(f"there is no {predictions}")
     trained = load_study_run(run, checkpoint, accelerator="cpu")
     layers = site_layers(trained, site, False, lambda images: []) if site is not None else nullcontext("")
     with layers as statistics:
@@ -84,7 +88,7 @@ def _card(run: TrainedRun, made: Exported, statistics: str, found: Path) -> dict
         },
         "training": _training(run.folder, run.settings),
         "records_by_site": _records(run.folder, task),
-        "test": _test(found, task),
+        "test": _test(run.folder, found, task),
         "versions": versions(),
         "intended_use": "",
     }
@@ -125,13 +129,33 @@ def _records(run: Path, task: Task) -> list[dict[str, Any]]:
     return rows
 
 
-def _test(path: Path, task: Task) -> list[dict[str, Any]]:
+def _test(run: Path, path: Path, task: Task) -> list[dict[str, Any]]:
     """The task's measures of saved predictions, with intervals by a bootstrap over patients."""
     if not path.exists():
         return []
     table = read_predictions(task, path)
+    if (run / SPLITS).exists():
+        _check_records(table, path, run / SPLITS, task)
     parts = [("all sites", table), *table.groupby("site", sort=False)]
     return [{"site": str(site), **_judged(task, rows)} for site, rows in parts]
+
+
+def _check_records(predicted: pd.DataFrame, path: Path, splits: Path, task: Task) -> None:
+    """Raise ``InputError`` unless predictions are of the run's test records, each once, and with their labels."""
+    table = pd.read_csv(splits, dtype=str, keep_default_na=False)
+    table = table[table["split"] == "test"]
+    known = {(own.site, own.image): task.parse_label(own.label) for own in table.itertuples()}
+    found = [((own.site, own.image), own.label) for own in predicted.itertuples()]
+    wrong = [name for name, label in found if name not in known or known[name] != label]
+    for names, what in ((wrong, "which is no test record of the run, or has another label there"),
+                        ([name for name, often in Counter(name for name, _ in found).items() if often > 1], "twice"),
+                        ([*known.keys() - {name for name, _ in found}], "which is not there")):  # fmt: skip
+        if names:
+            site, image = sorted(names)[0]
+            raise InputError(
+                f"{path} does not hold predictions of the test records in {splits}: {image!r} of {site!r}, {what}"
+                f" ({len(names)} such records)"
+            )
 
 
 def _judged(task: Task, rows: pd.DataFrame) -> dict[str, Any]:

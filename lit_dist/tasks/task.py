@@ -250,7 +250,7 @@ class ValueTask(Task):
 
     @override
     def predictions(self, outputs: Tensor) -> Tensor:
-        return outputs.reshape(len(outputs))
+        return outputs.reshape(outputs.shape[0])  # len() would fix the number where a program is exported
 
     @override
     def scores_of(self, predictions: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ def run_on_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1, "validation": "cycle"}},
         {"class_path": "ModelCheckpoint", "init_args": best},
         {"class_path": "PredictionWriter"},
+        {"class_path": "VisitAveraging"},  # predictions are the average's
     ]
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "table"}}
     words = ["--model=TabularPredictor", "--model.numeric=3", "--model.categorical=1", "--model.num_classes=2",

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,29 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
         export(tmp_path, None, tmp_path / "export")
     with pytest.raises(InputError, match=r"there is no .*nowhere.ckpt; name the checkpoint"):
         export(run, tmp_path / "nowhere.ckpt", tmp_path / "export")
+    with pytest.raises(InputError, match=r"there is no .*nowhere\.csv"):
+        export(run, None, tmp_path / "export", tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.iloc[:-2], r"which is not there \(2 such records\)"),
+        (lambda rows: pd.concat([rows, rows.iloc[:1]]), "twice"),
+        (lambda rows: rows.assign(label=1 - rows["label"]), r"has another label there \(12 such records\)"),
+        (lambda rows: rows.assign(image="x" + rows["image"]), "no test record of the run"),
+        (lambda rows: rows.assign(probability_1=np.nan), "is damaged, or no table of predictions"),
+        (lambda rows: rows[["site"]], "is damaged, or no table of predictions of a classification of 2 classes"),
+    ],
+)
+def test_a_card_does_not_judge_predictions_of_other_records(
+    change: Callable[[pd.DataFrame], pd.DataFrame], message: str, run: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "predictions.csv"
+    change(pd.read_csv(run / "predictions.csv")).to_csv(path, index=False)
+    with pytest.raises(InputError, match=message):
+        export(run, None, tmp_path / "export", path)
+    assert not (tmp_path / "export").exists()
 
 
 def test_an_interval_is_of_patients_and_holds_the_value(run: Path) -> None:

@@ -174,7 +174,7 @@ def test_values_of_classes_by_site_and_pooled(
     assert_logged(run, f"{stage}_{{}}", judge(*(torch.cat(part) for part in zip(*pooled, strict=True))))
     assert len(run.callback_metrics) == 3 * len(METRICS) + 1  # with the mean of the AUROCs
     table = capsys.readouterr().out
-    assert all(word in table for word in (f"{stage} images", "all sites", *SIZES, "balanced accuracy"))
+    assert all(word in table for word in (f"{stage} records", "all sites", *SIZES, "balanced accuracy"))
 
 
 def assert_logged(run: pl.Trainer, name: str, values: dict[str, Tensor]) -> None:

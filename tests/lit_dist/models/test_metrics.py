@@ -51,7 +51,7 @@ def test_a_table_says_what_its_numbers_do_not(capsys: pytest.CaptureFixture[str]
     task = Classification(2)
     one = task.judge(torch.tensor([[0.8, 0.2], [0.7, 0.3]]).log(), torch.tensor([0, 0]))
     good = task.judge(torch.tensor([[0.8, 0.2], [0.3, 0.7]]).log(), torch.tensor([0, 1]))
-    print_reports(task, {"mgh": one, "ucsf": good}, "test images", {"mgh": 2, "ucsf": 2})
+    print_reports(task, {"mgh": one, "ucsf": good}, "test records", {"mgh": 2, "ucsf": 2})
     text = capsys.readouterr().out
     assert "undefined" in text
     assert "The AUROC is undefined where all records are of one class: mgh\n" in text

@@ -71,6 +71,22 @@ def test_a_label_comes_back_from_a_file(task: Task) -> None:
         task.parse_label("nobody knows")
 
 
+class Predictions(torch.nn.Module):
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return self.task.predictions(outputs)
+
+
+def test_predictions_are_a_program_of_any_number_of_records(task: Task) -> None:
+    found = outputs(task)
+    shapes = {"outputs": {0: torch.export.Dim("records")}}
+    program = torch.export.export(Predictions(task), (found[:2],), dynamic_shapes=shapes).module()
+    assert torch.equal(program(found), task.predictions(found))
+
+
 @pytest.mark.parametrize("text", ["1_000", "1e39", "-1e30", "inf", "nan", "0x1f"])
 def test_what_float32_cannot_square_or_a_person_would_not_write_is_no_value(text: str) -> None:
     with pytest.raises(ValueError, match="a number"):
