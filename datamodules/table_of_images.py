@@ -19,7 +19,7 @@ from lit_dist.datamodules.images.image_index import ImageFile
 from lit_dist.datamodules.images.image_table import find_files, read_image_table
 from lit_dist.datamodules.images.named_files import NamedFiles
 from lit_dist.datamodules.label_table import refuse_repeats
-from lit_dist.datamodules.table_columns import ORIGIN
+from lit_dist.datamodules.table_columns import ORIGIN, are_missing, plain
 from lit_dist.tasks.named import TaskName, named_task
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
@@ -91,7 +91,7 @@ class ImageTableDataModule(CachedDataModule):
             check_inside(self.images, root, f"the folder {self.images}")
         named = {"image": image_column, "patient": patient_column, "site": site_column}
         self.columns = named | {f"{_TARGET}{number}": name for number, name in enumerate(self.target)}
-        self.missing = {text.lower() for text in missing}
+        self.missing = {plain(text).lower() for text in missing}
 
     @property
     @override
@@ -108,7 +108,7 @@ class ImageTableDataModule(CachedDataModule):
         self.say_patients(self.columns["patient"] is not None)
         absent = np.zeros(len(table), bool)
         for column in targets:
-            absent |= np.array([text.lower() in self.missing for text in table[column].tolist()], bool)
+            absent |= are_missing(table[column].tolist(), self.missing)
         self.leave_out(table[absent], f"without a value of {' and '.join(self.target)}")
         table = table[~absent]
         if table.empty:

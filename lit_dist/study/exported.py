@@ -144,7 +144,7 @@ def _check_records(predicted: pd.DataFrame, path: Path, splits: Path, task: Task
     """Raise ``InputError`` unless predictions are of the run's test records, each once, and with their labels."""
     table = pd.read_csv(splits, dtype=str, keep_default_na=False)
     table = table[table["split"] == "test"]
-    known = {(own.site, own.image): task.parse_label(own.label) for own in table.itertuples()}
+    known = {(own.site, own.image): task.parse_label(str(own.label)) for own in table.itertuples()}
     found = [((own.site, own.image), own.label) for own in predicted.itertuples()]
     wrong = [name for name, label in found if name not in known or known[name] != label]
     for names, what in ((wrong, "which is no test record of the run, or has another label there"),
