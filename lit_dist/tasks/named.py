@@ -39,6 +39,9 @@ def named_task(name: str, classes: Sequence[str] | int | None = None) -> Task:
     check_choice(get_args(TaskName), task=name)
     if name in _OF_ONE:
         return _OF_ONE[name]()
+    if classes is None:
+        raise InputError(f"task={name} takes classes: give the data their names (classes), and the model their number"
+                         " (num_classes)")  # fmt: skip
     number = classes if isinstance(classes, int) else len(classes or ())
     least = 1 if name == "multilabel" else 2
     if number < least:

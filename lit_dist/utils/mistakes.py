@@ -9,6 +9,7 @@ from lit_dist.utils.errors import InputError
 _WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)|terminated abruptly")
 _PACKAGE = re.compile(r"Requirement '([\w.-]+)[^']*' not met|Neither `(tensorboard)`")
 _MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate", re.IGNORECASE)
+_SMALL = re.compile(r"Output size is too small|Kernel size can't be greater than actual input size")
 _OF_A_WORKER = re.compile(r"Caught \w+ in DataLoader worker process.*\n(?:\S*\.)?(\w+): (.*)\Z", re.DOTALL)
 _LESS = "take a smaller batch_size, fewer num_workers, smaller images or a smaller network"
 
@@ -60,6 +61,8 @@ def _sentence(error: BaseException) -> str | None:
             "a batch has only one image, of which batch normalisation learns nothing: set batch_size to 2 or more, and"
             " drop_last where a loader leaves one over"
         )
+    if _SMALL.search(text):
+        return f"the images are too small for the network ({first_line(error)}): take a greater size or another network"
     if _WORKER.search(text):
         return f"a worker process was ended from outside, most likely since there was no memory left: {_LESS}"
     if isinstance(error, MemoryError) or _MEMORY.search(text):

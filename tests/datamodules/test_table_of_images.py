@@ -97,7 +97,7 @@ def test_both_eyes_stay_together_also_where_sites_differ_in_age() -> None:
         ({"target": "height", "task": "regression"}, "labels.csv has no column 'height'"),
         ({"target": "sex", "task": "regression"}, r"labels.csv, row 2: sex is 'female', which is not a number"),
         ({"target": "sex", "classes": ["F", "M"]}, "row 2: sex is 'female', which is not"),
-        ({"target": "sex"}, "num_classes=0 is not at least 2"),
+        ({"target": "sex"}, "task=classification takes classes: give the data their names"),
         ({**FINDINGS, "classes": ["D", "X"]}, "no row of .* has the finding 'X' in diagnosis; there are C, G, H, N"),
         ({"target": ["age", "sex"], "task": "regression"}, "has 2 columns; task=regression takes 1"),
         ({**AGE, "separator": "|"}, "separator='|' is for task=multilabel"),

@@ -61,7 +61,7 @@ def test_a_visit_of_more_steps_than_the_epochs_allow_is_refused_before_the_run_b
 
     parties = engine(long, max_epochs=1)
     parties.parties["site-2"]._limiter.limits = Limits(max_epochs=2)
-    with pytest.raises(InputError, match=r"max_epochs: 2; in 1 epochs the run would go through its images 3 times"):
+    with pytest.raises(InputError, match=r"max_epochs: 2; in 1 epochs the run would go through its records 3 times"):
         server(parties, long, max_epochs=1).run()
 
 

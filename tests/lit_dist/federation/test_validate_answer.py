@@ -89,7 +89,7 @@ def test_settings_of_another_form_are_refused(lie: Answer) -> None:
         ({"images": True}, "no number of records"),
         ({"metrics": {"val_loss": 10**400}}, "no number of records"),
         ({"metrics": {"val_loss/site-1": 0.5}}, "is not this site's"),
-        ({"sums": [3.0, 4.0, 2.0]}, "its sums are not those of 7 images of a classification of 2 classes"),
+        ({"sums": [3.0, 4.0, 2.0]}, "its sums are not those of 7 records of a classification of 2 classes"),
         ({"sums": [3.0, 4.0, 5.0, 4.0]}, "its sums are not"),  # more are recognised than there are
         ({"sums": [3.0, 5.0, 2.0, 4.0]}, "its sums are not"),
         ({"sums": "3"}, "its sums are not"),
@@ -108,7 +108,7 @@ def test_a_loss_that_is_nan_may_be_the_models_as_well_as_the_sites() -> None:
     check_losses("after visit 1", {"site-1": fine})
     with pytest.raises(InputError, match=r"after visit 1: 'val_loss/site-2' of site 'site-2' is NaN; .*every site"):
         check_losses("after visit 1", {"site-2": lost})
-    with pytest.raises(InputError, match=r"of site 'site-2' is NaN; that of site-1 is not, so look at the images"):
+    with pytest.raises(InputError, match=r"of site 'site-2' is NaN; that of site-1 is not, so look at the records"):
         check_losses("after visit 1", {"site-1": fine, "site-2": lost})
 
 

@@ -34,7 +34,7 @@ def test_a_site_that_is_far_from_the_others_is_named_and_an_ordinary_run_is_quie
     [loss] = strange({**ordinary, "d": SiteValues(40, {"val_loss": 0.001})})
     [size] = strange({**ordinary, "d": SiteValues(10**6, {"val_loss": 0.8})})
     assert "the val_loss of site 'd' is 0.001, and the median of the others' 0.6" in loss
-    assert "the number of images of site 'd' is 1e+06, and the median of the others' 20" in size
+    assert "the number of records of site 'd' is 1e+06, and the median of the others' 20" in size
 
 
 def test_a_site_that_says_it_has_more_images_gains_nothing_where_weights_are_equal() -> None:

@@ -192,6 +192,8 @@ def test_what_a_worker_found_is_said_without_its_traceback() -> None:
         (lambda: torch.empty(10**15), "there is not enough memory"),
         (lambda: Path("file/x").mkdir(), "file/x: Not a directory"),
         (lambda: torch.nn.BatchNorm1d(3)(torch.ones(1, 3)), "a batch has only one image"),
+        (lambda: torch.nn.MaxPool2d(3)(torch.ones(1, 1, 1)), "the images are too small for the network (Given input"),
+        (lambda: torch.nn.Conv2d(1, 1, 3)(torch.ones(1, 1, 1, 1)), "the images are too small for the network (Calc"),
     ],
 )
 def test_what_libraries_say_of_the_machine_is_one_sentence(do: Any, said: str) -> None:
