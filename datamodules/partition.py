@@ -1,8 +1,10 @@
 """Simulated institutions: who has which patients."""
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +113,20 @@ class CountPartition(Partition):
     ) -> None:
         if (counts is None) == (file is None) or (file is None) != (not columns):
             raise InputError("CountPartition takes counts, or a file and its columns, one a label")
-        counts = _read_counts(Path(file), columns or []) if file is not None else counts
+        self._file, self._columns = file, columns or []
+        if file is None or os.path.lexists(file):  # where a trained model is used, the file need not be
+            self.counts = self._checked(counts)
+
+    def _checked(self, counts: list[list[int]] | None) -> list[list[int]]:
+        counts = _read_counts(Path(self._file), self._columns) if self._file is not None else counts
         if not counts or min(min(row, default=0) for row in counts) < 0:
             raise InputError(f"counts={counts} are not one list of numbers for each site")
-        self.counts = counts
+        return counts
+
+    @cached_property
+    def counts(self) -> list[list[int]]:
+        """For each site, the number of patients of each label."""
+        return self._checked(None)
 
     def assign(self, labels: Labels, sites: Sequence[str], rng: np.random.Generator) -> Labels:
         """Give each patient a site."""

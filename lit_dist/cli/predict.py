@@ -27,7 +27,7 @@ def main(args: list[str]) -> None:
             " and with --checkpoint another file than its best.ckpt"
         )
     options = _parser().parse_args(args)
-    if options.run is None or (options.images is None) == (options.table is None):
+    if not options.run or bool(options.images) == bool(options.table):
         raise InputError(
             "say which run, and of what: lit-dist predict RUN --images FOLDER, or of a run on a table --table FILE"
         )

@@ -24,7 +24,7 @@ from lit_dist.runs.site_layers import check_choice, site_layers, spread
 from lit_dist.runs.trained import TrainedRun
 from lit_dist.utils.errors import InputError
 
-PROBLEM, STATISTICS = "problem", "statistics"
+PROBLEM, STATISTICS, REMARKS = "problem", "statistics", "remarks"
 _AT_ONCE = 1024
 
 Pixels = NDArray[np.uint8]
@@ -106,8 +106,10 @@ def predict_table(run: TrainedRun, path: Path, site: str | None, estimated: bool
         standardise(values, range(len(values)), range(len(values)), len(numeric))
     predictions = torch.cat([run.predict(part) for part in values.split(_AT_ONCE)])
     others = table.drop(columns=[*numeric, *categorical])
+    if REMARKS in others:
+        raise InputError(f"the table has a column {REMARKS!r}, which the predictions have: rename it")
     known = others if len(others.columns) else pd.DataFrame({"row": [row_number(row) for row in table.index]})
-    known = known.assign(remarks=remarks)
+    known = known.assign(**{REMARKS: remarks})
     statistics = f"columns standardised by these {len(values)} records" if run.standardised else ""
     return table_of(run, known, [""] * len(values), range(len(values)), predictions, statistics)
 
@@ -211,10 +213,14 @@ def table_of(
     Raises:
         InputError: If a column of the table has the name of one that is added.
     """
-    task = run.task
+    task, problems = run.task, list(problems)
+    sound = predictions.reshape(len(predictions), -1).isfinite().all(dim=1)
+    for place in (~sound).nonzero().flatten().tolist():
+        problems[places[place]] = "what the model gives for it is not a number"
+    predictions, places = predictions[sound], [row for row, fine in zip(places, sound.tolist(), strict=True) if fine]
     answers: dict[str, Any] = task.answers(predictions) if task is not None else columns_of(predictions)
     added = {_free(name, known): pd.Series(values, list(places)) for name, values in answers.items()}
-    columns: dict[str, Any] = {**added, **({STATISTICS: statistics} if statistics else {}), PROBLEM: list(problems)}
+    columns: dict[str, Any] = {**added, **({STATISTICS: statistics} if statistics else {}), PROBLEM: problems}
     clash = [name for name in columns if name in known]
     if clash:
         raise InputError(f"the table has a column {clash[0]!r}, which the predictions have: rename it")

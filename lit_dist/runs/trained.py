@@ -127,6 +127,7 @@ def load_run(
     settings = settings or read_settings(folder / SETTINGS, ("model", "data", "trainer"))
     made = build(_to_predict(settings, accelerator))
     module, data, trainer = made.model, made.datamodule, made.trainer
+    trainer.precision_plugin.convert_module(module)  # in which the weights are
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     statistics = next((each for each in callbacks if isinstance(each, SiteStatistics)), None)
     path = None if checkpoint is None and isinstance(module, SiteEnsemble) else _file(folder, checkpoint)
@@ -142,7 +143,7 @@ def load_run(
         if statistics is not None and kept is not None:
             statistics.load_state_dict(kept)
     signature = _signature(folder, data)
-    trainer.precision_plugin.convert_module(module).to(trainer.strategy.root_device).eval()
+    module.to(trainer.strategy.root_device).eval()
     return TrainedRun(folder, settings, path, module, data, trainer, _task(module, signature), statistics, signature)
 
 

@@ -56,6 +56,7 @@ def export(
         raise InputError(f"there is no {predictions}")
     trained = load_study_run(run, checkpoint, accelerator="cpu")
     layers = site_layers(trained, site, False, lambda images: []) if site is not None else nullcontext("")
+    trained.module.float()  # what goes in is converted to that
     with layers as statistics:
         made = exported(trained)
         card = _card(trained, made, statistics, predictions or trained.folder / PREDICTIONS)

@@ -84,7 +84,7 @@ def test_a_small_alpha_skews_the_labels_and_a_large_one_does_not() -> None:
         (lambda: CountPartition(), "takes counts, or a file and its columns"),
         (lambda: CountPartition([[1, 1]], "sizes.csv", ["n"]), "takes counts, or a file and its columns"),
         (lambda: CountPartition(file="sizes.csv"), "takes counts, or a file and its columns"),
-        (lambda: CountPartition(file="sizes.csv", columns=["n"]), "there is no table at sizes.csv"),
+        (lambda: assign(CountPartition(file="sizes.csv", columns=["n"])), "there is no table at sizes.csv"),
         (lambda: DirichletPartition(0), "alpha=0"),
         (lambda: assign(DirichletPartition(0.01, smallest=99)), "take a larger alpha"),
     ],

@@ -123,12 +123,22 @@ def test_whose_statistics_are_meant_has_to_be_said(
     assert message in capsys.readouterr().err
 
 
+def test_a_run_is_told_by_what_is_in_its_folder_too(run: Path) -> None:
+    write_phantoms(Path("hospital"), "site-1")
+    for number, name in enumerate(("", "checkpoints", "config.yaml", "checkpoints/best.ckpt")):
+        main(["predict", str(run / name), "--images", "hospital", f"--output={number}.csv"])
+    assert len({Path(f"{number}.csv").read_text() for number in range(4)}) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--images", "new"], "say which run, and of what: lit-dist predict RUN --images FOLDER"),
         (["RUN"], "say which run, and of what"),
-        (["nowhere", "--images", "new"], "nowhere/config.yaml is not the configuration"),
+        (["nowhere", "--images", "new"], "there is no folder nowhere: name a run's"),
+        (["UP", "--images", "new"], "cyclical holds several runs: name one of "),
+        (["new", "--images", "new"], "new/config.yaml is not the configuration"),
+        (["RUN", "--images", ""], "say which run, and of what"),
         (["RUN", "--images", "gone"], "there is no gone: give a folder"),
         (["RUN", "--images", "empty"], "empty holds no images"),
         (["RUN", "--images", "new", "--output", "there.csv"], "there.csv is there already"),
@@ -149,8 +159,9 @@ def test_what_cannot_be_predicted_is_said(
     Path("new/list.csv").write_text("image,problem\na.png,none\n")
     Path("bad/a.png").write_text("no image")
     Path("there.csv").write_text("")
+    given = {"RUN": str(run), "UP": str(run.parent)}
     with pytest.raises(SystemExit) as end:
-        main(["predict", *(str(run) if word == "RUN" else word for word in words)])
+        main(["predict", *(given.get(word, word) for word in words)])
     assert end.value.code == 1
     assert message in capsys.readouterr().err
 
@@ -199,6 +210,11 @@ def test_new_people_are_predicted_by_the_rules_of_the_runs_table(
         ("weight,height,smoker\n1,2,0\n", [], "has no column 'blood'; it has weight, height, smoker"),
         ("weight,height,smoker,blood\n1,tall,0,A\n", [], "new.csv, row 2: height is 'tall', which is no number"),
         ("weight,height,smoker,blood,yes,prediction\n1,2,0,A,1,2\n", [], "has a column 'prediction', which the pred"),
+        (
+            "weight,height,smoker,blood,remarks\n1,2,0,A,none\n",
+            [],
+            "has a column 'remarks', which the pred",
+        ),
         ("weight,height,smoker,blood\n1,2,0,A\n", ["--site=a"], "nothing of a site's own: leave --site out"),
         ("weight,height,smoker,blood\n1,2,0,A\n", ["--column=id"], "a run on a table knows its columns"),
     ],

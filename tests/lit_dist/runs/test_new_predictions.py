@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lit_dist import InputError, TabularPredictor
 from lit_dist.datamodules.images.new_images import new_images
-from lit_dist.runs.new_predictions import predict_images
+from lit_dist.runs.new_predictions import predict_images, table_of
 from lit_dist.runs.site_layers import check_choice, spread
 from lit_dist.runs.trained import TrainedRun
 from lit_dist.study.programs import exported
@@ -70,6 +71,14 @@ def test_a_module_of_ones_own_predicts_what_it_likes_one_row_an_image(tmp_path: 
     assert abs(found.table["value"].mean()) > 0.01
     with pytest.raises(InputError, match=r"Brightness predicts \(1, 5\) of 5 records: let its predict_step give one"):
         predict_images(run_of(Brightness((5,)), data), new_images(tmp_path / "new"), None, False)
+
+
+def test_what_is_no_number_is_a_problem_and_no_class(tmp_path: Path) -> None:
+    run = run_of(Brightness(), photographs())
+    predictions = torch.tensor([[0.5, 0.5], [torch.nan, 0.0], [0.25, 0.75]])
+    found = table_of(run, pd.DataFrame({"image": list("abcd")}), ["", "gone", "", ""], [0, 2, 3], predictions, "").table
+    assert found["problem"].tolist() == ["", "gone", "what the model gives for it is not a number", ""]
+    assert found["probability_1"].fillna(-1).tolist() == [0.5, -1, -1, 0.75]
 
 
 def test_images_that_another_release_prepared_otherwise_are_refused(tmp_path: Path) -> None:
