@@ -9,7 +9,8 @@ import jsonargparse
 import pytest
 
 from lit_dist.cli.main import main
-from pages import PAGES, ROOT, code
+from lit_dist.cli.overview import COMMANDS
+from pages import PAGES, ROOT, code, inline_code
 
 
 class ParsedError(Exception):
@@ -60,3 +61,8 @@ def test_a_command_is_understood(words: tuple[str, ...], monkeypatch: pytest.Mon
         main(given)
     if isinstance(end.value, SystemExit):
         assert end.value.code == 0, f"lit-dist {' '.join(words)}"
+
+
+def test_commands_within_lines_are_those_that_there_are() -> None:
+    said = {word for page in PAGES for text in inline_code(page) for word in re.findall(r"^lit-dist ([\w-]+)", text)}
+    assert said - {"--version", "--help"} <= {*COMMANDS, "COMMAND"}

@@ -44,3 +44,8 @@ def code(page: Path, language: str) -> Iterator[str]:
     for each in tokens(page):
         if each.type == "code_block" or (each.type == "fence" and each.info == language):
             yield each.content
+
+
+def inline_code(page: Path) -> list[str]:
+    """The code within lines of text."""
+    return [each.content for each in tokens(page) if each.type == "code_inline"]
