@@ -77,7 +77,7 @@ class Server:
         if not is_overridden("configure_model", module):  # in which a fit may give layers their shapes
             check_initialized(module)
         _check_trainer(trainer)
-        refuse_unpooled(trainer, reported_task(module))
+        refuse_unpooled(trainer, reported_task(module), roster.sites)
         refuse_state_of_steps(trainer)
         refuse_ends_elsewhere(trainer, self.transfer)
         refuse_local_within_visits(trainer, module, self.transfer)

@@ -1,6 +1,6 @@
 """Which metrics a fit is steered by, and whether they mean anything with the labels of its validation images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -90,7 +90,11 @@ def check_monitors(trainer: Trainer, labels: Labels, task: Task) -> None:
 def _check_site(trainer: Trainer, who: str, labels: Labels) -> None:
     """Refuse a metric of a site that is not validated; modules that report for themselves may call others so."""
     if isinstance(trainer.lightning_module, SiteReported):
-        raise InputError(f"{who}, and there is no such site in the validation; it has {', '.join(labels)}")
+        raise InputError(_no_site(who, labels))
+
+
+def _no_site(who: str, sites: Iterable[str]) -> str:
+    return f"{who}, and there is no such site in the validation; it has {', '.join(sites)}"
 
 
 def _check_meaning(task: Task, who: str, metric: str, labels: Sequence[Any], where: str) -> None:
@@ -139,14 +143,17 @@ def _check_evaluations(trainer: Trainer, labels: Labels, task: Task) -> None:
                 )
 
 
-def refuse_unpooled(trainer: Trainer, task: Task | None) -> None:
-    """Refuse metrics of all sites' images that a federation does not have, since no site has all of them.
+def refuse_unpooled(trainer: Trainer, task: Task | None, sites: Sequence[str]) -> None:
+    """Refuse metrics that a federation does not have: of all sites' records where none has all, and of no site.
 
     Raises:
         InputError: If something monitors one.
     """
     unpooled = {name for name, measure in task.measures.items() if measure.pooled is None} if task else set()
-    for who, name in monitors(trainer):
+    for who, name in monitors(trainer, sites):
+        metric, _, site = name.partition("/")
+        if task and site and site not in sites and metric.removeprefix("val_") in logged_measures(task):
+            raise InputError(_no_site(f"{who} monitors {name!r}", sites))
         if name.startswith("val_") and name.removeprefix("val_") in unpooled:
             mean = f"val_{MEAN}{name.removeprefix('val_')}"
             raise InputError(

@@ -119,9 +119,11 @@ def test_a_fit_that_is_never_validated_finds_no_best_model() -> None:
 
 def test_a_federation_has_no_auroc_of_all_sites() -> None:
     with pytest.raises(InputError, match=r"'val_auroc', .* monitor val_mean_auroc, .* such as val_auroc/SITE"):
-        refuse_unpooled(trainer(EarlyStopping("val_auroc")), Classification(2))
+        refuse_unpooled(trainer(EarlyStopping("val_auroc")), Classification(2), ["a"])
+    with pytest.raises(InputError, match="'val_loss/mgh', and there is no such site in the validation; it has a, b"):
+        refuse_unpooled(trainer(EarlyStopping("val_loss/mgh")), Classification(2), ["a", "b"])
     others = EarlyStopping("val_loss"), ModelCheckpoint(monitor="val_auroc/a"), EarlyStopping("val_mean_auroc")
-    refuse_unpooled(trainer(*others), Classification(2))
+    refuse_unpooled(trainer(*others, SingleWeightTransfer("val_loss/{site}")), Classification(2), ["a"])
 
 
 class Plateau(ImageClassifier):
