@@ -229,14 +229,14 @@ def read_splits(path: Path, table: pd.DataFrame, task: Task | None = None) -> pd
         gone = merged[merged[column].isna()]
         if len(gone):
             raise InputError(
-                f"{path}: there is no image {gone['image'].iloc[0]!r} in the data ({len(gone)} are missing)"
+                f"{path}: there is no record {gone['image'].iloc[0]!r} in the data ({len(gone)} are missing)"
             )
         kind: Any = table["label"].dtype if column == "label" else "str"  # a row that is not there makes it float
         as_text = merged[column].astype(kind).astype(str)
         changed = merged[as_text != merged[written]]
         if len(changed):
             image, was = changed["image"].iloc[0], changed[written].iloc[0]
-            raise InputError(f"{path}: image {image!r} has the {column} {was!r} there, but another one in the data")
+            raise InputError(f"{path}: record {image!r} has the {column} {was!r} there, but another one in the data")
     merged["label"] = merged["label"].astype(table["label"].dtype)
     result = merged.drop(columns=["written", "owner"])
     check_splits(result, str(path))

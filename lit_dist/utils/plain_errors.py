@@ -149,7 +149,7 @@ def _of_value(message: str, parser: Any) -> str | None:
         return f"there is no setting {option!r}{nearest(_MEANT.get(option, option), _options(parser))}"
     if option := reason["option"]:
         line = after.partition("\n")[0]
-        owner = re.search(r"class_path='([^']+)'", line) or [*re.finditer(r"class_path '([^']+)'", before), None][0]
+        owner = re.search(r"class_path='([^']+)'", line) or [None, *re.finditer(r"class_path '([^']+)'", before)][-1]
         kind = imported(owner[1]) if owner else None
         names = list(parameters(kind)[0]) if inspect.isclass(kind) else []
         known = [*names, "class_path", "init_args"]

@@ -189,9 +189,9 @@ def test_a_site_draws_its_split_without_knowing_the_others() -> None:
         ("site", "b", "patient 'p0' is in more than one site: a, b"),
         ("split", "test", "patient 'p0' is in more than one split: test, train"),
         ("split", "training", "'training' is not a split"),
-        ("image", "other", "there is no image 'other' in the data"),
-        ("label", "1", "image 'p0_0' has the label '1' there"),
-        ("patient", "p9", "image 'p0_0' has the patient 'p9' there"),
+        ("image", "other", "there is no record 'other' in the data"),
+        ("label", "1", "record 'p0_0' has the label '1' there"),
+        ("patient", "p9", "record 'p0_0' has the patient 'p9' there"),
     ],
 )
 def test_a_tampered_table_of_splits_is_refused(tmp_path: Path, column: str, value: str, message: str) -> None:

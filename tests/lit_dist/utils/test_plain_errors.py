@@ -46,6 +46,11 @@ def test_what_is_mistyped_says_what_may_have_been_meant(
         ("seed_everything:", "seed_everthing:", "did you mean seed_everything?"),
         ("batch_size:", "bach_size:", "no setting data.bach_size of PhantomDataModule; did you mean batch_size?"),
         ("save_dir:", "savedir:", "no setting trainer.logger.savedir of CSVLogger; did you mean save_dir?"),
+        (
+            "sites: 4",
+            "partition: {class_path: DirichletPartition, init_args: {alfa: 1}}\n    sites: 4",
+            "no setting data.partition.alfa of DirichletPartition; it has alpha, smallest",
+        ),
         ("ImageClassifier", "ImageClasifier", "there is no class ImageClasifier; did you mean ImageClassifier?"),
         ("optim.Adam", "optim.Adm", "model.optimizer: there is no class torch.optim.Adm; did you mean Adam or"),
         ("validation: cycle", "validation: cylce", "is cylce, which is not one of trainer, cycle; did you mean cycle?"),
