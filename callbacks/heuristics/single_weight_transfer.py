@@ -105,6 +105,11 @@ class SingleWeightTransfer(WeightTransfer):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        if self.max_epochs_per_site is None and not trainer.enable_validation:
+            raise InputError(
+                "SingleWeightTransfer hands over at a plateau of a validation, and this fit validates nothing: it would"
+                " stay at the first site: give validation loaders, or max_epochs_per_site"
+            )
         self._stop_after_the_last(trainer)
 
     # The decision is made here and applied at the epoch's end: a checkpoint that is written between holds it, and

@@ -138,3 +138,10 @@ def test_the_best_model_of_the_run_can_be_kept(tmp_path: Path) -> None:
     best = ModelCheckpoint(tmp_path / "best", monitor="val_loss")
     fit(SingleWeightTransfer(patience=2), best, max_epochs=ATTEMPTS)
     assert Path(best.best_model_path).exists()
+
+
+def test_a_fit_that_validates_nothing_would_stay_at_the_first_site_and_is_refused() -> None:
+    with pytest.raises(InputError, match="this fit validates nothing"):
+        fit(SingleWeightTransfer(), max_epochs=4, limit_val_batches=0)
+    fit(SingleWeightTransfer(max_epochs_per_site=1), max_epochs=4, limit_val_batches=0)
+    assert len({line["site"] for line in ledger()}) > 1
