@@ -74,7 +74,7 @@ class FrozenBackbone:
             raise InputError(f"{self._name} takes no image of the shape {tuple(image.shape)}: {text}") from None
         if not vector.isfinite().all():
             raise InputError(f"{self._name} gives values that are not finite: are these its weights?")
-        return vector.reshape(vector.shape[1], -1).mean(dim=1)
+        return vector.flatten()
 
 
 def check_architecture(name: str) -> None:

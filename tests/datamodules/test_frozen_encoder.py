@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -51,12 +51,14 @@ def ready(data: FrozenEncoder) -> FrozenEncoder:
 
 
 class Counted(FrozenBackbone):
-    """Counts the images that go through."""
+    """Counts the images that go through, and the threads of each."""
 
     images = 0
+    threads: ClassVar[set[int]] = set()
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         Counted.images += 1
+        Counted.threads.add(torch.get_num_threads())
         return super().__call__(image)
 
 
@@ -64,6 +66,7 @@ class Counted(FrozenBackbone):
 def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
     monkeypatch.setattr("lit_dist.datamodules.frozen_encoder.FrozenBackbone", Counted)
     Counted.images = 0
+    Counted.threads.clear()
     return Counted
 
 
@@ -91,12 +94,12 @@ def test_a_second_run_encodes_nothing_nor_does_one_of_other_sites(tmp_path: Path
     assert torch.equal(first._vectors(), third._vectors())
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_vectors_depend_on_no_number_of_threads(tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: threads)
-    torch.set_num_threads(threads)
+def test_each_image_is_encoded_in_one_thread_so_that_no_number_of_cores_shows(
+    tmp_path: Path, counted: type[Counted]
+) -> None:
+    torch.set_num_threads(2)
     found = ready(encoder(cache_dir=tmp_path))._vectors()
-    assert torch.get_num_threads() == threads
+    assert (counted.threads, torch.get_num_threads()) == ({1}, 2)
     torch.set_num_threads(1)
     assert torch.equal(found, ready(encoder())._vectors())
 
