@@ -1,6 +1,7 @@
 """What is predicted of new records: by a head on frozen features, by modules of one's own, and of too little."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from lit_dist import InputError, TabularPredictor
+from lit_dist.datamodules import TabularDataModule
 from lit_dist.datamodules.images.new_images import new_images
-from lit_dist.runs.new_predictions import predict_images, table_of
+from lit_dist.runs.new_predictions import predict_images, predict_table, table_of
 from lit_dist.runs.site_layers import check_choice, spread
 from lit_dist.runs.trained import TrainedRun
 from lit_dist.study.programs import exported
 from small import trainer
 from small_encoder import encoder, photographs
+from small_tables import write_patients
 
 
 def run_of(module: pl.LightningModule, data: Any, **signature: Any) -> TrainedRun:
@@ -90,6 +93,23 @@ def test_images_that_another_release_prepared_otherwise_are_refused(tmp_path: Pa
 def test_without_batch_normalisation_there_is_nothing_to_estimate() -> None:
     with pytest.raises(InputError, match="there is nothing to estimate"):
         check_choice(run_of(TabularPredictor(numeric=2, num_classes=2), photographs()), None, True)
+
+
+def test_a_table_standardised_by_site_is_so_by_its_own_records_and_only_if_asked_to(tmp_path: Path) -> None:
+    write_patients(tmp_path / "patients")
+    data = TabularDataModule(
+        *("patients.csv", "ill", tmp_path / "patients"), classes=["no", "yes"], features=["weight", "height"]
+    )
+    module = TabularPredictor(num_classes=2, numeric=2, hidden=[])
+    run = replace(run_of(module, data), settings={"data": {"init_args": {"standardise_sites": True}}})
+    (tmp_path / "new.csv").write_text("weight,height\n70,150\n80,\n90,190\n")
+    with pytest.raises(InputError, match="take --statistics estimate, which does so by the records of this table"):
+        predict_table(run, tmp_path / "new.csv", None, False)
+    found = predict_table(run, tmp_path / "new.csv", None, True)
+    assert found.statistics == "columns standardised by these 3 records"
+    standard = torch.tensor([[-(1.5**0.5), -1.0], [0.0, torch.nan], [1.5**0.5, 1.0]])
+    expected = module.predict_step(standard, 0)[:, 1]
+    assert found.table["probability_1"].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_a_sample_is_of_all_over() -> None:
