@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from real_data import real_folder
+
+settings.register_profile("lit_dist", deadline=None)  # no test depends on how fast the machine is
+settings.load_profile("lit_dist")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -279,7 +279,7 @@ def _imported() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_imported")
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
+@settings(max_examples=300, derandomize=True, suppress_health_check=[*HealthCheck])
 @given(ATTACKS, st.booleans())
 @pytest.mark.filterwarnings("ignore")
 def test_no_settings_run_anything_at_a_site_or_change_what_is_its_own(
