@@ -101,8 +101,16 @@ OWN_OPTIONS = {
 }
 
 
+LIKE_OTHERS = ("compare_unlike.yaml", "compare_density.yaml")
+"""Studies that differ from one beside them in a partition, or a collection that others have, too."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.long) if path.name in LIKE_OTHERS else path for path in STUDIES],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
 def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lit_dist.study.report.write_figures", lambda *_: {})  # nobody looks at them
     own = OWN_OPTIONS.get(f"{path.parent.name}/{path.stem}", [])
