@@ -119,7 +119,7 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     _print_summary(tables.summary, results, task)
     print(resolution(pairs, task))
     if held_out and len(sites):
-        _print_held_out(sites, task)
+        _print_held_out(sites, results["held_out"].nunique(), task)
     print(f"The report: {report}")
 
 
@@ -138,12 +138,12 @@ def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> 
     titles = [task.measures[name].title for name in others]
     columns = ["heuristic", "seeds", task.measures[primary].title, "95 % interval", "of central", *titles]
     held_out = results["held_out"].notna().any()
-    print_table("Each site, held out in turn" if held_out else "Test images of all sites", columns, rows)
+    print_table("Each site, held out in turn" if held_out else "Test records of all sites", columns, rows)
     for line in what_it_does_not_say(summary, results, task):
         print(line)
 
 
-def _print_held_out(held_out: pd.DataFrame, task: Task) -> None:
+def _print_held_out(held_out: pd.DataFrame, number: int, task: Task) -> None:
     """Print the mean over the sites that were held out, the worst one, and the spread."""
     rows = [
         [row["label"], str(row["sites"]), f"{row['mean']:.3f}", f"{row['worst']:.3f}", row["worst_site"],
@@ -152,3 +152,6 @@ def _print_held_out(held_out: pd.DataFrame, task: Task) -> None:
     ]  # fmt: skip
     title = task.measures[task.primary].title
     print_table(f"{title} at sites that took no part", ["heuristic", "sites", "mean", "worst", "at", "sd"], rows)
+    known = held_out["sites"].min()
+    if known < number:
+        print(f"The {title} is undefined at {number - known} of the {number} sites, which are not among these.")

@@ -125,7 +125,7 @@ def _values(
     """The value of each heuristic, and its values in the same resamples."""
     first = next(iter(found.values()))
     if any(not each.table.equals(first.table) for each in found.values()):
-        raise InputError("heuristics of the study were tested on different images")
+        raise InputError("heuristics of the study were tested on different records")
     once = torch.ones(1, len(first.targets), dtype=torch.float64)
     drawn: dict[str, list[_Values]] = {label: [] for label in found}
     for often in patients_drawn(first.patients, draws):

@@ -58,7 +58,7 @@ def heuristics(axes: Axes, tables: Tables, place: int = 0) -> str | None:
     for value, _ in guess:
         axes.axvline(value, linestyle=":", color="grey")
     dotted = "".join(f" (dotted: {what})" for _, what in guess)
-    axes.set_xlabel(f"{measure.title} on the test images of all sites{dotted}")
+    axes.set_xlabel(f"{measure.title} on the test records of all sites{dotted}")
     return "Diamonds: means over seeds, with the 95 % interval by Student's t; dots: seeds." if len(rows) else None
 
 

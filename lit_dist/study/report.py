@@ -37,7 +37,7 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
     measures = [task.measures[name].title for name in task.main]
     text = Template((files("lit_dist.study") / "report.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"Comparison of heuristics: {settings.study.collection}"),
-        runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {results['n'].max()} test images"
+        runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {results['n'].max()} test records"
         + (
             f", of which always guessing the commonest class gets {results['majority_rate'].iloc[0]:.3f} right."
             if "majority_rate" in results

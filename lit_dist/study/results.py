@@ -164,7 +164,7 @@ def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
         task: What is predicted.
 
     Raises:
-        InputError: If runs that are to be compared were tested on different images.
+        InputError: If runs that are to be compared were tested on different records.
     """
     tables: list[pd.DataFrame] = []
     parts: list[Part] = []
@@ -176,7 +176,7 @@ def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
             path = run_path(study, run["run"]) / FIT / PREDICTIONS
             own = read_predictions(task, path, site).sort_values("image", ignore_index=True)
             if table is not None and not table["image"].equals(own["image"]):
-                raise InputError(f"{path} has other images than the runs beside it; the splits differ")
+                raise InputError(f"{path} has other records than the runs beside it; the splits differ")
             table = own if table is None else table
             by_seed.setdefault(run["seed"], []).append(scored(task, own)[0])
         assert table is not None

@@ -45,8 +45,8 @@ def summarise(results: pd.DataFrame, task: Task) -> pd.DataFrame:
 
     Returns:
         ``label``, those of ``WHICH``, ``metric``, ``seeds``, ``mean``, ``sd``, the 95 % interval of the mean (``low``,
-        ``high``), ``share_of_central``, and the mean paired difference from central with its interval
-        (``difference``, ``difference_low``, ``difference_high``); NaN where there is too little for it.
+        ``high``; within what the metric can be), ``share_of_central``, and the mean paired difference from central with
+        its interval (``difference``, ``difference_low``, ``difference_high``); NaN where there is too little for it.
     """
     runs, metrics = groups(results), summarised(task)
     by_seed = {label: group.groupby("seed")[metrics].mean() for label, group in runs.items()}
@@ -57,12 +57,14 @@ def summarise(results: pd.DataFrame, task: Task) -> pd.DataFrame:
         which = runs[label][WHICH].iloc[0].to_dict()
         for metric in metrics:
             own = values[metric].astype(np.float64)
-            low, high = interval(np.asarray(own, np.float64))
+            measure = task.measures[metric]
+            low, high = np.clip(interval(np.asarray(own, np.float64)), measure.low, measure.high)
             row = {"label": label, **which, "metric": metric, "seeds": len(own), "mean": own.mean()}
             row |= {"sd": own.std(ddof=1), "low": low, "high": high}
-            if central is not None:
+            if central is not None and measure.low >= 0:  # a share of what may be negative says nothing
                 both = own.index.intersection(central.index)
-                row["share_of_central"] = own[both].mean() / central.loc[both, metric].mean()
+                whole = central.loc[both, metric].mean()
+                row["share_of_central"] = own[both].mean() / whole if whole else np.nan
             if central is not None and label != baseline:
                 paired = np.asarray((own - central[metric]).dropna(), np.float64)
                 row["difference"] = paired.mean() if len(paired) else np.nan

@@ -50,7 +50,7 @@ def test_a_value_is_the_mean_over_seeds_and_records_are_put_together_by_image() 
     assert found.values(TASK, "accuracy", once)[:, 0].tolist() == [1.0, pytest.approx(1 / 6)]
     assert found.values(TASK, "auroc", once)[:, 0].tolist() == [1.0, pytest.approx(1 / 9)]
     saved("three", {"b1": 0.5}, LABELS)
-    with pytest.raises(InputError, match=r"runs/three/fit/predictions\.csv has other images"):
+    with pytest.raises(InputError, match=r"runs/three/fit/predictions\.csv has other records"):
         predictions(Path(), results(("one", "central", 0), ("three", "central", 1)), TASK)
 
 
@@ -84,7 +84,7 @@ def test_equal_predictions_do_not_differ() -> None:
 def test_heuristics_of_other_images_are_not_compared() -> None:
     saved("one", GOOD, LABELS)
     saved("two", {"a1": 0.5, "z1": 0.5}, {"a1": 1, "z1": 0})
-    with pytest.raises(InputError, match="tested on different images"):
+    with pytest.raises(InputError, match="tested on different records"):
         compare_pairs(Path(), results(("one", "central", 0), ("two", "ensemble", 0)), TASK)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lit_dist import InputError
+from lit_dist.cli.compare import _print_held_out
 from lit_dist.cli.main import main as command
 from lit_dist.study.plan import make_plan
 from lit_dist.study.results import columns
@@ -76,3 +77,11 @@ def test_a_study_says_how_heuristics_perform_at_sites_that_took_no_part(
     run = study / "runs" / own["run"].iloc[0] / "fit" / "splits.csv"
     splits = pd.read_csv(run)
     assert set(splits.loc[splits["site"] == "site-1", "split"]) == {"test"}
+
+
+def test_sites_where_the_measure_is_undefined_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"label": "central", "sites": 2, "mean": 0.7, "worst": 0.6, "worst_site": "b", "spread": 0.1}
+    _print_held_out(pd.DataFrame([row]), 3, Classification(2))
+    assert "The AUROC is undefined at 1 of the 3 sites, which are not among these." in capsys.readouterr().out
+    _print_held_out(pd.DataFrame([row]), 2, Classification(2))
+    assert "undefined" not in capsys.readouterr().out

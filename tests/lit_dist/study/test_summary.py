@@ -10,6 +10,7 @@ from lit_dist.study.execute import read_predictions, scored
 from lit_dist.study.results import by_site, columns
 from lit_dist.study.summary import interval, summarise
 from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.ordinal import OrdinalGrades
 
 TASK = Classification(2)
 
@@ -133,3 +134,12 @@ def test_names_that_look_like_nothing_are_names(tmp_path: Path) -> None:
     found = read_predictions(TASK, Path("predictions.csv"))
     assert found[["site", "image", "patient"]].to_numpy().tolist() == [["None", "NA", "NA"], ["mgh", "b", "null"]]
     assert scored(TASK, found)[0][:, 1].tolist() == [0.0, 0.0], "columns are known by their names"
+
+
+def test_intervals_stay_within_what_a_metric_can_be_and_a_share_of_what_may_be_negative_is_not_told() -> None:
+    table = results().assign(quadratic_kappa=[0.0, 0.1, -0.1, *[0.2] * 12])
+    table.loc[table["kind"] == "central", "accuracy"] = [0.9, 0.99, 1.0]
+    summary = summarise(table, OrdinalGrades(2)).set_index(["label", "metric"])
+    assert summary.loc[("central", "accuracy"), "high"] == 1.0
+    assert summary.xs("quadratic_kappa", level="metric")["share_of_central"].isna().all()
+    assert summary.loc[("central", "accuracy"), "share_of_central"] == 1.0
