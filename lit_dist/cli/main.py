@@ -1,6 +1,7 @@
 """``lit-dist``: the words of a command line, and what becomes of errors."""
 
 import gc
+import logging
 import os
 import sys
 import warnings
@@ -26,6 +27,9 @@ OTHER_COMMANDS = {
 }
 """Commands that are not Lightning's, by the module whose ``main`` runs them."""
 
+_LIGHTNING = "lightning.pytorch.utilities.rank_zero"
+"""The logger of what Lightning says once, whatever the number of processes."""
+
 _OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """What a shell gives in the place of a file, such as <(command): it ends when the command does."""
 
@@ -47,6 +51,7 @@ def main(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty", category=UserWarning)
     # Names in a script that the figures' font lacks are boxes in a PNG; the SVG and the report have them as text.
     warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
+    logging.getLogger(_LIGHTNING).addFilter(_is_no_advertisement)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:
         sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
@@ -66,6 +71,10 @@ def main(args: list[str] | None = None) -> None:
             raise
         print(f"lit-dist: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("💡")  # with which Lightning recommends its maker's services
 
 
 def _command(words: list[str]) -> Callable[[], object]:

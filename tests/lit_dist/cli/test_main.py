@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from lit_dist import ImageClassifier, TabularPredictor
 from lit_dist.checkpoints.baton import write_checkpoint
@@ -51,6 +53,16 @@ def run_folder(heuristic: str = "phantom/cyclical") -> Path:
 def test_the_version_is_the_packages() -> None:
     for start in (["lit-dist"], [sys.executable, "-m", "lit_dist"]):
         assert version("lit_dist") in command(*start, "--version").stdout
+
+
+def test_lightning_recommends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    main(["--version"])
+    with caplog.at_level(logging.INFO):
+        Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+        rank_zero_info("💡 Tip: buy it")
+        rank_zero_info("said")
+    assert "said" in caplog.messages
+    assert "💡" not in caplog.text
 
 
 def test_the_usage_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
