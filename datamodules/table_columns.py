@@ -22,7 +22,8 @@ def numbers(table: pd.DataFrame, column: str, missing: Collection[str]) -> NDArr
     """A column's values, float32, (records,); NaN where one is missing.
 
     Raises:
-        InputError: If a cell is no number that float32 can hold; the message names file, row and column.
+        InputError: If a cell is no number that float32 can hold, or float32 cannot tell the values apart; the message
+            names file, row and column.
     """
     texts = table[column].tolist()
     absent = are_missing(texts, missing)
@@ -36,7 +37,19 @@ def numbers(table: pd.DataFrame, column: str, missing: Collection[str]) -> NDArr
             f"{table[ORIGIN].iloc[place]}: {column} is {texts[place][:50]!r}, which is no number ({int(wrong.sum())}"
             " such rows): name the column under categorical, leave it out by exclude, or name the text under missing"
         )
+    _check_precision(values, found, column)
     return found
+
+
+def _check_precision(values: NDArray[np.float64], found: NDArray[np.float32], column: str) -> None:
+    known = values[~np.isnan(values)]
+    spread = known.std() if len(known) else 0.0
+    lost = np.abs(known - found[~np.isnan(found)]).max(initial=0)
+    if lost > spread / 100 and spread > 1e-12 * np.abs(known).max(initial=0):  # below is noise in one value
+        raise InputError(
+            f"{column} lies around {known.mean():.10g} and varies by {spread:.2g}, of which float32 loses up to"
+            f" {lost:.2g}: take a constant off, such as {np.round(known.min()):.10g}, at all sites, or exclude it"
+        )
 
 
 def category_codes(table: pd.DataFrame, column: str, missing: Collection[str]) -> NDArray[np.float32]:
