@@ -179,7 +179,9 @@ def test_early_stopping_and_the_best_model_are_those_of_the_simulation() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["local", "validated within a visit", "single weight transfer"])
+@pytest.mark.parametrize(
+    "case", ["local", pytest.param("validated within a visit", marks=pytest.mark.long), "single weight transfer"]
+)
 def test_a_federation_that_is_killed_again_and_again_equals_one_that_is_not(
     case: str, simulated: Callable[[str], list[Entry]]
 ) -> None:
@@ -216,7 +218,12 @@ LONGER: dict[str, Callable[[], WeightTransfer]] = {
 }
 
 
-@pytest.mark.parametrize("case", ["reset", *(pytest.param(case, marks=pytest.mark.slow) for case in list(LONGER)[1:])])
+def longer(case: str) -> Any:
+    """A case beside the quickest; ``local`` differs from ``carry`` in where the state lies, which others try."""
+    return pytest.param(case, marks=pytest.mark.long if case == "local" else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", ["reset", *(longer(case) for case in list(LONGER)[1:])])
 def test_a_run_that_ended_within_a_visit_is_made_longer_as_the_simulation_is(case: str) -> None:
     make, checkpointing = LONGER[case], {"enable_checkpointing": True}
     for number in (5, 7):

@@ -185,7 +185,7 @@ def test_an_engine_that_can_is_asked_by_several_threads_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*(in the middle of a cycle|ended within a round)")
-@pytest.mark.parametrize(("passes", "ends"), [(1, (4, 6)), pytest.param(2, (3, 9, 12), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("passes", "ends"), [(1, (4, 6)), pytest.param(2, (3, 9, 12), marks=pytest.mark.long)])
 def test_a_run_that_ends_within_a_round_or_a_visit_is_made_longer(passes: int, ends: tuple[int, ...]) -> None:
     def make() -> WeightTransfer:
         return FederatedAveraging(every_n_epochs=passes)
