@@ -7,13 +7,12 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_warn
-from numpy.typing import NDArray
 from typing_extensions import override
 
-from lit_dist.datamodules.images.cached import CachedDataModule
+from lit_dist.datamodules.images.cached import CentreSquares
 from lit_dist.datamodules.images.class_choice import Classes, choose_classes
 from lit_dist.datamodules.images.data_root import check_inside
-from lit_dist.datamodules.images.decoding import SUFFIXES, centre_square
+from lit_dist.datamodules.images.decoding import SUFFIXES
 from lit_dist.datamodules.images.folder_layouts import (
     Folders,
     class_folders,
@@ -31,7 +30,7 @@ from lit_dist.utils.errors import InputError
 from lit_dist.utils.setting_checks import check_choice
 
 
-class ImageNetDataModule(CachedDataModule):
+class ImageNetDataModule(CentreSquares):
     """Photographs of things, sorted by class: ImageNet, Tiny-ImageNet, any folder or table of one's own.
 
     Expects one folder a class, and a test set if there is one::
@@ -207,16 +206,6 @@ class ImageNetDataModule(CachedDataModule):
             label=table["class"].map(label_of).astype("int64"),
         )
         return self.without_missing(table, self.images).drop(columns="there").reset_index(drop=True)
-
-    # -- the pixels --------------------------------------------------------------------------------------------------
-
-    @override
-    def method(self) -> dict[str, Any]:
-        return {"method": "centre square", "version": 1}
-
-    @override
-    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
-        return centre_square(content, self.size)
 
 
 def _labels(root: Path, labels: str | Path | None) -> Path | None:

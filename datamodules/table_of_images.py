@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from lit_dist.datamodules import table_columns
-from lit_dist.datamodules.images.cached import CachedDataModule
+from lit_dist.datamodules.images.cached import CentreSquares
 from lit_dist.datamodules.images.data_root import check_inside
-from lit_dist.datamodules.images.decoding import SUFFIXES, centre_square
+from lit_dist.datamodules.images.decoding import SUFFIXES
 from lit_dist.datamodules.images.image_index import ImageFile
 from lit_dist.datamodules.images.image_table import find_files, read_image_table
 from lit_dist.datamodules.images.named_files import NamedFiles
@@ -27,7 +26,7 @@ from lit_dist.utils.errors import InputError
 _TARGET = "target "  # what the columns of the target are called beside those of the image
 
 
-class ImageTableDataModule(CachedDataModule):
+class ImageTableDataModule(CentreSquares):
     """Images with a table that says of each what is predicted, for ``ImagePredictor`` or a ``FrozenEncoder``.
 
     Expects a CSV in UTF-8 with a header and one row an image, and the images in a folder. Images are cut to a square
@@ -139,13 +138,3 @@ class ImageTableDataModule(CachedDataModule):
         if others:
             rank_zero_info(f"Not predicted, since classes does not name them: {', '.join(others)}"[:500])
         return ["".join("01"[name in parts] for name in self.class_names) for parts in found]
-
-    # -- the pixels --------------------------------------------------------------------------------------------------
-
-    @override
-    def method(self) -> dict[str, Any]:
-        return {"method": "centre square", "version": 1}
-
-    @override
-    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
-        return centre_square(content, self.size)

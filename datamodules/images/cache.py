@@ -39,6 +39,17 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lit_dist"
 
 
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Say of a cache that cannot be written which one it is, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{what} cannot be written ({error.strerror or error}); make room or choose another folder with cache_dir"
+        ) from error
+
+
 class PixelCache:
     """Keeps prepared images by the hash of their file's content and of the settings of the preparation.
 
@@ -89,7 +100,7 @@ class PixelCache:
         slots = self.find(sources)
         if (slots >= 0).all():
             return slots, {}
-        with self._writing():
+        with writing(f"the image cache {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # these are patients' images
             (self.folder / "settings.json").write_text(self._settings)
             with FileLock(self.folder / "lock"):
@@ -126,7 +137,7 @@ class PixelCache:
         shown = track(images, "Checking images", disable=not images)
         wrong = [image.slot for image in shown if _hash(pixels[image.slot]) != image.pixels]
         if wrong:
-            with self._writing(), FileLock(self.folder / "lock"):
+            with writing(f"the image cache {self.folder}"), FileLock(self.folder / "lock"):
                 self._index.forget(wrong)
         return len(wrong)
 
@@ -141,16 +152,6 @@ class PixelCache:
                 f"preparing {count} images takes up to {_gigabytes(needed)} in {self.folder}, where {_gigabytes(free)}"
                 " are free; make room, choose a smaller size, or another folder with cache_dir"
             )
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"the image cache {self.folder} cannot be written ({error.strerror or error}); make room or choose"
-                " another folder with cache_dir"
-            ) from error
 
     def _add(self, sources: Sequence[Source], prepare: Prepare, workers: int) -> tuple[list[int], dict[Source, str]]:
         slots: list[int] = []

@@ -15,7 +15,7 @@ from lit_dist.datamodules.images.cache import PixelCache, Source, default_cache,
 from lit_dist.datamodules.images.copies import OnDuplicate, content_numbers, settle
 from lit_dist.datamodules.images.data_root import is_foreign
 from lit_dist.datamodules.images.datamodule import ImageDataModule
-from lit_dist.datamodules.images.decoding import LARGEST, LEAST
+from lit_dist.datamodules.images.decoding import LARGEST, LEAST, centre_square
 from lit_dist.datamodules.images.site_images import Pixels
 from lit_dist.datamodules.splits import CONTENT
 from lit_dist.utils.errors import InputError
@@ -186,3 +186,15 @@ class CachedDataModule(ImageDataModule):
                 "Nothing says which images are of one patient, so each counts as one, and a patient's images may be in"
                 f" training and in the test; to tell them, {advice}"
             )
+
+
+class CentreSquares(CachedDataModule):
+    """A collection whose images become the square in their middle."""
+
+    @override
+    def method(self) -> dict[str, Any]:
+        return {"method": "centre square", "version": 1}
+
+    @override
+    def _prepare(self, content: bytes) -> NDArray[np.uint8]:
+        return centre_square(content, self.size)

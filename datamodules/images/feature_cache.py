@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from lit_dist.checkpoints import tensor_file
+from lit_dist.datamodules.images.cache import writing
 from lit_dist.utils.errors import InputError
 
 _SAVE_EVERY = 30.0  # seconds between two savings while computing
@@ -58,7 +59,7 @@ class FeatureCache:
         found = self.find(digests)
         if found is not None:
             return found
-        with self._writing():
+        with writing(f"the cache of features {self.path}"):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # these are of patients' images
             with FileLock(self.path.with_suffix(".lock")):
                 known = self._read()
@@ -85,13 +86,3 @@ class FeatureCache:
     def _save(self, known: Mapping[bytes, Tensor]) -> None:
         digests = torch.frombuffer(bytearray(b"".join(known)), dtype=torch.uint8).view(-1, _DIGEST)
         tensor_file.write(self.path, {"digests": digests, "vectors": torch.stack([*known.values()])}, self._settings)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"the cache of features {self.path} cannot be written ({error.strerror or error}); make room or choose"
-                " another folder with cache_dir"
-            ) from error
