@@ -97,7 +97,7 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
-    from lit_dist.study.bootstrap import compare_pairs, over_sites, resolution
+    from lit_dist.study.bootstrap import all_predictions, compare_pairs, over_sites, resolution
     from lit_dist.study.drawing import Tables
     from lit_dist.study.report import write_report
     from lit_dist.study.results import by_site, collect
@@ -107,7 +107,8 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     results = collect(study, runs, settings.study.collection, task)
     if results.empty:
         return
-    pairs, sites = compare_pairs(study, results, task), over_sites(study, results, task)
+    found = all_predictions(study, results, task)
+    pairs, sites = compare_pairs(found, task), over_sites(found, task)
     tables = Tables(study, results, summarise(results, task), pairs, sites, task)
     for name, table in zip(TABLES, (results, by_site(study, results, task), tables.summary, pairs), strict=True):
         with replacing(study / f"{name}.csv") as file:

@@ -87,12 +87,20 @@ def holm(p: _Values) -> _Values:
     return adjusted
 
 
-def compare_pairs(study: Path, results: pd.DataFrame, task: Task, draws: int = 10_000) -> pd.DataFrame:
+def all_predictions(study: Path, results: pd.DataFrame, task: Task) -> dict[str, Predictions]:
+    """What each heuristic of ``results.csv`` has predicted, by its label.
+
+    Raises:
+        InputError: If runs of a heuristic were tested on different records.
+    """
+    return {label: predictions(study, runs, task) for label, runs in groups(results).items()}
+
+
+def compare_pairs(found: Mapping[str, Predictions], task: Task, draws: int = 10_000) -> pd.DataFrame:
     """Compare any two heuristics on the same test records by a paired bootstrap over patients.
 
     Args:
-        study: The study's folder.
-        results: The columns of ``results.csv``.
+        found: What each heuristic has predicted, by its label.
         task: What is predicted; its first measure is compared, and the one that is a mean over records.
         draws: The number of resamples.
 
@@ -103,7 +111,6 @@ def compare_pairs(study: Path, results: pd.DataFrame, task: Task, draws: int = 1
     Raises:
         InputError: If heuristics were tested on different records.
     """
-    found = {label: predictions(study, runs, task) for label, runs in groups(results).items()}
     rows: list[dict[str, Any]] = []
     for metric in found and dict.fromkeys(each for each in (task.primary, task.each) if each):
         values, draws_of = _values(found, task, metric, draws)
@@ -149,7 +156,7 @@ def resolution(pairs: pd.DataFrame, task: Task) -> str:
     return f"{line}: too few to tell any two of these heuristics apart."
 
 
-def over_sites(study: Path, results: pd.DataFrame, task: Task, draws: int = 2000) -> pd.DataFrame:
+def over_sites(found: Mapping[str, Predictions], task: Task, draws: int = 2000) -> pd.DataFrame:
     """How each heuristic performs on all records, at the mean of the sites, and at the worst of them.
 
     The intervals of all records and of the mean are of a bootstrap over sites, then over the patients of each, and over
@@ -161,10 +168,10 @@ def over_sites(study: Path, results: pd.DataFrame, task: Task, draws: int = 2000
         sites), ``worst_site``, ``worst``, ``worst_low``, ``worst_high``. What is of a site is the mean over runs.
     """
     rows = []
-    for label, runs in groups(results).items():
-        found = _at_sites(predictions(study, runs, task), task, draws)
-        if found:
-            rows.append({"label": label, "metric": task.primary, **found})
+    for label, each in found.items():
+        row = _at_sites(each, task, draws)
+        if row:
+            rows.append({"label": label, "metric": task.primary, **row})
     columns = ["label", "metric", "sites", "pooled", "pooled_low", "pooled_high", "mean", "mean_low", "mean_high"]
     return pd.DataFrame(rows, columns=[*columns, "spread", "worst_site", "worst", "worst_low", "worst_high"])
 

@@ -1,6 +1,5 @@
 """Export: a trained network as files that torch alone reads, with a card of what is known of it."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import safetensors.torch
 
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
+from lit_dist.models.frozen_backbone import file_sha256
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
 from lit_dist.runs.make_trainer import as_list
@@ -65,7 +65,7 @@ def export(
         with replacing(output / WEIGHTS) as file:
             file.write(safetensors.torch.save(weights, {"format": "pt", "sha256": card["weights"]["fingerprint"]}))
         save(made, output / PROGRAM)
-    card["files"] = {name: _sha256(output / name) for name in (WEIGHTS, PROGRAM)}
+    card["files"] = {name: file_sha256(output / name) for name in (WEIGHTS, PROGRAM)}
     cards = {f"{CARD}.json": json.dumps(card, indent=1, ensure_ascii=False), f"{CARD}.md": as_markdown(card)}
     for name, text in cards.items():
         with replacing(output / name) as file:
@@ -181,7 +181,3 @@ def interval(task: Task, rows: pd.DataFrame, draws: int = DRAWS) -> tuple[float,
     return percentiles(
         np.concatenate([task.resampled(task.primary, scores, targets, often).numpy() for often in drawn])
     )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

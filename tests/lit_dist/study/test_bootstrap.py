@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lit_dist import InputError
-from lit_dist.study.bootstrap import compare, compare_pairs, holm, over_sites, patients_drawn, resolution
+from lit_dist.study.bootstrap import (
+    all_predictions,
+    compare,
+    compare_pairs,
+    holm,
+    over_sites,
+    patients_drawn,
+    resolution,
+)
 from lit_dist.study.results import columns, predictions
 from lit_dist.tasks.classification import Classification
 
@@ -57,7 +65,9 @@ def test_a_value_is_the_mean_over_seeds_and_records_are_put_together_by_image() 
 def test_each_pair_is_compared_once_by_a_plain_loop_over_patients() -> None:
     saved("one", GOOD, LABELS)
     saved("two", POOR, LABELS)
-    pairs = compare_pairs(Path(), results(("one", "central", 0), ("two", "cyclical_weight_transfer", 0)), TASK)
+    pairs = compare_pairs(
+        all_predictions(Path(), results(("one", "central", 0), ("two", "cyclical_weight_transfer", 0)), TASK), TASK
+    )
     assert pairs[["metric", "first", "n"]].to_numpy().tolist() == [["auroc", "central", 6], ["accuracy", "central", 6]]
     assert pairs["difference"].tolist() == pytest.approx([8 / 9, 5 / 6])
     chance, drawn = np.random.default_rng(1), []
@@ -76,7 +86,7 @@ def test_each_pair_is_compared_once_by_a_plain_loop_over_patients() -> None:
 def test_equal_predictions_do_not_differ() -> None:
     for run in ("one", "two"):
         saved(run, GOOD, LABELS)
-    pairs = compare_pairs(Path(), results(("one", "central", 0), ("two", "ensemble", 0)), TASK)
+    pairs = compare_pairs(all_predictions(Path(), results(("one", "central", 0), ("two", "ensemble", 0)), TASK), TASK)
     assert pairs[["difference", "low", "high", "p", "p_adjusted"]].to_numpy().tolist() == [[0, 0, 0, 1, 1]] * 2
     assert "too few to tell any two" in resolution(pairs, TASK)
 
@@ -85,7 +95,7 @@ def test_heuristics_of_other_images_are_not_compared() -> None:
     saved("one", GOOD, LABELS)
     saved("two", {"a1": 0.5, "z1": 0.5}, {"a1": 1, "z1": 0})
     with pytest.raises(InputError, match="tested on different records"):
-        compare_pairs(Path(), results(("one", "central", 0), ("two", "ensemble", 0)), TASK)
+        compare_pairs(all_predictions(Path(), results(("one", "central", 0), ("two", "ensemble", 0)), TASK), TASK)
 
 
 def test_the_p_value_is_rarely_small_where_there_is_no_difference() -> None:
@@ -129,7 +139,7 @@ class OfAccuracy(Classification):
 def test_intervals_over_sites_are_those_of_a_mean_of_sites() -> None:
     scores, labels, sites = many(30, 40, 0.6)
     saved("one", scores, labels, sites)
-    row = over_sites(Path(), results(("one", "central", 0)), OfAccuracy(2)).iloc[0]
+    row = over_sites(all_predictions(Path(), results(("one", "central", 0)), OfAccuracy(2)), OfAccuracy(2)).iloc[0]
     right = pd.Series({name: (scores[name] > 0.5) == labels[name] for name in scores}).groupby(sites).mean()
     assert (row["sites"], row["mean"], row["spread"]) == (30, pytest.approx(right.mean()), pytest.approx(right.std()))
     assert (row["worst_site"], row["worst"]) == (right.idxmin(), pytest.approx(right.min()))
@@ -145,7 +155,7 @@ def test_intervals_over_sites_are_those_of_a_mean_of_sites() -> None:
 def test_a_site_where_the_measure_is_undefined_does_not_count() -> None:
     sites = {"b1": "alone", "a1": "s", "a2": "s", "c1": "s", "d1": "t", "d2": "t"}
     saved("one", GOOD | {"d2": 0.85}, LABELS, sites)
-    row = over_sites(Path(), results(("one", "central", 0)), TASK).iloc[0]
+    row = over_sites(all_predictions(Path(), results(("one", "central", 0)), TASK), TASK).iloc[0]
     assert (row["sites"], row["mean"], row["worst_site"], row["worst"]) == (2, 0.5, "t", 0.0)
     assert not row.isna().any()
 
@@ -155,7 +165,9 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     wrong = {name: 1 - value for name, value in scores.items()}
     for run, values in (("one", scores), ("two", wrong)):
         saved(run, values, labels, sites)
-    row = over_sites(Path(), results(("one", "central", 0), ("two", "central", 1)), OfAccuracy(2)).iloc[0]
+    row = over_sites(
+        all_predictions(Path(), results(("one", "central", 0), ("two", "central", 1)), OfAccuracy(2)), OfAccuracy(2)
+    ).iloc[0]
     assert row["pooled"] == pytest.approx(0.5)
     assert row["pooled_high"] - row["pooled_low"] > 0.3
 
@@ -165,6 +177,6 @@ def test_sites_that_are_held_out_in_turn_are_judged_by_models_of_their_own() -> 
     saved("one", {**POOR, "a1": 0.9, "a2": 0.1, "b1": 0.8}, LABELS, sites)  # of s all right, of t all wrong
     saved("two", {**POOR, "d1": 0.6}, LABELS, sites)  # one of two pairs of t
     table = results(("one", "central", 0), ("two", "central", 0), held_out={"one": "s", "two": "t"})
-    row = over_sites(Path(), table, TASK).iloc[0]
+    row = over_sites(all_predictions(Path(), table, TASK), TASK).iloc[0]
     assert (row["mean"], row["worst_site"], row["worst"]) == (pytest.approx(0.75), "t", pytest.approx(0.5))
     assert row["pooled"] == pytest.approx(0.75)
