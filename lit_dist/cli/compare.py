@@ -97,11 +97,11 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
-    from lit_dist.study.bootstrap import all_predictions, compare_pairs, over_sites, resolution
-    from lit_dist.study.drawing import Tables
-    from lit_dist.study.report import write_report
-    from lit_dist.study.results import by_site, collect
-    from lit_dist.study.summary import summarise
+    from lit_dist.report.bootstrap import all_predictions, compare_pairs, over_sites, resolution
+    from lit_dist.report.drawing import Tables
+    from lit_dist.report.report import write_report
+    from lit_dist.report.results import by_site, collect
+    from lit_dist.report.summary import summarise
 
     task = study_task(settings)
     results = collect(study, runs, settings.study.collection, task)
@@ -126,7 +126,7 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
 
 def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> None:
     """Print the task's main measures of each heuristic, the first one with its interval."""
-    from lit_dist.study.summary import what_it_does_not_say
+    from lit_dist.report.summary import what_it_does_not_say
 
     means = summary.pivot(index="label", columns="metric", values="mean")
     primary, *others = task.main

@@ -21,7 +21,7 @@ def main(args: list[str]) -> None:
     )
     parser.add_argument("--site", type=str | None, help="The site whose batch normalisation the model is to have.")
     options = parser.parse_args(args)
-    from lit_dist.study.exported import export  # heavy, and not needed for the help
+    from lit_dist.export.exported import export  # heavy, and not needed for the help
 
     run = Path(options.run)
     checkpoint, predictions, output = (

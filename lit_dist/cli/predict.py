@@ -34,7 +34,7 @@ def main(args: list[str]) -> None:
     place = Path(options.images or options.table)
     output = Path(options.output) if options.output else _beside(place)
     _check_output(output)
-    from lit_dist.study.trained_study_run import load_study_run
+    from lit_dist.export.trained_study_run import load_study_run
 
     with _quiet():
         run = load_study_run(Path(options.run), Path(options.checkpoint) if options.checkpoint else None)

@@ -1,1 +1,1 @@
-"""The study: many runs of several heuristics and seeds over one collection, with its tables and figures."""
+"""The study: many runs of several heuristics and seeds over one collection."""

@@ -112,7 +112,7 @@ LIKE_OTHERS = ("compare_unlike.yaml", "compare_density.yaml")
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_each_study_runs(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_dist.study.report.write_figures", lambda *_: {})  # nobody looks at them
+    monkeypatch.setattr("lit_dist.report.report.write_figures", lambda *_: {})  # nobody looks at them
     own = OWN_OPTIONS.get(f"{path.parent.name}/{path.stem}", [])
     main(
         [

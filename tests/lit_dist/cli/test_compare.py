@@ -26,8 +26,8 @@ from lit_dist import SiteEnsemble
 from lit_dist.cli.compare import main
 from lit_dist.cli.main import main as command
 from lit_dist.cli.verify import verify
-from lit_dist.study.figures import FIGURES
-from lit_dist.study.results import columns
+from lit_dist.report.figures import FIGURES
+from lit_dist.report.results import columns
 from lit_dist.tasks.classification import Classification
 from small_study import SMALL, settings, written
 
@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _no_figures(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the whole study are drawn; nobody looks at those of the others."""
-    monkeypatch.setattr("lit_dist.study.report.write_figures", lambda *_: {})
+    monkeypatch.setattr("lit_dist.report.report.write_figures", lambda *_: {})
 
 
 @pytest.fixture

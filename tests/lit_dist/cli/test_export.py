@@ -15,11 +15,11 @@ from lit_dist import InputError
 from lit_dist.cli.main import main as command
 from lit_dist.datamodules import PhantomDataModule
 from lit_dist.datamodules.table_columns import code
-from lit_dist.study import exported
+from lit_dist.export import exported
+from lit_dist.export.exported import export, interval
+from lit_dist.export.model_card import as_markdown
+from lit_dist.export.programs import Exported
 from lit_dist.study.execute import judged, read_predictions
-from lit_dist.study.exported import export, interval
-from lit_dist.study.model_card import as_markdown
-from lit_dist.study.programs import Exported
 from lit_dist.tasks.classification import Classification
 
 pytestmark = pytest.mark.slow

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from lit_dist import InputError, TabularPredictor
 from lit_dist.datamodules import TabularDataModule
 from lit_dist.datamodules.images.new_images import new_images
+from lit_dist.export.programs import exported
 from lit_dist.runs.new_predictions import predict_images, predict_table, table_of
 from lit_dist.runs.site_layers import check_choice, spread
 from lit_dist.runs.trained import TrainedRun
-from lit_dist.study.programs import exported
 from small import trainer
 from small_encoder import encoder, photographs
 from small_tables import write_patients

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from lit_dist.models.metrics import shown
 from lit_dist.provenance.run_settings import versions
-from lit_dist.study.bootstrap import resolution
-from lit_dist.study.drawing import Tables
-from lit_dist.study.figures import as_svg, title, write_figures
+from lit_dist.report.bootstrap import resolution
+from lit_dist.report.drawing import Tables
+from lit_dist.report.figures import as_svg, title, write_figures
+from lit_dist.report.summary import what_it_does_not_say
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
-from lit_dist.study.summary import what_it_does_not_say
 from lit_dist.tasks.task import Measure, Task
 from lit_dist.utils.atomic_write import replacing
 
@@ -35,7 +35,7 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
     drawn = write_figures(tables, study / "figures")
     seeds = ", ".join(map(str, settings.study.seeds))
     measures = [task.measures[name].title for name in task.main]
-    text = Template((files("lit_dist.study") / "report.html").read_text(encoding="utf-8")).substitute(
+    text = Template((files("lit_dist.report") / "report.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"Comparison of heuristics: {settings.study.collection}"),
         runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {results['n'].max()} test records"
         + (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lit_dist import InputError
-from lit_dist.study.bootstrap import (
+from lit_dist.report.bootstrap import (
     all_predictions,
     compare,
     compare_pairs,
@@ -18,7 +18,7 @@ from lit_dist.study.bootstrap import (
     patients_drawn,
     resolution,
 )
-from lit_dist.study.results import columns, predictions
+from lit_dist.report.results import columns, predictions
 from lit_dist.tasks.classification import Classification
 
 TASK = Classification(2)

@@ -9,9 +9,9 @@ import pytest
 from lit_dist import InputError
 from lit_dist.cli.compare import _print_held_out
 from lit_dist.cli.main import main as command
+from lit_dist.report.results import columns
+from lit_dist.report.summary import groups
 from lit_dist.study.plan import make_plan
-from lit_dist.study.results import columns
-from lit_dist.study.summary import groups
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.regression import Regression
 from small_study import SMALL, settings, written

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lit_dist.study.results import WHICH, label_of
+from lit_dist.report.results import WHICH, label_of
 from lit_dist.tasks.task import Task
 
 

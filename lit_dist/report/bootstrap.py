@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_dist.study.results import Predictions, predictions
-from lit_dist.study.summary import groups
+from lit_dist.report.results import Predictions, predictions
+from lit_dist.report.summary import groups
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 

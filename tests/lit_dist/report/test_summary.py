@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lit_dist.report.results import by_site, columns
+from lit_dist.report.summary import interval, summarise
 from lit_dist.study.execute import read_predictions, scored
-from lit_dist.study.results import by_site, columns
-from lit_dist.study.summary import interval, summarise
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.ordinal import OrdinalGrades
 

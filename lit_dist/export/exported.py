@@ -13,17 +13,17 @@ import safetensors.torch
 
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
+from lit_dist.export.model_card import as_markdown
+from lit_dist.export.programs import Exported, exported, save
+from lit_dist.export.trained_study_run import load_study_run
 from lit_dist.models.frozen_backbone import file_sha256
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
+from lit_dist.report.bootstrap import patients_drawn, percentiles
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.runs.site_layers import site_layers
 from lit_dist.runs.trained import TrainedRun
-from lit_dist.study.bootstrap import patients_drawn, percentiles
 from lit_dist.study.execute import PREDICTIONS, judged, read_predictions, scored
-from lit_dist.study.model_card import as_markdown
-from lit_dist.study.programs import Exported, exported, save
-from lit_dist.study.trained_study_run import load_study_run
 from lit_dist.tasks.found import task_of
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing

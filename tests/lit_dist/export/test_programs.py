@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lit_dist import TabularPredictor
-from lit_dist.study.programs import Exported, TableProgram, save
+from lit_dist.export.programs import Exported, TableProgram, save
 from lit_dist.tasks.named import TaskName
 
 

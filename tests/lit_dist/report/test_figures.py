@@ -4,9 +4,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lit_dist.study.drawing import Tables
-from lit_dist.study.figures import as_svg, draw
-from lit_dist.study.results import columns
+from lit_dist.report.drawing import Tables
+from lit_dist.report.figures import as_svg, draw
+from lit_dist.report.results import columns
 from lit_dist.tasks.classification import Classification
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lit_dist.study.drawing import Tables
-from lit_dist.study.figures import draw
-from lit_dist.study.results import columns
+from lit_dist.report.drawing import Tables
+from lit_dist.report.figures import draw
+from lit_dist.report.results import columns
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.regression import Regression
 from lit_dist.tasks.task import Task

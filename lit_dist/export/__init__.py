@@ -1,0 +1,1 @@
+"""A trained run as a program that needs no lit_dist, with its model card."""

@@ -1,0 +1,1 @@
+"""Results of a study: tables, tests of differences, figures, and the report."""
