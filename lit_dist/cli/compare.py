@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from lit_dist.models.metrics import shown
 from lit_dist.runs.lightning_cli import SiteParser
-from lit_dist.study.continued import HELD_OUT, OVER_SITES, TABLES, check_files, check_same
+from lit_dist.study.continued import check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.plan import Run, make_plan, study_task, words_of
 from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
@@ -97,30 +97,22 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
-    from lit_dist.report.bootstrap import all_predictions, compare_pairs, over_sites, resolution
-    from lit_dist.report.drawing import Tables
+    from lit_dist.report.bootstrap import resolution
     from lit_dist.report.report import write_report
-    from lit_dist.report.results import by_site, collect
-    from lit_dist.report.summary import summarise
+    from lit_dist.report.tables import make_tables
 
     task = study_task(settings)
-    results = collect(study, runs, settings.study.collection, task)
-    if results.empty:
+    tables = make_tables(study, runs, settings.study.collection, task)
+    if tables is None:
         return
-    found = all_predictions(study, results, task)
-    pairs, sites = compare_pairs(found, task), over_sites(found, task)
-    tables = Tables(study, results, summarise(results, task), pairs, sites, task)
-    for name, table in zip(TABLES, (results, by_site(study, results, task), tables.summary, pairs), strict=True):
-        with replacing(study / f"{name}.csv") as file:
+    for name, table in tables.files():
+        with replacing(study / name) as file:
             table.to_csv(file, index=False)
-    held_out = settings.study.leave_one_site_out
-    with replacing(study / (HELD_OUT if held_out else OVER_SITES)) as file:
-        sites.to_csv(file, index=False)
     report = write_report(runs, settings, tables)
-    _print_summary(tables.summary, results, task)
-    print(resolution(pairs, task))
-    if held_out and len(sites):
-        _print_held_out(sites, results["held_out"].nunique(), task)
+    _print_summary(tables.summary, tables.results, task)
+    print(resolution(tables.pairs, task))
+    if settings.study.leave_one_site_out and len(tables.sites):
+        _print_held_out(tables.sites, tables.results["held_out"].nunique(), task)
     print(f"The report: {report}")
 
 

@@ -1,43 +1,11 @@
-"""What the figures of a study share: the tables that they are drawn of, and how they look."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""What the figures of a study share: how they look."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lit_dist.study.execute import FIT
-from lit_dist.study.plan import run_path
-from lit_dist.tasks.task import Task
-
 # Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What the figures and the report of a study are made of.
-
-    Attributes:
-        study: The study's folder.
-        results: The columns of ``results.csv``.
-        summary: The columns of ``summary.csv``.
-        pairs: The columns of ``pairs.csv``.
-        sites: What ``over_sites`` gives.
-        task: What is predicted.
-    """
-
-    study: Path
-    results: pd.DataFrame
-    summary: pd.DataFrame
-    pairs: pd.DataFrame
-    sites: pd.DataFrame
-    task: Task
-
-    def fit(self, run: str) -> Path:
-        """What the training of a run has left."""
-        return run_path(self.study, run) / FIT
 
 
 def shown(label: str) -> str:

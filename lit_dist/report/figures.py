@@ -16,9 +16,10 @@ from matplotlib.patches import Patch
 from lit_dist.callbacks.site_evaluation import MATRIX
 from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
-from lit_dist.report.drawing import COLOURS, Tables, heat, shown
+from lit_dist.report.drawing import COLOURS, heat, shown
 from lit_dist.report.residuals import residuals_by_site, residuals_by_value
 from lit_dist.report.summary import groups
+from lit_dist.report.tables import Tables
 from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
 from lit_dist.study.heuristics import OWN
 from lit_dist.tasks.task import Task

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from lit_dist.models.metrics import shown
 from lit_dist.provenance.run_settings import versions
 from lit_dist.report.bootstrap import resolution
-from lit_dist.report.drawing import Tables
 from lit_dist.report.figures import as_svg, title, write_figures
 from lit_dist.report.summary import what_it_does_not_say
+from lit_dist.report.tables import Tables
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.tasks.task import Measure, Task

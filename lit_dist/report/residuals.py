@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lit_dist.report.drawing import COLOURS, Tables, heat, shown
+from lit_dist.report.drawing import COLOURS, heat, shown
 from lit_dist.report.summary import groups
+from lit_dist.report.tables import Tables
 from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
 
 _PARTS = 8  # of the values, each with as many records

@@ -4,9 +4,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lit_dist.report.drawing import Tables
 from lit_dist.report.figures import as_svg, draw
 from lit_dist.report.results import columns
+from lit_dist.report.tables import Tables
 from lit_dist.tasks.classification import Classification
 
 
@@ -24,9 +24,8 @@ def curves_of(kinds: dict[str, str], metric: str, study: Path) -> Tables:
         pd.DataFrame({"step": [1, 2], metric: [0.7, 0.6]}).to_csv(folder / "metrics.csv", index=False)
     rows = [{"run": name, "heuristic": name, "kind": kind, "seed": 0} for name, kind in kinds.items()]
     task = Classification(2)
-    return Tables(
-        study, pd.DataFrame(rows, columns=columns(task)), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), task
-    )
+    results = pd.DataFrame(rows, columns=columns(task))
+    return Tables(study, results, *(pd.DataFrame() for _ in range(4)), task)
 
 
 def test_no_two_curves_look_alike(tmp_path: Path) -> None:
@@ -41,7 +40,10 @@ def test_names_are_drawn_as_they_are_written(tmp_path: Path) -> None:
     names = ["_hidden", "costs $5$ and $\\x$", "<b> & Ü"]
     rows = [{"run": str(n), "heuristic": name, "kind": "callbacks", "seed": 0} for n, name in enumerate(names)]
     results = pd.DataFrame(rows, columns=columns(Classification(2))).assign(bytes_sent=1.0, accuracy=0.5)
-    drawn = draw("bytes", Tables(tmp_path, results, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), Classification(2)))
+    drawn = draw(
+        "bytes",
+        Tables(tmp_path, results, *(pd.DataFrame() for _ in range(4)), Classification(2)),
+    )
     assert drawn is not None
     svg = as_svg(drawn[0])["light"].decode()
     assert all(html.escape(name, quote=False) in svg for name in names)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lit_dist.report.drawing import Tables
 from lit_dist.report.figures import draw
 from lit_dist.report.results import columns
+from lit_dist.report.tables import Tables
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.regression import Regression
 from lit_dist.tasks.task import Task
@@ -29,7 +29,7 @@ def tables_of(study: Path, task: Task, errors: dict[str, np.ndarray]) -> Tables:
     results = pd.DataFrame(
         [{"run": name, "heuristic": name, "kind": "callbacks", "seed": 0} for name in errors], columns=columns(task)
     )
-    return Tables(study, results, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), task)
+    return Tables(study, results, *(pd.DataFrame() for _ in range(4)), task)
 
 
 ERRORS = {"to the mean": (40 - VALUES) / 2, "of one site": np.where(SITES == "a", 3.0, -1.0)}

@@ -1,0 +1,69 @@
+"""The tables of a study, made of what its finished runs have left."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lit_dist.report.bootstrap import all_predictions, compare_pairs, over_sites
+from lit_dist.report.results import by_site, collect
+from lit_dist.report.summary import summarise
+from lit_dist.study.continued import HELD_OUT, OVER_SITES, TABLES
+from lit_dist.study.execute import FIT
+from lit_dist.study.plan import Run, run_path
+from lit_dist.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the figures and the report of a study are made of.
+
+    Attributes:
+        study: The study's folder.
+        results: The columns of ``results.csv``.
+        at_sites: The columns of ``sites.csv``.
+        summary: The columns of ``summary.csv``.
+        pairs: The columns of ``pairs.csv``.
+        sites: What ``over_sites`` gives.
+        task: What is predicted.
+    """
+
+    study: Path
+    results: pd.DataFrame
+    at_sites: pd.DataFrame
+    summary: pd.DataFrame
+    pairs: pd.DataFrame
+    sites: pd.DataFrame
+    task: Task
+
+    def fit(self, run: str) -> Path:
+        """What the training of a run has left."""
+        return run_path(self.study, run) / FIT
+
+    def files(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """The tables by the names of their files."""
+        tables = (self.results, self.at_sites, self.summary, self.pairs)
+        yield from zip((f"{name}.csv" for name in TABLES), tables, strict=True)
+        yield HELD_OUT if self.results["held_out"].notna().any() else OVER_SITES, self.sites
+
+
+def make_tables(study: Path, runs: Sequence[Run], collection: str, task: Task) -> Tables | None:
+    """Make the tables of a study; None where no run is finished.
+
+    Raises:
+        InputError: If what a run has left is damaged, or runs were tested on different records.
+    """
+    results = collect(study, runs, collection, task)
+    if results.empty:
+        return None
+    found = all_predictions(study, results, task)
+    return Tables(
+        study,
+        results,
+        by_site(study, results, task),
+        summarise(results, task),
+        compare_pairs(found, task),
+        over_sites(found, task),
+        task,
+    )
