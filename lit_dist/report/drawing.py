@@ -1,11 +1,18 @@
 """What the figures of a study share: how they look."""
 
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which people who see fewer colours can tell apart: https://jfly.uni-koeln.de/color/
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"]
+ONE_COLUMN, TWO_COLUMNS = 3.5, 7.0
+"""The widths of a journal's figures, in inches."""
+
+_FEW = 100
+"""The most cells of a heat map that have their numbers written into them."""
 
 
 def shown(label: str) -> str:
@@ -13,17 +20,73 @@ def shown(label: str) -> str:
     return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
-def heat(axes: Axes, values: pd.DataFrame, across: str, title: str) -> None:
-    """Draw a table as colours, one row a site or heuristic, with its values where there are few."""
-    image = axes.imshow(values.to_numpy(float), aspect="auto", cmap="cividis", interpolation="nearest")
-    axes.figure.colorbar(image, ax=axes, label=title)
-    step = max(1, len(values.columns) // 12)
-    places = range(0, len(values.columns), step)
-    axes.set_xticks(places, [shown(str(values.columns[place])) for place in places])
-    axes.set_yticks(range(len(values)), [shown(str(site)) for site in values.index])
+def folded(label: str, width: int = 30) -> str:
+    """A label as ``shown``, in lines of so many characters."""
+    return "\n".join(map(shown, textwrap.wrap(label, width) or [label]))
+
+
+def cut(label: str, width: int = 18) -> str:
+    """A label as ``shown``, its end left out where it is long."""
+    return shown(label if len(label) <= width else f"{label[: width - 1]}…")
+
+
+def narrow(axes: Axes) -> bool:
+    """Whether the figure is one column wide."""
+    figure: Any = axes.figure
+    return bool(figure.get_figwidth() < TWO_COLUMNS)
+
+
+def set_height(axes: Axes, inches: float) -> None:
+    """Give the figure a height, which nothing stretches."""
+    figure: Any = axes.figure
+    figure.set_figheight(inches)
+
+
+def panels(axes: Axes, heights: Sequence[float]) -> list[Axes]:
+    """Axes one below the other, with their heights in relation to each other, in place of the given ones."""
+    figure: Any = axes.figure
+    spec: Any = axes.get_subplotspec()
+    inside = spec.subgridspec(len(heights), 1, height_ratios=heights)
+    axes.remove()
+    return [figure.add_subplot(each) for each in inside]
+
+
+def legend(axes: Axes) -> None:
+    """Put the legend beneath the axes, where it hides nothing. Its labels are ``shown`` already."""
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    room = 55 if narrow(axes) else 120  # characters in a line
+    if once:
+        columns = max(1, min(len(once), 5, room // (max(map(len, once)) + 6)))
+        names = ["\n".join(textwrap.wrap(label, room - 10)) for label in once]
+        axes.figure.legend(once.values(), names, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def heat(axes: Axes, values: pd.DataFrame, across: str, title: str, **colours: Any) -> None:
+    """Draw a table as colours, one row a site or heuristic, with its values where there are few.
+
+    Args:
+        axes: Where to draw.
+        values: The table.
+        across: What its columns are.
+        title: What its values are.
+        colours: What ``Axes.imshow`` takes, such as ``cmap`` and the ends of its scale.
+    """
+    numbers = values.to_numpy(float)
+    image = axes.imshow(numbers, **{"aspect": "auto", "cmap": "cividis", "interpolation": "nearest", **colours})
+    bar: Any = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=25)
+    bar.set_label(folded(title, 24))
+    bar.outline.set_linewidth(0.5)
+    names = [cut(str(each), 8 if narrow(axes) else 12) for each in values.columns]
+    step = -(-len(names) // ((6 if max(map(len, names)) > 3 else 12) * (1 if narrow(axes) else 2)))
+    axes.set_xticks(range(0, len(names), step), names[::step])
+    step = -(-len(values) // 40)
+    axes.set_yticks(range(0, len(values), step), [cut(str(each), 24) for each in values.index[::step]])
+    axes.tick_params(axis="y", labelsize=6 if len(values) > 12 else None)
     axes.set_xlabel(across)
-    if values.size <= 100:
-        middle = np.nanmean(values.to_numpy(float))
-        for (row, column), value in np.ndenumerate(values.to_numpy(float)):
-            colour = "black" if value > middle else "white"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    if values.size <= _FEW and not (narrow(axes) and len(names) > 8):
+        for (row, column), value in np.ndenumerate(numbers):
+            if np.isfinite(value):
+                red, green, blue = image.cmap(image.norm(value))[:3]
+                colour = "black" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18 else "white"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)

@@ -9,12 +9,11 @@ from string import Template
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from lit_dist.models.metrics import shown
 from lit_dist.provenance.run_settings import versions
 from lit_dist.report.bootstrap import resolution
-from lit_dist.report.figures import as_svg, title, write_figures
+from lit_dist.report.figures import Drawn, as_svg, title, write_figures
 from lit_dist.report.summary import what_it_does_not_say
 from lit_dist.report.tables import Tables
 from lit_dist.study.plan import Run
@@ -55,7 +54,7 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
         sites=_table(_over_sites(tables.sites, task)),
         resolution=html.escape(resolution(tables.pairs, task)),
         pairs="\n".join(_pairs_of(tables.pairs, name, task) for name in tables.pairs["metric"].unique()),
-        figures="\n".join(_figure(name, title(name, task), *each) for name, each in drawn.items()),
+        figures="\n".join(_figure(name, title(name, task), each) for name, each in drawn.items()),
         plan=_table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
         versions=html.escape(", ".join(f"{name} {value}" for name, value in versions().items())),
@@ -135,12 +134,19 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(index=False, border=0, escape=False)
 
 
-def _figure(name: str, title: str, figure: Figure, caption: str) -> str:
-    svgs = as_svg(figure)
-    sources = {ground: "data:image/svg+xml;base64," + base64.b64encode(svgs[ground]).decode() for ground in svgs}
-    title = html.escape(title)
+def _figure(name: str, title: str, drawn: Drawn) -> str:
+    """A figure for four readers: on a light or a dark ground, at a desk or on a phone."""
+    sources = {
+        (width, ground): "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+        for width, figure in (("wide", drawn.wide), ("narrow", drawn.narrow))
+        for ground, svg in as_svg(figure).items()
+    }
+    dark, phone, title = "(prefers-color-scheme: dark)", "(max-width: 40rem)", html.escape(title)
     return (
-        f'<figure id="{name}"><h3>{title}</h3><picture><source media="(prefers-color-scheme: dark)"'
-        f' srcset="{sources["dark"]}"><img alt="{title}" src="{sources["light"]}"></picture>'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f'<figure id="{name}"><h3>{title}</h3><picture>'
+        f'<source media="{phone} and {dark}" srcset="{sources["narrow", "dark"]}">'
+        f'<source media="{phone}" srcset="{sources["narrow", "light"]}">'
+        f'<source media="{dark}" srcset="{sources["wide", "dark"]}">'
+        f'<img alt="{title}" src="{sources["wide", "light"]}"></picture>'
+        f"<figcaption>{html.escape(drawn.caption)}</figcaption></figure>"
     )

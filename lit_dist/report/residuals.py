@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lit_dist.report.drawing import COLOURS, heat, shown
+from lit_dist.report.drawing import heat, legend, shown
+from lit_dist.report.looks import in_order
 from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
 from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
@@ -37,14 +38,14 @@ def residuals_by_value(axes: Axes, tables: Tables) -> str | None:
         return None
     edges = np.unique(np.quantile(found["value"], np.linspace(0, 1, _PARTS + 1)[1:-1]))
     parts = np.searchsorted(edges, found["value"], side="right")
-    for place, (label, rows) in enumerate(found.groupby("heuristic", sort=False)):
+    looks = tables.looks()
+    for label, rows in found.groupby("heuristic", sort=False):
         means = rows.groupby(parts[rows.index])[["value", "residual"]].mean()
-        colour = COLOURS[place % len(COLOURS)]
-        axes.plot(means["value"], means["residual"], marker=".", color=colour, label=shown(str(label)))
+        axes.plot(means["value"], means["residual"], marker=".", label=shown(str(label)), **looks[str(label)].line)
     axes.axhline(0, color="grey", linewidth=1)
     axes.set_xlabel("value")
     axes.set_ylabel("mean of prediction - value")
-    axes.legend(frameon=False, fontsize=8)
+    legend(axes)
     return "Of the test records of all seeds, in parts of as many. A line that falls: predictions lie towards the mean."
 
 
@@ -54,5 +55,6 @@ def residuals_by_site(axes: Axes, tables: Tables) -> str | None:
     if found.empty:
         return None
     means = found.groupby(["heuristic", "site"], sort=False)["residual"].mean().unstack("site")
+    means = means[in_order(means.columns)]
     heat(axes, means, "tested at", "mean of prediction - value")
     return "Of the test records of all seeds: above 0, a site's records are predicted too high."

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lit_dist.report.bootstrap import all_predictions, compare_pairs, over_sites
+from lit_dist.report.looks import Look, looks
 from lit_dist.report.results import by_site, collect
 from lit_dist.report.summary import summarise
 from lit_dist.study.continued import HELD_OUT, OVER_SITES, TABLES
@@ -40,6 +41,10 @@ class Tables:
     def fit(self, run: str) -> Path:
         """What the training of a run has left."""
         return run_path(self.study, run) / FIT
+
+    def looks(self) -> dict[str, Look]:
+        """How each heuristic is drawn, by its label."""
+        return looks(self.study, self.results)
 
     def files(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """The tables by the names of their files."""

@@ -1,6 +1,8 @@
 import html
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -32,7 +34,7 @@ def test_no_two_curves_look_alike(tmp_path: Path) -> None:
     kinds = {"central": "central", "shared": "central", "cyclical": "cyclical_weight_transfer", "other": "callbacks"}
     drawn = draw("curves", curves_of(kinds, "val_loss", tmp_path))
     assert drawn is not None
-    looks = [(line.get_color(), line.get_linestyle()) for line in drawn[0].axes[0].lines]
+    looks = [(line.get_color(), line.get_linestyle()) for line in drawn.wide.axes[0].lines]
     assert len(set(looks)) == len(looks) == 4
 
 
@@ -45,5 +47,17 @@ def test_names_are_drawn_as_they_are_written(tmp_path: Path) -> None:
         Tables(tmp_path, results, *(pd.DataFrame() for _ in range(4)), Classification(2)),
     )
     assert drawn is not None
-    svg = as_svg(drawn[0])["light"].decode()
+    svg = as_svg(drawn.wide)["light"].decode()
     assert all(html.escape(name, quote=False) in svg for name in names)
+
+
+def test_the_curves_are_those_of_all_seeds(tmp_path: Path) -> None:
+    tables = curves_of(dict.fromkeys(("one", "two"), "cyclical_weight_transfer"), "val_loss", tmp_path)
+    results = tables.results.assign(heuristic="cyclical_weight_transfer", seed=[0, 1], every_n_epochs=1)
+    longer = pd.DataFrame({"step": [1, 2, 3], "val_loss": [0.1, 0.2, 0.3]})
+    longer.to_csv(tmp_path / "runs/two/fit/metrics.csv", index=False)
+    drawn = draw("curves", replace(tables, results=results))
+    assert drawn is not None
+    *seeds, mean = drawn.wide.axes[0].lines
+    assert [len(line.get_xdata()) for line in seeds] == [2, 3]
+    assert list(mean.get_ydata()) == pytest.approx([0.4, 0.4, np.nan], nan_ok=True)

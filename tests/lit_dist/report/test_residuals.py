@@ -38,7 +38,7 @@ ERRORS = {"to the mean": (40 - VALUES) / 2, "of one site": np.where(SITES == "a"
 def test_residuals_are_drawn_by_value(tmp_path: Path) -> None:
     drawn = draw("residuals", tables_of(tmp_path, Regression(), ERRORS))
     assert drawn is not None
-    first, second = drawn[0].axes[0].lines[:2]
+    first, second = drawn.wide.axes[0].lines[:2]
     assert np.allclose(first.get_ydata(), (40 - np.asarray(first.get_xdata())) / 2)
     assert np.allclose(second.get_ydata(), 1)
     assert len(first.get_xdata()) == 8
@@ -47,7 +47,7 @@ def test_residuals_are_drawn_by_value(tmp_path: Path) -> None:
 def test_residuals_are_drawn_by_site(tmp_path: Path) -> None:
     drawn = draw("residuals_sites", tables_of(tmp_path, Regression(), ERRORS))
     assert drawn is not None
-    [image] = drawn[0].axes[0].images
+    [image] = drawn.wide.axes[0].images
     assert np.allclose(np.asarray(image.get_array()), [[0.25, 0.25], [3, -1]])
 
 
