@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_dist.utils.extras import MissingExtraError, need
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -42,7 +44,8 @@ def is_dicom(content: bytes) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Read a file up to its pixels; ValueError if it is not a DICOM file, or damaged."""
+    """Read a file up to its pixels; ValueError if it is not a DICOM file, or damaged; ImportError without pydicom."""
+    need("dicom", f"{path} is DICOM, which")
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
 
@@ -68,9 +71,11 @@ def read_dicom(content: bytes, most_pixels: int) -> NDArray[np.uint16]:
         Greyscale, uint16, (height, width), over all of 16 bits.
 
     Raises:
+        MissingExtraError: If pydicom, or the decoder that the file takes, is not installed.
         ValueError: If the file is damaged, lacks what is needed to show it, or holds something else than one grey
             image.
     """
+    need("dicom", "an image is DICOM, which")
     from pydicom import dcmread
 
     try:
@@ -86,6 +91,8 @@ def read_dicom(content: bytes, most_pixels: int) -> NDArray[np.uint16]:
     except ValueError as error:
         raise ValueError(_reason(error)) from None
     except Exception as error:  # pydicom and the decoders raise whatever damaged bytes lead them to
+        if "missing dependencies" in str(error):  # pydicom is there, by itself
+            raise MissingExtraError("dicom", "an image is compressed DICOM, which") from None
         raise ValueError(f"it cannot be decoded: {_reason(error)}") from None
     result = np.empty(stored.shape, np.uint16)
     for rows in _blocks(stored):

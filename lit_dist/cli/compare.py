@@ -19,7 +19,10 @@ from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folde
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.extras import need
 from lit_dist.utils.terminal_table import print_table
+
+_REPORT = "the report that a study ends with"
 
 
 def main(args: list[str]) -> None:
@@ -32,6 +35,8 @@ def main(args: list[str]) -> None:
     settings = parsed(parser, given)
     study = study_folder(given.output, settings.study)
     runs = make_plan(settings)
+    if not given.print_commands and not _trained(study, runs):
+        need("report", _REPORT)  # before hours of training
     _write_plan(study, runs, {**plain_settings(given), **_read(settings)})
     if given.print_commands:
         for run in runs:
@@ -60,6 +65,12 @@ def _write_plan(study: Path, runs: Sequence[Run], given: dict[str, Any]) -> None
             file.write(yaml.safe_dump(own, sort_keys=False).encode())
         for run in runs:
             run.write(study)
+
+
+def _trained(study: Path, runs: Sequence[Run]) -> bool:
+    from lit_dist.study.execute import result_path
+
+    return all(result_path(study, run.name).exists() for run in runs)
 
 
 def _one(args: list[str]) -> None:
@@ -98,7 +109,6 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
     from lit_dist.report.bootstrap import resolution
-    from lit_dist.report.report import write_report
     from lit_dist.report.tables import make_tables
 
     task = study_task(settings)
@@ -108,12 +118,14 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     for name, table in tables.files():
         with replacing(study / name) as file:
             table.to_csv(file, index=False)
-    report = write_report(runs, settings, tables)
     _print_summary(tables.summary, tables.results, task)
     print(resolution(tables.pairs, task))
     if settings.study.leave_one_site_out and len(tables.sites):
         _print_held_out(tables.sites, tables.results["held_out"].nunique(), task)
-    print(f"The report: {report}")
+    need("report", f"the tables are in {study}; {_REPORT}")
+    from lit_dist.report.report import write_report
+
+    print(f"The report: {write_report(runs, settings, tables)}")
 
 
 def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> None:

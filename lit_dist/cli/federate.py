@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from lit_dist.federation.site_settings import ALL, OF_SITE
 from lit_dist.runs.lightning_cli import PARTS, SiteCLI, build, site_cli
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.extras import need
 from lit_dist.utils.plain_errors import PlainErrors
 
 DAY = 24 * 3600
@@ -76,8 +76,7 @@ def main(args: list[str]) -> None:
     options, words = parser.parse_known_args(args)
     if options.folder is not None and options.folder.exists() and not options.folder.is_dir():
         raise InputError(f"--folder {options.folder} is not a folder")
-    if find_spec("nvflare") is None:
-        raise InputError("federate needs NVIDIA FLARE: pip install '.[nvflare]' in lit_dist's folder")
+    need("nvflare", "federate works on NVIDIA FLARE, and")
     settings = parse(words)
     with _kept_on_failure(options.folder if options.local else None) as folder:
         report = _locally(options, settings, folder) if options.local else _with_kit(options, settings, folder)

@@ -16,7 +16,10 @@ COMMANDS = {
 }
 """Every command, and what it is for."""
 
-_NAMED = ("lightning", "torch", "torchvision", "torchmetrics", "numpy", "albumentations", "wandb", "nvflare")
+_NAMED = (
+    *("lightning", "torch", "torchvision", "torchmetrics", "numpy", "albumentations", "wandb"),
+    *("matplotlib", "pydicom", "nvflare"),  # of extras
+)
 
 
 def overview() -> str:

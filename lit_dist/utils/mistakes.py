@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.extras import MissingExtraError
 
 _WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)|terminated abruptly")
 _PACKAGE = re.compile(r"Requirement '([\w.-]+)[^']*' not met|Neither `(tensorboard)`")
@@ -46,6 +47,8 @@ def _sentence(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         found = _OF_A_WORKER.search(text)  # torch puts a worker's whole traceback into the message
         return found[2].strip() if found else text
+    if isinstance(error, MissingExtraError):
+        return text
     # Classes by their names, since not every command imports the libraries.
     if kind.__name__ == "MisconfigurationException":
         return text

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,20 @@ import lit_dist
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"lit_dist": "lit_dist", "callbacks": "lit_dist.callbacks", "datamodules": "lit_dist.datamodules"}
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {
+    "matplotlib": "lit_dist/report/",
+    "pydicom": "datamodules/mammography/dicom.py",
+    **dict.fromkeys(("nvflare", "psutil"), "lit_dist/federation/flare/"),
+}
+"""Where each package of an extra may be imported."""
+IMPORTED_AS = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "typing-extensions": "typing_extensions",
+}
 
 
 def wings() -> dict[str, int]:
@@ -60,6 +76,40 @@ def upward(height: dict[str, int]) -> list[str]:
             if beside or (there and there != here and height[there] >= height[here]):
                 found.append(f"{path.relative_to(ROOT)}:{line}: {here} imports {name}")
     return found
+
+
+def third_parties(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """The packages that are imported in a part of a module, with the lines; not those for types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module).partition(".")[0], node.lineno
+        yield from third_parties(node)
+
+
+def out_of_place(places: dict[str, str]) -> list[str]:
+    """Where packages of an extra are imported that a module may be without."""
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {package}"
+        for _, path in modules()
+        for package, line in third_parties(ast.parse(path.read_text()))
+        if not str(path.relative_to(ROOT)).startswith(places.get(package, ""))
+    ]
+
+
+def test_the_packages_of_an_extra_are_imported_in_one_place() -> None:
+    assert not out_of_place(EXTRAS)
+    assert all(out_of_place({**EXTRAS, package: "lit_dist/cli"}) for package in EXTRAS)
+
+
+def test_every_dependency_is_used_and_no_other() -> None:
+    names = {re.split(r"[\[<>=]", each)[0] for each in PROJECT["dependencies"]}
+    imported = {package for _, path in modules() for package, _ in third_parties(ast.parse(path.read_text()))}
+    own = {*sys.stdlib_module_names, *EXTRAS, "lit_dist", "timm"}  # a message says how timm comes
+    assert {IMPORTED_AS.get(name, name) for name in names} == (imported - own) | {"wandb"}  # which Lightning imports
 
 
 def test_imports_run_down_the_list_of_wings() -> None:

@@ -100,7 +100,7 @@ def test_the_citation_is_of_this_version() -> None:
 
 def test_the_licence_of_every_dependency_is_named() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    needed = PROJECT["project"]["dependencies"] + extras["nvflare"]
+    needed = PROJECT["project"]["dependencies"] + extras["report"] + extras["dicom"] + extras["nvflare"]
     names = {re.split(r"[\[<>=]", each)[0] for each in needed}
     told = set(re.findall(r"[\w-]+", (ROOT / "THIRD_PARTY.md").read_text().partition("No collection")[0]))
     assert names <= told, sorted(names - told)

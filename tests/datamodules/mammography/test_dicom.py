@@ -4,9 +4,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pydicom.pixels import get_decoder
 
-from fake_mammograms import draw_film, write_dicom
+from fake_mammograms import draw_film, write_dicom, write_table
+from lit_dist.datamodules import MammographyDataModule
 from lit_dist.datamodules.mammography.dicom import read_dicom, read_header
+from lit_dist.utils.extras import MissingExtraError
 from real_data import real_folder
 
 LIMIT = 10**7
@@ -55,6 +58,26 @@ def test_plain_rle_and_jpeg_lossless_give_the_same_greys() -> None:
 def test_rle_is_decoded_by_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pydicom.pixels.decoders.rle._rle_decode_frame", None)  # pydicom's own, which is slow
     assert (decoded(draw_film(1), compressed=True) == spread(draw_film(1))).all()
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_without_the_extra_no_film_is_left_out_as_if_it_were_damaged(
+    on_error: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_dicom(write_table(tmp_path, films=8) / "films/3.png", draw_film(1))
+    columns = {"image_column": "file", "label_column": "finding", "patient_column": "person"}
+    data = MammographyDataModule(tmp_path, **columns, sites=1, cache_dir=tmp_path / "cache", on_error=on_error)
+    monkeypatch.setattr("lit_dist.utils.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'DICOM, which needs .*pip install "lit_dist\[dicom\]"'):
+        data.prepare_data()
+
+
+def test_a_missing_decoder_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = get_decoder("1.2.840.10008.1.2.4.70")
+    monkeypatch.setattr(decoder, "_available", {})  # as where pydicom is alone
+    monkeypatch.setattr(decoder, "_unavailable", {"gdcm": ("gdcm>=3.0.10",)})
+    with pytest.raises(MissingExtraError, match=r"lit_dist\[dicom\]"):
+        read_dicom(jpeg_lossless(draw_film(1)), LIMIT)
 
 
 def test_monochrome1_is_inverted() -> None:

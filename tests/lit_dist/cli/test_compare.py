@@ -206,6 +206,24 @@ def test_more_options_make_new_runs_beside_the_old_ones(tmp_path: Path) -> None:
     assert before.items() <= stamps(study).items()
 
 
+def test_without_matplotlib_nothing_is_trained_and_what_is_trained_gets_its_tables(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lit_dist.utils.extras.find_spec", lambda name: None)
+    (study / "results.csv").unlink()
+    report = (study / "report.html").stat().st_mtime_ns
+    done = compare(study / "study.yaml", output=study)
+    assert done.returncode == 1
+    assert f"the tables are in {study}; the report that a study ends with needs the extra `report`" in done.stderr
+    assert "AUROC" in done.stdout
+    assert len(results(study)) == 2 * len(ROWS)
+    assert (study / "report.html").stat().st_mtime_ns == report
+    done = compare(written(Path("new.yaml")))
+    assert done.stderr.startswith("lit-dist: the report that a study ends with needs")
+    assert not Path("studies").exists()
+    main(["--config", "new.yaml", "--print-commands"])
+
+
 def test_a_failed_run_is_reported_and_the_rest_is_done(study: Path, tmp_path: Path) -> None:
     table = results(study).query("seed == 0").set_index("heuristic")["run"]
     broken, ensemble, cyclical = table["single"].iloc[0], table["ensemble"], table["cyclical_weight_transfer"].iloc[0]

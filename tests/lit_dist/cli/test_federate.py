@@ -14,6 +14,7 @@ from lit_dist import InputError
 from lit_dist.cli.federate import main, parse
 from lit_dist.cli.verify import verify
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.utils.extras import MissingExtraError
 
 FEDERATED = Path("runs/federated/version_0")
 
@@ -24,8 +25,8 @@ def _configuration() -> None:
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_dist.cli.federate.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install '\.\[nvflare\]' in lit_dist's folder"):
+    monkeypatch.setattr("lit_dist.utils.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'pip install "lit_dist\[nvflare\]"'):
         main(["--local", "--config", RUN])
 
 
