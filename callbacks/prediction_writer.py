@@ -23,12 +23,16 @@ class PredictionWriter(BasePredictionWriter):
     It works for modules whose ``predict_step`` returns float (images, classes), or (images,) for a regression, over a
     dict of site loaders; of our own datasets it also writes the image, patient and label. With several processes each
     writes a file of its own.
+
+    Attributes:
+        name: What the file is called, without ``.csv``.
     """
 
     takes_part = False
 
     def __init__(self) -> None:
         super().__init__(write_interval="epoch")
+        self.name = "predictions"
 
     @override
     def write_on_epoch_end(
@@ -50,7 +54,7 @@ class PredictionWriter(BasePredictionWriter):
             for (site, loader), batches, indices in zip(loaders.items(), predictions, batch_indices, strict=True)
         ]
         process = "" if trainer.world_size == 1 else f"-{trainer.global_rank}"
-        path = run_folder(trainer) / f"predictions{process}.csv"
+        path = run_folder(trainer) / f"{self.name}{process}.csv"
         check_kind(path)
         with replacing(path) as file:
             pd.concat(tables, ignore_index=True).to_csv(file, index=False)

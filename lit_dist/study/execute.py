@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
+from lit_dist.callbacks import PredictionWriter
 from lit_dist.callbacks.ending import ending
 from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, LEDGER, delete_old_checkpoints
@@ -27,7 +29,8 @@ from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 
 RESULT = "result.json"
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, VALIDATION = "predictions.csv", "validation_predictions.csv"
+"""Of the test's records, and of those that the best model was chosen by."""
 FIT, FIT_SETTINGS = "fit", "fit.yaml"
 _ONE_PROCESS = {"devices": 1}
 """Of the trainer, which would take every GPU that it sees."""
@@ -100,7 +103,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
     best = folder / FIT / CHECKPOINTS / "best.ckpt"
     if not best.exists():
         raise InputError(f"{folder} ended without a best model, since nothing was validated")
-    trainer.predict(done.model, datamodule=done.datamodule, ckpt_path=str(best), return_predictions=False)
+    _predict(done, str(best))
     found = {**travels(folder / FIT / LEDGER), "best_cycle": _best_cycle(run, best), "steps": steps, "ended": ended}
     found |= _judge(folder, run, done.datamodule)
     for logger in trainer.loggers:
@@ -108,6 +111,31 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
             logger.experiment.summary.update(found)
             logger.experiment.finish()
     return found
+
+
+def _predict(made: Any, checkpoint: str | None = None) -> None:
+    """Predict the records of the test, then those of validation, by which a threshold can be chosen."""
+    trainer, data = made.trainer, made.datamodule
+    how = {"datamodule": data, "ckpt_path": checkpoint, "return_predictions": False}
+    trainer.predict(made.model, **how)
+    loaders = data.val_dataloader()
+    if not isinstance(loaders, Mapping) or not all(_labelled(loader) for loader in loaders.values()):
+        return
+    writers = [each for each in trainer.callbacks if isinstance(each, PredictionWriter)]
+    data.predict_dataloader = data.val_dataloader
+    for writer in writers:
+        writer.name = Path(VALIDATION).stem
+    try:
+        trainer.predict(made.model, **how)
+    finally:
+        del data.predict_dataloader
+        for writer in writers:
+            writer.name = Path(PREDICTIONS).stem
+
+
+def _labelled(loader: Any) -> bool:
+    """Whether what is predicted of a loader's records can be compared with something."""
+    return "label" in getattr(getattr(loader, "dataset", None), "table", ())
 
 
 def _csv_logger(folder: Path) -> dict[str, Any]:
@@ -128,8 +156,7 @@ def _average(run: Run, study: Path, folder: Path) -> dict[str, Any]:
     own = {"logger": _csv_logger(folder), "default_root_dir": str(folder)}
     settings["trainer"] = {**_ONE_PROCESS, **settings["trainer"], **own}
     made = build(settings)
-    trainer: Any = made.trainer
-    trainer.predict(made.model, datamodule=made.datamodule, return_predictions=False)
+    _predict(made)
     size = sum(tensor.nbytes for tensor in made.model.state_dict().values())
     found = {"visits": None, "transfers": len(paths), "bytes_sent": size, "best_cycle": None, "steps": 0}
     return {**found, **_judge(folder, run, made.datamodule)}

@@ -108,6 +108,17 @@ def test_each_run_has_its_row_and_its_record(finished: Path) -> None:
         assert "the chain is whole" in verify(finished / "runs" / run / "fit")
 
 
+def test_each_run_keeps_what_it_predicts_of_the_validation_records_that_it_may_see(finished: Path) -> None:
+    for row in results(finished).to_dict("records"):
+        fit = finished / "runs" / row["run"] / "fit"
+        found = pd.read_csv(fit / "validation_predictions.csv")
+        splits = pd.read_csv(next(finished.glob("runs/central*/fit/splits.csv"))).query("split == 'val'")
+        own = splits if row["kind"] != "single" else splits[splits["site"] == row["site"]]
+        assert sorted(found["image"]) == sorted(own["image"])
+        assert not set(found["image"]) & set(predictions(finished, row["run"])["image"])
+        assert not found["probability_1"].equals(predictions(finished, row["run"])["probability_1"])
+
+
 def test_results_are_those_of_the_saved_predictions(finished: Path) -> None:
     for row in results(finished).to_dict("records"):
         table = predictions(finished, row["run"])
