@@ -108,7 +108,7 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
-    from lit_dist.report.bootstrap import resolution
+    from lit_dist.report.pairs import resolution
     from lit_dist.report.tables import make_tables
 
     task = study_task(settings)
@@ -130,8 +130,10 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
 
 def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> None:
     """Print the task's main measures of each heuristic, the first one with its interval."""
+    from lit_dist.report.intervals import shown_intervals
     from lit_dist.report.summary import what_it_does_not_say
 
+    summary = shown_intervals(summary)
     means = summary.pivot(index="label", columns="metric", values="mean")
     primary, *others = task.main
     rows = []

@@ -33,7 +33,7 @@ def heuristics(axes: Axes, tables: Tables, place: int = 0) -> str | None:
         axes.axvline(value, linestyle=":", linewidth=0.8, color="grey", zorder=0)
     dotted = "".join(f" (dotted: {what})" for _, what in guess)
     axes.set_xlabel(folded(f"{measure.title} on the test records of all sites{dotted}", 40 if narrow(axes) else 90))
-    return "Diamonds: means over seeds, with the 95 % interval by Student's t; dots: seeds."
+    return "Diamonds: means over seeds, with the 95 % interval over seeds and patients; dots: seeds."
 
 
 def _name_rows(axes: Axes, labels: list[str]) -> None:
@@ -76,7 +76,7 @@ def frequency(axes: Axes, tables: Tables) -> str | None:
     axes.set_xlabel("epochs a visit")
     axes.set_ylabel(f"test {measure.title}")
     legend(axes)
-    return "With the 95 % interval over seeds."
+    return "With the 95 % interval over seeds and patients."
 
 
 def bytes_sent(axes: Axes, tables: Tables) -> str | None:

@@ -109,12 +109,14 @@ class Predictions:
         targets: The records' targets, (records, ...).
         patients: The number of the patient that each record is of, (records,).
         parts: The predictions; several parts where sites are held out in turn, each of models of its own.
+        seed_numbers: The seeds, in the order of each part's scores.
     """
 
     table: pd.DataFrame
     targets: Tensor
     patients: NDArray[np.int64]
     parts: list[Part]
+    seed_numbers: list[int]
 
     @property
     def seeds(self) -> int:
@@ -182,9 +184,10 @@ def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
         assert table is not None
         begin = sum(map(len, tables))
         patients += [json.dumps([str(site), patient]) for patient in table["patient"]]
-        parts.append(Part(np.arange(begin, begin + len(table)), list(by_seed.values())))
+        parts.append(Part(np.arange(begin, begin + len(table)), [by_seed[seed] for seed in sorted(by_seed)]))
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
     targets = torch.tensor(task.targets(table["label"].to_numpy()))
     number = np.unique(patients, return_inverse=True)[1]
-    return Predictions(table[["site", "image", "patient"]], targets, number, parts)
+    seeds = sorted(map(int, runs["seed"].unique()))
+    return Predictions(table[["site", "image", "patient"]], targets, number, parts, seeds)

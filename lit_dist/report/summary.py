@@ -50,8 +50,8 @@ def summarise(results: pd.DataFrame, task: Task) -> pd.DataFrame:
     """
     runs, metrics = groups(results), summarised(task)
     by_seed = {label: group.groupby("seed")[metrics].mean() for label, group in runs.items()}
-    baseline = _baseline(runs)
-    central = by_seed[baseline] if baseline else None
+    against = baseline(runs)
+    central = by_seed[against] if against else None
     rows = []
     for label, values in by_seed.items():
         which = runs[label][WHICH].iloc[0].to_dict()
@@ -65,7 +65,7 @@ def summarise(results: pd.DataFrame, task: Task) -> pd.DataFrame:
                 both = own.index.intersection(central.index)
                 whole = central.loc[both, metric].mean()
                 row["share_of_central"] = own[both].mean() / whole if whole else np.nan
-            if central is not None and label != baseline:
+            if central is not None and label != against:
                 paired = np.asarray((own - central[metric]).dropna(), np.float64)
                 row["difference"] = paired.mean() if len(paired) else np.nan
                 row["difference_low"], row["difference_high"] = interval(paired)
@@ -74,7 +74,7 @@ def summarise(results: pd.DataFrame, task: Task) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high"])
 
 
-def _baseline(runs: Mapping[str, pd.DataFrame]) -> str | None:
+def baseline(runs: Mapping[str, pd.DataFrame]) -> str | None:
     """The label of what all others are compared with: central, or the first central with callbacks."""
     central = [label for label, group in runs.items() if group["kind"].iloc[0] == "central"]
     return "central" if "central" in central else next(iter(central), None)

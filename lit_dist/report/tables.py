@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_dist.report.bootstrap import all_predictions, compare_pairs, over_sites
+from lit_dist.report.intervals import FEWER_DRAWS, all_predictions, resample, with_both
 from lit_dist.report.looks import Look, looks
+from lit_dist.report.over_sites import over_sites
+from lit_dist.report.pairs import compare_pairs
 from lit_dist.report.results import by_site, collect
-from lit_dist.report.summary import summarise
+from lit_dist.report.summary import summarise, summarised
 from lit_dist.study.continued import HELD_OUT, OVER_SITES, TABLES
 from lit_dist.study.execute import FIT
 from lit_dist.study.plan import Run, run_path
@@ -63,12 +65,14 @@ def make_tables(study: Path, runs: Sequence[Run], collection: str, task: Task) -
     if results.empty:
         return None
     found = all_predictions(study, results, task)
+    main = resample(found, task)
+    others = resample(found, task, [name for name in summarised(task) if name not in main], FEWER_DRAWS)
     return Tables(
         study,
         results,
         by_site(study, results, task),
-        summarise(results, task),
-        compare_pairs(found, task),
+        with_both(summarise(results, task), results, main | others),
+        compare_pairs(main),
         over_sites(found, task),
         task,
     )

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, nll_loss
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 from typing_extensions import override
 
-from lit_dist.tasks.resamples import weighted_auroc
+from lit_dist.tasks.resamples import weighted_auroc, weighted_mean, weighted_recall
 from lit_dist.tasks.task import ClassesTask, Measure, Rows
 
 MOST_CLASSES = 6
@@ -106,6 +106,10 @@ class Classification(ClassesTask):
 
     @override
     def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        if measure == "loss":
+            return weighted_mean(nll_loss(scores, targets, reduction="none"), often)
+        if measure == "balanced_accuracy":
+            return weighted_recall(scores.argmax(dim=1), targets, scores.shape[1], often)
         if measure != "auroc":
             return super().resampled(measure, scores, targets, often)
         against = [1] if scores.shape[1] == 2 else targets.unique().tolist()

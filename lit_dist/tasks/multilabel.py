@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from torchmetrics.functional.classification import binary_auroc
 from typing_extensions import override
 
-from lit_dist.tasks.resamples import weighted_auroc
+from lit_dist.tasks.resamples import weighted_auroc, weighted_mean
 from lit_dist.tasks.task import ClassesTask, Measure, Rows
 
 
@@ -86,6 +86,11 @@ class MultiLabel(ClassesTask):
 
     @override
     def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        if measure == "loss":
+            of_findings = binary_cross_entropy_with_logits(scores, targets.to(scores.dtype), reduction="none")
+            return weighted_mean(of_findings.mean(dim=1), often)
+        if measure == "exact_match":
+            return weighted_mean(((scores > 0) == (targets > 0.5)).all(dim=1), often)
         if measure != "auroc":
             return super().resampled(measure, scores, targets, often)
         chances, present = logsigmoid(scores).exp(), targets > 0.5

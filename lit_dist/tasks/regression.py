@@ -12,6 +12,7 @@ from torch.nn.functional import mse_loss
 from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error
 from typing_extensions import override
 
+from lit_dist.tasks.resamples import weighted_fit, weighted_mean
 from lit_dist.tasks.task import Measure, Rows, ValueTask
 
 MOST = 1e18
@@ -88,6 +89,15 @@ class Regression(ValueTask):
     @override
     def of_each(self, scores: Tensor, targets: Tensor) -> Tensor:
         return (scores - targets.reshape(-1)).abs()
+
+    @override
+    def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
+        values = targets.reshape(-1)
+        if measure == "loss":
+            return weighted_mean((scores - values).square(), often)
+        if measure in ("rmse", "r2", "pearson"):
+            return weighted_fit(measure, scores, values, often)
+        return super().resampled(measure, scores, targets, often)
 
     @override
     def residuals(self, scores: Tensor, targets: Tensor) -> Tensor:

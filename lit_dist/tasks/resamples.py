@@ -82,3 +82,42 @@ def weighted_concordance(risks: Tensor, times: Tensor, events: Tensor, often: Te
         right = right + (often[:, first] * (often @ points.T)).sum(dim=1)
         pairs = pairs + (often[:, first] * (often @ later.double().T)).sum(dim=1)
     return right / pairs
+
+
+def weighted_recall(predicted: Tensor, targets: Tensor, classes: int, often: Tensor) -> Tensor:
+    """The mean recall of the classes that each resample has: float64, (resamples,).
+
+    Args:
+        predicted: Classes, int64, (records,).
+        targets: Classes, int64, (records,).
+        classes: How many there are.
+        often: How often each record is drawn, float64, (resamples, records).
+    """
+    right = often * (predicted == targets)
+    counts, found = (often.new_zeros(len(often), classes).index_add(1, targets, each) for each in (often, right))
+    return (found / counts).nanmean(dim=1)
+
+
+def weighted_fit(measure: str, predicted: Tensor, values: Tensor, often: Tensor) -> Tensor:
+    """``"rmse"``, ``"r2"`` or ``"pearson"`` of each resample: float64, (resamples,).
+
+    Args:
+        measure: Which of them.
+        predicted: One number a record, (records,).
+        values: What it is, (records,).
+        often: How often each record is drawn, float64, (resamples, records).
+
+    Returns:
+        NaN where a correlation or R2 is that of one value.
+    """
+    y, p = values.double() - values.double().mean(), predicted.double() - values.double().mean()
+    n, ys, ps, yy, pp, yp = (often @ torch.stack([torch.ones_like(y), y, p, y * y, p * p, y * p], dim=1)).unbind(dim=1)
+    error = (yy - 2 * yp + pp).clamp_min(0)
+    spread_y, spread_p = yy - ys * ys / n, pp - ps * ps / n
+    if measure == "rmse":
+        return (error / n).sqrt()
+    varied = spread_y > 1e-12 * yy
+    if measure == "r2":
+        return torch.where(varied, 1 - error / spread_y, torch.nan)
+    found = ((yp - ys * ps / n) / (spread_y * spread_p).sqrt()).clamp(-1, 1)
+    return torch.where(varied & (spread_p > 1e-12 * pp), found, torch.nan)

@@ -118,13 +118,16 @@ class Task(ABC):
         """The value of each record whose mean is the measure ``each``, float, (records,)."""
 
     def resampled(self, measure: str, scores: Tensor, targets: Tensor, often: Tensor) -> Tensor:
-        """The measure ``primary`` or ``each`` of many resamples at once, float64, (resamples,); NaN as in ``judge``.
+        """A measure of many resamples at once, float64, (resamples,); NaN as in ``judge``.
 
         Args:
-            measure: Its name.
+            measure: Its name; ``primary`` and ``each`` are among those that every task has a way for.
             scores: Those of the records, (records, ...).
             targets: Those of the records, (records, ...).
             often: How often a resample has drawn each record, float64, (resamples, records).
+
+        Raises:
+            NotImplementedError: If the task has no way to judge resamples by it.
         """
         if measure != self.each:
             raise NotImplementedError(f"{self.name} has no way to judge resamples by {measure}")

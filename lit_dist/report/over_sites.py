@@ -1,0 +1,75 @@
+"""How heuristics perform over sites: at their mean, at the worst of them, and at each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_dist.report.bootstrap import parts, percentiles, seeds_drawn
+from lit_dist.report.results import Predictions
+from lit_dist.tasks.task import Task
+
+
+def over_sites(found: Mapping[str, Predictions], task: Task, draws: int = 2000) -> pd.DataFrame:
+    """How each heuristic performs on all records, at the mean of the sites, and at the worst of them.
+
+    The intervals of all records and of the mean are of a bootstrap over sites, then over the patients of each, and over
+    seeds: what other sites of the kind could have given. That of the worst site is over its patients and seeds.
+
+    Returns:
+        A row a heuristic, by the task's first measure: ``label``, ``metric``, ``sites`` (where the measure is defined),
+        ``pooled``, ``mean`` (of the sites), each with ``_low`` and ``_high``, ``spread`` (the standard deviation over
+        sites), ``worst_site``, ``worst``, ``worst_low``, ``worst_high``. What is of a site is the mean over runs.
+    """
+    rows = []
+    for label, each in found.items():
+        row = _at_sites(each, task, draws)
+        if row:
+            rows.append({"label": label, "metric": task.primary, **row})
+    columns = ["label", "metric", "sites", "pooled", "pooled_low", "pooled_high", "mean", "mean_low", "mean_high"]
+    return pd.DataFrame(rows, columns=[*columns, "spread", "worst_site", "worst", "worst_low", "worst_high"])
+
+
+def _at_sites(found: Predictions, task: Task, draws: int) -> dict[str, Any]:
+    """The row of a heuristic, but for its label; empty where its measure is defined at no site."""
+    metric, site_of = task.primary, found.table["site"].to_numpy()
+    places = {site: np.flatnonzero(site_of == site) for site in found.table["site"].unique()}
+    once = torch.ones(1, len(found.targets), dtype=torch.float64)
+    at = {site: found.values(task, metric, once[:, rows], rows).mean().item() for site, rows in places.items()}
+    at = {site: value for site, value in at.items() if not np.isnan(value)}
+    if not at:
+        return {}
+    worst = (min if task.measures[metric].better == "max" else max)(at, key=lambda site: at[site])
+    whole, mean, alone = [], [], []
+    rng = np.random.default_rng(0)
+    for some in parts(draws, len(found.targets)):
+        seeds = seeds_drawn(found.seeds, some, rng).T / max(found.seeds - 1, 1)
+        sites = rng.multinomial(len(places), np.full(len(places), 1 / len(places)), size=some)
+        often = torch.empty(some, len(found.targets), dtype=torch.float64)
+        own = np.empty((some, len(places)))
+        for number, rows in enumerate(places.values()):
+            often[:, rows] = _drawn(rng, found.patients[rows], sites[:, number])
+            own[:, number] = (found.values(task, metric, often[:, rows], rows) * seeds).sum(axis=0)
+        whole.append((found.values(task, metric, often) * seeds).sum(axis=0))
+        sums, counts = np.nansum(own * sites, axis=1), (sites * ~np.isnan(own)).sum(axis=1)
+        mean.append(np.divide(sums, counts, out=np.full(some, np.nan), where=counts > 0))
+        again = _drawn(rng, found.patients[places[worst]], np.ones(some, np.int64))
+        alone.append((found.values(task, metric, again, places[worst]) * seeds).sum(axis=0))
+    values = np.array(list(at.values()))
+    row: dict[str, Any] = {"sites": len(at), "spread": values.std(ddof=1) if len(at) > 1 else np.nan}
+    pooled = found.values(task, metric, once).mean().item()
+    for name, value, drawn in (("pooled", pooled, whole), ("mean", values.mean(), mean), ("worst", at[worst], alone)):
+        low, high = percentiles(np.concatenate(drawn))
+        row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return {**row, "worst_site": worst}
+
+
+def _drawn(rng: np.random.Generator, patients: NDArray[np.int64], times: NDArray[np.int64]) -> Tensor:
+    """Draw the patients of a site anew, as often as the site is drawn: (resamples, records)."""
+    number = np.unique(patients, return_inverse=True)[1]
+    several = number.max() + 1
+    return torch.from_numpy(rng.multinomial(times * several, np.full(several, 1 / several))[:, number]).double()

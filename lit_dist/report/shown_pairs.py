@@ -1,0 +1,79 @@
+"""The pairs of heuristics in a report: those that a study is made for, and the rest where it is asked for."""
+
+import pandas as pd
+
+from lit_dist.report.html_table import escaped, folded, number, p_value, span, table
+from lit_dist.report.summary import baseline, groups
+from lit_dist.report.tables import Tables
+from lit_dist.study.heuristics import OWN
+from lit_dist.tasks.task import Task
+
+_TRANSFERS = ("single_weight_transfer", "cyclical_weight_transfer")
+
+
+def pairs_section(tables: Tables) -> str:
+    """The differences by the task's measures as HTML: those by the first one, and others folded."""
+    pairs, task = tables.pairs, tables.task
+    if pairs.empty:
+        return "<p>There is but one heuristic.</p>"
+    first = pairs[pairs["metric"] == task.primary]
+    main = planned(tables)
+    known = first["both_p_adjusted"].dropna()
+    parts = [_none_differs(first, task)] if len(known) and (known >= 0.05).all() else [table(_shown(main))]
+    parts.append(folded(f"All {len(first)} pairs", table(_shown(first))))
+    for metric in pairs["metric"].unique():
+        if metric != task.primary:
+            rows = pairs[pairs["metric"] == metric]
+            parts.append(folded(f"By {task.measures[metric].title}", table(_shown(rows))))
+    return "\n".join(parts)
+
+
+def planned(tables: Tables) -> pd.DataFrame:
+    """The pairs of the first measure that a study is made for.
+
+    They are each heuristic against central, and the best transfer against those that other callbacks make, such as
+    federated averaging; where there is no central, the best heuristic against each other.
+    """
+    first = tables.pairs[tables.pairs["metric"] == tables.task.primary]
+    runs = groups(tables.results)
+    kinds = {label: each["kind"].iloc[0] for label, each in runs.items()}
+    against = baseline(runs)
+    best = _best(tables, [label for label in kinds if against is None or kinds[label] in _TRANSFERS])
+    rivals = {label for label in kinds if against is None or kinds[label] == OWN}
+    ends = first[["first", "second"]]
+    of_best = (ends == best).any(axis=1) & ends.isin(rivals | {best}).all(axis=1)
+    return first[(ends == against).any(axis=1) | of_best]
+
+
+def _best(tables: Tables, labels: list[str]) -> str | None:
+    rows = tables.summary[tables.summary["metric"] == tables.task.primary].dropna(subset="mean")
+    values = rows[rows["label"].isin(labels)].set_index("label")["mean"].astype(float)
+    if values.empty:
+        return None
+    rising = tables.task.measures[tables.task.primary].better == "max"
+    return str(values.idxmax() if rising else values.idxmin())
+
+
+def _none_differs(pairs: pd.DataFrame, task: Task) -> str:
+    least = pairs.sort_values("both_p").iloc[0]
+    title = escaped(task.measures[task.primary].title)
+    return (
+        f"<p><strong>No pair of heuristics differs by {title}</strong> (adjusted p &lt; 0.05 in none of {len(pairs)})."
+        f" The least p is that of {escaped(least['first'])} and {escaped(least['second'])}:"
+        f" a difference of {number(least['difference'])} ({span(least['both_low'], least['both_high'])}),"
+        f" p {p_value(least['both_p'])}, adjusted {p_value(least['both_p_adjusted'])}.</p>"
+    )
+
+
+def _shown(pairs: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "first": pairs["first"].map(escaped),
+            "second": pairs["second"].map(escaped),
+            "difference": pairs["difference"].map(number),
+            "95 % interval": [span(*ends) for ends in zip(pairs["both_low"], pairs["both_high"], strict=True)],
+            "p": pairs["both_p"].map(p_value),
+            "adjusted p": pairs["both_p_adjusted"].map(p_value),
+            "adjusted p, these models": pairs["p_adjusted"].map(p_value),
+        }
+    )
