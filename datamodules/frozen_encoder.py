@@ -22,8 +22,9 @@ from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.images.feature_cache import FeatureCache
 from lit_dist.datamodules.splits import SPLITS
 from lit_dist.datamodules.table_rows import TableRows, as_batch
-from lit_dist.models.frozen_backbone import FrozenBackbone, check_architecture, file_sha256
+from lit_dist.models.frozen_backbone import FrozenBackbone, check_architecture
 from lit_dist.tasks.task import Task
+from lit_dist.utils.atomic_write import file_sha256
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.threads import in_threads
 

@@ -1,5 +1,6 @@
 """``lit-dist compare``: plans a study, does its runs, and writes its tables, figures and report."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from lit_dist.study.continued import check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.plan import Run, make_plan, study_task, words_of
 from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
+from lit_dist.tasks.named import described
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
@@ -109,12 +111,14 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
     from lit_dist.report.pairs import resolution
-    from lit_dist.report.tables import make_tables
+    from lit_dist.report.tables import TASK, make_tables
 
     task = study_task(settings)
     tables = make_tables(study, runs, settings.study.collection, task)
     if tables is None:
         return
+    with replacing(study / TASK) as file:
+        file.write(json.dumps(described(task)).encode())
     for name, table in tables.files():
         with replacing(study / name) as file:
             table.to_csv(file, index=False)

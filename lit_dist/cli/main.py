@@ -20,6 +20,7 @@ from lit_dist.utils.mistakes import mistake
 
 OTHER_COMMANDS = {
     "compare": "lit_dist.cli.compare",
+    "crate": "lit_dist.cli.crate",
     "export": "lit_dist.cli.export",
     "federate": "lit_dist.cli.federate",
     "prepare": "lit_dist.cli.prepare",

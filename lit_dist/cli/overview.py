@@ -11,7 +11,8 @@ COMMANDS = {
     "compare": "train and compare every heuristic: a study with tables, figures and a report",
     "prepare": "prepare the images of a collection, and show what was made of them",
     "export": "write a run's model for programs without lit_dist, with a model card",
-    "verify": "check what a run has recorded, and repeat its visits",
+    "crate": "pack a study for others, who can verify it",
+    "verify": "check what a run has recorded, and repeat its visits; check the crate of a study",
     "federate": "make a run across real institutions, each with its own data",
 }
 """Every command, and what it is for."""

@@ -1,7 +1,6 @@
 """Export: a trained network as files that torch alone reads, with a card of what is known of it."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,9 +13,9 @@ import safetensors.torch
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
 from lit_dist.export.model_card import as_markdown
+from lit_dist.export.predicted_records import check_records
 from lit_dist.export.programs import Exported, exported, save
 from lit_dist.export.trained_study_run import load_study_run
-from lit_dist.models.frozen_backbone import file_sha256
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
 from lit_dist.report.bootstrap import patients_drawn, percentiles
@@ -26,7 +25,7 @@ from lit_dist.runs.trained import TrainedRun
 from lit_dist.study.execute import PREDICTIONS, judged, read_predictions, scored
 from lit_dist.tasks.found import task_of
 from lit_dist.tasks.task import Task
-from lit_dist.utils.atomic_write import replacing
+from lit_dist.utils.atomic_write import file_sha256, replacing
 from lit_dist.utils.errors import InputError
 
 WEIGHTS, PROGRAM, CARD = "model.safetensors", "model.pt2", "card"
@@ -136,27 +135,9 @@ def _test(run: Path, path: Path, task: Task) -> list[dict[str, Any]]:
         return []
     table = read_predictions(task, path)
     if (run / SPLITS).exists():
-        _check_records(table, path, run / SPLITS, task)
+        check_records(table, path, run / SPLITS, task)
     parts = [("all sites", table), *table.groupby("site", sort=False)]
     return [{"site": str(site), **_judged(task, rows)} for site, rows in parts]
-
-
-def _check_records(predicted: pd.DataFrame, path: Path, splits: Path, task: Task) -> None:
-    """Raise ``InputError`` unless predictions are of the run's test records, each once, and with their labels."""
-    table = pd.read_csv(splits, dtype=str, keep_default_na=False)
-    table = table[table["split"] == "test"]
-    known = {(own.site, own.image): task.parse_label(str(own.label)) for own in table.itertuples()}
-    found = [((own.site, own.image), own.label) for own in predicted.itertuples()]
-    wrong = [name for name, label in found if name not in known or known[name] != label]
-    for names, what in ((wrong, "which is no test record of the run, or has another label there"),
-                        ([name for name, often in Counter(name for name, _ in found).items() if often > 1], "twice"),
-                        ([*known.keys() - {name for name, _ in found}], "which is not there")):  # fmt: skip
-        if names:
-            site, image = sorted(names)[0]
-            raise InputError(
-                f"{path} does not hold predictions of the test records in {splits}: {image!r} of {site!r}, {what}"
-                f" ({len(names)} such records)"
-            )
 
 
 def _judged(task: Task, rows: pd.DataFrame) -> dict[str, Any]:

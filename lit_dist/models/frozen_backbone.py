@@ -1,6 +1,5 @@
 """FrozenBackbone: a network with given weights that is not trained, and turns an image into a vector."""
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from lit_dist.checkpoints import tensor_file
 from lit_dist.checkpoints.baton import check_weights, read_checkpoint
 from lit_dist.models.backbones import backbone_names, build_backbone, head_name
-from lit_dist.utils.atomic_write import open_file
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.finite_tensors import not_finite
 from lit_dist.utils.plain_errors import nearest
@@ -90,19 +88,6 @@ def check_architecture(name: str) -> None:
 
     if not timm.is_model(name.removeprefix(TIMM)):  # nothing that would be looked for elsewhere
         raise InputError(f"timm has no network {name.removeprefix(TIMM)!r}")
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file of weights, as ``sha256sum`` prints it.
-
-    Raises:
-        InputError: If there is none.
-    """
-    try:
-        with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a buffered reader
-    except OSError as error:
-        raise InputError(f"the weights {path} cannot be read: {error.strerror}; nothing is downloaded") from None
 
 
 def _network(name: str) -> tuple[nn.Module, tuple[str, ...]]:

@@ -17,6 +17,9 @@ from lit_dist.study.execute import FIT
 from lit_dist.study.plan import Run, run_path
 from lit_dist.tasks.task import Task
 
+TASK = "task.json"
+"""The file that says what a study predicts, so that its tables can be made again without its data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:

@@ -21,7 +21,7 @@ TABLES = ("results", "sites", "summary", "pairs")
 OVER_SITES, HELD_OUT = "over_sites.csv", "held_out.csv"
 """How heuristics perform over sites; the second where each site is held out in turn."""
 LOG = "log.txt"
-_OF_STUDY = (SETTINGS, "lock", "report.html", OVER_SITES, HELD_OUT, *(f"{name}.csv" for name in TABLES))
+_OF_STUDY = (SETTINGS, "lock", "report.html", "task.json", OVER_SITES, HELD_OUT, *(f"{name}.csv" for name in TABLES))
 _MAY_GROW = ("every_n_epochs", "every_n_steps", "orders", "optimizer_states", "seeds")
 _MAY_DIFFER = {"jobs", "wandb", *NO_MATTER}
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lit_dist.study.heuristics import Heuristic
@@ -22,10 +23,34 @@ def run_name(heuristic: Heuristic, seed: int, settings: dict[str, Any], **named:
     """
     if heuristic.name != heuristic.kind:
         settings = {**settings, "name": heuristic.name}  # of two names may be left the same letters
-    text = json.dumps(_that_matters(settings), sort_keys=True)
-    short = hashlib.sha256(text.encode()).hexdigest()[:8]
+    short = _hash(settings)
     words = [_LENGTHS[name].format(value) if name in _LENGTHS else _word(str(value)) for name, value in named.items()]
     return "-".join([_folder_word(heuristic), *words, f"seed_{seed}", short])
+
+
+def has_settings(name: str, kind: str, heuristic: str, config: Mapping[str, Any], members: Sequence[str]) -> bool:
+    """Whether a run's name ends in the hash of its settings.
+
+    Args:
+        name: The name.
+        kind: The kind of its heuristic.
+        heuristic: The name of its heuristic.
+        config: Its settings.
+        members: Of an ensemble, the names of the runs of its members.
+    """
+    settings = dict(config)
+    if members:
+        settings["members"] = list(members)
+    else:
+        settings["seed"] = settings.pop("seed_everything", None)
+    if kind != heuristic:
+        settings["name"] = heuristic
+    return name.rpartition("-")[2] == _hash(settings)
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    text = json.dumps(_that_matters(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 _LENGTHS = {"every_n_epochs": "every_{:02d}", "every_n_steps": "every_{:02d}_steps"}

@@ -1,7 +1,7 @@
 """Tasks by the names that settings call them."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.multilabel import MultiLabel
@@ -47,3 +47,30 @@ def named_task(name: str, classes: Sequence[str] | int | None = None) -> Task:
     if number < least:
         raise InputError(f"num_classes={number} is not at least {least}, which task={name} takes")
     return _OF_CLASSES[name](classes if isinstance(classes, int) else list(classes or ()))
+
+
+def described(task: Task) -> dict[str, Any] | None:
+    """What ``named_task`` makes a task of again, as JSON values; None of a task of the user's own.
+
+    Example:
+        >>> described(named_task("ordinal", ["none", "mild", "severe"]))
+        {'task': 'ordinal', 'classes': ['none', 'mild', 'severe']}
+    """
+    if type(task) not in (*_OF_CLASSES.values(), *_OF_ONE.values()):
+        return None
+    return {"task": task.name, "classes": getattr(task, "class_names", None)}
+
+
+def task_described(values: Any) -> Task | None:
+    """The task that ``described`` has described; None where it was the user's own.
+
+    Raises:
+        InputError: If the values are not such.
+    """
+    if values is None:
+        return None
+    name, classes = (values.get(key) for key in ("task", "classes")) if isinstance(values, dict) else (None, None)
+    texts = isinstance(classes, list) and all(isinstance(each, str) for each in classes)
+    if not isinstance(name, str) or not (classes is None or texts):
+        raise InputError(f"{values!r} describes no task")
+    return named_task(name, classes)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -51,6 +52,19 @@ def read_text(path: Path) -> str:
     """
     with open_file(path) as file:
         return file.read().decode("utf-8-sig")
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, as ``sha256sum`` prints it.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a buffered reader
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def refuse_special(path: Path | str) -> None:

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-_PACKAGES = {"report": "matplotlib", "dicom": "pydicom", "nvflare": "nvflare"}
+_PACKAGES = {"report": "matplotlib", "dicom": "pydicom", "crate": "rocrate", "nvflare": "nvflare"}
 """Each extra that a command may need, by the package that tells whether it is installed."""
 
 

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lit_dist import InputError, newest_checkpoint, read_checkpoint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SingleWeightTransfer
 from lit_dist.checkpoints.baton import TRAINED, fingerprint
-from lit_dist.cli.verify import verify
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.verify import verify
 from small import SmallData, SmallModule, Tell, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

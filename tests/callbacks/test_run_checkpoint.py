@@ -27,8 +27,8 @@ from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.callbacks.termination import Termination
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.csv_rows import put_back, set_aside
-from lit_dist.cli.verify import verify
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.verify import verify
 from lit_dist.utils.lightning_internals import train_source
 from small import SmallData, SmallModule, Tell, fit, inputs, loader, trainer
 

@@ -15,13 +15,13 @@ from strangers import PROJECTS, SIZES, project
 from lit_dist import read_checkpoint
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SingleWeightTransfer, SiteEvaluation
 from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
-from lit_dist.cli.verify import verify
 from lit_dist.federation.client import Parts
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.server import Server
 from lit_dist.federation.transfer_client import TransferClient
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.verify import verify
 from small_federation import InProcess, trainer
 
 pytestmark = [

@@ -24,8 +24,8 @@ from pathlib import Path
 import program
 from lit_dist import newest_checkpoint
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
-from lit_dist.cli.verify import verify
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.verify import verify
 
 TRANSFER = "{every_n_epochs: 1, validation: cycle, %s}"
 VARIANTS = {

@@ -16,10 +16,10 @@ from torch import nn
 from lit_dist import ImageClassifier, InputError, read_checkpoint
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.cli.main import main
-from lit_dist.cli.verify import verify
 from lit_dist.datamodules.images.phantom_images import CameraLook, draw_phantom
 from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.run_settings import versions
+from lit_dist.provenance.verify import verify
 from lit_dist.runs.replay import replay
 from lit_dist.study.execute import execute
 

@@ -14,6 +14,7 @@ FOLDERS = {"lit_dist": "lit_dist", "callbacks": "lit_dist.callbacks", "datamodul
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
+    "rocrate": "lit_dist/export/study_crate.py",
     "matplotlib": "lit_dist/report/",
     "pydicom": "datamodules/mammography/dicom.py",
     **dict.fromkeys(("nvflare", "psutil"), "lit_dist/federation/flare/"),

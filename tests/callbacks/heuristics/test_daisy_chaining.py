@@ -14,7 +14,7 @@ from lit_dist import InputError
 from lit_dist.callbacks import DaisyChaining, FederatedAveraging, LocalBatchNorm, RunCheckpoint
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.cli.verify import verify
+from lit_dist.provenance.verify import verify
 from lit_dist.study.callback_settings import callback_settings
 from lit_dist.utils.signatures import parameters
 from small import SIZES, SmallData, SmallModule, Tell, fit, ledger, loaders, trainer

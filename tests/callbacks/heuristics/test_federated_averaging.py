@@ -20,7 +20,7 @@ from lit_dist import InputError, SafetensorsCheckpointIO, VisitCallback, read_ch
 from lit_dist.callbacks import CyclicalWeightTransfer, FederatedAveraging, FedProx, RunCheckpoint
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.cli.verify import verify
+from lit_dist.provenance.verify import verify
 from small import SIZES, SmallData, SmallModule, fit, ledger, loaders, trainer
 
 

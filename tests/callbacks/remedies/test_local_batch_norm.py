@@ -24,8 +24,8 @@ from lit_dist.callbacks import (
     WeightTransfer,
 )
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.cli.verify import verify
 from lit_dist.models.norm_statistics import norm_tensors
+from lit_dist.provenance.verify import verify
 from lit_dist.visits.local_tensors import LOCAL
 from small import SIZES, SmallData, SmallModule, fit, ledger, loaders, trainer
 

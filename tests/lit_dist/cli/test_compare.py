@@ -25,7 +25,7 @@ import program
 from lit_dist import SiteEnsemble
 from lit_dist.cli.compare import main
 from lit_dist.cli.main import main as command
-from lit_dist.cli.verify import verify
+from lit_dist.provenance.verify import verify
 from lit_dist.report.figures import FIGURES
 from lit_dist.report.results import columns
 from lit_dist.tasks.classification import Classification

@@ -12,8 +12,8 @@ import wandb_reader
 from flare_federation import RUN, SAID, Hashes, configuration, federate, hashes, nvflare_processes
 from lit_dist import InputError
 from lit_dist.cli.federate import main, parse
-from lit_dist.cli.verify import verify
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.verify import verify
 from lit_dist.utils.extras import MissingExtraError
 
 FEDERATED = Path("runs/federated/version_0")

@@ -19,10 +19,10 @@ import program
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint, write_checkpoint
 from lit_dist.cli.main import main
-from lit_dist.cli.verify import verify
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import read_entries
 from lit_dist.provenance.line import FIRST
+from lit_dist.provenance.verify import verify
 from lit_dist.runs.replay import replay
 from lit_dist.utils.errors import InputError
 from small import fit

@@ -13,13 +13,13 @@ import program
 from flare_federation import RUN, configuration, data_of, hashes
 from lit_dist import InputError
 from lit_dist.cli.federate import parse
-from lit_dist.cli.verify import verify
 from lit_dist.federation.build import FederatedRun, make_site
 from lit_dist.federation.device_processes import DeviceProcesses
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.site_settings import SiteSettings
 from lit_dist.federation.wire import pack, unpack
 from lit_dist.provenance.ledger import read_entries
+from lit_dist.provenance.verify import verify
 from small_federation import InProcess, one_that_refuses
 
 TWO = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}

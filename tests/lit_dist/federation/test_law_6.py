@@ -22,10 +22,10 @@ from lit_dist.callbacks import (
 )
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.cli.verify import verify
 from lit_dist.federation import travelling_state, wire
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.verify import verify
 from small_federation import SITES, InProcess, engine, federated, kill_at, server, simulate
 
 CYCLE: dict[str, Any] = {"every_n_epochs": 1, "validation": "cycle"}

@@ -13,11 +13,11 @@ import pytest
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer, RunCheckpoint, SingleWeightTransfer, WeightTransfer
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.cli.verify import verify
 from lit_dist.federation.engine import NoAnswerError
 from lit_dist.federation.server import Server
 from lit_dist.federation.site_state import SiteState
 from lit_dist.federation.wire import Message, Tree
+from lit_dist.provenance.verify import verify
 from small_federation import SITES, InProcess, engine, federated, server
 
 SAID = pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the records):UserWarning")

@@ -15,7 +15,6 @@ from lit_dist import InputError, Visit, VisitCallback, read_checkpoint
 from lit_dist.callbacks import DaisyChaining, FederatedAveraging, FedProx, RunCheckpoint, WeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.cli.verify import verify
 from lit_dist.federation import wire
 from lit_dist.federation.early_answers import EarlyAnswers
 from lit_dist.federation.engine import NoAnswerError
@@ -24,6 +23,7 @@ from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import iter_lines
 from lit_dist.provenance.line import Line
 from lit_dist.provenance.merge import Merge
+from lit_dist.provenance.verify import verify
 from small_federation import SITES, InProcess, data, engine, federated, kill_at, module, server, simulate, trainer
 
 

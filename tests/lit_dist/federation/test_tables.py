@@ -13,7 +13,6 @@ from contract import once
 from lit_dist import TabularPredictor
 from lit_dist.callbacks import CyclicalWeightTransfer, FederatedAveraging, WeightTransfer
 from lit_dist.checkpoints.run_folder import newest_checkpoint
-from lit_dist.cli.verify import verify
 from lit_dist.datamodules import TabularDataModule
 from lit_dist.federation.build import make_site
 from lit_dist.federation.client import Parts
@@ -25,6 +24,7 @@ from lit_dist.federation.transfer_client import TransferClient
 from lit_dist.federation.wire import unpack
 from lit_dist.provenance.estimation import Estimation
 from lit_dist.provenance.ledger import iter_lines
+from lit_dist.provenance.verify import verify
 from lit_dist.utils.errors import InputError
 from small_federation import InProcess, federated, kill_at, trainer
 from small_tables import write_patients

@@ -15,8 +15,8 @@ from lit_dist import newest_checkpoint
 from lit_dist.checkpoints.baton import fingerprint, read_checkpoint
 from lit_dist.checkpoints.run_lock import held
 from lit_dist.cli.main import main
-from lit_dist.cli.verify import verify
 from lit_dist.provenance.entry import Entry
+from lit_dist.provenance.verify import verify
 from lit_dist.runs.resume import claim_version
 
 FIT = [

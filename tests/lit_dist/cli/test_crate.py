@@ -1,0 +1,246 @@
+"""``lit-dist crate`` and ``verify``: a small study is packed, and what was packed is tampered with."""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rocrate.rocrate import ROCrate
+
+from lit_dist.cli.main import main
+from lit_dist.export.crate_check import check_crate
+from lit_dist.export.crate_files import METADATA
+from lit_dist.export.study_crate import pack
+from lit_dist.study.run_names import _hash
+from lit_dist.utils.atomic_write import file_sha256
+from lit_dist.utils.errors import InputError
+from small_study import written
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        given = written(
+            Path("given.yaml"), passes=1, every_n_epochs=[1], heuristics=["ensemble", "cyclical_weight_transfer"]
+        )
+        main(["compare", "--config", str(given), "--output", "study"])
+    return folder / "study"
+
+
+@pytest.fixture(scope="module")
+def packed(study: Path) -> Path:
+    return pack(study, study.with_name("packed"), author="A. Author", licence="CC-BY-4.0")
+
+
+@pytest.fixture
+def crate(packed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packed, tmp_path / "crate"))
+
+
+def test_a_packed_study_is_in_order_as_a_folder_and_as_one_file(
+    study: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = tmp_path / "study.zip"
+    main(["crate", str(study), "--output", str(made)])
+    main(["verify", str(made)])
+    said = capsys.readouterr().out
+    for line in ("files are as they were packed", "1 ledgers: 2 visits", "80 records of 80 patients", "over_sites.csv"):
+        assert line in said
+
+
+def test_it_has_neither_names_of_records_nor_weights_nor_logs(study: Path, packed: Path) -> None:
+    names = pd.concat(pd.read_csv(path) for path in study.glob("runs/*/fit/splits.csv"))
+    files = [path for path in packed.rglob("*") if path.is_file()]
+    text = b"".join(path.read_bytes() for path in files)
+    assert not any(name.encode() in text for name in {*names["image"], *names["patient"]})
+    assert {path.suffix for path in files} <= {
+        ".csv",
+        ".html",
+        ".json",
+        ".jsonl",
+        ".pdf",
+        ".png",
+        ".svg",
+        ".tex",
+        ".yaml",
+        ".md",
+    }
+    assert any(path.name == "predictions.csv" for path in files)
+
+
+def test_its_metadata_are_those_of_a_process_run_crate(packed: Path) -> None:
+    crate = ROCrate(packed)
+    action = crate.get("#compare")
+    assert crate.license == "CC-BY-4.0"
+    assert crate.creator["name"] == "A. Author"
+    assert crate.root_dataset["conformsTo"].id.startswith("https://w3id.org/ro/wfrun/process/")
+    assert (action.type, action["instrument"]["name"], action["object"][0].id) == (
+        "CreateAction",
+        "lit_dist",
+        "study.yaml",
+    )
+    assert {"results.csv", "report.html"} <= {each.id for each in action["result"]}
+
+
+def edit(crate: Path, place: str, change: Callable[[str], str]) -> None:
+    [path] = crate.glob(place)
+    path.write_text(change(path.read_text()))
+
+
+def hashed(crate: Path) -> None:
+    """What a liar does: the metadata have the hashes of what there is."""
+    graph = json.loads((crate / METADATA).read_text())
+    files = {path.relative_to(crate).as_posix(): path for path in crate.rglob("*") if path.is_file()}
+    known = [each for each in graph["@graph"] if each["@type"] != "File" or each["@id"] in files]
+    for each in known:
+        if each["@type"] == "File":
+            each["sha256"] = file_sha256(files[each["@id"]])
+    new = files.keys() - {each["@id"] for each in known} - {METADATA}
+    known += [{"@id": name, "@type": "File", "sha256": file_sha256(files[name])} for name in new]
+    (crate / METADATA).write_text(json.dumps({**graph, "@graph": known}))
+
+
+def edit_table(crate: Path, place: str, change: Callable[[pd.DataFrame], Any]) -> None:
+    for path in crate.glob(place):
+        table = pd.read_csv(path)
+        changed = change(table)
+        (table if changed is None else changed).to_csv(path, index=False)
+
+
+def surely_right(table: pd.DataFrame) -> None:
+    table["probability_1"] = table["label"] * 0.9 + 0.05
+    table["probability_0"] = 1 - table["probability_1"]
+
+
+def a_higher_value(table: pd.DataFrame) -> None:
+    table.loc[0, "mean"] += 0.01
+
+
+def in_two_splits(table: pd.DataFrame) -> None:
+    table.loc[table["split"] == "train", "patient"] = table.loc[table["split"] == "test", "patient"].iloc[0]
+
+
+def without_one(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(index=0)
+
+
+def replaced(place: str, old: str, new: str) -> Callable[[Path], None]:
+    return lambda crate: edit(crate, place, lambda text: text.replace(old, new))
+
+
+def with_table(place: str, change: Callable[[pd.DataFrame], Any]) -> Callable[[Path], None]:
+    return lambda crate: edit_table(crate, place, change)
+
+
+def first_line(text: str) -> str:
+    return text.splitlines()[0] + "\n"
+
+
+LEDGER, PLAN, RUN = "runs/cyc*/fit/ledger.jsonl", "runs/cyc*/plan.json", "runs/cyc*/fit"
+LIES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "predictions": (with_table(f"{RUN}/predictions.csv", surely_right), "but the result of the run"),
+    "fewer records": (with_table(f"{RUN}/predictions.csv", without_one), "which is not there"),
+    "a mean": (with_table("summary.csv", a_higher_value), "summary.csv, row 1: mean is"),
+    "no pairs": (with_table("pairs.csv", without_one), "pairs.csv has"),
+    "a run left out": (with_table("results.csv", without_one), "do not have the same runs"),
+    "splits": (with_table(f"{RUN}/splits.csv", in_two_splits), "more than one split"),
+    "a visit": (replaced(LEDGER, '"site-2"', '"site-1"'), "ledger.jsonl, line"),
+    "fewer visits": (lambda crate: edit(crate, LEDGER, first_line), "the result of the run says otherwise"),
+    "no ledger": (lambda crate: next(crate.glob(LEDGER)).unlink(), "has no ledger of the 2 visits"),
+    "settings": (replaced(PLAN, '"width": 4', '"width": 8'), "not those that the run was named for"),
+    "members": (replaced("runs/ens*/plan.json", '"single-', '"../single-'), "not in the crate"),
+    "no task": (lambda crate: (crate / "task.json").write_text('{"task": 3}'), "describes no task"),
+    "task taken away": (lambda crate: (crate / "task.json").unlink(), "there is no .*task.json"),
+    "odd values": (replaced(PLAN, '"heuristic": "', '"heuristic": 3, "more": "'), "has no plan of a run"),
+    "no table": (lambda crate: (crate / "results.csv").write_text(""), "no table"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_liar_who_mends_the_hashes_is_found_out(crate: Path, lie: str) -> None:
+    change, message = LIES[lie]
+    change(crate)
+    with pytest.raises(InputError, match=r"not the file that was packed|which its metadata name"):
+        list(check_crate(crate))
+    hashed(crate)
+    with pytest.raises(InputError, match=message):
+        list(check_crate(crate))
+
+
+def test_files_that_were_added_and_links_are_refused(crate: Path) -> None:
+    (crate / "more.csv").write_text("a\n")
+    with pytest.raises(InputError, match="it was added"):
+        list(check_crate(crate))
+    (crate / "more.csv").unlink()
+    os.replace(crate / "results.csv", crate.with_name("away"))
+    (crate / "results.csv").symlink_to(crate.with_name("away"))
+    with pytest.raises(InputError, match="is a link"):
+        list(check_crate(crate))
+
+
+def test_no_class_that_a_crate_names_is_imported(crate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "evil_module.py").write_text("open('touched', 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    [folder] = crate.glob("runs/cyc*")
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["config"]["model"]["class_path"] = plan["config"]["data"]["class_path"] = "evil_module.Evil"
+    settings = {**plan["config"], "seed": plan["config"]["seed_everything"]}
+    del settings["seed_everything"]
+    plan["name"] = f"{folder.name.rpartition('-')[0]}-{_hash(settings)}"
+    (folder / "plan.json").write_text(json.dumps(plan))
+    for path in crate.glob("*.csv"):
+        path.write_text(path.read_text().replace(folder.name, plan["name"]))
+    folder.rename(folder.with_name(plan["name"]))
+    hashed(crate)
+    assert "files are as they were packed" in "".join(check_crate(crate))
+    assert not Path("touched").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [("../outside", 0, "no place within it"), ("/outside", 0, "no place within it"), ("link", 0o120777, "is a link"),
+     ("fine.txt", 0, f"has no {METADATA}")],
+)  # fmt: skip
+def test_a_zip_file_writes_nothing_outside(tmp_path: Path, name: str, mode: int, message: str) -> None:
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        archive.writestr(info, "text")
+    with pytest.raises(InputError, match=message):
+        list(check_crate(path))
+    assert [each.name for each in tmp_path.iterdir()] == ["bad.zip"]
+
+
+def test_a_damaged_zip_file_and_one_too_large_for_the_disk(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pack(study, tmp_path / "study.zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2000] + b"x" * 2000 + whole[4000:])
+    with pytest.raises(InputError, match="ask for it again"):
+        list(check_crate(path))
+    path.write_bytes(whole)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
+    with pytest.raises(InputError, match="half of what this disk has free"):
+        list(check_crate(path))
+
+
+def test_what_cannot_be_packed_is_named(study: Path, packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no finished study"):
+        pack(tmp_path, tmp_path / "crate")
+    shutil.copytree(study, tmp_path / "old").joinpath("task.json").unlink()
+    with pytest.raises(InputError, match="give its command again"):
+        pack(tmp_path / "old", tmp_path / "crate")
+    with pytest.raises(InputError, match="is there already"):
+        pack(study, packed)
+    with pytest.raises(SystemExit):
+        main(["verify", str(packed), "--replay", "0"])
