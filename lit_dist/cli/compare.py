@@ -114,7 +114,7 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     from lit_dist.report.tables import TASK, make_tables
 
     task = study_task(settings)
-    tables = make_tables(study, runs, settings.study.collection, task)
+    tables = make_tables(study, runs, settings.study.collection, task, settings.study.report)
     if tables is None:
         return
     with replacing(study / TASK) as file:

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lit_dist.report.answer_figures import calibration, confusion, precision_recall, roc
 from lit_dist.report.comparison import bytes_sent, frequency, heuristics
 from lit_dist.report.drawing import ONE_COLUMN, TWO_COLUMNS
 from lit_dist.report.looks import INK, on_dark
@@ -33,6 +34,10 @@ Draw = Callable[[Axes, Tables], str | None]
 FIGURES: Mapping[str, tuple[str, Draw]] = {
     "heuristics": ("Test {0}", heuristics),
     "heuristics_2": ("Test {1}", partial(heuristics, place=1)),
+    "roc": ("ROC curves", roc),
+    "precision_recall": ("Precision and recall", precision_recall),
+    "calibration": ("Calibration", calibration),
+    "confusion": ("What is taken for what", confusion),
     "curves": ("Validation loss", curves),
     "frequency": ("How often the weights move", frequency),
     "site_matrix": ("What is kept and what is forgotten", matrix),

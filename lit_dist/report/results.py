@@ -12,7 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_dist.study.execute import FIT, PREDICTIONS, judged, read_predictions, read_result, result_path, scored
+from lit_dist.study.execute import (
+    FIT,
+    PREDICTIONS,
+    VALIDATION,
+    judged,
+    read_predictions,
+    read_result,
+    result_path,
+    scored,
+)
 from lit_dist.study.heuristics import KINDS, LABELS
 from lit_dist.study.plan import Run, run_path
 from lit_dist.tasks.task import Task
@@ -94,10 +103,12 @@ class Part:
     Attributes:
         records: Their numbers, rising, (some,).
         scores: Of each seed, the scores of its runs (the sites' models), each (some, ...).
+        validation: Of the same runs, the scores and targets of their validation records; None where they are not known.
     """
 
     records: NDArray[np.int64]
     scores: list[list[Tensor]]
+    validation: list[list[tuple[Tensor, Tensor] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +185,7 @@ def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
     for site, same in runs.groupby("held_out", dropna=False):
         table: pd.DataFrame | None = None
         by_seed: dict[Any, list[Tensor]] = {}
+        chosen_by: dict[Any, list[tuple[Tensor, Tensor] | None]] = {}
         for run in same[["run", "seed"]].to_dict("records"):
             path = run_path(study, run["run"]) / FIT / PREDICTIONS
             own = read_predictions(task, path, site).sort_values("image", ignore_index=True)
@@ -181,13 +193,18 @@ def predictions(study: Path, runs: pd.DataFrame, task: Task) -> Predictions:
                 raise InputError(f"{path} has other records than the runs beside it; the splits differ")
             table = own if table is None else table
             by_seed.setdefault(run["seed"], []).append(scored(task, own)[0])
+            validated = path.with_name(VALIDATION)
+            known = scored(task, read_predictions(task, validated)) if validated.exists() else None
+            chosen_by.setdefault(run["seed"], []).append(known)
         assert table is not None
         begin = sum(map(len, tables))
         patients += [json.dumps([str(site), patient]) for patient in table["patient"]]
-        parts.append(Part(np.arange(begin, begin + len(table)), [by_seed[seed] for seed in sorted(by_seed)]))
+        rows, seeds = np.arange(begin, begin + len(table)), sorted(by_seed)
+        parts.append(Part(rows, [by_seed[seed] for seed in seeds], [chosen_by[seed] for seed in seeds]))
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
     targets = torch.tensor(task.targets(table["label"].to_numpy()))
     number = np.unique(patients, return_inverse=True)[1]
-    seeds = sorted(map(int, runs["seed"].unique()))
-    return Predictions(table[["site", "image", "patient"]], targets, number, parts, seeds)
+    return Predictions(
+        table[["site", "image", "patient"]], targets, number, parts, sorted(map(int, runs["seed"].unique()))
+    )

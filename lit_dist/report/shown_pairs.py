@@ -3,6 +3,7 @@
 import pandas as pd
 
 from lit_dist.report.html_table import escaped, folded, number, p_value, span, table
+from lit_dist.report.main_heuristics import best_of
 from lit_dist.report.summary import baseline, groups
 from lit_dist.report.tables import Tables
 from lit_dist.study.heuristics import OWN
@@ -38,20 +39,13 @@ def planned(tables: Tables) -> pd.DataFrame:
     runs = groups(tables.results)
     kinds = {label: each["kind"].iloc[0] for label, each in runs.items()}
     against = baseline(runs)
-    best = _best(tables, [label for label in kinds if against is None or kinds[label] in _TRANSFERS])
+    best = best_of(
+        [label for label in kinds if against is None or kinds[label] in _TRANSFERS], tables.summary, tables.task
+    )
     rivals = {label for label in kinds if against is None or kinds[label] == OWN}
     ends = first[["first", "second"]]
     of_best = (ends == best).any(axis=1) & ends.isin(rivals | {best}).all(axis=1)
     return first[(ends == against).any(axis=1) | of_best]
-
-
-def _best(tables: Tables, labels: list[str]) -> str | None:
-    rows = tables.summary[tables.summary["metric"] == tables.task.primary].dropna(subset="mean")
-    values = rows[rows["label"].isin(labels)].set_index("label")["mean"].astype(float)
-    if values.empty:
-        return None
-    rising = tables.task.measures[tables.task.primary].better == "max"
-    return str(values.idxmax() if rising else values.idxmin())
 
 
 def _none_differs(pairs: pd.DataFrame, task: Task) -> str:

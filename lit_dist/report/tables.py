@@ -1,20 +1,27 @@
 """The tables of a study, made of what its finished runs have left."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from lit_dist.report.calibration import calibration, calibration_curves
+from lit_dist.report.confusion import confusion
+from lit_dist.report.curves import curves
 from lit_dist.report.intervals import FEWER_DRAWS, all_predictions, resample, with_both
 from lit_dist.report.looks import Look, looks
+from lit_dist.report.main_heuristics import main_heuristics
+from lit_dist.report.operating_points import operating_points, without_thresholds
 from lit_dist.report.over_sites import over_sites
 from lit_dist.report.pairs import compare_pairs
 from lit_dist.report.results import by_site, collect
 from lit_dist.report.summary import summarise, summarised
-from lit_dist.study.continued import HELD_OUT, OVER_SITES, TABLES
+from lit_dist.study.continued import ANSWERS, HELD_OUT, OVER_SITES, TABLES
 from lit_dist.study.execute import FIT
 from lit_dist.study.plan import Run, run_path
+from lit_dist.study.report_settings import ReportSettings
 from lit_dist.tasks.task import Task
 
 TASK = "task.json"
@@ -33,6 +40,14 @@ class Tables:
         pairs: The columns of ``pairs.csv``.
         sites: What ``over_sites`` gives.
         task: What is predicted.
+        main: The labels of the heuristics that are shown where there is no room for all.
+        points: What ``operating_points`` gives.
+        wanted: How its thresholds are chosen.
+        without_thresholds: The labels of heuristics that have none.
+        curves: What ``curves`` gives.
+        calibration: What ``calibration`` gives.
+        bins: What ``calibration_curves`` gives.
+        confusion: What ``confusion`` gives.
     """
 
     study: Path
@@ -42,6 +57,14 @@ class Tables:
     pairs: pd.DataFrame
     sites: pd.DataFrame
     task: Task
+    main: list[str] = field(default_factory=list)
+    points: pd.DataFrame = field(default_factory=pd.DataFrame)
+    wanted: ReportSettings = field(default_factory=ReportSettings)
+    without_thresholds: list[str] = field(default_factory=list)
+    curves: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["curve"]))
+    calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
+    bins: pd.DataFrame = field(default_factory=pd.DataFrame)
+    confusion: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["label", "true"]))
 
     def fit(self, run: str) -> Path:
         """What the training of a run has left."""
@@ -56,10 +79,22 @@ class Tables:
         tables = (self.results, self.at_sites, self.summary, self.pairs)
         yield from zip((f"{name}.csv" for name in TABLES), tables, strict=True)
         yield HELD_OUT if self.results["held_out"].notna().any() else OVER_SITES, self.sites
+        for name in ANSWERS:
+            if len(found := getattr(self, name)):
+                yield ANSWERS[name], found
 
 
-def make_tables(study: Path, runs: Sequence[Run], collection: str, task: Task) -> Tables | None:
+def make_tables(
+    study: Path, runs: Sequence[Run], collection: str, task: Task, wanted: ReportSettings | None = None
+) -> Tables | None:
     """Make the tables of a study; None where no run is finished.
+
+    Args:
+        study: The study's folder.
+        runs: Its plan.
+        collection: The name of the collection.
+        task: What is predicted.
+        wanted: How thresholds are chosen.
 
     Raises:
         InputError: If what a run has left is damaged, or runs were tested on different records.
@@ -70,12 +105,23 @@ def make_tables(study: Path, runs: Sequence[Run], collection: str, task: Task) -
     found = all_predictions(study, results, task)
     main = resample(found, task)
     others = resample(found, task, [name for name in summarised(task) if name not in main], FEWER_DRAWS)
+    summary = with_both(summarise(results, task), results, main | others)
+    labels = main_heuristics(results, summary, task)
+    wanted = wanted or ReportSettings()
     return Tables(
         study,
         results,
         by_site(study, results, task),
-        with_both(summarise(results, task), results, main | others),
+        summary,
         compare_pairs(main),
         over_sites(found, task),
         task,
+        labels,
+        operating_points(found, task, wanted),
+        wanted,
+        list(without_thresholds(found)),
+        curves(found, task, labels),
+        calibration(found, task),
+        calibration_curves(found, task, labels),
+        confusion(found, task),
     )

@@ -20,10 +20,27 @@ from lit_dist.utils.yaml_text import read_yaml
 TABLES = ("results", "sites", "summary", "pairs")
 OVER_SITES, HELD_OUT = "over_sites.csv", "held_out.csv"
 """How heuristics perform over sites; the second where each site is held out in turn."""
+ANSWERS = {
+    "points": "operating_points.csv",
+    "curves": "curves.csv",
+    "calibration": "calibration.csv",
+    "bins": "calibration_curves.csv",
+    "confusion": "confusion.csv",
+}
+"""Of tasks that predict chances, by what the tables of a report call them."""
 LOG = "log.txt"
-_OF_STUDY = (SETTINGS, "lock", "report.html", "task.json", OVER_SITES, HELD_OUT, *(f"{name}.csv" for name in TABLES))
+_OF_STUDY = (
+    SETTINGS,
+    "lock",
+    "report.html",
+    "task.json",
+    OVER_SITES,
+    HELD_OUT,
+    *(f"{name}.csv" for name in TABLES),
+    *ANSWERS.values(),
+)
 _MAY_GROW = ("every_n_epochs", "every_n_steps", "orders", "optimizer_states", "seeds")
-_MAY_DIFFER = {"jobs", "wandb", *NO_MATTER}
+_MAY_DIFFER = {"jobs", "wandb", "report", *NO_MATTER}
 
 
 def check_files(study: Path, runs: Sequence[Run]) -> None:

@@ -21,6 +21,7 @@ from lit_dist.callbacks.site_evaluation import Moment
 from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.study.heuristics import KINDS, Heuristic, read_heuristics
 from lit_dist.study.plain_settings import plain_settings
+from lit_dist.study.report_settings import ReportSettings
 from lit_dist.utils.child_processes import most_processes
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.seeding import check_seed
@@ -61,6 +62,7 @@ class Settings:
         leave_one_site_out: Whether each site is held out in turn, and each run is tested at that site alone, with all
             of its records: what a model does at a hospital that took no part.
         jobs: The number of runs at a time. On a machine with GPUs, each has one of them.
+        report: How the report chooses its threshold; it may be changed when all runs are finished.
     """
 
     collection: str
@@ -80,6 +82,7 @@ class Settings:
     wandb: dict[str, Any] | None = None
     leave_one_site_out: bool = False
     jobs: int = 1
+    report: ReportSettings = field(default_factory=ReportSettings)
 
     def __post_init__(self) -> None:
         """Check what the types do not say."""
@@ -149,7 +152,8 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
     plain = plain_settings(given)
     if "external" in plain["data"]["init_args"] and plain["data"]["init_args"]["external"] is None:
         del plain["data"]["init_args"]["external"]  # runs of studies that did not know it keep their names
-    study = Settings(**{item.name: plain[item.name] for item in fields(Settings)})
+    own = {item.name: plain[item.name] for item in fields(Settings)}
+    study = Settings(**{**own, "report": ReportSettings(**plain["report"])})
     default = plain_settings(parser.get_defaults())["trainer"]
     trainer = {name: value for name, value in plain["trainer"].items() if value != default[name]}
     check_numbers(trainer)

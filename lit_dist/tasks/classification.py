@@ -117,6 +117,17 @@ class Classification(ClassesTask):
         return torch.stack(areas).nanmean(dim=0)
 
     @override
+    def questions(self, scores: Tensor, targets: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Whether a record is of the second of two classes, or, of more, of each of them."""
+        chances, names = scores.exp(), self.class_names
+        asked = [1] if len(names) == 2 else range(len(names))
+        return {names[label]: (chances[:, label], targets == label) for label in asked}
+
+    @override
+    def choices(self, scores: Tensor) -> Tensor:
+        return scores.argmax(dim=1)
+
+    @override
     def undefined(self, measure: str, labels: Sequence[Any]) -> str | None:
         return self.poor(labels) if measure == "auroc" else None
 

@@ -98,6 +98,12 @@ class MultiLabel(ClassesTask):
         return torch.stack(areas).nanmean(dim=0)
 
     @override
+    def questions(self, scores: Tensor, targets: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Whether a record has each of the findings."""
+        chances = logsigmoid(scores).exp()
+        return {name: (chances[:, n], targets[:, n] > 0.5) for n, name in enumerate(self.class_names)}
+
+    @override
     def undefined(self, measure: str, labels: Any) -> str | None:
         return self.poor(labels) if measure == "auroc" else None
 

@@ -49,6 +49,16 @@ class OrdinalGrades(Classification):
         return weighted_kappa(scores.argmax(dim=1), targets, self.outputs, often)
 
     @override
+    def questions(self, scores: Tensor, targets: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Whether a record is of a grade or of a higher one, for each but the lowest."""
+        chances = scores.exp()
+        return {
+            f"at least {name}" if grade < self.outputs - 1 else name: (chances[:, grade:].sum(dim=1), targets >= grade)
+            for grade, name in enumerate(self.class_names)
+            if grade
+        }
+
+    @override
     def fits(self, other: object) -> bool:
         return isinstance(other, Classification) and other.outputs == self.outputs
 

@@ -133,6 +133,19 @@ class Task(ABC):
             raise NotImplementedError(f"{self.name} has no way to judge resamples by {measure}")
         return weighted_mean(self.of_each(scores, targets), often)
 
+    def questions(self, scores: Tensor, targets: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """What is predicted as questions of yes and no, such as whether a record is of a class.
+
+        Returns:
+            By what yes is called: its chance, float, (records,), and whether it is so, bool, (records,); nothing where
+            no chances are predicted.
+        """
+        return {}
+
+    def choices(self, scores: Tensor) -> Tensor | None:
+        """The class that each record is taken for, int64, (records,); None where it is not of one of several."""
+        return None
+
     def residuals(self, scores: Tensor, targets: Tensor) -> Tensor | None:
         """By how much each record is predicted too high, float, (records,); None where that means nothing."""
         return None
