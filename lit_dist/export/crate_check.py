@@ -15,7 +15,9 @@ from lit_dist.provenance.verify import verify
 from lit_dist.report.tables import TASK, make_tables
 from lit_dist.study.execute import FIT, PREDICTIONS, judged, read_predictions, read_result, travels
 from lit_dist.study.plan import Run, read_run
+from lit_dist.study.report_settings import ReportSettings
 from lit_dist.study.run_names import has_settings
+from lit_dist.study.settings import SETTINGS
 from lit_dist.tasks.named import task_described
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import file_sha256
@@ -136,7 +138,8 @@ def _check_tables(crate: Path, runs: list[Run], collection: str, task: Task) -> 
         for name, value in judged(task, table).items():
             if not _near(found.get(name), value):
                 raise InputError(f"{path} gives {name} {value:.4g}, but the result of the run has {found.get(name)}")
-    tables = make_tables(crate, runs, collection, task)
+    wanted = ReportSettings(**(read_yaml(crate / SETTINGS).get("report") or {}))
+    tables = make_tables(crate, runs, collection, task, wanted)
     assert tables is not None
     names = []
     for name, again in tables.files():

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_dist.report.bootstrap import parts, percentiles, seeds_drawn
+from lit_dist.report.bootstrap import parts, patients_drawn, percentiles, seeds_drawn
+from lit_dist.report.intervals import weighted
 from lit_dist.report.results import Predictions
 from lit_dist.tasks.task import Task
 
@@ -32,6 +33,29 @@ def over_sites(found: Mapping[str, Predictions], task: Task, draws: int = 2000) 
             rows.append({"label": label, "metric": task.primary, **row})
     columns = ["label", "metric", "sites", "pooled", "pooled_low", "pooled_high", "mean", "mean_low", "mean_high"]
     return pd.DataFrame(rows, columns=[*columns, "spread", "worst_site", "worst", "worst_low", "worst_high"])
+
+
+def at_each_site(found: Mapping[str, Predictions], task: Task, draws: int = 2000) -> pd.DataFrame:
+    """How each heuristic performs at each site.
+
+    Returns:
+        A row a heuristic and site, by the task's first measure: ``label``, ``metric``, ``site``, ``n`` (test records),
+        ``patients``, ``value`` (the mean over seeds), and ``low`` and ``high``, its 95 % interval over the site's
+        patients and seeds; NaN where the measure is not defined there.
+    """
+    rows = []
+    for label, each in found.items():
+        site_of = each.table["site"].to_numpy()
+        for site in each.table["site"].unique():
+            own = np.flatnonzero(site_of == site)
+            people = np.unique(each.patients[own], return_inverse=True)[1]
+            once = each.values(task, task.primary, torch.ones(1, len(own), dtype=torch.float64), own)
+            drawn = [each.values(task, task.primary, often, own) for often in patients_drawn(people, draws)]
+            seeds = seeds_drawn(each.seeds, draws, np.random.default_rng(1)).T
+            low, high = percentiles(weighted(np.concatenate(drawn, axis=1), seeds))
+            named = {"label": label, "metric": task.primary, "site": site, "n": len(own), "patients": people.max() + 1}
+            rows.append({**named, "value": once.mean(), "low": low, "high": high})
+    return pd.DataFrame(rows, columns=["label", "metric", "site", "n", "patients", "value", "low", "high"])
 
 
 def _at_sites(found: Predictions, task: Task, draws: int) -> dict[str, Any]:

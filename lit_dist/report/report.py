@@ -18,6 +18,7 @@ from lit_dist.report.intervals import shown_intervals
 from lit_dist.report.pairs import resolution
 from lit_dist.report.shown_answers import answers_section
 from lit_dist.report.shown_pairs import pairs_section
+from lit_dist.report.shown_sites import sites_table
 from lit_dist.report.summary import what_it_does_not_say
 from lit_dist.report.tables import Tables
 from lit_dist.study.plan import Run
@@ -64,6 +65,7 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
         + _FEW_SEEDS.get(results["seed"].nunique(), ""),
         primary=html.escape(task.measures[task.primary].title),
         sites=table(_over_sites(tables.sites, task)),
+        each_site=sites_table(tables),
         resolution=html.escape(resolution(tables.pairs, task)),
         pairs=pairs_section(tables),
         answers=answers_section(tables),

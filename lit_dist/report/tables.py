@@ -14,11 +14,11 @@ from lit_dist.report.intervals import FEWER_DRAWS, all_predictions, resample, wi
 from lit_dist.report.looks import Look, looks
 from lit_dist.report.main_heuristics import main_heuristics
 from lit_dist.report.operating_points import operating_points, without_thresholds
-from lit_dist.report.over_sites import over_sites
+from lit_dist.report.over_sites import at_each_site, over_sites
 from lit_dist.report.pairs import compare_pairs
 from lit_dist.report.results import by_site, collect
 from lit_dist.report.summary import summarise, summarised
-from lit_dist.study.continued import ANSWERS, HELD_OUT, OVER_SITES, TABLES
+from lit_dist.study.continued import DETAILS, HELD_OUT, OVER_SITES, TABLES
 from lit_dist.study.execute import FIT
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.report_settings import ReportSettings
@@ -48,6 +48,7 @@ class Tables:
         calibration: What ``calibration`` gives.
         bins: What ``calibration_curves`` gives.
         confusion: What ``confusion`` gives.
+        each_site: What ``at_each_site`` gives.
     """
 
     study: Path
@@ -65,6 +66,7 @@ class Tables:
     calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
     bins: pd.DataFrame = field(default_factory=pd.DataFrame)
     confusion: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["label", "true"]))
+    each_site: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def fit(self, run: str) -> Path:
         """What the training of a run has left."""
@@ -79,9 +81,9 @@ class Tables:
         tables = (self.results, self.at_sites, self.summary, self.pairs)
         yield from zip((f"{name}.csv" for name in TABLES), tables, strict=True)
         yield HELD_OUT if self.results["held_out"].notna().any() else OVER_SITES, self.sites
-        for name in ANSWERS:
+        for name in DETAILS:
             if len(found := getattr(self, name)):
-                yield ANSWERS[name], found
+                yield DETAILS[name], found
 
 
 def make_tables(
@@ -124,4 +126,5 @@ def make_tables(
         calibration(found, task),
         calibration_curves(found, task, labels),
         confusion(found, task),
+        at_each_site(found, task),
     )

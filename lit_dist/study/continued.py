@@ -20,14 +20,15 @@ from lit_dist.utils.yaml_text import read_yaml
 TABLES = ("results", "sites", "summary", "pairs")
 OVER_SITES, HELD_OUT = "over_sites.csv", "held_out.csv"
 """How heuristics perform over sites; the second where each site is held out in turn."""
-ANSWERS = {
+DETAILS = {
     "points": "operating_points.csv",
     "curves": "curves.csv",
     "calibration": "calibration.csv",
     "bins": "calibration_curves.csv",
     "confusion": "confusion.csv",
+    "each_site": "site_intervals.csv",
 }
-"""Of tasks that predict chances, by what the tables of a report call them."""
+"""Those that a report is made of beside them, by what it calls them; some are of tasks that predict chances."""
 LOG = "log.txt"
 _OF_STUDY = (
     SETTINGS,
@@ -37,7 +38,7 @@ _OF_STUDY = (
     OVER_SITES,
     HELD_OUT,
     *(f"{name}.csv" for name in TABLES),
-    *ANSWERS.values(),
+    *DETAILS.values(),
 )
 _MAY_GROW = ("every_n_epochs", "every_n_steps", "orders", "optimizer_states", "seeds")
 _MAY_DIFFER = {"jobs", "wandb", "report", *NO_MATTER}

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from lit_dist.report.intervals import all_predictions
-from lit_dist.report.over_sites import over_sites
+from lit_dist.report.over_sites import at_each_site, over_sites
 from lit_dist.tasks.classification import Classification
 from saved_runs import GOOD, LABELS, POOR, TASK, results, saved
 
@@ -72,3 +72,16 @@ def test_sites_that_are_held_out_in_turn_are_judged_by_models_of_their_own() -> 
     row = over_sites(all_predictions(Path(), table, TASK), TASK).iloc[0]
     assert (row["mean"], row["worst_site"], row["worst"]) == (pytest.approx(0.75), "t", pytest.approx(0.5))
     assert row["pooled"] == pytest.approx(0.75)
+
+
+def test_each_site_has_an_interval_of_its_own_patients() -> None:
+    scores, labels, sites = many(3, 200, 0.6)
+    saved("one", scores, labels, sites)
+    table = at_each_site(all_predictions(Path(), results(("one", "central", 0)), OfAccuracy(2)), OfAccuracy(2))
+    right = pd.Series({name: (scores[name] > 0.5) == labels[name] for name in scores}).groupby(sites).mean()
+    assert table["site"].tolist() == list(right.index)
+    assert table["value"].tolist() == pytest.approx(right.tolist())
+    assert set(table["n"]) == set(table["patients"]) == {200}
+    for row in table.to_dict("records"):
+        reach = 1.96 * np.sqrt(row["value"] * (1 - row["value"]) / 200)
+        assert [row["low"], row["high"]] == pytest.approx([row["value"] - reach, row["value"] + reach], abs=0.015)
