@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from rich.progress import track
 
 from lit_dist.datamodules.images.cache_index import CacheIndex, StoredImage
 from lit_dist.datamodules.images.image_index import ImageFile
 from lit_dist.datamodules.label_table import collector_paused
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.progress import tracked
 
 Image = NDArray[np.uint8]
 Prepare = Callable[[bytes], Image]
@@ -134,7 +134,7 @@ class PixelCache:
             How many were forgotten.
         """
         images, pixels = self._index.images(), self.open()
-        shown = track(images, "Checking images", disable=not images)
+        shown = tracked(images, "Checking images", len(images))
         wrong = [image.slot for image in shown if _hash(pixels[image.slot]) != image.pixels]
         if wrong:
             with writing(f"the image cache {self.folder}"), FileLock(self.folder / "lock"):
@@ -169,7 +169,7 @@ class PixelCache:
             results = (
                 each for block in blocks for each in pool.map(lambda it: read_prepared(it, prepare, known), block)
             )
-            for source, result in zip(sources, track(results, "Preparing images", len(sources)), strict=True):
+            for source, result in zip(sources, tracked(results, "Preparing images", len(sources)), strict=True):
                 if isinstance(result, str):
                     failures[source] = result
                     slots.append(-1)

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from rich.progress import track
 from torch import Tensor
 
 from lit_dist.checkpoints import tensor_file
 from lit_dist.datamodules.images.cache import writing
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.progress import tracked
 
 _SAVE_EVERY = 30.0  # seconds between two savings while computing
 _DIGEST = 32  # bytes of a SHA-256
@@ -65,7 +65,7 @@ class FeatureCache:
                 known = self._read()
                 missing = {digest: place for place, digest in enumerate(digests) if digest not in known}
                 saved = time.monotonic()
-                vectors = track(compute(list(missing.values())), "Encoding images", len(missing))
+                vectors = tracked(compute(list(missing.values())), "Encoding images", len(missing))
                 for digest, vector in zip(missing, vectors, strict=True):
                     known[digest] = vector
                     if time.monotonic() - saved > _SAVE_EVERY:

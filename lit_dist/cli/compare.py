@@ -22,6 +22,7 @@ from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.extras import need
+from lit_dist.utils.open_page import open_page
 from lit_dist.utils.terminal_table import print_table
 
 _REPORT = "the report that a study ends with"
@@ -47,7 +48,9 @@ def main(args: list[str]) -> None:
     _print_plan(runs, settings)
     failed = _work(study, runs, settings)
     with FileLock(study / "lock"):  # others may write it up too
-        _write_up(study, runs, settings)
+        report = _write_up(study, runs, settings)
+    if given.open and report is not None:
+        open_page(report)
     if failed:
         raise InputError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries again")
 
@@ -58,7 +61,7 @@ def _read(settings: StudySettings) -> dict[str, Any]:
 
 
 def _write_plan(study: Path, runs: Sequence[Run], given: dict[str, Any]) -> None:
-    own = {name: value for name, value in given.items() if name not in ("output", "print_commands")}
+    own = {name: value for name, value in given.items() if name not in ("output", "open", "print_commands")}
     check_files(study, runs)
     study.mkdir(parents=True, exist_ok=True)
     with FileLock(study / "lock"):  # another command may begin at the same moment
@@ -109,14 +112,15 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
     sys.stdout.flush()
 
 
-def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None:
+def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> Path | None:
+    """Write the tables and the report of what is finished, and say what it comes to; the report's path."""
     from lit_dist.report.pairs import resolution
     from lit_dist.report.tables import TASK, make_tables
 
     task = study_task(settings)
     tables = make_tables(study, runs, settings.study.collection, task, settings.study.report)
     if tables is None:
-        return
+        return None
     with replacing(study / TASK) as file:
         file.write(json.dumps(described(task)).encode())
     for name, table in tables.files():
@@ -129,7 +133,9 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> None
     need("report", f"the tables are in {study}; {_REPORT}")
     from lit_dist.report.report import write_report
 
-    print(f"The report: {write_report(runs, settings, tables)}")
+    report = write_report(runs, settings, tables)
+    print(f"The report: {report}")
+    return report
 
 
 def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> None:

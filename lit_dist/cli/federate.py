@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from typing_extensions import override
 from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.datamodules import SiteDataModule
 from lit_dist.federation.policy import FOLDERS
+from lit_dist.federation.run_watch import RunWatch, planned_visits
 from lit_dist.federation.site_settings import ALL, OF_SITE
 from lit_dist.runs.lightning_cli import PARTS, SiteCLI, build, site_cli
 from lit_dist.runs.make_trainer import as_list
@@ -181,10 +181,17 @@ def _locally(options: argparse.Namespace, settings: dict[str, Any], folder: Path
     classes = sorted(set(_classes([settings["model"], trainer["callbacks"], trainer["logger"]])))
     same = {"metrics": ALL, "trainer": hardware, "classes": classes, "min_records": 1}
     own = {site: {"data": _absolute(settings["data"], only_site=site), **same} for site in sites}
-    with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system:
+    visits = planned_visits(transfer, sites, trainer["max_epochs"])
+    watch = RunWatch(runs, trainer["logger"], options.resume).shown(visits)
+    with LocalSystem(folder, own, {"classes": classes, "runs": str(runs)}) as system, watch as look:
         may_die = sites if options.absent == "skip" else []
+
+        def check() -> None:
+            system.check(may_die)
+            look()
+
         with closing(connect(system.kits / ADMIN, ADMIN, 120, system.check)) as session:
-            return _made(session, folder, settings, sites, options, partial(system.check, may_die))
+            return _made(session, folder, settings, sites, options, check)
 
 
 def _sites_of(command: SiteCLI) -> list[str]:

@@ -13,20 +13,11 @@ from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
-from lit_dist.cli.overview import overview, versions
+from lit_dist.cli.fit_help import fit_help
+from lit_dist.cli.overview import COMMANDS, LIGHTNINGS, overview, versions
 from lit_dist.utils.atomic_write import kind_of
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.mistakes import mistake
-
-OTHER_COMMANDS = {
-    "compare": "lit_dist.cli.compare",
-    "crate": "lit_dist.cli.crate",
-    "export": "lit_dist.cli.export",
-    "federate": "lit_dist.cli.federate",
-    "prepare": "lit_dist.cli.prepare",
-    "verify": "lit_dist.cli.verify",
-}
-"""Commands that are not Lightning's, by the module whose ``main`` runs them."""
 
 _LIGHTNING = "lightning.pytorch.utilities.rank_zero"
 """The logger of what Lightning says once, whatever the number of processes."""
@@ -85,12 +76,17 @@ def _command(words: list[str]) -> Callable[[], object]:
     if words in ([], ["-h"], ["--help"]):
         print(overview(), file=sys.stdout if words else sys.stderr)
         sys.exit(0 if words else 1)
-    if words and words[0] in OTHER_COMMANDS:
-        module = import_module(OTHER_COMMANDS[words[0]])
-        return lambda: module.main(words[1:])
-    if words[:1] == ["predict"] and _names_records(words[1:]):
-        return lambda: import_module("lit_dist.cli.predict").main(words[1:])
-    return partial(import_module("lit_dist.runs.lightning_cli").run, others=OTHER_COMMANDS)
+    if words[0] == "--print-completion":
+        return lambda: import_module("lit_dist.cli.completion").main(words[1:])
+    if words[0] in COMMANDS and words[0] not in LIGHTNINGS:
+        return partial(import_module(f"lit_dist.cli.{words[0]}").main, words[1:])
+    if words[0] == "predict" and _names_records(words[1:]):
+        return partial(import_module("lit_dist.cli.predict").main, words[1:])
+    if words[0] in LIGHTNINGS and {"-h", "--help"} & set(words):
+        return lambda: print(fit_help(words[0]))
+    sys.argv[1:] = ["--help" if word == "--help-all" else word for word in words]
+    others = [name for name in COMMANDS if name not in LIGHTNINGS]
+    return partial(import_module("lit_dist.runs.lightning_cli").run, others=others)
 
 
 def _names_records(words: list[str]) -> bool:

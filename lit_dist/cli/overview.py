@@ -17,6 +17,9 @@ COMMANDS = {
 }
 """Every command, and what it is for."""
 
+LIGHTNINGS = ("fit", "validate", "test", "predict")
+"""Those of Lightning's command line; each other one is a module of this package."""
+
 _NAMED = (
     *("lightning", "torch", "torchvision", "torchmetrics", "numpy", "albumentations", "wandb"),
     *("matplotlib", "pydicom", "nvflare"),  # of extras
@@ -35,6 +38,7 @@ Train one network over several hospitals: the model travels, the data does not.
 
   lit-dist COMMAND --help   the options of a command
   lit-dist --version        the versions to name in a report of a fault
+  lit-dist --print-completion bash   completion by TAB, for bash, zsh or fish
 
 Begin with four simulated hospitals, nothing to download:
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
 from lit_dist.callbacks.prediction_writer import columns_of
@@ -23,6 +22,7 @@ from lit_dist.datamodules.tabular import TabularDataModule, standardise
 from lit_dist.runs.site_layers import check_choice, site_layers, spread
 from lit_dist.runs.trained import TrainedRun
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.progress import tracked
 
 PROBLEM, STATISTICS, REMARKS = "problem", "statistics", "remarks"
 _AT_ONCE = 1024
@@ -162,7 +162,7 @@ class _Prepared:
         size = self.data.batch_size
         blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for block in track(blocks, "Predicting", disable=len(blocks) < 2):
+            for block in tracked(blocks, "Predicting", len(blocks)):
                 images: dict[int, Pixels] = {}
                 for row, result in zip(block, pool.map(self._image, block), strict=True):
                     if isinstance(result, str):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
 from lit_dist.checkpoints.run_files import check_run
 from lit_dist.checkpoints.run_lock import BusyError, held
@@ -24,6 +24,7 @@ from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
 from lit_dist.utils.child_processes import end_with_the_parent, prepared
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.progress import Progressing, progressing
 
 _ELSEWHERE = 75  # the exit status for a run that another process has, or has just finished
 _TICK = 0.2  # seconds between two looks at the processes
@@ -51,7 +52,6 @@ class Workers:
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
         self._children: dict[str, _Child] = {}
         self._elsewhere: set[str] = set()
-        self._estimated = False
         self._steps = sum(max(run.steps, 1) for run in runs)
         self._processes = prepared("lit_dist.study.execute")
 
@@ -61,18 +61,13 @@ class Workers:
         Returns:
             Why runs failed, by their names; their logs say more.
         """
-        bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(),
-            console=self._console, transient=True, disable=not self._console.is_terminal,
-        )  # fmt: skip
-        with bar, self._ended():
-            whole = bar.add_task("all runs", total=self._steps)
+        with progressing("all runs", self._steps, self._done(), self._console) as shown, self._ended():
             while waiting := [name for name in self.runs if not self._settled(name)]:
                 for name in waiting:
-                    self._start(name, bar)
+                    self._start(name, shown.bar)
                 self._wait()
-                self._look(bar)
-                bar.update(whole, completed=self._done())
+                self._look(shown)
+                shown.update(self._done())
         return self.failed
 
     def _wait(self) -> None:
@@ -108,7 +103,7 @@ class Workers:
         slot = min(set(range(self.jobs)) - {child.slot for child in self._children.values()})
         process = self._processes.Process(target=_child, args=(self.study, name, self.jobs, self._gpu(slot)), name=name)
         process.start()
-        task = bar.add_task(f"  {name}", total=max(run.steps, 1))
+        task = bar.add_task(f"  {name}", total=max(run.steps, 1), left="")
         self._children[name] = _Child(process, slot, task)
 
     def _say_who_has(self, name: str) -> None:
@@ -121,22 +116,22 @@ class Workers:
         gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
         return gpus[slot % len(gpus)] if gpus else None
 
-    def _look(self, bar: Progress) -> None:
+    def _look(self, shown: Progressing) -> None:
         for name, child in list(self._children.items()):
             if child.process.is_alive():
-                bar.update(child.task, completed=steps_done(run_path(self.study, name)))
+                shown.bar.update(child.task, completed=steps_done(run_path(self.study, name)))
                 continue
             child.process.join()
-            bar.remove_task(child.task)
+            shown.bar.remove_task(child.task)
             del self._children[name]
             if child.process.exitcode == _ELSEWHERE:  # another machine was quicker; it is waited for
                 continue
             seconds = time.monotonic() - child.start
             if result_path(self.study, name).exists():
-                self._console.print(f"done in {seconds:.0f} s: {name}")
+                left = shown.left.words(self._done())
+                self._console.print(f"done in {seconds:.0f} s: {name} ({self._finished()} runs; {left})")
                 for line in read_result(self.study, name).get("ended") or []:
                     self._console.print(f"  {line}")
-                self._estimate(self.runs[name], seconds)
             else:
                 self._fail(name, _why(child.process.exitcode, run_path(self.study, name) / LOG))
 
@@ -144,19 +139,14 @@ class Workers:
         self.failed[name] = why
         self._console.print(f"FAILED: {name}: {why}")
 
-    def _estimate(self, run: Run, seconds: float) -> None:
-        """After the first run, say how long the rest takes."""
-        left = sum(run.steps for name, run in self.runs.items() if not self._settled(name))
-        if run.steps and left and not self._estimated:
-            minutes = left * seconds / run.steps / 60 / self.jobs
-            self._console.print(f"The rest takes about {minutes:.0f} minutes, if each step takes as long as here.")
-            self._estimated = True
+    def _finished(self) -> str:
+        return f"{sum(map(self._settled, self.runs))} of {len(self.runs)}"
 
     def _done(self) -> int:
+        """The steps that were made, by earlier commands, too."""
         return sum(
-            steps_done(run_path(self.study, name)) if name in self._children else max(run.steps, 1)
+            max(run.steps, 1) if self._settled(name) else min(steps_done(run_path(self.study, name)), run.steps)
             for name, run in self.runs.items()
-            if name in self._children or self._settled(name)
         )
 
     @contextlib.contextmanager

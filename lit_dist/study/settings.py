@@ -137,6 +137,7 @@ def study_parser() -> LightningArgumentParser:
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_argument("--output", type=str | None, help="The study's folder; studies/<collection> by default.")
+    parser.add_argument("--open", action="store_true", help="Show the report in the browser when it is written.")
     parser.add_argument(
         "--print-commands", action="store_true", help="Write the plan and print one command a run, but run nothing."
     )

@@ -1,6 +1,7 @@
 """The wings of the house: imports run down the list in CONTRIBUTING.md, so there is no circle between them."""
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -79,26 +80,32 @@ def upward(height: dict[str, int]) -> list[str]:
     return found
 
 
-def third_parties(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """The packages that are imported in a part of a module, with the lines; not those for types alone."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Import):
+def third_parties(text: str) -> Iterator[tuple[str, int]]:
+    """The packages that a module imports, with the lines; not those for types alone."""
+    nodes = list(ast.walk(ast.parse(text)))
+    blocks = [node.body for node in nodes if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    for_types = [node for block in blocks for node in block]
+    for node in nodes:
+        if isinstance(node, ast.Import) and node not in for_types:
             yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node not in for_types:
             yield str(node.module).partition(".")[0], node.lineno
-        yield from third_parties(node)
+
+
+@functools.cache
+def imported_packages() -> list[tuple[str, str, int]]:
+    """Each file, what it imports of others, and in which line."""
+    return [
+        (str(path.relative_to(ROOT)), package, line)
+        for _, path in modules()
+        for package, line in third_parties(path.read_text())
+    ]
 
 
 def out_of_place(places: dict[str, str]) -> list[str]:
     """Where packages of an extra are imported that a module may be without."""
-    return [
-        f"{path.relative_to(ROOT)}:{line}: {package}"
-        for _, path in modules()
-        for package, line in third_parties(ast.parse(path.read_text()))
-        if not str(path.relative_to(ROOT)).startswith(places.get(package, ""))
-    ]
+    found = imported_packages()
+    return [f"{path}:{line}: {name}" for path, name, line in found if not path.startswith(places.get(name, ""))]
 
 
 def test_the_packages_of_an_extra_are_imported_in_one_place() -> None:
@@ -108,7 +115,7 @@ def test_the_packages_of_an_extra_are_imported_in_one_place() -> None:
 
 def test_every_dependency_is_used_and_no_other() -> None:
     names = {re.split(r"[\[<>=]", each)[0] for each in PROJECT["dependencies"]}
-    imported = {package for _, path in modules() for package, _ in third_parties(ast.parse(path.read_text()))}
+    imported = {name for _, name, _ in imported_packages()}
     own = {*sys.stdlib_module_names, *EXTRAS, "lit_dist", "timm"}  # a message says how timm comes
     assert {IMPORTED_AS.get(name, name) for name in names} == (imported - own) | {"wandb"}  # which Lightning imports
 

@@ -173,7 +173,8 @@ def test_the_command_says_what_it_plans_does_and_found(finished: Path) -> None:
     said = (finished.parents[1] / "said.txt").read_text()
     assert "The plan: 14 runs, seeds 0, 1" in said
     assert said.count("done in ") == 14
-    assert re.search(r"The rest takes about \d+ minutes", said)
+    assert re.findall(r"\((\d+) of 14 runs; about \d+ \w+ left\)", said) == [*map(str, range(1, 15))]
+    assert "\x1b" not in said
     summary = pd.read_csv(finished / "summary.csv").query("metric == 'auroc'").set_index("label")
     for label, row in summary.iterrows():
         assert re.search(rf"{label} +2 +{row['mean']:.3f}", said)
@@ -443,3 +444,15 @@ def test_the_report_needs_nothing_else(study: Path) -> None:
     for name in OF_CLASSES:
         for suffix in ("png", "svg"):
             assert (study / "figures" / f"{name}.{suffix}").stat().st_size > 1000
+
+
+def test_the_report_is_opened_if_asked_for(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr("lit_dist.cli.compare.open_page", opened.append)
+    arguments = ["--config", str(study / "study.yaml"), "--output", str(study)]
+    main(arguments)
+    assert opened == []
+    before = (study / "study.yaml").read_bytes()
+    main([*arguments, "--open"])
+    assert opened == [study / "report.html"]
+    assert (study / "study.yaml").read_bytes() == before

@@ -67,7 +67,7 @@ def test_lightning_recommends_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_usage_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["fit", "--help"])
+        main(["fit", "--help-all"])
     assert "{fit," not in capsys.readouterr().out.partition("[-c CONFIG]")[0]
 
 
