@@ -22,19 +22,19 @@ class TimeLeft:
         clock: Gives seconds.
     """
 
-    def __init__(self, total: float, done: float = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, total: int, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = total
         self._first = done
         self._clock = clock
         self._began = clock()
 
-    def seconds(self, done: float) -> float | None:
+    def seconds(self, done: int) -> float | None:
         """The seconds that are left; None while nothing tells."""
         if done <= self._first:
             return None
         return max(self.total - done, 0) * (self._clock() - self._began) / (done - self._first)
 
-    def words(self, done: float) -> str:
+    def words(self, done: int) -> str:
         """The same, as a reader takes it in: no finer than it is known.
 
         Example:
@@ -61,7 +61,7 @@ class Progressing:
         console: Where to show it; the standard output by default.
     """
 
-    def __init__(self, what: str, total: float, done: float = 0, console: Console | None = None) -> None:
+    def __init__(self, what: str, total: int, done: int = 0, console: Console | None = None) -> None:
         self.what = what
         self.left = TimeLeft(total, done)
         console = console or Console(highlight=False, markup=False, soft_wrap=True)
@@ -72,10 +72,10 @@ class Progressing:
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"), console=console, transient=True, disable=not self.live,
         )  # fmt: skip
-        self._task = self.bar.add_task(what, total=max(total, 1e-9), completed=done, left=self.left.words(done))
+        self._task = self.bar.add_task(what, total=max(total, 1), completed=done, left=self.left.words(done))
         self._said = time.monotonic()
 
-    def update(self, done: float) -> None:
+    def update(self, done: int) -> None:
         """Say how much is done by now."""
         self.bar.update(self._task, completed=done, left=self.left.words(done))
         if not self.live and time.monotonic() - self._said >= _EVERY:
@@ -85,7 +85,7 @@ class Progressing:
 
 
 @contextmanager
-def progressing(what: str, total: float, done: float = 0, console: Console | None = None) -> Iterator[Progressing]:
+def progressing(what: str, total: int, done: int = 0, console: Console | None = None) -> Iterator[Progressing]:
     """Show how far a work is while the block lasts; the arguments are those of ``Progressing``."""
     shown = Progressing(what, total, done, console)
     with shown.bar:
