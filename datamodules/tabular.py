@@ -15,6 +15,7 @@ from typing_extensions import override
 from lit_dist.datamodules import table_columns
 from lit_dist.datamodules.base import SiteDataModule
 from lit_dist.datamodules.label_table import refuse_repeats
+from lit_dist.datamodules.people import people
 from lit_dist.datamodules.table_columns import ORIGIN
 from lit_dist.datamodules.table_file import read_table_file
 from lit_dist.datamodules.table_rows import TableRows, as_batch
@@ -149,7 +150,8 @@ class TabularDataModule(SiteDataModule):
             self._check_alike(parts)
         table = pd.concat(parts, ignore_index=True)
         self._choose_columns(table)
-        records = pd.DataFrame({"image": table[self.named["image"] or _NAME]})
+        records = people(table).map(lambda text: "" if table_columns.are_missing([text], self.missing)[0] else text)
+        records = records.assign(image=table[self.named["image"] or _NAME])
         records["patient"] = table[self.named["patient"]] if self.named["patient"] else records["image"]
         if self.named["site"] or "" not in self.tables:
             records["site"] = table[self.named["site"] or _SITE]

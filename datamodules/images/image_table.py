@@ -8,6 +8,7 @@ from typing import TypeVar
 import pandas as pd
 
 from lit_dist.datamodules.label_table import read_table, refuse_empty, refuse_repeats, row_number
+from lit_dist.datamodules.people import people
 from lit_dist.utils.errors import InputError
 
 MAY_BE_EMPTY = ("view",)
@@ -28,8 +29,8 @@ def read_image_table(
         may_be_empty: Those of the result's columns in which a field may be empty.
 
     Returns:
-        These columns as text, and ``origin``: what to begin a message about the row with. The index counts the table's
-        rows.
+        These columns as text, those of ``people``, and ``origin``: what to begin a message about the row with. The
+        index counts the table's rows.
 
     Raises:
         InputError: If the table is not such a one, a field is empty, or a file is not below the folder; the message
@@ -42,7 +43,8 @@ def read_image_table(
             refuse_empty(table, column, path)
     _refuse_outside(table[named["image"]], images, path)
     origins = [f"{path}, row {row_number(row)}" for row in table.index.tolist()]
-    return pd.DataFrame({**{name: table[column] for name, column in named.items()}, "origin": origins}, table.index)
+    chosen = {name: table[column] for name, column in named.items()}
+    return pd.DataFrame({**people(table), **chosen, "origin": origins}, table.index)
 
 
 def find_files(table: pd.DataFrame, path: Path, find: Callable[[str, str], str | None]) -> list[str | None]:

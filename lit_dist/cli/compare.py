@@ -15,8 +15,9 @@ from lit_dist.models.metrics import shown
 from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.study.continued import check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
-from lit_dist.study.plan import Run, make_plan, study_task, words_of
+from lit_dist.study.plan import Run, make_plan, study_data, words_of
 from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
+from lit_dist.tasks.found import task_of_data
 from lit_dist.tasks.named import described
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing
@@ -114,16 +115,18 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
 
 def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> Path | None:
     """Write the tables and the report of what is finished, and say what it comes to; the report's path."""
+    from lit_dist.report.describe_records import describe_records
     from lit_dist.report.pairs import resolution
     from lit_dist.report.tables import TASK, make_tables
 
-    task = study_task(settings)
+    data = study_data(settings)
+    task = task_of_data(data)
     tables = make_tables(study, runs, settings.study.collection, task, settings.study.report)
     if tables is None:
         return None
     with replacing(study / TASK) as file:
         file.write(json.dumps(described(task)).encode())
-    for name, table in tables.files():
+    for name, table in [*tables.files(), *describe_records(data)]:
         with replacing(study / name) as file:
             table.to_csv(file, index=False)
     _print_summary(tables.summary, tables.results, task)

@@ -18,6 +18,7 @@ from lit_dist.report.intervals import shown_intervals
 from lit_dist.report.pairs import resolution
 from lit_dist.report.shown_answers import answers_section
 from lit_dist.report.shown_pairs import pairs_section
+from lit_dist.report.shown_records import records_section
 from lit_dist.report.shown_sites import sites_table
 from lit_dist.report.summary import what_it_does_not_say
 from lit_dist.report.tables import Tables
@@ -69,6 +70,7 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
         resolution=html.escape(resolution(tables.pairs, task)),
         pairs=pairs_section(tables),
         answers=answers_section(tables),
+        records=records_section(study, bool(settings.study.leave_one_site_out)),
         figures="\n".join(_figure(name, title(name, task), each) for name, each in drawn.items()),
         plan=table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),

@@ -29,12 +29,16 @@ DETAILS = {
     "each_site": "site_intervals.csv",
 }
 """Those that a report is made of beside them, by what it calls them; some are of tasks that predict chances."""
+TABLE_1, FLOW = "table_1.csv", "flow.csv"
+"""Who the records are of, by site, and which were not used."""
 LOG = "log.txt"
 _OF_STUDY = (
     SETTINGS,
     "lock",
     "report.html",
     "task.json",
+    TABLE_1,
+    FLOW,
     OVER_SITES,
     HELD_OUT,
     *(f"{name}.csv" for name in TABLES),

@@ -148,7 +148,12 @@ def _runs(settings: StudySettings) -> list[Run]:
 
 def study_task(settings: StudySettings) -> Task:
     """What is predicted of the records of a study's data."""
-    return task_of_data(_data(settings.data))
+    return task_of_data(study_data(settings))
+
+
+def study_data(settings: StudySettings) -> Any:
+    """The datamodule of a study, prepared."""
+    return _data(settings.data)
 
 
 def _data(settings: dict[str, Any], **changes: Any) -> Any:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from lit_dist import ImageClassifier
 from lit_dist.callbacks import CyclicalWeightTransfer
 from lit_dist.datamodules import InstitutionDataModule, SiteDataModule
+from lit_dist.datamodules.table_1 import characteristics, flow
 from lit_dist.utils.errors import InputError
 from lit_dist.visits.site_loader import SiteLoader
 from small import trainer
@@ -74,6 +75,13 @@ class RecordContract:
         assert (table.groupby("patient")["site"].nunique() == 1).all()
         assert (table.groupby("patient")["split"].nunique() == 1).all()
         assert set(table["split"]) == {"train", "val", "test"}
+
+    def test_a_report_can_say_who_the_records_are_of(self, make: Make) -> None:
+        data = self.ready(make(sites=3))
+        table, steps = characteristics(data).set_index("site"), flow(data).set_index("step")["records"]
+        assert table.index.tolist() == [*data.sites, "all sites"]
+        assert table.loc[data.sites, "records"].sum() == steps["used"] == len(data.table)
+        assert steps["found"] == steps["used"] + sum(data.left_out_of.values())
 
     def test_the_same_settings_give_the_same_places_and_another_seed_others(self, make: Make) -> None:
         places = [self.ready(make(split_seed=seed)).table.set_index("image")["split"] for seed in (0, 0, 1)]
