@@ -67,6 +67,8 @@ def chances(found: Predictions, task: Task, question: str, part: Part, scores: T
 def threshold(chance: Tensor, truth: Tensor, wanted: ReportSettings) -> float | None:
     """The least chance that is taken for a yes, by Youden's index, or by the sensitivity or specificity that is wanted.
 
+    Of several with the same index it is the most sensitive one.
+
     Source: Youden, "Index for rating diagnostic tests", Cancer 1950.
 
     Returns:
@@ -87,7 +89,8 @@ def threshold(chance: Tensor, truth: Tensor, wanted: ReportSettings) -> float | 
         return float(values[sensitivity >= wanted.sensitivity][-1])
     if wanted.specificity is not None:
         return float(values[specificity >= wanted.specificity][0])
-    return float(values[np.argmax(sensitivity + specificity)])
+    sums = sensitivity + specificity
+    return float(values[sums >= sums.max() - 1e-9][0])
 
 
 def _thresholds(

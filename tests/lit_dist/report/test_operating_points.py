@@ -35,6 +35,11 @@ def test_a_threshold_is_what_was_asked_for(wanted: ReportSettings, least: float)
     assert threshold(CHANCE, TRUTH, wanted) == pytest.approx(least)
 
 
+def test_of_thresholds_that_are_as_good_the_most_sensitive_one_is_taken() -> None:
+    truth = torch.tensor([False, False, True, False, True, True])
+    assert threshold(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), truth, ReportSettings()) == pytest.approx(0.3)
+
+
 def test_records_of_one_kind_give_no_threshold() -> None:
     assert threshold(CHANCE, torch.ones(8, dtype=torch.bool), ReportSettings()) is None
 
