@@ -52,14 +52,17 @@ def panels(axes: Axes, heights: Sequence[float]) -> list[Axes]:
 
 
 def legend(axes: Axes) -> None:
-    """Put the legend beneath the axes, where it hides nothing. Its labels are ``shown`` already."""
+    """Put the legend beneath the axes, in room of its own. Its labels are ``shown`` already."""
+    figure: Any = axes.figure
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     room = 55 if narrow(axes) else 120  # characters in a line
     if once:
         columns = max(1, min(len(once), 5, room // (max(map(len, once)) + 6)))
         names = ["\n".join(textwrap.wrap(label, room - 10)) for label in once]
-        axes.figure.legend(once.values(), names, loc="outside lower center", ncols=columns, frameon=False)
+        lines = sum(name.count("\n") + 1 for name in names)
+        figure.set_figheight(figure.get_figheight() + 0.15 * -(-lines // columns))
+        figure.legend(once.values(), names, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def heat(axes: Axes, values: pd.DataFrame, across: str, title: str, **colours: Any) -> None:
@@ -77,12 +80,16 @@ def heat(axes: Axes, values: pd.DataFrame, across: str, title: str, **colours: A
     bar: Any = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=25)
     bar.set_label(folded(title, 24))
     bar.outline.set_linewidth(0.5)
-    names = [cut(str(each), 8 if narrow(axes) else 12) for each in values.columns]
-    step = -(-len(names) // ((6 if max(map(len, names)) > 3 else 12) * (1 if narrow(axes) else 2)))
-    axes.set_xticks(range(0, len(names), step), names[::step])
+    names = [cut(str(each), 12) for each in values.columns]
+    longest = max(map(len, names))
+    upright = longest > 3 and len(names) > (4 if narrow(axes) else 9)
+    most = (40 if upright else 20 if longest < 3 else 12) // (2 if narrow(axes) else 1)
+    step = -(-len(names) // most)
+    axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0)
     step = -(-len(values) // 40)
     axes.set_yticks(range(0, len(values), step), [cut(str(each), 24) for each in values.index[::step]])
-    axes.tick_params(axis="y", labelsize=6 if len(values) > 12 else None)
+    if len(values) > 12:
+        axes.tick_params(labelsize=6)
     axes.set_xlabel(across)
     if values.size <= _FEW and not (narrow(axes) and len(names) > 8):
         for (row, column), value in np.ndenumerate(numbers):

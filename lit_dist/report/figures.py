@@ -78,7 +78,7 @@ def draw(name: str, tables: Tables) -> Drawn | None:
 
 def _draw(name: str, tables: Tables, width: float) -> tuple[Figure, str] | None:
     with rc_context(_STYLE):
-        figure = Figure(figsize=(width, 3.2 if width == TWO_COLUMNS else 2.6), layout="constrained")
+        figure = Figure(figsize=(width, 2.9 if width == TWO_COLUMNS else 2.3), layout="constrained")
         caption = FIGURES[name][1](figure.add_subplot(), tables)
         if caption is None:
             return None

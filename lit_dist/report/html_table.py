@@ -28,7 +28,7 @@ def p_value(value: float) -> str:
 
 def table(rows: pd.DataFrame) -> str:
     """A table whose cells are HTML, which scrolls by itself where it is wide."""
-    return f'<div class="table">{rows.to_html(index=False, border=0, escape=False)}</div>'
+    return f'<div class="table" tabindex="0">{rows.to_html(index=False, border=0, escape=False)}</div>'
 
 
 def folded(title: str, content: str) -> str:

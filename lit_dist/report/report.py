@@ -10,21 +10,23 @@ from string import Template
 
 import pandas as pd
 
-from lit_dist.models.metrics import shown
 from lit_dist.provenance.run_settings import versions
+from lit_dist.report.contents import with_contents
 from lit_dist.report.figures import Drawn, as_svg, title, write_figures
-from lit_dist.report.html_table import number, span, table
+from lit_dist.report.html_table import table
 from lit_dist.report.intervals import shown_intervals
+from lit_dist.report.latex_tables import write_latex
+from lit_dist.report.methods import methods, write_methods
 from lit_dist.report.pairs import resolution
 from lit_dist.report.shown_answers import answers_section
 from lit_dist.report.shown_pairs import pairs_section
 from lit_dist.report.shown_records import records_section
 from lit_dist.report.shown_sites import sites_table
+from lit_dist.report.shown_summary import over_sites_rows, summary_rows
 from lit_dist.report.summary import what_it_does_not_say
 from lit_dist.report.tables import Tables
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
-from lit_dist.tasks.task import Measure, Task
 from lit_dist.utils.atomic_write import replacing
 
 REPORT = "report.html"
@@ -49,6 +51,9 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
     study, results, task = tables.study, tables.results, tables.task
     summary = shown_intervals(tables.summary)
     drawn = write_figures(replace(tables, summary=summary), study / "figures")
+    words = methods(runs, settings, tables)
+    write_methods(words, study)
+    write_latex(tables)
     seeds = ", ".join(map(str, settings.study.seeds))
     measures = [task.measures[name].title for name in task.main]
     text = Template((files("lit_dist.report") / "report.html").read_text(encoding="utf-8")).substitute(
@@ -60,53 +65,27 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
             else "."
         ),
         measures=html.escape(" and ".join(measures)),
-        summary="\n".join(table(_summary(summary, name, task.measures[name])) for name in task.main),
+        summary="\n".join(table(summary_rows(summary, name, task.measures[name])) for name in task.main),
         reading=_READING
         + "".join(f" {html.escape(line)}" for line in what_it_does_not_say(summary, results, task))
         + _FEW_SEEDS.get(results["seed"].nunique(), ""),
         primary=html.escape(task.measures[task.primary].title),
-        sites=table(_over_sites(tables.sites, task)),
         each_site=sites_table(tables),
+        sites=table(over_sites_rows(tables.sites, task)),
         resolution=html.escape(resolution(tables.pairs, task)),
         pairs=pairs_section(tables),
         answers=answers_section(tables),
         records=records_section(study, bool(settings.study.leave_one_site_out)),
         figures="\n".join(_figure(name, title(name, task), each) for name, each in drawn.items()),
+        methods="\n".join(f"<p><strong>{name}.</strong> {html.escape(text)}</p>" for name, text in words.items()),
         plan=table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),
         versions=html.escape(", ".join(f"{name} {value}" for name, value in versions().items())),
         settings=html.escape((study / SETTINGS).read_text(encoding="utf-8")),
     )
     with replacing(study / REPORT) as file:
-        file.write(text.encode())
+        file.write(with_contents(text).encode())
     return study / REPORT
-
-
-def _summary(summary: pd.DataFrame, metric: str, measure: Measure) -> pd.DataFrame:
-    rows = summary[summary["metric"] == metric]
-    return pd.DataFrame(
-        {
-            "heuristic": rows["label"].map(html.escape),
-            "seeds": rows["seeds"].map(str),
-            measure.title: [shown(value, measure) for value in rows["mean"]],
-            "95 % interval": [span(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
-            "sd": rows["sd"].map(number),
-            "difference": rows["difference"].map(number),
-            "its interval": [span(*ends) for ends in zip(rows["difference_low"], rows["difference_high"], strict=True)],
-            "share of central": rows["share_of_central"].map(number),
-        }
-    )
-
-
-def _over_sites(sites: pd.DataFrame, task: Task) -> pd.DataFrame:
-    measure = task.measures[task.primary]
-    columns = {"heuristic": sites["label"].map(html.escape), "sites": sites["sites"].map(str)}
-    for name, heading in (("pooled", "all together"), ("mean", "mean of sites"), ("worst", "worst site")):
-        values = zip(*(sites[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        cells = [f"{shown(value, measure)} ({span(low, high)})" for value, low, high in values]
-        columns[heading] = pd.Series(cells, sites.index)
-    columns |= {"at": sites["worst_site"].map(html.escape), "sd of sites": sites["spread"].map(number)}
-    return pd.DataFrame(columns)
 
 
 def _plan(runs: Sequence[Run]) -> pd.DataFrame:
@@ -122,7 +101,7 @@ def _figure(name: str, title: str, drawn: Drawn) -> str:
     }
     dark, phone, title = "(prefers-color-scheme: dark)", "(max-width: 40rem)", html.escape(title)
     return (
-        f'<figure id="{name}"><h3>{title}</h3><picture>'
+        f'<figure id="{name}"><h3><a href="#{name}">{title}</a></h3><picture>'
         f'<source media="{phone} and {dark}" srcset="{sources["narrow", "dark"]}">'
         f'<source media="{phone}" srcset="{sources["narrow", "light"]}">'
         f'<source media="{dark}" srcset="{sources["wide", "dark"]}">'

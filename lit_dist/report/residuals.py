@@ -56,5 +56,6 @@ def residuals_by_site(axes: Axes, tables: Tables) -> str | None:
         return None
     means = found.groupby(["heuristic", "site"], sort=False)["residual"].mean().unstack("site")
     means = means[in_order(means.columns)]
-    heat(axes, means, "tested at", "mean of prediction - value")
+    most = np.abs(means.to_numpy(float)).max() or 1.0
+    heat(axes, means, "tested at", "mean of prediction - value", cmap="PuOr", vmin=-most, vmax=most)
     return "Of the test records of all seeds: above 0, a site's records are predicted too high."

@@ -20,12 +20,12 @@ def pairs_section(tables: Tables) -> str:
     first = pairs[pairs["metric"] == task.primary]
     main = planned(tables)
     known = first["both_p_adjusted"].dropna()
-    parts = [_none_differs(first, task)] if len(known) and (known >= 0.05).all() else [table(_shown(main))]
-    parts.append(folded(f"All {len(first)} pairs", table(_shown(first))))
+    parts = [_none_differs(first, task)] if len(known) and (known >= 0.05).all() else [table(pair_rows(main))]
+    parts.append(folded(f"All {len(first)} pairs", table(pair_rows(first))))
     for metric in pairs["metric"].unique():
         if metric != task.primary:
             rows = pairs[pairs["metric"] == metric]
-            parts.append(folded(f"By {task.measures[metric].title}", table(_shown(rows))))
+            parts.append(folded(f"By {task.measures[metric].title}", table(pair_rows(rows))))
     return "\n".join(parts)
 
 
@@ -59,7 +59,8 @@ def _none_differs(pairs: pd.DataFrame, task: Task) -> str:
     )
 
 
-def _shown(pairs: pd.DataFrame) -> pd.DataFrame:
+def pair_rows(pairs: pd.DataFrame) -> pd.DataFrame:
+    """A row a pair: the difference with its interval, and how often chance gives as much."""
     return pd.DataFrame(
         {
             "first": pairs["first"].map(escaped),

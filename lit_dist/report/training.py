@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
-from lit_dist.report.drawing import cut, legend, narrow, panels, set_height, shown
+from lit_dist.report.drawing import cut, legend, panels, set_height, shown
 from lit_dist.report.looks import Look, in_order
 from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
@@ -44,7 +44,7 @@ def curves(axes: Axes, tables: Tables) -> str | None:
         return None
     sites = in_order({site for visits in paths.values() for site, _, _ in visits})
     height = max(0.4, 0.09 * min(len(sites), 40)) if sites else 0.0
-    set_height(axes, 2.9 + 0.15 * len(lines) / (1 if narrow(axes) else 3) + height)
+    set_height(axes, 2.7 + height)
     upper, *lower = panels(axes, [2.2, height] if sites else [1])
     for label, each in lines.items():
         _draw(upper, shown(label), looks[label], each)

@@ -22,6 +22,7 @@ from lit_dist.checkpoints.run_lock import held
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.visit_account import find_account
 from lit_dist.runs.lightning_cli import build, fit
+from lit_dist.study.environment import write_environment
 from lit_dist.study.plan import Run, read_run, run_path
 from lit_dist.tasks.found import task_of_data
 from lit_dist.tasks.task import Task
@@ -100,6 +101,7 @@ def _train(run: Run, folder: Path) -> dict[str, Any]:
     done = fit(["--config", str(folder / FIT_SETTINGS), "--resume", "--checkpoint.keep=1"])
     trainer: Any = done.trainer
     steps, ended = trainer.global_step, ending(trainer)
+    write_environment(trainer, folder)
     best = folder / FIT / CHECKPOINTS / "best.ckpt"
     if not best.exists():
         raise InputError(f"{folder} ended without a best model, since nothing was validated")

@@ -436,14 +436,28 @@ def test_a_browser_draws_the_report(width: int, dark: bool, study: Path) -> None
 
 def test_the_report_needs_nothing_else(study: Path) -> None:
     page = (study / "report.html").read_text()
-    assert not re.findall(r'(?:src|srcset|href)="(?!data:)', page)
+    assert not re.findall(r'(?:src|srcset|href)="(?!data:|#)', page)
     assert "@import" not in page
     config = yaml.safe_load((study / "study.yaml").read_text())
     assert config["passes"] == SMALL["passes"]
     assert f"--output {os.path.relpath(study)}" in page or "--output studies/small" in page
     for name in OF_CLASSES:
-        for suffix in ("png", "svg"):
-            assert (study / "figures" / f"{name}.{suffix}").stat().st_size > 1000
+        for width in ("", "_one_column"):
+            for suffix in ("png", "svg", "pdf"):
+                assert (study / "figures" / f"{name}{width}.{suffix}").stat().st_size > 1000
+
+
+def test_a_paper_takes_the_methods_and_the_tables(finished: Path) -> None:
+    said = (finished / "methods.txt").read_text()
+    environment = json.loads(next(finished.glob("runs/central*0-*/environment.json")).read_text())
+    assert f"on {environment['processor']} ({environment['system']}), in precision 32-true" in said
+    assert "It has 80 records, each of another patient, at 2 sites (site-1 40, site-2 40); " in said
+    assert ", 12 for the test." in said
+    assert said.split("\n")[0].removeprefix("Data. ")[:60] in (finished / "report.html").read_text()
+    assert sorted(path.name for path in (finished / "tables").iterdir()) == [
+        *("pairs.tex", "sites.tex", "summary.tex", "summary_accuracy.tex")
+    ]
+    assert "cyclical, every 2 epochs & 2 & " in (finished / "tables/summary.tex").read_text()
 
 
 def test_the_report_is_opened_if_asked_for(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
