@@ -87,9 +87,10 @@ def heat(axes: Axes, values: pd.DataFrame, across: str, title: str, **colours: A
     step = -(-len(names) // most)
     axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0)
     step = -(-len(values) // 40)
-    axes.set_yticks(range(0, len(values), step), [cut(str(each), 24) for each in values.index[::step]])
-    if len(values) > 12:
-        axes.tick_params(labelsize=6)
+    name = folded if len(values) <= 12 else cut
+    axes.set_yticks(range(0, len(values), step), [name(str(each), 24) for each in values.index[::step]])
+    for axis, number in ((axes.yaxis, len(values)), (axes.xaxis, len(names))):
+        axis.set_tick_params(labelsize=6 if number > 12 else None)
     axes.set_xlabel(across)
     if values.size <= _FEW and not (narrow(axes) and len(names) > 8):
         for (row, column), value in np.ndenumerate(numbers):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lit_dist.report.drawing import heat, legend, shown
+from lit_dist.report.drawing import heat, legend, set_height, shown
 from lit_dist.report.looks import in_order
 from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
@@ -56,6 +56,7 @@ def residuals_by_site(axes: Axes, tables: Tables) -> str | None:
         return None
     means = found.groupby(["heuristic", "site"], sort=False)["residual"].mean().unstack("site")
     means = means[in_order(means.columns)]
+    set_height(axes, 1.2 + 0.25 * len(means))
     most = np.abs(means.to_numpy(float)).max() or 1.0
     heat(axes, means, "tested at", "mean of prediction - value", cmap="PuOr", vmin=-most, vmax=most)
     return "Of the test records of all seeds: above 0, a site's records are predicted too high."

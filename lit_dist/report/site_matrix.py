@@ -40,7 +40,7 @@ def matrix(axes: Axes, tables: Tables) -> str | None:
 def _draw(axes: Axes, table: pd.DataFrame, title: str, better: str | None) -> None:
     values = table.pivot(index="site", columns="visit", values="value")
     values = values.loc[in_order(values.index)]
-    rows = 0.1 * min(len(values), 40) + 0.5
+    rows = max(1.2, 0.1 * min(len(values), 40) + 0.5)
     several = len(values.columns) > 1
     set_height(axes, 0.5 + rows * (2 if several else 1))
     upper, *lower = panels(axes, [1, 1] if several else [1])
