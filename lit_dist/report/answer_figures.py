@@ -125,12 +125,12 @@ def _in_panels(
             here.set_title(cut(question, 30), fontsize=7)
         legend(panels[0])
         left = len(questions) - len(panels)
-        caption = f"In each panel a question{f' ({left} more are in the table)' if left > 0 else ''}."
+        more = f"; {left} more are in the table" if left > 0 else ""
+        caption = f"In each panel a class against the rest, a grade and higher ones, or a finding{more}."
     for here in panels:
         here.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         here.set_box_aspect(1)
-    panels[0].figure.supxlabel(across, fontsize=8)
-    panels[0].figure.supylabel(up, fontsize=8)
+    _name_axes(panels, across, up)
     return caption
 
 
@@ -144,6 +144,16 @@ def grid(axes: Axes, number: int) -> list[Axes]:
     axes.remove()
     spec = inside.subgridspec(rows, columns)
     return [figure.add_subplot(spec[place // columns, place % columns]) for place in range(number)]
+
+
+def _name_axes(panels: list[Axes], across: str, up: str) -> None:
+    """Name the axes of the panels at the left and at the bottom."""
+    columns = 2 if narrow(panels[0]) else 3
+    for place, here in enumerate(panels):
+        if place + columns >= len(panels):
+            here.set_xlabel(across)
+        if place % columns == 0:
+            here.set_ylabel(up)
 
 
 def confusion(axes: Axes, tables: Tables) -> str | None:
@@ -170,8 +180,7 @@ def confusion(axes: Axes, tables: Tables) -> str | None:
         here.set_xticks(range(len(names)), names, rotation=45 if small or max(map(len, names)) > 4 else 0)
         here.set_yticks(range(len(names)), names)
         here.set_title(shown(cut(label, 30)), fontsize=7)
-    panels[0].figure.supxlabel("predicted", fontsize=8)
-    panels[0].figure.supylabel("true", fontsize=8)
+    _name_axes(panels, "predicted", "true")
     counted = "" if small else " and the numbers of records"
     return (
         "The most likely class, of the test records of all seeds (and sites' models): per cent of the true class"

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_accu
 from typing_extensions import override
 
 from lit_dist.tasks.resamples import weighted_auroc, weighted_mean, weighted_recall
-from lit_dist.tasks.task import ClassesTask, Measure, Rows
+from lit_dist.tasks.task import ClassesTask, Measure, Rows, called
 
 MOST_CLASSES = 6
 """How many classes have a column each."""
@@ -121,7 +121,7 @@ class Classification(ClassesTask):
         """Whether a record is of the second of two classes, or, of more, of each of them."""
         chances, names = scores.exp(), self.class_names
         asked = [1] if len(names) == 2 else range(len(names))
-        return {names[label]: (chances[:, label], targets == label) for label in asked}
+        return {called(names[label], "class"): (chances[:, label], targets == label) for label in asked}
 
     @override
     def choices(self, scores: Tensor) -> Tensor:

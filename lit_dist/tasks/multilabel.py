@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import binary_auroc
 from typing_extensions import override
 
 from lit_dist.tasks.resamples import weighted_auroc, weighted_mean
-from lit_dist.tasks.task import ClassesTask, Measure, Rows
+from lit_dist.tasks.task import ClassesTask, Measure, Rows, called
 
 
 class MultiLabel(ClassesTask):
@@ -101,7 +101,8 @@ class MultiLabel(ClassesTask):
     def questions(self, scores: Tensor, targets: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Whether a record has each of the findings."""
         chances = logsigmoid(scores).exp()
-        return {name: (chances[:, n], targets[:, n] > 0.5) for n, name in enumerate(self.class_names)}
+        names = [called(name, "finding") for name in self.class_names]
+        return {name: (chances[:, n], targets[:, n] > 0.5) for n, name in enumerate(names)}
 
     @override
     def undefined(self, measure: str, labels: Any) -> str | None:

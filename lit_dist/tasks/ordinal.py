@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.resamples import weighted_kappa
-from lit_dist.tasks.task import Measure
+from lit_dist.tasks.task import Measure, called
 
 
 class OrdinalGrades(Classification):
@@ -53,7 +53,10 @@ class OrdinalGrades(Classification):
         """Whether a record is of a grade or of a higher one, for each but the lowest."""
         chances = scores.exp()
         return {
-            f"at least {name}" if grade < self.outputs - 1 else name: (chances[:, grade:].sum(dim=1), targets >= grade)
+            f"at least {called(name, 'grade')}" if grade < self.outputs - 1 else called(name, "grade"): (
+                chances[:, grade:].sum(dim=1),
+                targets >= grade,
+            )
             for grade, name in enumerate(self.class_names)
             if grade
         }

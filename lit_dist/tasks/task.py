@@ -216,6 +216,11 @@ class Task(ABC):
         return self.name
 
 
+def called(name: str, what: str) -> str:
+    """The name of a class; of one that is a number, what it is the number of, too."""
+    return f"{what} {name}" if name.isdecimal() else name
+
+
 class ClassesTask(Task):
     """A task of several named things, with an output each.
 

@@ -56,7 +56,7 @@ def test_the_threshold_is_that_of_the_validation_records_and_the_rates_are_those
     saved("one", SCORES, LABELS)
     saved("one", VALIDATED, KNOWN, file="validation_predictions")
     row = points(("one", "central", 0)).iloc[0]
-    assert (row["question"], row["n"], row["positive"]) == ("1", 6, 3)
+    assert (row["question"], row["n"], row["positive"]) == ("class 1", 6, 3)
     assert row["threshold"] == pytest.approx(0.41)
     assert [row["sensitivity"], row["specificity"], row["ppv"], row["npv"]] == pytest.approx([2 / 3, 1, 1, 3 / 4])
     assert row["sensitivity_low"] == 0

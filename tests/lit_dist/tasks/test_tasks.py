@@ -144,3 +144,20 @@ def test_names_and_numbers_of_classes() -> None:
     assert Classification(3).fits(OrdinalGrades(3)) is False
     assert OrdinalGrades(3).fits(Classification(3))
     assert not Regression().fits(Survival())
+
+
+def test_questions_are_those_of_the_classes_grades_and_findings() -> None:
+    asked = {name: task.questions(task.scores(outputs(task)), targets(task)) for name, task in TASKS.items()}
+    assert list(asked["classification"]) == ["class 0", "class 1", "class 2"]
+    assert list(asked["ordinal"]) == ["at least grade 1", "grade 2"]
+    assert list(asked["multilabel"]) == ["finding 0", "finding 1", "finding 2"]
+    assert asked["regression"] == asked["survival"] == {}
+    two = Classification(["well", "ill"])
+    assert list(two.questions(torch.zeros(1, 2), torch.tensor([1]))) == ["ill"]
+    chance, truth = asked["ordinal"]["at least grade 1"]
+    assert truth.tolist() == [label > 0 for label in LABELS["ordinal"]]
+    assert chance.tolist() == pytest.approx(outputs(TASKS["ordinal"]).softmax(1)[:, 1:].sum(1).tolist())
+    assert asked["multilabel"]["finding 1"][1].tolist() == [text[1] == "1" for text in LABELS["multilabel"]]
+    assert asked["multilabel"]["finding 1"][0].tolist() == pytest.approx(
+        outputs(TASKS["multilabel"]).sigmoid()[:, 1].tolist()
+    )
