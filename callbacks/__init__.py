@@ -15,6 +15,7 @@ from lit_dist.callbacks.site_evaluation import SiteEvaluation
 from lit_dist.callbacks.site_statistics import SiteStatistics
 from lit_dist.callbacks.site_validation import SiteValidation
 from lit_dist.callbacks.visit_averaging import VisitAveraging
+from lit_dist.callbacks.wandb_artifacts import WandbArtifacts
 
 __all__ = [
     "EWC",
@@ -31,5 +32,6 @@ __all__ = [
     "SiteStatistics",
     "SiteValidation",
     "VisitAveraging",
+    "WandbArtifacts",
     "WeightTransfer",
 ]

@@ -30,7 +30,7 @@ heuristics and remedies, which are callbacks of the trainer; an option goes to t
       a heuristic:         CyclicalWeightTransfer, SingleWeightTransfer, FederatedAveraging, DaisyChaining
       a remedy:            FedProx, EWC, FixBN, LocalBatchNorm
       to judge with:       SiteEvaluation, SiteStatistics, SiteValidation, VisitAveraging
-      to keep with:        PredictionWriter
+      to keep with:        PredictionWriter, WandbArtifacts
   --trainer.callbacks.SETTING VALUE
                            such as --trainer.callbacks.every_n_epochs 2
   --trainer.callbacks.help CLASS

@@ -44,6 +44,7 @@ def main(args: list[str] | None = None) -> None:
     # Names in a script that the figures' font lacks are boxes in a PNG; the SVG and the report have them as text.
     warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
     logging.getLogger(_LIGHTNING).addFilter(_is_no_advertisement)
+    os.environ.setdefault("WANDB_CONSOLE", "off")  # what a command prints may name files, and they patients
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports go out only if the user wants it
     try:
         sys.argv[1:] = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]

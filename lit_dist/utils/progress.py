@@ -48,7 +48,7 @@ class TimeLeft:
         for size, unit in ((86400, "days"), (3600, "hours"), (60, "min")):
             if seconds >= 2 * size:
                 return f"about {seconds / size:.0f} {unit} left"
-        return f"about {seconds:.0f} s left"
+        return f"about {seconds:.0f} s left" if seconds >= 1 else "nearly done"
 
 
 class Progressing:

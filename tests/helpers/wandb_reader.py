@@ -61,3 +61,14 @@ def summary(path: Path) -> dict[str, Any]:
                 item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update
             }
     return values
+
+
+def artifacts(path: Path) -> dict[str, dict[str, str]]:
+    """The artefacts of a run: for each type the files, with the digest of each."""
+    found: dict[str, dict[str, str]] = {}
+    for record in records(path):
+        for artifact in (record.artifact, record.request.log_artifact.artifact):
+            if artifact.type:
+                files = {item.path: item.digest for item in artifact.manifest.contents}
+                found.setdefault(artifact.type, {}).update(files)
+    return found

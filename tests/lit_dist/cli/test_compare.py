@@ -173,7 +173,7 @@ def test_the_command_says_what_it_plans_does_and_found(finished: Path) -> None:
     said = (finished.parents[1] / "said.txt").read_text()
     assert "The plan: 14 runs, seeds 0, 1" in said
     assert said.count("done in ") == 14
-    assert re.findall(r"\((\d+) of 14 runs; about \d+ \w+ left\)", said) == [*map(str, range(1, 15))]
+    assert re.findall(r"\((\d+) of 14 runs; (?:about \d+ \w+ left|nearly done)\)", said) == [*map(str, range(1, 15))]
     assert "\x1b" not in said
     summary = pd.read_csv(finished / "summary.csv").query("metric == 'auroc'").set_index("label")
     for label, row in summary.iterrows():

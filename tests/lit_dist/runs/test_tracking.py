@@ -27,8 +27,9 @@ def run(mode: str | None, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_an_offline_run_holds_what_colours_the_curves_and_is_one_run_where_it_is_resumed() -> None:
+    asked = ["--trainer.callbacks+=WandbArtifacts", "--trainer.callbacks.model=true"]
     for epochs in (2, 4):
-        done = run("offline", f"--trainer.max_epochs={epochs}", "--resume")
+        done = run("offline", f"--trainer.max_epochs={epochs}", "--resume", *asked)
         assert done.returncode == 0, done.stderr
     first, second = sorted(Path("tracked/wandb").glob("offline-run-*/*.wandb"))
     ids = {record.run.run_id for path in (first, second) for record in wandb_reader.records(path) if record.run.run_id}
@@ -41,6 +42,12 @@ def test_an_offline_run_holds_what_colours_the_curves_and_is_one_run_where_it_is
     settings = wandb_reader.config(second)
     assert settings["sites"] == {"0": "site-1", "1": "site-2", "2": "site-3", "3": "site-4"}
     assert settings["backbone"] == "slim_resnet18"
+    assert wandb_reader.artifacts(first) == {}  # nothing was validated by then
+    assert {kind: set(files) for kind, files in wandb_reader.artifacts(second).items()} == {"model": {"best.ckpt"}}
+    for path in (first, second):  # neither images nor patients
+        assert not {file.suffix for file in path.parent.rglob("files/*")} & {".png", ".jpg", ".csv", ".ckpt"}
+        assert b"patient-" not in path.read_bytes()
+        assert not {"output", "output_raw"} & {each.WhichOneof("record_type") for each in wandb_reader.records(path)}
 
 
 @pytest.mark.slow

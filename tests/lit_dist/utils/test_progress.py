@@ -13,10 +13,10 @@ from lit_dist.utils.progress import Progressing, TimeLeft, progressing, tracked
         (10, 0, 5.0, 0, "time left: unknown yet"),
         (10, 4, 60.0, 4, "time left: unknown yet"),  # others have done that
         (10, 4, 60.0, 5, "about 5 min left"),
-        (10, 0, 5.0, 10, "about 0 s left"),
+        (10, 0, 5.0, 10, "nearly done"),
         (1000, 0, 3600.0, 10, "about 4 days left"),
         (1000, 0, 3600.0, 100, "about 9 hours left"),
-        (5, 0, 1.0, 9, "about 0 s left"),  # more than was thought
+        (5, 0, 1.0, 9, "nearly done"),  # more than was thought
     ],
 )
 def test_the_time_left_is_told_by_the_speed_of_this_command(
@@ -37,7 +37,7 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then(
             shown.update(done)
     lines = out.getvalue().splitlines()
     assert lines[0] == "work: 0 %, time left: unknown yet"
-    assert lines[3].startswith("work: 75 %, about ")
+    assert lines[3] == "work: 75 %, nearly done"
     assert "\x1b" not in out.getvalue()
     monkeypatch.setattr("lit_dist.utils.progress._EVERY", 1000.0)
     Progressing("work", 4, 0, Console(file=out)).update(1)
@@ -59,7 +59,7 @@ def test_in_a_terminal_there_is_a_bar_from_the_first_moment(monkeypatch: pytest.
         shown.update(2)
         shown.bar.refresh()
     assert "time left: unknown yet" in first
-    assert "about 0 s left" in out.getvalue()
+    assert "nearly done" in out.getvalue()
     assert "\x1b[3" not in out.getvalue().replace("\x1b[38", ""), "a colour"
 
 
