@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lit_dist.datamodules.table_columns import plain
+
 AGE, SEX = "age of the patient", "sex of the patient"
 """The columns of a datamodule's table that hold them as text; no column of a file is called so."""
 
@@ -31,7 +33,7 @@ def people(table: pd.DataFrame) -> pd.DataFrame:
     for column, names in _CALLED.items():
         known = [name for name in table if " ".join(re.findall(r"[a-z]+", str(name).lower())) in names]
         if len(known) == 1:
-            texts = table[known[0]].astype(str)
+            texts = table[known[0]].astype(str).map(plain)
             found[column] = texts.mask(texts.str.lower().isin(_UNKNOWN), "")
     return pd.DataFrame(found, table.index)
 

@@ -47,11 +47,8 @@ def _curves(axes: Axes, tables: Tables, curve: str, across: str, up: str) -> str
     if caption is None:
         return None
     dotted = "a guess" if curve == "roc" else "the share of records that are"
-    point = (
-        " Cross: the threshold that validation chose."
-        if len(tables.points) and "panel a question" not in caption
-        else ""
-    )
+    crossed = len(tables.points) and rows["question"].nunique() == 1
+    point = " Cross: the threshold that validation chose." if crossed else ""
     return f"{caption} {_BANDS}; dotted: {dotted}.{point}"
 
 

@@ -34,3 +34,7 @@ def test_what_is_not_known_is_empty() -> None:
 def test_ages_that_nobody_has_are_not_known() -> None:
     assert np.isnan(ages(["-9", "999", "inf", "1e9", "F"])).all()
     assert ages(["0", "12.5", "044Y"]).tolist() == [0, 12.5, 44]
+
+
+def test_numbers_of_one_value_are_one_sex() -> None:
+    assert people(pd.DataFrame({"sex": ["1", "1.0", "0.0"]})).iloc[:, 0].tolist() == ["1", "1", "0"]

@@ -62,6 +62,7 @@ def test_there_is_a_panel_for_each_heuristic_or_for_each_question(name: Any, cla
         drawn = draw(figure, tables)
         assert drawn is not None
         assert len(drawn.wide.axes) == len(drawn.narrow.axes) == panels
+        assert ("Cross" in drawn.caption) is (classes == 2 and figure != "calibration")
     drawn = draw("confusion", tables)
     assert (drawn is None) is (name == "multilabel")
     if drawn is not None:
