@@ -1,7 +1,8 @@
 """A hook of MkDocs: pages of the repository outside ``docs/`` become pages of the site, and links to them work.
 
 The pages are written for the repository, where ``../examples/new_remedy.py`` is a file. On the site the same link leads
-to a page: README is its front, other Markdown is a page as it is, and a source file is a page with its text.
+to a page: README is its front, other Markdown is a page as it is, a notebook is one with what it shows, and a source
+file is one with its text.
 """
 
 import re
@@ -12,11 +13,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
 FRONT = "README.md"
 _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 _SHORT = re.compile(r"<code>([^<]{1,36})</code>")
+_OF_PANDAS = re.compile(r"<style scoped>.*?</style>", re.DOTALL)
 _LOADED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b(?![^>]*canonical)[^>]*=["']?https?://"""
 )
@@ -26,13 +29,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the repository's own pages, and all that they and those of ``docs/`` link to."""
     seen = set[str]()
     waiting = [each.name for each in ROOT.glob("*.md")]
+    waiting += [str(each.relative_to(ROOT)) for each in ROOT.glob("examples/notebooks/*.ipynb")]
     waiting += [f"docs/{each.src_uri}" for each in files.documentation_pages()]
     while waiting:
         place = waiting.pop()
         if place in seen:
             continue
         seen.add(place)
-        if not place.startswith("docs/"):
+        if place.endswith(".ipynb"):
+            for name, shown in _notebook(place).items():
+                files.append(File.generated(config, name, content=shown))
+        elif not place.startswith("docs/"):
             content, level = _content(place)
             files.append(File.generated(config, _page(place), content=content, inclusion=level))
         if place.endswith(".md"):
@@ -81,6 +88,16 @@ def _page(place: str) -> str:
     if place == FRONT:
         return "index.md"
     return place.removeprefix("docs/") if place.startswith("docs/") or place.endswith(".md") else f"{place}.md"
+
+
+def _notebook(place: str) -> dict[str, str | bytes]:
+    """The page of a notebook and its pictures, by their places on the site."""
+    text, found = MarkdownExporter().from_filename(str(ROOT / place), {"unique_key": Path(place).stem})
+    text = _OF_PANDAS.sub("", text).replace(
+        '<table border="1" class="dataframe">', "<table>"
+    )  # as the site has its own
+    pictures = {f"{dirname(place)}/{name}": content for name, content in found["outputs"].items()}
+    return {_page(place): text, **pictures}
 
 
 def _content(place: str) -> tuple[str, InclusionLevel]:

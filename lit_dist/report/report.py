@@ -11,6 +11,7 @@ from string import Template
 import pandas as pd
 
 from lit_dist.provenance.run_settings import versions
+from lit_dist.report.checklists import CHECKLISTS, filled, plain, section
 from lit_dist.report.contents import with_contents
 from lit_dist.report.figures import Drawn, as_svg, title, write_figures
 from lit_dist.report.html_table import table
@@ -83,9 +84,18 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
         versions=html.escape(", ".join(f"{name} {value}" for name, value in versions().items())),
         settings=html.escape((study / SETTINGS).read_text(encoding="utf-8")),
     )
+    page = with_contents(text)
+    items = filled(page, set(results["kind"]), _tests_elsewhere(settings), study / CHECKLISTS)
+    with replacing(study / CHECKLISTS) as file:
+        plain(items).to_csv(file, index=False)
     with replacing(study / REPORT) as file:
-        file.write(with_contents(text).encode())
+        file.write(page.replace("<!--checklists-->", section(items)).encode())
     return study / REPORT
+
+
+def _tests_elsewhere(settings: StudySettings) -> bool:
+    """Whether models are tested at sites that took no part in their training."""
+    return settings.study.leave_one_site_out or bool((settings.data.get("init_args") or {}).get("external"))
 
 
 def _plan(runs: Sequence[Run]) -> pd.DataFrame:

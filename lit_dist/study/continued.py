@@ -36,6 +36,7 @@ _OF_STUDY = (
     SETTINGS,
     "lock",
     "report.html",
+    "checklists.csv",
     "task.json",
     TABLE_1,
     FLOW,
