@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable
@@ -53,6 +54,11 @@ def main(args: list[str] | None = None) -> None:
         if args is None:
             gc.freeze()  # what this process has imported stays, and is not searched for garbage again and again
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        sys.exit(141)  # as if SIGPIPE had ended it
     except SystemExit as end:
         if type(end).__name__ != "SIGTERMException":  # Lightning's, which not every command imports
             raise
@@ -64,6 +70,16 @@ def main(args: list[str] | None = None) -> None:
             raise
         print(f"lit-dist: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads the output any more, such as ``head`` that has enough of it; then no more is written."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    unread = any(state & select.POLLERR for _, state in output.poll(0))
+    if unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return unread
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

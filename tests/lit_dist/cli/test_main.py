@@ -55,6 +55,17 @@ def test_the_version_is_the_packages() -> None:
         assert version("lit_dist") in command(*start, "--version").stdout
 
 
+def test_nobody_reads_on() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lit_dist", "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def test_lightning_recommends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     main(["--version"])
     with caplog.at_level(logging.INFO):
