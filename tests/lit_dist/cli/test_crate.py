@@ -69,10 +69,12 @@ def test_it_has_neither_names_of_records_nor_weights_nor_logs(study: Path, packe
         ".png",
         ".svg",
         ".tex",
+        ".txt",
         ".yaml",
         ".md",
     }
     assert any(path.name == "predictions.csv" for path in files)
+    assert not any(path.name == "log.txt" for path in files)
 
 
 def test_its_metadata_are_those_of_a_process_run_crate(packed: Path) -> None:
