@@ -19,6 +19,7 @@ from lit_dist.checkpoints.run_folder import SETTINGS as RUN_SETTINGS
 from lit_dist.export.crate_files import METADATA
 from lit_dist.provenance.run_settings import versions
 from lit_dist.report.tables import TASK
+from lit_dist.study.environment import ENVIRONMENT
 from lit_dist.study.execute import FIT, RESULT
 from lit_dist.study.plan import PLAN
 from lit_dist.study.settings import SETTINGS
@@ -99,7 +100,7 @@ def _files(study: Path) -> Iterator[Path]:
     yield from (path for folder in ("figures", "tables") for path in (study / folder).glob("[!.]*") if path.is_file())
     for run in (study / "runs").iterdir():
         if (run / RESULT).is_file():
-            yield from (run / PLAN, run / RESULT)
+            yield from (path for name in (PLAN, RESULT, ENVIRONMENT) if (path := run / name).is_file())
             yield from (path for name in (RUN_SETTINGS, LEDGER, SIGNATURE) if (path := run / FIT / name).is_file())
             yield from (run / FIT).glob("[!.]*.csv")
 
