@@ -73,7 +73,7 @@ def test_it_has_neither_names_of_records_nor_weights_nor_logs(study: Path, packe
         ".yaml",
         ".md",
     }
-    assert any(path.name == "predictions.csv" for path in files)
+    assert {"environment.json", "predictions.csv", "validation_predictions.csv"} <= {path.name for path in files}
     assert not any(path.name == "log.txt" for path in files)
 
 
