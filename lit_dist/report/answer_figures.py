@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from lit_dist.report.drawing import cut, folded, legend, narrow, set_height, shown
 from lit_dist.report.main_heuristics import best_of
-from lit_dist.report.summary import baseline, groups
+from lit_dist.report.summary import baseline
 from lit_dist.report.tables import Tables
 
 _MOST_PANELS = 9
@@ -32,7 +32,7 @@ def _curves(axes: Axes, tables: Tables, curve: str, across: str, up: str) -> str
     area = {"roc": "AUROC", "precision_recall": "average precision"}[curve]
 
     def line(here: Axes, own: pd.DataFrame, label: str, alone: bool) -> None:
-        look = tables.looks()[label]
+        look = tables.looks[label]
         here.plot(own["x"], own["y"], linewidth=1.3, label=folded(label), **look.line)
         here.fill_between(own["x"], own["low"], own["high"], color=look.colour, alpha=0.2, linewidth=0)
         if alone:
@@ -56,14 +56,14 @@ def _operating_point(axes: Axes, tables: Tables, label: str, question: str, curv
     rows = tables.points[(tables.points["label"] == label) & (tables.points["question"] == question)]
     for row in rows.to_dict("records"):
         place = (1 - row["specificity"], row["sensitivity"]) if curve == "roc" else (row["sensitivity"], row["ppv"])
-        axes.plot(*place, "x", color=tables.looks()[label].colour, markersize=6, markeredgewidth=1.5)
+        axes.plot(*place, "x", color=tables.looks[label].colour, markersize=6, markeredgewidth=1.5)
 
 
 def calibration(axes: Axes, tables: Tables) -> str | None:
     """What is so by what is predicted, in panels as those of ``roc``."""
 
     def line(here: Axes, own: pd.DataFrame, label: str, alone: bool) -> None:
-        look = tables.looks()[label]
+        look = tables.looks[label]
         own = own.sort_values("predicted")
         ends = (own["observed"] - own["low"]).clip(lower=0), (own["high"] - own["observed"]).clip(lower=0)
         here.errorbar(
@@ -94,7 +94,7 @@ def _in_panels(
     if rows.empty:
         return None
     questions, labels = rows["question"].unique().tolist(), rows["label"].unique().tolist()
-    central = baseline(groups(tables.results))
+    central = baseline(tables.runs)
     if len(questions) == 1:
         panels = grid(axes, len(labels))
         for here, label in zip(panels, labels, strict=True):

@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from lit_dist.report.drawing import folded, legend, narrow, set_height, shown
-from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
 
 
@@ -17,7 +16,7 @@ def heuristics(axes: Axes, tables: Tables, place: int = 0) -> str | None:
     rows = tables.summary[tables.summary["metric"] == metric].dropna(subset="mean").to_dict("records")
     if not rows:
         return None
-    runs, looks = groups(tables.results), tables.looks()
+    runs, looks = tables.runs, tables.looks
     for place, row in enumerate(rows):
         colour = looks[row["label"]].colour
         ends = [max(row["low"], measure.low), min(row["high"], measure.high)]
@@ -55,7 +54,7 @@ def _name_rows(axes: Axes, labels: list[str]) -> None:
 
 def frequency(axes: Axes, tables: Tables) -> str | None:
     """The task's first measure of cyclical weight transfer's tests against the length of its visits."""
-    measure, looks = tables.task.measures[tables.task.primary], tables.looks()
+    measure, looks = tables.task.measures[tables.task.primary], tables.looks
     rows = tables.summary[tables.summary["metric"] == tables.task.primary]
     cyclical = rows[rows["heuristic"] == "cyclical_weight_transfer"].dropna(subset="every_n_epochs")
     cyclical = cyclical.sort_values("every_n_epochs")
@@ -81,8 +80,8 @@ def frequency(axes: Axes, tables: Tables) -> str | None:
 
 def bytes_sent(axes: Axes, tables: Tables) -> str | None:
     """The task's first measure of the tests against the bytes that were sent between sites."""
-    primary, looks = tables.task.primary, tables.looks()
-    for label, runs in groups(tables.results).items():
+    primary, looks = tables.task.primary, tables.looks
+    for label, runs in tables.runs.items():
         if runs["kind"].iloc[0] in ("central", "single"):
             continue
         sent = runs["bytes_sent"].astype(float) / 1e6

@@ -10,7 +10,6 @@ from lit_dist.provenance.ledger import iter_entries
 from lit_dist.report.data_methods import data_methods
 from lit_dist.report.described import described, name_of, value_of
 from lit_dist.report.intervals import DRAWS
-from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.environment import read_environment
@@ -68,7 +67,7 @@ def _heuristics(runs: Sequence[Run], settings: StudySettings, tables: Tables) ->
     by_name = {run.name: run for run in runs}
     given = {each.name: each for each in settings.heuristics}
     shared = [each for each in as_list(settings.trainer.get("callbacks")) if not _is_routine(each)]
-    for label, rows in groups(tables.results).items():
+    for label, rows in tables.runs.items():
         run = by_name[rows["run"].iloc[0]]
         heuristic = given.get(run.heuristic, Heuristic(run.heuristic, run.kind, []))
         steps = sorted({int(each) for each in rows["steps"].dropna() if each})

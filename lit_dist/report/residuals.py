@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 
 from lit_dist.report.drawing import heat, legend, set_height, shown
 from lit_dist.report.looks import in_order
-from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
 from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
 
@@ -19,7 +18,7 @@ def residuals(tables: Tables) -> pd.DataFrame:
     Without rows where the task has no residuals.
     """
     found = []
-    for label, runs in groups(tables.results).items():
+    for label, runs in tables.runs.items():
         for run in runs.to_dict("records"):
             rows = read_predictions(tables.task, tables.fit(run["run"]) / PREDICTIONS, run["held_out"])
             scores, targets = scored(tables.task, rows)
@@ -38,7 +37,7 @@ def residuals_by_value(axes: Axes, tables: Tables) -> str | None:
         return None
     edges = np.unique(np.quantile(found["value"], np.linspace(0, 1, _PARTS + 1)[1:-1]))
     parts = np.searchsorted(edges, found["value"], side="right")
-    looks = tables.looks()
+    looks = tables.looks
     for label, rows in found.groupby("heuristic", sort=False):
         means = rows.groupby(parts[rows.index])[["value", "residual"]].mean()
         axes.plot(means["value"], means["residual"], marker=".", label=shown(str(label)), **looks[str(label)].line)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from lit_dist.report.html_table import escaped, folded, number, p_value, span, table
 from lit_dist.report.main_heuristics import best_of
-from lit_dist.report.summary import baseline, groups
+from lit_dist.report.summary import baseline
 from lit_dist.report.tables import Tables
 from lit_dist.study.heuristics import OWN
 from lit_dist.tasks.task import Task
@@ -36,7 +36,7 @@ def planned(tables: Tables) -> pd.DataFrame:
     federated averaging; where there is no central, the best heuristic against each other.
     """
     first = tables.pairs[tables.pairs["metric"] == tables.task.primary]
-    runs = groups(tables.results)
+    runs = tables.runs
     kinds = {label: each["kind"].iloc[0] for label, each in runs.items()}
     against = baseline(runs)
     best = best_of(

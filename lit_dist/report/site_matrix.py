@@ -12,7 +12,6 @@ from lit_dist.callbacks.site_evaluation import MATRIX
 from lit_dist.callbacks.site_judge import better_by_name
 from lit_dist.report.drawing import heat, narrow, panels, set_height
 from lit_dist.report.looks import in_order
-from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
 from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
 from lit_dist.study.heuristics import OWN
@@ -22,7 +21,7 @@ from lit_dist.utils.errors import InputError
 
 def matrix(axes: Axes, tables: Tables) -> str | None:
     """What ``SiteEvaluation`` found at each site of the first transfer that goes round, and what each visit changed."""
-    for label, runs in groups(tables.results).items():
+    for label, runs in tables.runs.items():
         run = runs.iloc[0]
         path = tables.fit(run["run"]) / MATRIX
         if run["kind"] not in ("cyclical_weight_transfer", OWN) or not path.exists():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,7 @@ from lit_dist.report.operating_points import operating_points, without_threshold
 from lit_dist.report.over_sites import at_each_site, over_sites
 from lit_dist.report.pairs import compare_pairs
 from lit_dist.report.results import by_site, collect
-from lit_dist.report.summary import summarise, summarised
+from lit_dist.report.summary import groups, summarise, summarised
 from lit_dist.study.continued import DETAILS, HELD_OUT, OVER_SITES, TABLES
 from lit_dist.study.execute import FIT
 from lit_dist.study.plan import Run, run_path
@@ -28,7 +28,7 @@ TASK = "task.json"
 """The file that says what a study predicts, so that its tables can be made again without its data."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, since it keeps what is asked for often
 class Tables:
     """What the figures and the report of a study are made of.
 
@@ -72,6 +72,12 @@ class Tables:
         """What the training of a run has left."""
         return run_path(self.study, run) / FIT
 
+    @cached_property
+    def runs(self) -> dict[str, pd.DataFrame]:
+        """The rows of ``results.csv`` of each heuristic, by its label."""
+        return groups(self.results)
+
+    @cached_property
     def looks(self) -> dict[str, Look]:
         """How each heuristic is drawn, by its label."""
         return looks(self.study, self.results)

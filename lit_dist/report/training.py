@@ -10,7 +10,6 @@ from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.report.drawing import cut, legend, panels, set_height, shown
 from lit_dist.report.looks import Look, in_order
-from lit_dist.report.summary import groups
 from lit_dist.report.tables import Tables
 
 _MOST = 3
@@ -28,10 +27,10 @@ Visits = list[tuple[str, int, int]]
 
 def curves(axes: Axes, tables: Tables) -> str | None:
     """The validation loss of central and of the transfers over all seeds; beneath it, which site is visited."""
-    looks = tables.looks()
+    looks = tables.looks
     lines: dict[str, list[pd.Series]] = {}
     paths: dict[str, Visits] = {}
-    for label, runs in groups(tables.results).items():
+    for label, runs in tables.runs.items():
         if runs["kind"].iloc[0] in ("single", "ensemble"):
             continue
         found = [_losses(tables.fit(run) / "metrics.csv") for run in runs["run"]]
