@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
@@ -16,7 +16,16 @@ from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.study.continued import check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.plan import Run, make_plan, study_data, words_of
-from lit_dist.study.settings import SETTINGS, StudySettings, parsed, study_folder, study_parser, with_lists
+from lit_dist.study.settings import (
+    MOST_MAPS,
+    NOT_OF_STUDY,
+    SETTINGS,
+    StudySettings,
+    parsed,
+    study_folder,
+    study_parser,
+    with_lists,
+)
 from lit_dist.tasks.found import task_of_data
 from lit_dist.tasks.named import described
 from lit_dist.tasks.task import Task
@@ -24,7 +33,12 @@ from lit_dist.utils.atomic_write import replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.extras import need
 from lit_dist.utils.open_page import open_page
+from lit_dist.utils.setting_checks import check_count
 from lit_dist.utils.terminal_table import print_table
+
+if TYPE_CHECKING:  # of the extra `report`, and not needed for the help
+    from lit_dist.report.shown_maps import Maps
+    from lit_dist.report.tables import Tables
 
 _REPORT = "the report that a study ends with"
 
@@ -41,6 +55,9 @@ def main(args: list[str]) -> None:
     runs = make_plan(settings)
     if not given.print_commands and not _trained(study, runs):
         need("report", _REPORT)  # before hours of training
+    check_count(0, MOST_MAPS, saliency=given.saliency)
+    if given.saliency and not given.print_commands:
+        need("report", "--saliency", "captum")
     _write_plan(study, runs, {**plain_settings(given), **_read(settings)})
     if given.print_commands:
         for run in runs:
@@ -49,7 +66,7 @@ def main(args: list[str]) -> None:
     _print_plan(runs, settings)
     failed = _work(study, runs, settings)
     with FileLock(study / "lock"):  # others may write it up too
-        report = _write_up(study, runs, settings)
+        report = _write_up(study, runs, settings, given.saliency)
     if given.open and report is not None:
         open_page(report)
     if failed:
@@ -62,7 +79,7 @@ def _read(settings: StudySettings) -> dict[str, Any]:
 
 
 def _write_plan(study: Path, runs: Sequence[Run], given: dict[str, Any]) -> None:
-    own = {name: value for name, value in given.items() if name not in ("output", "open", "print_commands")}
+    own = {name: value for name, value in given.items() if name not in NOT_OF_STUDY}
     check_files(study, runs)
     study.mkdir(parents=True, exist_ok=True)
     with FileLock(study / "lock"):  # another command may begin at the same moment
@@ -113,8 +130,11 @@ def _print_plan(runs: Sequence[Run], settings: StudySettings) -> None:
     sys.stdout.flush()
 
 
-def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> Path | None:
-    """Write the tables and the report of what is finished, and say what it comes to; the report's path."""
+def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings, saliency: int) -> Path | None:
+    """Write the tables and the report of what is finished, and say what it comes to; the report's path.
+
+    With ``saliency``, the report shows so many records that models are surely right of, and wrong of.
+    """
     from lit_dist.report.describe_records import describe_records
     from lit_dist.report.pairs import resolution
     from lit_dist.report.tables import TASK, make_tables
@@ -136,9 +156,18 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings) -> Path
     need("report", f"the tables are in {study}; {_REPORT}")
     from lit_dist.report.report import write_report
 
-    report = write_report(runs, settings, tables)
+    maps = _maps(tables, saliency) if saliency else []
+    report = write_report(runs, settings, tables, maps)
     print(f"The report: {report}")
+    if shown := sum(len(each.cases) for each in maps):
+        print(f"It shows {shown} images of records: mind who gets it. Without --saliency it is written without them.")
     return report
+
+
+def _maps(tables: "Tables", number: int) -> "list[Maps]":
+    from lit_dist.export.saliency import where_models_look
+
+    return list(where_models_look(tables, number))
 
 
 def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> None:

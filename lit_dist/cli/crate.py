@@ -10,8 +10,8 @@ def main(args: list[str]) -> None:
     parser = PlainParser(
         prog="lit-dist crate",
         description="Pack a study as an RO-Crate for others: settings, plan, ledgers, predictions, tables, figures and"
-        " report, with the hash of each file. Images and weights are not packed; records and patients are numbered."
-        " Others check it by `lit-dist verify CRATE`.",
+        " report, with the hash of each file. Weights are not packed, nor images but for those in a report that was"
+        " written with --saliency; records and patients are numbered. Others check it by `lit-dist verify CRATE`.",
     )
     parser.add_argument("study", type=str, help="The study's folder, such as studies/phantom.")
     parser.add_argument(
@@ -23,9 +23,11 @@ def main(args: list[str]) -> None:
         "--licence", type=str, default="", help="The terms for others, such as CC-BY-4.0, or their address."
     )
     options = parser.parse_args(args)
-    from lit_dist.export.study_crate import pack  # heavy, and not needed for the help
+    from lit_dist.export.study_crate import pack, shows_images  # heavy, and not needed for the help
 
     study = Path(options.study)
     output = Path(options.output) if options.output else study.with_name(f"{study.resolve().name}.crate.zip")
     made = pack(study, output, options.name, options.author, options.licence)
+    if shows_images(study):
+        print("Its report shows images of patients; lit-dist compare without --saliency writes it without them")
     print(f"Written: {made}\nOthers check it by: lit-dist verify {made.name}")

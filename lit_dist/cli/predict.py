@@ -1,15 +1,14 @@
 """``lit-dist predict RUN --images FOLDER``: what a run's model says of new images, without labels, sites or splits."""
 
-import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_dist.utils.atomic_write import check_folder, replacing
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import PlainParser
+from lit_dist.utils.quiet_lightning import quiet_lightning
 
 if TYPE_CHECKING:  # heavy, and not needed for the help
     from lit_dist.runs.new_predictions import NewPredictions
@@ -36,7 +35,7 @@ def main(args: list[str]) -> None:
     _check_output(output)
     from lit_dist.export.trained_study_run import load_study_run
 
-    with _quiet():
+    with quiet_lightning():
         run = load_study_run(Path(options.run), Path(options.checkpoint) if options.checkpoint else None)
     estimated = options.statistics == "estimate"
     done, passed_over = (_images if options.images else _table)(run, place, options.column, options.site, estimated)
@@ -65,20 +64,6 @@ def _table(
     if column:
         raise InputError("--column names the column with the files of images; a run on a table knows its columns")
     return predict_table(run, place, site, estimated), ()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let Lightning say nothing of seeds and devices in the block."""
-    loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning.pytorch")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _parser() -> PlainParser:

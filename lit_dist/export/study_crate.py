@@ -132,7 +132,8 @@ def _describe(folder: Path, name: str, author: str, licence: str) -> None:
     crate.name = name or f"Comparison of heuristics: {collection}"
     crate.description = (
         "A study by lit_dist of how one network is trained among institutions: settings, plan, ledgers, predictions,"
-        " tables and report. Records and patients are numbered; neither images nor weights are included."
+        " tables and report. Records and patients are numbered; neither images nor weights are included"
+        + (", but for those images of records that the report shows." if shows_images(folder) else ".")
     )
     crate.license = licence or "not stated by the authors"
     crate.root_dataset["conformsTo"] = crate.add(
@@ -152,6 +153,12 @@ def _describe(folder: Path, name: str, author: str, licence: str) -> None:
         crate.creator = action["agent"] = person
     crate.metadata.write(folder)
     assert (folder / METADATA).is_file()
+
+
+def shows_images(study: Path) -> bool:
+    """Whether the report of a study has images of records in it."""
+    report = study / "report.html"
+    return report.is_file() and b'<div class="cases">' in report.read_bytes()
 
 
 def _properties(path: Path) -> dict[str, Any]:

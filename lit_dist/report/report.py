@@ -20,6 +20,7 @@ from lit_dist.report.latex_tables import write_latex
 from lit_dist.report.methods import methods, write_methods
 from lit_dist.report.pairs import resolution
 from lit_dist.report.shown_answers import answers_section
+from lit_dist.report.shown_maps import Maps, maps_section
 from lit_dist.report.shown_pairs import pairs_section
 from lit_dist.report.shown_records import records_section
 from lit_dist.report.shown_sites import sites_table
@@ -43,8 +44,14 @@ _FEW_SEEDS = {
 }
 
 
-def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -> Path:
+def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables, maps: Sequence[Maps] = ()) -> Path:
     """Draw the figures and write the report, beside the file of the study's settings.
+
+    Args:
+        runs: The study's plan.
+        settings: Its settings.
+        tables: Its tables.
+        maps: Where models look, with images of records; none by default.
 
     Returns:
         The report's path.
@@ -78,6 +85,7 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables) -
         answers=answers_section(tables),
         records=records_section(study, bool(settings.study.leave_one_site_out)),
         figures="\n".join(_figure(name, title(name, task), each) for name, each in drawn.items()),
+        maps=maps_section(maps),
         methods="\n".join(f"<p><strong>{name}.</strong> {html.escape(text)}</p>" for name, text in words.items()),
         plan=table(_plan(runs)),
         command=html.escape(f"lit-dist compare --config {study / SETTINGS} --output {study}"),

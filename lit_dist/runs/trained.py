@@ -85,6 +85,12 @@ class TrainedRun:
         """Whether each site's numeric columns were standardised by its own records."""
         return bool(self.settings["data"].get("init_args", {}).get("standardise_sites"))
 
+    def batch(self, inputs: Tensor) -> Any:
+        """What the model gets of prepared images, uint8, or of raw values of a table: on its device, without labels."""
+        device = self.trainer.strategy.root_device
+        batch = [inputs.to(device), torch.zeros(len(inputs), dtype=torch.int64, device=device)]
+        return self.trainer.precision_plugin.convert_input(self.data.on_after_batch_transfer(batch, 0))
+
     def predict(self, inputs: Tensor) -> Tensor:
         """The model's predictions of prepared images, uint8, or of raw values of a table: float (records, ...), on CPU.
 
@@ -93,11 +99,8 @@ class TrainedRun:
         """
         if isinstance(self.data, FrozenEncoder) and inputs.ndim == 4:
             inputs = self.data.encoded(inputs)
-        precision, device = self.trainer.precision_plugin, self.trainer.strategy.root_device
-        batch = [inputs.to(device), torch.zeros(len(inputs), dtype=torch.int64, device=device)]
-        with torch.no_grad(), precision.predict_step_context():
-            batch = precision.convert_input(self.data.on_after_batch_transfer(batch, 0))
-            found = forward_of(self.module)(batch)
+        with torch.no_grad(), self.trainer.precision_plugin.predict_step_context():
+            found = forward_of(self.module)(self.batch(inputs))
         if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(inputs):
             what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise InputError(

@@ -32,6 +32,11 @@ SETTINGS = "study.yaml"
 RESERVED = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "logger", "default_root_dir")
 """What the study sets of the trainer."""
 
+NOT_OF_STUDY = ("output", "open", "saliency", "print_commands")
+"""What is said of one call of the command, and kept nowhere: a later one shows images of patients if it says so."""
+
+MOST_MAPS = 50
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -138,6 +143,13 @@ def study_parser() -> LightningArgumentParser:
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_argument("--output", type=str | None, help="The study's folder; studies/<collection> by default.")
     parser.add_argument("--open", action="store_true", help="Show the report in the browser when it is written.")
+    parser.add_argument(
+        "--saliency",
+        type=int,
+        default=0,
+        help="Show in the report where models look (Grad-CAM): so many test images that each is surely right of, and so"
+        " many that it is surely wrong of. The page then holds images of patients. It holds for this call alone.",
+    )
     parser.add_argument(
         "--print-commands", action="store_true", help="Write the plan and print one command a run, but run nothing."
     )

@@ -20,20 +20,21 @@ class MissingExtraError(ImportError):
         super().__init__(f'{what} needs the extra `{extra}`, which is not installed: pip install "lit_dist[{extra}]"')
 
 
-def has(extra: str) -> bool:
-    """Whether an extra is installed; nothing of it is imported."""
-    return find_spec(_PACKAGES[extra]) is not None
+def has(extra: str, package: str = "") -> bool:
+    """Whether an extra is installed, as a package of it tells; nothing of it is imported."""
+    return find_spec(package or _PACKAGES[extra]) is not None
 
 
-def need(extra: str, what: str) -> None:
+def need(extra: str, what: str, package: str = "") -> None:
     """Refuse work that an extra is missing for.
 
     Args:
         extra: The extra.
         what: What needs it, as the beginning of a sentence.
+        package: The package of it that is needed, which an earlier release may not have brought.
 
     Raises:
         MissingExtraError: If it is not installed.
     """
-    if not has(extra):
+    if not has(extra, package):
         raise MissingExtraError(extra, what)

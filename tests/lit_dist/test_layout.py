@@ -17,6 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "rocrate": "lit_dist/export/study_crate.py",
     "matplotlib": "lit_dist/report/",
+    "captum": "lit_dist/export/grad_cam.py",
     "pydicom": "datamodules/mammography/dicom.py",
     **dict.fromkeys(("nvflare", "psutil"), "lit_dist/federation/flare/"),
 }

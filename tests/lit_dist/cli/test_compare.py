@@ -25,9 +25,11 @@ import program
 from lit_dist import SiteEnsemble
 from lit_dist.cli.compare import main
 from lit_dist.cli.main import main as command
+from lit_dist.export.saliency import where_models_look
 from lit_dist.provenance.verify import verify
 from lit_dist.report.figures import FIGURES
 from lit_dist.report.results import columns
+from lit_dist.report.tables import Tables
 from lit_dist.tasks.classification import Classification
 from small_study import SMALL, settings, written
 
@@ -470,3 +472,66 @@ def test_the_report_is_opened_if_asked_for(study: Path, monkeypatch: pytest.Monk
     main([*arguments, "--open"])
     assert opened == [study / "report.html"]
     assert (study / "study.yaml").read_bytes() == before
+
+
+# -- where the models look ---------------------------------------------------------------------------------------------
+
+
+def test_images_are_in_the_report_where_they_are_asked_for_and_in_that_one_alone(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, before = ["--config", str(study / "study.yaml"), "--output", str(study)], files(study)
+    main([*arguments, "--saliency", "1"])
+    page = (study / "report.html").read_text()
+    shown = re.search(r'<h2 id="where-the-models-look">.*?(?=<h2)', page, re.DOTALL)
+    assert shown
+    assert re.findall("<h3>(.*?)</h3>", shown[0]) == ["central, seed 0", f"{best_transfer(study)}, seed 0"]
+    assert page.count("data:image/jpeg") == shown[0].count("<figure>") * 2 == 8
+    assert "the page shows patients" in shown[0]
+    text = re.sub('base64,[^"]*', "", shown[0])
+    names = predictions(study, next((study / "runs").glob("central*")).name)
+    assert not [name for name in [*names["image"], *names["patient"]] if str(name) in text]
+    assert "It shows 4 images of records" in capsys.readouterr().out
+    assert pd.read_csv(study / "checklists.csv").query("number == '31'")["place"].iloc[0] == "Where the models look"
+    main(arguments)
+    assert "data:image/jpeg" not in (study / "report.html").read_text()
+    assert files(study) == before
+
+
+def files(study: Path) -> dict[str, bytes]:
+    """What the study is, and what its runs have left."""
+    return {str(path): path.read_bytes() for path in [study / "study.yaml", *study.glob("runs/*/*.*")]}
+
+
+def best_transfer(study: Path) -> str:
+    summary = pd.read_csv(study / "summary.csv").query("metric == 'auroc'").set_index("label")["mean"]
+    return str(summary[["single transfer", "cyclical, every epoch", "cyclical, every 2 epochs"]].idxmax())
+
+
+def test_no_map_is_shown_of_a_model_that_is_not_the_one_that_was_tested(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = results(study)
+    changed, lost = (study / "runs" / name / "fit" for name in table.query("seed == 0")["run"].iloc[[0, 4]])
+    saved = pd.read_csv(changed / "predictions.csv")
+    saved[["probability_0", "probability_1"]] = probabilities(saved) / 2 + np.array([0.5, 0])
+    saved.to_csv(changed / "predictions.csv", index=False)
+    (lost / "checkpoints/best.ckpt").unlink()
+    summary = pd.DataFrame({"label": ["central", "single transfer"], "metric": "auroc", "mean": 0.5})
+    rows = table[table["kind"].isin(["central", "single_weight_transfer"])]
+    task = Classification(["healthy", "referable"])
+    tables = Tables(study, rows, rows, summary, rows, rows, task)
+    of_changed, of_lost = where_models_look(tables, 2)
+    assert "does not repeat its saved predictions" in of_changed.said
+    assert not [*of_changed.cases, *of_lost.cases]
+    assert "could not be read here" in of_lost.said
+    assert str(lost / "checkpoints") in capsys.readouterr().out
+    assert str(study) not in of_changed.said + of_lost.said
+
+
+def test_a_number_of_images_that_makes_no_sense_is_refused_before_anything_is_planned(tmp_path: Path) -> None:
+    for number in ("-1", "1000", "many"):
+        done = compare(written(Path("new.yaml")), output=tmp_path / "new", saliency=number)
+        assert done.returncode == 1
+        assert "saliency" in done.stderr
+    assert not (tmp_path / "new").exists()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from rocrate.rocrate import ROCrate
@@ -16,6 +17,7 @@ from lit_dist.cli.main import main
 from lit_dist.export.crate_check import check_crate
 from lit_dist.export.crate_files import METADATA
 from lit_dist.export.study_crate import pack
+from lit_dist.report.shown_maps import Case, Maps, maps_section
 from lit_dist.study.run_names import _hash
 from lit_dist.utils.atomic_write import file_sha256
 from lit_dist.utils.errors import InputError
@@ -246,3 +248,18 @@ def test_what_cannot_be_packed_is_named(study: Path, packed: Path, tmp_path: Pat
         pack(study, packed)
     with pytest.raises(SystemExit):
         main(["verify", str(packed), "--replay", "0"])
+
+
+def test_a_report_with_images_of_records_is_packed_with_a_word_on_them(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(study, tmp_path / "study")
+    words = ["crate", str(tmp_path / "study"), "--output", str(tmp_path / "packed")]
+    with (tmp_path / "study/report.html").open("a") as page:
+        page.write(maps_section([Maps("central", "seed 0", "Of a layer.", [CASE])]))
+    main(words)
+    assert "shows images of patients" in capsys.readouterr().out
+    assert "but for those images of records" in (tmp_path / "packed" / METADATA).read_text()
+
+
+CASE = Case("a", "well", "well", 0.9, True, np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.float32))

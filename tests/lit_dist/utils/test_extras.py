@@ -26,3 +26,10 @@ def test_an_extra_brings_the_package_by_which_it_is_known(extra: str) -> None:
     named = [re.split(r"[\[<>=]", each)[0] for each in PROJECT["optional-dependencies"][extra]]
     assert extras._PACKAGES[extra] in named
     assert not set(named) & {re.split(r"[\[<>=]", each)[0] for each in PROJECT["dependencies"]}
+
+
+def test_a_package_that_an_extra_of_an_earlier_release_did_not_bring_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_dist.utils.extras.find_spec", lambda name: None if name == "captum" else name)
+    extras.need("report", "a report")
+    with pytest.raises(extras.MissingExtraError, match="--saliency needs the extra `report`"):
+        extras.need("report", "--saliency", "captum")
