@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from lit_dist.report.html_table import escaped, number
 
 TITLE = "Where the models look"
+NOTHING = "No maps of where models look"
+"""The heading where there is none, which no checklist takes for an answer."""
 _LARGEST = 320
 _SAID = (
     "Images of test records, as the networks get them: <strong>the page shows patients, so mind who gets it</strong>."
@@ -68,9 +70,8 @@ def maps_section(maps: Sequence[Maps]) -> str:
     """The maps as HTML, with their heading; nothing where nobody has asked for any."""
     if not maps:
         return ""
-    parts = [f"<h2>{TITLE}</h2>"]
-    if any(each.cases for each in maps):
-        parts.append(f"<p>{_SAID}</p>")
+    shows = any(each.cases for each in maps)
+    parts = [f"<h2>{TITLE}</h2>", f"<p>{_SAID}</p>"] if shows else [f"<h2>{NOTHING}</h2>"]
     for each in maps:
         parts += [f"<h3>{escaped(each.label)}, {escaped(each.run)}</h3>", f"<p>{escaped(each.said)}</p>"]
         parts += _shown(each.cases)

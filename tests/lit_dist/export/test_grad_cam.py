@@ -88,6 +88,11 @@ def test_the_layer_is_the_last_one_with_places(name: str, pixels: int, layer: st
     assert found[::2] == (layer, size)
 
 
+def test_a_pool_that_repeats_places_is_not_taken_for_a_layer_with_so_many() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(196, 2)).eval()
+    assert last_layer(network, torch.zeros(1, 3, 32, 32))[::2] == ("0", (4, 4))
+
+
 def test_a_network_without_places_of_its_own_is_refused() -> None:
     transformer = VisionTransformer(32, 8, 1, 2, 8, 16).eval()
     for network, why in ((transformer, "transformer"), (nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), "no layer")):

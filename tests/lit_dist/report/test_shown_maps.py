@@ -2,11 +2,14 @@
 
 import base64
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_dist.report.checklists import filled, plain
+from lit_dist.report.contents import with_contents
 from lit_dist.report.shown_maps import Case, Maps, maps_section, overlaid
 
 
@@ -32,3 +35,11 @@ def test_the_section_shows_pictures_no_larger_than_they_are_looked_at_and_escape
     assert "<h3>&lt;b&gt;, seed 0</h3>" in page
     assert "<strong>Right</strong>: none." in page
     assert maps_section([]) == ""
+
+
+def test_a_checklist_has_its_item_only_if_there_are_maps() -> None:
+    for cases, place in (([case(np.ones((8, 8), np.float32))], "Where the models look"), ([], "")):
+        page = with_contents(maps_section([Maps("central", "seed 0", "A sentence.", cases)]))
+        items = plain(filled(page, [], elsewhere=False, earlier=Path("none.csv")))
+        assert items.query("checklist == 'CLAIM' and number == '31'")["place"].item() == place
+        assert "A sentence." in page
