@@ -167,7 +167,10 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings, salienc
 def _maps(tables: "Tables", number: int) -> "list[Maps]":
     from lit_dist.export.saliency import where_models_look
 
-    return list(where_models_look(tables, number))
+    maps = list(where_models_look(tables, number))
+    if not maps:
+        print("--saliency looks at central, transfers and other callbacks, of which no run is finished here")
+    return maps
 
 
 def _print_summary(summary: pd.DataFrame, results: pd.DataFrame, task: Task) -> None:

@@ -17,7 +17,8 @@ NOTHING = "No maps of where models look"
 _LARGEST = 320
 _SAID = (
     "Images of test records, as the networks get them: <strong>the page shows patients, so mind who gets it</strong>."
-    " On the right, Grad-CAM: the greener and yellower a place, the more it speaks for what is predicted; each map is"
+    " On the right, Grad-CAM: the greener and yellower a place, the more it speaks for what is predicted (of findings,"
+    " for the finding, also where it is predicted to be absent); each map is"
     " scaled by its own greatest value, so that two maps do not tell which model is surer. Shown are the records that a"
     " model is surest of, which are no sample of all. Such maps show where, not why, and are easily over-read: they can"
     " look sensible where the network is not (Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018)."
