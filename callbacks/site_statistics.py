@@ -16,6 +16,7 @@ from typing_extensions import override
 from lit_dist.callbacks.around_steps import AroundSteps
 from lit_dist.models.norm_statistics import Statistics, estimate, in_place, norms_of
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.one_lightning import check_package
 from lit_dist.utils.outside_loops import on_device
 from lit_dist.utils.setting_checks import check_count
 from lit_dist.visits.joint_loader import site_of_each
@@ -71,6 +72,7 @@ class SiteStatistics(AroundSteps):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_package([trainer, pl_module])
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if sum(isinstance(each, SiteStatistics) for each in callbacks) > 1:
             raise InputError("there are two SiteStatistics; keep one")

@@ -15,6 +15,7 @@ from lit_dist.models.metrics import mean_name, pool_named
 from lit_dist.models.site_reports import SiteReported
 from lit_dist.utils.lightning_internals import judges_in_turn
 from lit_dist.utils.method_patch import MethodPatch
+from lit_dist.utils.one_lightning import check_package
 from lit_dist.visits.joint_loader import site_of_each
 
 
@@ -47,6 +48,7 @@ class SiteValidation(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_package([trainer, pl_module])  # before Lightning looks for a parent that the other package's have not
         self._leave()
         self._logged = None
         if not isinstance(pl_module, SiteReported):

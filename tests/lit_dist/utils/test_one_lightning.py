@@ -1,5 +1,6 @@
 """Projects of the package ``pytorch_lightning``, whose classes these stand for."""
 
+import subprocess
 import sys
 from abc import ABC
 from types import ModuleType
@@ -48,6 +49,45 @@ def test_their_callback_beside_ours_is_refused_before_training(ours: Any) -> Non
     with pytest.raises(InputError, match=f"the TheirCallback is one of .*{ADVICE}"):
         fitting.fit(SmallModule(), SmallData())
     assert fitting.global_step == 0
+
+
+PROJECT = """
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from lit_dist import InputError
+from lit_dist.callbacks import *
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.Linear(2, 1)
+    def training_step(self, batch, batch_idx):
+        return self.network(batch[0]).mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+loaders = {site: DataLoader(TensorDataset(torch.randn(4, 2)), 2) for site in "ab"}
+for make in (
+    lambda: CyclicalWeightTransfer(every_n_epochs=1),
+    lambda: FederatedAveraging(every_n_epochs=1),
+    RunCheckpoint,
+    SiteEvaluation,
+    SiteStatistics,
+):
+    trainer = pl.Trainer(max_epochs=2, callbacks=[make()], logger=False, enable_checkpointing=False, accelerator="cpu")
+    try:
+        trainer.fit(Module(), loaders)
+    except InputError as error:
+        print(trainer.global_step, error)
+"""
+
+
+def test_a_project_of_the_other_package_is_told_what_to_import() -> None:
+    done = subprocess.run([sys.executable, "-c", PROJECT], capture_output=True, text=True, timeout=200)
+    said = [line for line in done.stdout.splitlines() if line.startswith("0 the Trainer is one of pytorch_lightning;")]
+    assert len(said) == 5, done.stderr
+    assert all(ADVICE in line for line in said)
 
 
 MADE: list[Any] = [
