@@ -32,6 +32,11 @@ _REASON = re.compile(
     r"|Expected an? (?!path but|<class 'NoneType'>)(?P<type>.+?)(?=\. Got value|$)",
     re.MULTILINE,
 )
+_NO_CLASS = re.compile(
+    r"Parser key \"(?P<part>\w+)\".*(?: is abstract\n|class_path 'lightning\.Lightning(?:Data)?Module').*"
+    r"Given value: NestedArg\(key='(?P<setting>[\w.]+)'",
+    re.DOTALL,
+)
 _VALUE = re.compile(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
 _LONGEST = 600
 
@@ -62,10 +67,21 @@ class PlainParser(PlainErrors, ArgumentParser):
 
 def plain(message: str, parser: Any) -> str:
     """Say in one sentence what a parser has refused, and what of its options may have been meant."""
-    text = _of_words(message, parser) or _of_value(message, parser)
+    text = _of_no_class(message) or _of_words(message, parser) or _of_value(message, parser)
     if text is None:
         text = "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _of_no_class(message: str) -> str | None:
+    """What to give where a command was given no model, or a setting of a part without the part's class."""
+    if "arguments are required: " in message and message.endswith(".model"):
+        return "name a model and data, in a configuration: --config FILE, such as configs/phantom/cyclical.yaml"
+    if found := _NO_CLASS.search(message):
+        name = f"--{found['part']}.{found['setting']}"
+        by = f"--{found['part']}.class_path NAME"
+        return f"{name} belongs to no class yet: name one ({by}), or a configuration (--config FILE)"
+    return None
 
 
 def nearest(name: str, known: Iterable[str], sign: str = "") -> str:

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from one_sentence import refused
 
+from lit_dist.cli.main import main
 from lit_dist.utils.plain_errors import nearest
 
 CONFIG = yaml.safe_load((Path(__file__).parents[3] / "configs/phantom/cyclical.yaml").read_text())
@@ -84,3 +85,19 @@ def test_each_command_ends_so(words: list[str], said: str, capsys: pytest.Captur
 
 def test_nothing_is_suggested_where_nothing_looks_alike() -> None:
     assert nearest("zebra", ["batch_size", "trainer.max_epochs"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fit", "name a model and data, in a configuration: --config FILE"),
+        ("fit --data.root /data", "--data.root belongs to no class yet: name one (--data.class_path NAME)"),
+        ("fit --model.num_classes 2", "--model.num_classes belongs to no class yet"),
+        ("prepare --data.root /data", "--data.root belongs to no class yet"),
+        ("prepare --config configs/phantom/cyclical.yaml --data.sits 3", "did you mean sites or splits?"),
+    ],
+)
+def test_what_has_no_class_says_how_to_name_one(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(words.split())
+    assert said in capsys.readouterr().err
