@@ -13,6 +13,7 @@ from lit_dist.export.predicted_records import check_records
 from lit_dist.provenance.run_settings import versions
 from lit_dist.provenance.verify import verify
 from lit_dist.report.tables import TASK, make_tables
+from lit_dist.study.continued import DETAILS, HELD_OUT, OVER_SITES, TABLES
 from lit_dist.study.execute import FIT, PREDICTIONS, judged, read_predictions, read_result, travels
 from lit_dist.study.plan import Run, read_run
 from lit_dist.study.report_settings import ReportSettings
@@ -27,7 +28,7 @@ from lit_dist.utils.yaml_text import read_yaml
 _RELATIVE, _ABSOLUTE = 1e-4, 5e-4
 """How far a number may be from the one that is computed again: processors round differently, and a report shows three
 digits."""
-_DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def check_crate(path: Path) -> Iterator[str]:
@@ -145,6 +146,9 @@ def _check_tables(crate: Path, runs: list[Run], collection: str, task: Task) -> 
     for name, again in tables.files():
         _compare(crate / name, again)
         names.append(name)
+    for name in (*(f"{each}.csv" for each in TABLES), OVER_SITES, HELD_OUT, *DETAILS.values()):
+        if name not in names and (crate / name).exists():
+            raise InputError(f"{crate / name} cannot be computed again from what the crate has of predictions")
     yield f"The predictions give the results of all runs, and the tables {', '.join(names)}."
 
 
@@ -152,6 +156,8 @@ def _compare(path: Path, again: pd.DataFrame) -> None:
     stated = _read(path)
     if len(stated) != len(again):
         raise InputError(f"{path} has {len(stated)} rows, and the predictions give {len(again)}")
+    if more := set(stated) - set(again):
+        raise InputError(f"{path} has the column {min(map(str, more))}, which does not follow from the predictions")
     for column in again.columns:
         if column not in stated:
             raise InputError(f"{path} has no column {column}, which the predictions give")

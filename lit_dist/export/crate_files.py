@@ -46,6 +46,8 @@ def opened(path: Path) -> Iterator[Path]:
         found = [each.parent for each in sorted(Path(folder).glob(f"**/{METADATA}"))][:1]
         if not found:
             raise InputError(f"{path} has no {METADATA}, so it is not a crate")
+        if beside := [each.name for each in Path(folder).iterdir() if found[0] not in (Path(folder), each)]:
+            raise InputError(f"{path} has {beside[0]!r} beside the folder of the crate: it was added")
         yield found[0]
 
 
@@ -70,6 +72,8 @@ def read_entities(crate: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: If they are damaged.
     """
+    if (crate / METADATA).is_symlink():
+        raise InputError(f"{crate / METADATA} is a link, and a crate has only files")
     try:
         graph = json.loads(read_text(crate / METADATA))["@graph"]
         return {str(each["@id"]): dict(each) for each in graph}

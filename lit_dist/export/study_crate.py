@@ -8,19 +8,22 @@ import json
 import mimetypes
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lit_dist.checkpoints.run_folder import LEDGER, SIGNATURE
-from lit_dist.checkpoints.run_folder import SETTINGS as RUN_SETTINGS
+from lit_dist.checkpoints.run_folder import LEDGER, SIGNATURE, SPLITS
+from lit_dist.export.crate_check import check_crate
 from lit_dist.export.crate_files import METADATA
 from lit_dist.provenance.run_settings import versions
+from lit_dist.report.methods import METHODS
 from lit_dist.report.tables import TASK
+from lit_dist.study.continued import OF_STUDY
 from lit_dist.study.environment import ENVIRONMENT
-from lit_dist.study.execute import FIT, RESULT
+from lit_dist.study.execute import FIT, PREDICTIONS, RESULT, VALIDATION
 from lit_dist.study.plan import PLAN
 from lit_dist.study.settings import SETTINGS
 from lit_dist.utils.atomic_write import check_folder, check_kind, file_sha256, replacing
@@ -28,7 +31,7 @@ from lit_dist.utils.errors import InputError
 from lit_dist.utils.extras import need
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-_OF_STUDY = {".yaml", ".json", ".csv", ".html", ".md", ".txt", ".tex"}
+_OF_FIT = (LEDGER, SIGNATURE, PREDICTIONS, VALIDATION, SPLITS, "metrics.csv", "site_matrix.csv")
 _NAMED = {"image": "record", "patient": "patient"}
 """Columns with the names of records and patients, and what they are called in a crate."""
 
@@ -60,15 +63,17 @@ def pack(study: Path, output: Path, name: str = "", author: str = "", licence: s
         raise InputError(
             f"{study} has no {TASK}, which lit-dist compare leaves: give its command again, it trains nothing anew"
         )
-    if output.suffix == ".zip":
-        check_kind(output)
-    elif output.exists():
+    if output.exists():
         raise InputError(f"{output} is there already: give another --output, or delete it")
     check_folder(output.parent)
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".crate-") as folder:
         crate = Path(folder) / output.stem
         _copy(study, crate)
         _describe(crate, name, author, licence)
+        try:
+            deque(check_crate(crate), maxlen=0)  # a whole one, or none
+        except InputError as error:
+            raise InputError(f"the study is not whole: {error}".replace(str(crate), str(study))) from None
         if output.suffix != ".zip":
             crate.rename(output)
             return output
@@ -95,22 +100,45 @@ def _copy(study: Path, crate: Path) -> None:
 
 
 def _files(study: Path) -> Iterator[Path]:
-    """The files of a study that are packed: no images, weights, checkpoints or logs."""
-    yield from (path for path in study.iterdir() if path.suffix in _OF_STUDY)
-    yield from (path for folder in ("figures", "tables") for path in (study / folder).glob("[!.]*") if path.is_file())
-    for run in (study / "runs").iterdir():
-        if (run / RESULT).is_file():
-            yield from (path for name in (PLAN, RESULT, ENVIRONMENT) if (path := run / name).is_file())
-            yield from (path for name in (RUN_SETTINGS, LEDGER, SIGNATURE) if (path := run / FIT / name).is_file())
-            yield from (run / FIT).glob("[!.]*.csv")
+    """The files of a study that are packed, those that lit_dist has written: no images, weights, checkpoints or logs.
+
+    Raises:
+        InputError: If one of them is no file of the study itself, such as a link to another place.
+    """
+    for path in _candidates(study):
+        inner = path.relative_to(study)
+        if any((study / each).is_symlink() for each in [inner, *inner.parents][:-1]):
+            raise InputError(
+                f"{path} is a link, or lies behind one: a crate has only what is in the study's own folder"
+            )
+        check_kind(path)
+        if path.is_file():
+            yield path
+
+
+def _candidates(study: Path) -> Iterator[Path]:
+    yield from (study / name for name in (*OF_STUDY, METHODS) if name != "lock")
+    yield from (path for path in sorted((study / "figures").glob("[!.]*")) if path.suffix in (".png", ".svg", ".pdf"))
+    yield from sorted((study / "tables").glob("[!.]*.tex"))
+    for name in _table(study / "results.csv").get("run", pd.Series(dtype=str)):
+        run = study / "runs" / Path(name).name
+        yield from (run / each for each in (PLAN, RESULT, ENVIRONMENT))
+        yield from (run / FIT / each for each in _OF_FIT)
 
 
 def _named_table(path: Path) -> pd.DataFrame | None:
     """A table of records; None of a file without their names."""
     if path.suffix != ".csv":
         return None
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = _table(path)
     return table if set(_NAMED) & set(table) else None
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a table: {error}") from None
 
 
 def _numbered(tables: Mapping[Path, pd.DataFrame], column: str, word: str) -> dict[str, str]:

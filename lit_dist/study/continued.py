@@ -32,7 +32,7 @@ DETAILS = {
 TABLE_1, FLOW = "table_1.csv", "flow.csv"
 """Who the records are of, by site, and which were not used."""
 LOG = "log.txt"
-_OF_STUDY = (
+OF_STUDY = (
     SETTINGS,
     "lock",
     "report.html",
@@ -57,7 +57,7 @@ def check_files(study: Path, runs: Sequence[Run]) -> None:
     """
     for folder in (study, study / "runs", study / "figures"):
         check_folder(folder)
-    for name in _OF_STUDY:
+    for name in OF_STUDY:
         check_file(study / name)
     for path in (study / "figures").glob("*"):
         check_kind(path)

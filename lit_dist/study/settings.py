@@ -166,7 +166,7 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
     if "external" in plain["data"]["init_args"] and plain["data"]["init_args"]["external"] is None:
         del plain["data"]["init_args"]["external"]  # runs of studies that did not know it keep their names
     own = {item.name: plain[item.name] for item in fields(Settings)}
-    study = Settings(**{**own, "report": ReportSettings(**plain["report"])})
+    study = Settings(**{**own, "report": ReportSettings(**(plain["report"] or {}))})
     default = plain_settings(parser.get_defaults())["trainer"]
     trainer = {name: value for name, value in plain["trainer"].items() if value != default[name]}
     check_numbers(trainer)

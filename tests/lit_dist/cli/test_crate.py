@@ -162,6 +162,12 @@ LIES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "members": (replaced("runs/ens*/plan.json", '"single-', '"../single-'), "not in the crate"),
     "no task": (lambda crate: (crate / "task.json").write_text('{"task": 3}'), "describes no task"),
     "task taken away": (lambda crate: (crate / "task.json").unlink(), "there is no .*task.json"),
+    "another task": (lambda crate: (crate / "task.json").write_text('{"task": "survival"}'), "is not a study as"),
+    "a column more": (with_table("results.csv", lambda table: table.assign(auroc_external=0.99)), "auroc_external"),
+    "points without their records": (
+        lambda crate: [path.unlink() for path in crate.glob("runs/*/fit/validation_predictions.csv")],
+        "operating_points.csv cannot be computed again",
+    ),
     "odd values": (replaced(PLAN, '"heuristic": "', '"heuristic": 3, "more": "'), "has no plan of a run"),
     "no table": (lambda crate: (crate / "results.csv").write_text(""), "no table"),
 }
@@ -235,6 +241,74 @@ def test_a_damaged_zip_file_and_one_too_large_for_the_disk(
     path.write_bytes(whole)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
     with pytest.raises(InputError, match="half of what this disk has free"):
+        list(check_crate(path))
+
+
+def a_link(study: Path) -> None:
+    (study / "methods.txt").unlink()
+    (study / "methods.txt").symlink_to("/etc/passwd")
+
+
+def a_linked_folder(study: Path) -> None:
+    shutil.rmtree(study / "tables")
+    (study / "tables").symlink_to("/etc")
+    (study / "tables" / "x.tex").exists()
+    shutil.move(study / "figures", study.with_name("figures"))
+    (study / "figures").symlink_to(study.with_name("figures"))
+
+
+def a_pipe(study: Path) -> None:
+    (study / "checklists.csv").unlink()
+    os.mkfifo(study / "checklists.csv")
+
+
+def a_record_less(study: Path) -> None:
+    edit_table(study, "runs/cyc*/fit/predictions.csv", without_one)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "link": (a_link, "methods.txt is a link"),
+    "linked folder": (a_linked_folder, "is a link, or lies behind one"),
+    "pipe": (a_pipe, "checklists.csv is a pipe"),
+    "record": (a_record_less, "study is not whole: .*which is not there"),
+    "no run": (lambda study: shutil.rmtree(next(study.glob("runs/cyc*"))), "study is not whole"),
+    "no table": (
+        lambda study: (study / "results.csv").write_bytes(b"\xff\xfe,\n"),
+        "results.csv cannot be read as a table",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_study_that_is_not_whole_is_not_packed(study: Path, tmp_path: Path, kind: str) -> None:
+    copy = Path(shutil.copytree(study, tmp_path / "study"))
+    change, message = BROKEN[kind]
+    change(copy)
+    with pytest.raises(InputError, match=message):
+        pack(copy, tmp_path / "crate.zip")
+    assert not [path for path in tmp_path.iterdir() if "crate" in path.name]
+
+
+def test_what_lit_dist_has_not_written_stays_where_it_is(study: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(study, tmp_path / "study"))
+    others = (
+        "notes.txt",
+        "patients.csv",
+        "runs/mine/plan.json",
+        f"{next(copy.glob('runs/*')).relative_to(copy)}/fit/p.csv",
+    )
+    for name in others:
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text("name\nA. Patient\n")
+    crate = pack(copy, tmp_path / "crate")
+    assert not any((crate / name).exists() for name in others)
+
+
+def test_a_file_beside_the_folder_in_a_zip_file_was_added(packed: Path, tmp_path: Path) -> None:
+    path = Path(shutil.make_archive(str(tmp_path / "study"), "zip", packed.parent, packed.name))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("README", "mine")
+    with pytest.raises(InputError, match="'README' beside the folder"):
         list(check_crate(path))
 
 
