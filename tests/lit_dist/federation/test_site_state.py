@@ -72,7 +72,7 @@ def test_a_folder_is_named_by_nothing_but_an_id(run: Any) -> None:
 
 
 def test_local_optimizer_states_need_the_folder_that_they_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_dist.cli.federate.find_spec", lambda name: True)
+    monkeypatch.setattr("lit_dist.cli.federate.need", lambda extra, what: None)
     transfer = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1, "optimizer_state": "local"}}
     Path("run.yaml").write_text(yaml.safe_dump({**CONFIG, "trainer": {**CONFIG["trainer"], "callbacks": [transfer]}}))
     with pytest.raises(InputError, match="give --folder when it begins"):
