@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from lit_dist.models.metrics import shown
 from lit_dist.runs.lightning_cli import SiteParser
-from lit_dist.study.continued import check_files, check_same
+from lit_dist.study.continued import TASK, check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.plan import Run, make_plan, study_data, words_of
 from lit_dist.study.settings import (
@@ -137,7 +137,7 @@ def _write_up(study: Path, runs: Sequence[Run], settings: StudySettings, salienc
     """
     from lit_dist.report.describe_records import describe_records
     from lit_dist.report.pairs import resolution
-    from lit_dist.report.tables import TASK, make_tables
+    from lit_dist.report.tables import make_tables
 
     data = study_data(settings)
     task = task_of_data(data)

@@ -12,8 +12,8 @@ from lit_dist.export.crate_files import METADATA, check_files, opened, read_enti
 from lit_dist.export.predicted_records import check_records
 from lit_dist.provenance.run_settings import versions
 from lit_dist.provenance.verify import verify
-from lit_dist.report.tables import TASK, make_tables
-from lit_dist.study.continued import DETAILS, HELD_OUT, OVER_SITES, TABLES
+from lit_dist.report.tables import make_tables
+from lit_dist.study.continued import DETAILS, HELD_OUT, OVER_SITES, TABLES, TASK
 from lit_dist.study.execute import FIT, PREDICTIONS, judged, read_predictions, read_result, travels
 from lit_dist.study.plan import Run, read_run
 from lit_dist.study.report_settings import ReportSettings
@@ -114,7 +114,7 @@ def _check_ledgers(crate: Path, runs: list[Run]) -> str:
 
 
 def _check_splits(crate: Path, runs: list[Run]) -> str:
-    """See that no patient is in two splits; and where a run was tested, that it was on its test records."""
+    """See that no patient is in two splits of a run."""
     records = patients = 0
     for path in (crate / "runs" / run.name / FIT / SPLITS for run in runs if not run.members):
         table = _read(path) if path.is_file() else pd.DataFrame()

@@ -17,11 +17,8 @@ import pandas as pd
 
 from lit_dist.checkpoints.run_folder import LEDGER, SIGNATURE, SPLITS
 from lit_dist.export.crate_check import check_crate
-from lit_dist.export.crate_files import METADATA
 from lit_dist.provenance.run_settings import versions
-from lit_dist.report.methods import METHODS
-from lit_dist.report.tables import TASK
-from lit_dist.study.continued import OF_STUDY
+from lit_dist.study.continued import OF_STUDY, REPORT, TASK
 from lit_dist.study.environment import ENVIRONMENT
 from lit_dist.study.execute import FIT, PREDICTIONS, RESULT, VALIDATION
 from lit_dist.study.plan import PLAN
@@ -117,7 +114,7 @@ def _files(study: Path) -> Iterator[Path]:
 
 
 def _candidates(study: Path) -> Iterator[Path]:
-    yield from (study / name for name in (*OF_STUDY, METHODS) if name != "lock")
+    yield from (study / name for name in OF_STUDY if name != "lock")
     yield from (path for path in sorted((study / "figures").glob("[!.]*")) if path.suffix in (".png", ".svg", ".pdf"))
     yield from sorted((study / "tables").glob("[!.]*.tex"))
     for name in _table(study / "results.csv").get("run", pd.Series(dtype=str)):
@@ -180,12 +177,11 @@ def _describe(folder: Path, name: str, author: str, licence: str) -> None:
         person = crate.add(Person(crate, "#author", {"name": author}))
         crate.creator = action["agent"] = person
     crate.metadata.write(folder)
-    assert (folder / METADATA).is_file()
 
 
 def shows_images(study: Path) -> bool:
     """Whether the report of a study has images of records in it."""
-    report = study / "report.html"
+    report = study / REPORT
     return report.is_file() and b'<div class="cases">' in report.read_bytes()
 
 

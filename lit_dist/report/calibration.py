@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_dist.report.bootstrap import patients_drawn, percentiles, seeds_drawn
-from lit_dist.report.intervals import FEWER_DRAWS, weighted
+from lit_dist.report.bootstrap import patients_drawn, seeds_drawn
+from lit_dist.report.intervals import FEWER_DRAWS, interval_of_both
 from lit_dist.report.operating_points import chances, questions
 from lit_dist.report.results import Part, Predictions
 from lit_dist.tasks.task import Task
@@ -79,7 +79,7 @@ def _brier(found: Predictions, task: Task, question: str) -> dict[str, float]:
 
     once = values(torch.ones(1, len(found.targets), dtype=torch.float64))
     drawn = np.concatenate([values(often) for often in patients_drawn(found.patients, FEWER_DRAWS)], axis=1)
-    low, high = percentiles(weighted(drawn, seeds_drawn(found.seeds, FEWER_DRAWS, np.random.default_rng(1)).T))
+    low, high = interval_of_both(drawn)
     return {"brier": float(once.mean()), "brier_low": low, "brier_high": high}
 
 

@@ -16,7 +16,6 @@ import pandas as pd
 from lit_dist.report.html_table import escaped, folded, table
 from lit_dist.utils.errors import InputError
 
-CHECKLISTS = "checklists.csv"
 _METHODS = {
     "data": "Data",
     "heuristics": "Heuristics",

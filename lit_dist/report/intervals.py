@@ -68,6 +68,16 @@ def weighted(values: _Values, weights: _Values) -> _Values:
     return found
 
 
+def interval_of_both(drawn: _Values) -> tuple[float, float]:
+    """The 95 % interval over seeds and patients of a mean over the seeds.
+
+    Args:
+        drawn: The value of each seed in each resample of patients, (seeds, resamples).
+    """
+    seeds, draws = drawn.shape
+    return percentiles(weighted(drawn, seeds_drawn(seeds, draws, np.random.default_rng(1)).T))
+
+
 def resample(
     found: Mapping[str, Predictions], task: Task, metrics: Sequence[str] | None = None, draws: int = DRAWS
 ) -> dict[str, Resampled]:

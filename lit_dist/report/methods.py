@@ -9,16 +9,15 @@ from lit_dist.checkpoints.run_folder import LEDGER
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.report.data_methods import data_methods
 from lit_dist.report.described import described, name_of, value_of
-from lit_dist.report.intervals import DRAWS
+from lit_dist.report.intervals import DRAWS, FEWER_DRAWS
 from lit_dist.report.tables import Tables
 from lit_dist.runs.make_trainer import as_list
+from lit_dist.study.continued import METHODS
 from lit_dist.study.environment import read_environment
 from lit_dist.study.heuristics import OWN, Heuristic
 from lit_dist.study.plan import Run, run_path
 from lit_dist.study.settings import StudySettings
 from lit_dist.utils.atomic_write import replacing
-
-METHODS = "methods.txt"
 
 _SAID = (
     "every_n_epochs",
@@ -190,7 +189,10 @@ def _evaluation(settings: StudySettings, tables: Tables) -> Iterable[str]:
         yield f"Sensitivity and specificity are at thresholds that each run chose {tables.wanted}."
     if len(tables.calibration):
         yield "Calibration was judged by the Brier score and by the expected calibration error in ten bins."
-    yield "What holds over sites has intervals by a bootstrap over sites, their patients, and seeds (2000 resamples)."
+    yield (
+        "What holds over sites has intervals by a bootstrap over sites, their patients, and seeds"
+        f" ({FEWER_DRAWS} resamples)."
+    )
 
 
 def _environment(study: Path, runs: Sequence[Run]) -> str:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from lit_dist.report.bootstrap import patients_drawn, percentiles, seeds_drawn
-from lit_dist.report.intervals import FEWER_DRAWS, weighted
+from lit_dist.report.bootstrap import patients_drawn
+from lit_dist.report.intervals import FEWER_DRAWS, interval_of_both, weighted
 from lit_dist.report.results import Part, Predictions
 from lit_dist.study.report_settings import ReportSettings
 from lit_dist.tasks.task import Task
@@ -114,12 +114,11 @@ def _rates(found: Predictions, task: Task, question: str, cut: _Cuts) -> dict[st
     counts = _counts(found, task, question, cut, once)
     drawn = [_counts(found, task, question, cut, often) for often in patients_drawn(found.patients, FEWER_DRAWS)]
     resampled = np.concatenate(drawn, axis=2)
-    seeds = seeds_drawn(found.seeds, FEWER_DRAWS, np.random.default_rng(1)).T
     row: dict[str, float] = {}
     for rate, (part, rest) in RATES.items():
         own, several = (_ratio(each[part], each[part] + each[rest]) for each in (counts, resampled))
         value = weighted(own, np.ones_like(own)).item()
-        low, high = percentiles(weighted(several, seeds))
+        low, high = interval_of_both(several)
         if low == high:  # all that count are right, or none is: no resample can differ
             size = round(float((counts[part] + counts[rest]).mean()))
             low, high = stats.binomtest(round(value * size), size).proportion_ci(method="exact") if size else (0.0, 1.0)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_dist.report.bootstrap import parts, patients_drawn, percentiles, seeds_drawn
-from lit_dist.report.intervals import weighted
+from lit_dist.report.intervals import FEWER_DRAWS, interval_of_both
 from lit_dist.report.results import Predictions
 from lit_dist.tasks.task import Task
 
 
-def over_sites(found: Mapping[str, Predictions], task: Task, draws: int = 2000) -> pd.DataFrame:
+def over_sites(found: Mapping[str, Predictions], task: Task, draws: int = FEWER_DRAWS) -> pd.DataFrame:
     """How each heuristic performs on all records, at the mean of the sites, and at the worst of them.
 
     The intervals of all records and of the mean are of a bootstrap over sites, then over the patients of each, and over
@@ -35,7 +35,7 @@ def over_sites(found: Mapping[str, Predictions], task: Task, draws: int = 2000) 
     return pd.DataFrame(rows, columns=[*columns, "spread", "worst_site", "worst", "worst_low", "worst_high"])
 
 
-def at_each_site(found: Mapping[str, Predictions], task: Task, draws: int = 2000) -> pd.DataFrame:
+def at_each_site(found: Mapping[str, Predictions], task: Task, draws: int = FEWER_DRAWS) -> pd.DataFrame:
     """How each heuristic performs at each site.
 
     Returns:
@@ -51,8 +51,7 @@ def at_each_site(found: Mapping[str, Predictions], task: Task, draws: int = 2000
             people = np.unique(each.patients[own], return_inverse=True)[1]
             once = each.values(task, task.primary, torch.ones(1, len(own), dtype=torch.float64), own)
             drawn = [each.values(task, task.primary, often, own) for often in patients_drawn(people, draws)]
-            seeds = seeds_drawn(each.seeds, draws, np.random.default_rng(1)).T
-            low, high = percentiles(weighted(np.concatenate(drawn, axis=1), seeds))
+            low, high = interval_of_both(np.concatenate(drawn, axis=1))
             named = {"label": label, "metric": task.primary, "site": site, "n": len(own), "patients": people.max() + 1}
             rows.append({**named, "value": once.mean(), "low": low, "high": high})
     return pd.DataFrame(rows, columns=["label", "metric", "site", "n", "patients", "value", "low", "high"])

@@ -11,7 +11,7 @@ from string import Template
 import pandas as pd
 
 from lit_dist.provenance.run_settings import versions
-from lit_dist.report.checklists import CHECKLISTS, filled, plain, section
+from lit_dist.report.checklists import filled, plain, section
 from lit_dist.report.contents import with_contents
 from lit_dist.report.figures import Drawn, as_svg, title, write_figures
 from lit_dist.report.html_table import table
@@ -27,11 +27,11 @@ from lit_dist.report.shown_sites import sites_table
 from lit_dist.report.shown_summary import over_sites_rows, summary_rows
 from lit_dist.report.summary import what_it_does_not_say
 from lit_dist.report.tables import Tables
+from lit_dist.study.continued import CHECKLISTS, REPORT
 from lit_dist.study.plan import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.utils.atomic_write import replacing
 
-REPORT = "report.html"
 _READING = (
     "Mean over seeds; of single-institution models the mean over sites. Difference: from central with the same seeds."
     " The 95 % intervals are of a bootstrap over seeds and over patients with all their records (10 000 resamples;"
@@ -62,16 +62,10 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables, m
     words = methods(runs, settings, tables)
     write_methods(words, study)
     write_latex(tables)
-    seeds = ", ".join(map(str, settings.study.seeds))
     measures = [task.measures[name].title for name in task.main]
     text = Template((files("lit_dist.report") / "report.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"Comparison of heuristics: {settings.study.collection}"),
-        runs=f"{len(results)} of {len(runs)} runs are finished; seeds {seeds}; {results['n'].max()} test records"
-        + (
-            f", of which always guessing the commonest class gets {results['majority_rate'].iloc[0]:.3f} right."
-            if "majority_rate" in results
-            else "."
-        ),
+        runs=_finished(results, len(runs), settings.study.seeds),
         measures=html.escape(" and ".join(measures)),
         summary="\n".join(table(summary_rows(summary, name, task.measures[name])) for name in task.main),
         reading=_READING
@@ -99,6 +93,15 @@ def write_report(runs: Sequence[Run], settings: StudySettings, tables: Tables, m
     with replacing(study / REPORT) as file:
         file.write(page.replace("<!--checklists-->", section(items)).encode())
     return study / REPORT
+
+
+def _finished(results: pd.DataFrame, runs: int, seeds: Sequence[int]) -> str:
+    """How much there is to see."""
+    tested = f"{results['n'].max()} test records"
+    if "majority_rate" in results:
+        guess = results["majority_rate"].iloc[0]
+        tested += f", of which always guessing the commonest class gets {guess:.3f} right"
+    return f"{len(results)} of {runs} runs are finished; seeds {', '.join(map(str, seeds))}; {tested}."
 
 
 def _tests_elsewhere(settings: StudySettings) -> bool:

@@ -24,9 +24,6 @@ from lit_dist.study.plan import Run, run_path
 from lit_dist.study.report_settings import ReportSettings
 from lit_dist.tasks.task import Task
 
-TASK = "task.json"
-"""The file that says what a study predicts, so that its tables can be made again without its data."""
-
 
 @dataclass(frozen=True)  # without slots, since it keeps what is asked for often
 class Tables:

@@ -31,13 +31,17 @@ DETAILS = {
 """Those that a report is made of beside them, by what it calls them; some are of tasks that predict chances."""
 TABLE_1, FLOW = "table_1.csv", "flow.csv"
 """Who the records are of, by site, and which were not used."""
+TASK = "task.json"
+"""What a study predicts, so that its tables can be made again without its data."""
+REPORT, CHECKLISTS, METHODS = "report.html", "checklists.csv", "methods.txt"
 LOG = "log.txt"
 OF_STUDY = (
     SETTINGS,
     "lock",
-    "report.html",
-    "checklists.csv",
-    "task.json",
+    REPORT,
+    CHECKLISTS,
+    METHODS,
+    TASK,
     TABLE_1,
     FLOW,
     OVER_SITES,
