@@ -21,6 +21,11 @@ def span(low: Any, high: Any) -> str:
     return "" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
 
 
+def with_span(text: str, low: Any, high: Any) -> str:
+    """A value with its interval in brackets, if there is one."""
+    return text if pd.isna(low) else f"{text} ({span(low, high)})"
+
+
 def p_value(value: float) -> str:
     """A p value."""
     return "&lt; 0.001" if value < 0.001 else number(value)

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lit_dist.report.bootstrap import patients_drawn, percentiles, seeds_drawn
+from lit_dist.report.bootstrap import compare_over_seeds, patients_drawn, percentiles, seeds_drawn
 from lit_dist.report.results import Predictions, predictions
 from lit_dist.report.summary import baseline, groups
 from lit_dist.tasks.task import Task
@@ -39,12 +39,14 @@ class Resampled:
         values: The value of each seed, by heuristic, (seeds,).
         drawn: The same in each resample of patients, (seeds, resamples).
         seeds: How often each resample draws a heuristic's seeds, (seeds, resamples).
+        most: The greatest difference that there can be.
     """
 
     n: int
     values: dict[str, _Values]
     drawn: dict[str, _Values]
     seeds: dict[str, _Values]
+    most: float = np.inf
 
     def value(self, label: str) -> float:
         """The mean over the seeds."""
@@ -58,6 +60,18 @@ class Resampled:
     def of_both(self, label: str) -> _Values:
         """The mean over the drawn seeds in each resample of patients and seeds, (resamples,)."""
         return weighted(self.drawn[label], self.seeds[label])
+
+    def compared(self, one: str, other: str) -> dict[str, float]:
+        """The difference of two means over the seeds, with its interval and ``p`` over patients and seeds."""
+        of_seeds = {label: weighted(self.values[label][:, None], self.seeds[label]) for label in (one, other)}
+        return compare_over_seeds(
+            self.value(one),
+            self.value(other),
+            self.of_both(one) - self.of_both(other),
+            of_seeds[one] - of_seeds[other],
+            min(len(self.values[one]), len(self.values[other])),
+            self.most,
+        )
 
 
 def weighted(values: _Values, weights: _Values) -> _Values:
@@ -120,6 +134,7 @@ def resample(
             values[name],
             {label: np.concatenate(some, 1) for label, some in by_label.items()},
             seeds,
+            task.measures[name].high - task.measures[name].low,
         )
         for name, by_label in drawn.items()
     }
@@ -160,11 +175,10 @@ def with_both(summary: pd.DataFrame, results: pd.DataFrame, resampled: Mapping[s
 def _ends(found: Resampled | None, label: str, against: str | None) -> dict[str, float]:
     if found is None:
         return {}
-    own = found.of_both(label)
-    ends: dict[str, Any] = dict(zip(("both_low", "both_high"), percentiles(own), strict=True))
+    ends: dict[str, Any] = dict(zip(("both_low", "both_high"), percentiles(found.of_both(label)), strict=True))
     if against is not None and label != against:
-        between = percentiles(own - found.of_both(against))
-        ends |= dict(zip(("both_difference_low", "both_difference_high"), between, strict=True))
+        between = found.compared(label, against)
+        ends |= {f"both_difference_{end}": between[end] for end in ("low", "high")}
     return ends
 
 

@@ -181,14 +181,18 @@ def _evaluation(settings: StudySettings, tables: Tables) -> Iterable[str]:
         f" {drawn} with all their records ({DRAWS} resamples, percentiles)."
     )
     if pairs := int((tables.pairs["metric"] == task.primary).sum()) if len(tables.pairs) else 0:
+        student = " and Student's t with Satterthwaite's degrees of freedom" if several else ""
         yield (
-            f"Heuristics were compared on the same test records by a paired bootstrap over {drawn} ({DRAWS} resamples),"
-            f" p adjusted for {_count(pairs, 'pair')} by Holm's method."
+            f"Heuristics were compared on the same test records by a paired bootstrap over {drawn} ({DRAWS} resamples)"
+            f"{student}, p adjusted for {_count(pairs, 'pair')} by Holm's method."
         )
     if len(tables.points):
         yield f"Sensitivity and specificity are at thresholds that each run chose {tables.wanted}."
     if len(tables.calibration):
-        yield "Calibration was judged by the Brier score and by the expected calibration error in ten bins."
+        yield (
+            "Calibration was judged by the Brier score and by the expected calibration error in up to"
+            " ten bins of as many records, 20 at least."
+        )
     yield (
         "What holds over sites has intervals by a bootstrap over sites, their patients, and seeds"
         f" ({FEWER_DRAWS} resamples)."

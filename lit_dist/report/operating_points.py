@@ -114,14 +114,17 @@ def _rates(found: Predictions, task: Task, question: str, cut: _Cuts) -> dict[st
     counts = _counts(found, task, question, cut, once)
     drawn = [_counts(found, task, question, cut, often) for often in patients_drawn(found.patients, FEWER_DRAWS)]
     resampled = np.concatenate(drawn, axis=2)
+    # Records of one patient are not independent: all of them together count once.
+    share = torch.from_numpy(1 / np.bincount(found.patients)[found.patients])[None]
+    people = _counts(found, task, question, cut, share)
     row: dict[str, float] = {}
     for rate, (part, rest) in RATES.items():
         own, several = (_ratio(each[part], each[part] + each[rest]) for each in (counts, resampled))
         value = weighted(own, np.ones_like(own)).item()
         low, high = interval_of_both(several)
         if low == high:  # all that count are right, or none is: no resample can differ
-            size = round(float((counts[part] + counts[rest]).mean()))
-            low, high = stats.binomtest(round(value * size), size).proportion_ci(method="exact") if size else (0.0, 1.0)
+            size = max(round(float((people[part] + people[rest]).mean())), 1)
+            low, high = stats.binomtest(round(value * size), size).proportion_ci(method="exact")
         row |= {rate: value, f"{rate}_low": low, f"{rate}_high": high}
     return row
 

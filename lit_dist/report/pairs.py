@@ -32,7 +32,7 @@ def compare_pairs(resampled: Mapping[str, Resampled]) -> pd.DataFrame:
         for one, other in combinations(found.values, 2):
             values = found.value(one), found.value(other)
             patients = compare(*values, found.of_patients(one) - found.of_patients(other))
-            both = compare(*values, found.of_both(one) - found.of_both(other))
+            both = found.compared(one, other)
             named = {"metric": metric, "first": one, "second": other, "n": found.n}
             pairs.append({**named, **patients, **{f"both_{name}": both[name] for name in ("low", "high", "p")}})
         for name in ("p", "both_p"):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from lit_dist.report.html_table import escaped, folded, number, span, table
+from lit_dist.report.html_table import escaped, folded, number, table, with_span
 from lit_dist.report.operating_points import RATES
 from lit_dist.report.tables import Tables
 
@@ -24,8 +24,10 @@ def _points(tables: Tables) -> str:
     said = (
         f"Each run has a threshold of its own, chosen {tables.wanted}, never on test records; shown is the mean. The"
         " 95 % intervals are over seeds and patients; where all or none of the records are right, they are exact"
-        " binomial ones. PPV and NPV are those of the share of such records in this test."
+        " binomial ones of as many patients. PPV and NPV are those of the share of such records in this test."
     )
+    if left := _of_one_kind(tables):
+        said += f" Not shown, since all validation records of a run are of one kind: {', '.join(map(escaped, left))}."
     if tables.without_thresholds:
         names = ", ".join(map(escaped, tables.without_thresholds))
         said += (
@@ -33,6 +35,19 @@ def _points(tables: Tables) -> str:
             " again in a new folder to see them."
         )
     return "\n".join([*parts, f"<p>{said}</p>"])
+
+
+def _of_one_kind(tables: Tables) -> list[str]:
+    """The heuristics without a threshold, and of several questions those, though their validation records are known."""
+    keys = ["label", "question"]
+    asked = tables.calibration[keys].drop_duplicates()
+    shown = set(map(tuple, tables.points[keys].to_numpy())) if len(tables.points) else set()
+    several = asked["question"].nunique() > 1
+    return [
+        f"{label} ({question})" if several else label
+        for label, question in map(tuple, asked.to_numpy())
+        if (label, question) not in shown and label not in tables.without_thresholds
+    ]
 
 
 def _calibration(tables: Tables) -> str:
@@ -76,5 +91,5 @@ def _shown_calibration(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _with_interval(rows: pd.DataFrame, name: str) -> "pd.Series[str]":
     values = zip(rows[name], rows[f"{name}_low"], rows[f"{name}_high"], strict=True)
-    cells = [f"{number(value)} ({span(low, high)})" if value == value else "" for value, low, high in values]
+    cells = [with_span(number(value), low, high) for value, low, high in values]
     return pd.Series(cells, rows.index, dtype=str)

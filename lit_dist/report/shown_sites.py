@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lit_dist.models.metrics import shown
-from lit_dist.report.html_table import escaped, folded, span, table
+from lit_dist.report.html_table import escaped, folded, table, with_span
 from lit_dist.report.looks import in_order
 from lit_dist.report.tables import Tables
 
@@ -23,7 +23,8 @@ def sites_table(tables: Tables) -> str:
     best = rows.groupby("label")["value"].transform("min" if measure.better == "max" else "max")
     cells = {}
     for row, worst in zip(rows.to_dict("records"), rows["value"] == best, strict=True):
-        text = f"{shown(row['value'], measure)} ({span(row['low'], row['high'])})" if pd.notna(row["low"]) else ""
+        known = pd.notna(row["value"])
+        text = with_span(shown(row["value"], measure), row["low"], row["high"]) if known else ""
         cells[row["label"], row["site"]] = f"<strong>{text}</strong>" if worst and text else text
     size = {str(row["site"]): str(row["n"]) for row in rows.to_dict("records")}
     named = {site: f"{escaped(site)}<br>n = {size[site]}" for site in sites}

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lit_dist.models.metrics import shown
-from lit_dist.report.html_table import escaped, number, span
+from lit_dist.report.html_table import escaped, number, span, with_span
 from lit_dist.tasks.task import Measure, Task
 
 
@@ -30,7 +30,7 @@ def over_sites_rows(sites: pd.DataFrame, task: Task) -> pd.DataFrame:
     columns = {"heuristic": sites["label"].map(escaped), "sites": sites["sites"].map(str)}
     for name, heading in (("pooled", "all together"), ("mean", "mean of sites"), ("worst", "worst site")):
         values = zip(*(sites[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        cells = [f"{shown(value, measure)} ({span(low, high)})" for value, low, high in values]
+        cells = [with_span(shown(value, measure), low, high) for value, low, high in values]
         columns[heading] = pd.Series(cells, sites.index)
     columns |= {"at": sites["worst_site"].map(escaped), "sd of sites": sites["spread"].map(number)}
     return pd.DataFrame(columns)

@@ -64,6 +64,16 @@ def test_the_threshold_is_that_of_the_validation_records_and_the_rates_are_those
     assert [row["specificity_low"], row["specificity_high"]] == pytest.approx([low, high]), "no resample can differ"
 
 
+def test_the_exact_interval_is_one_of_patients() -> None:
+    labels = {f"{patient}{image}": int(patient in "abcde") for patient in "abcdefghij" for image in (1, 2)}
+    scores = {image: 0.9 if label else 0.1 for image, label in labels.items()}
+    saved("one", scores, labels)
+    saved("one", scores, labels, file="validation_predictions")
+    row = points(("one", "central", 0)).iloc[0]
+    low, high = stats.binomtest(5, 5).proportion_ci(method="exact")
+    assert [row["sensitivity_low"], row["sensitivity_high"]] == pytest.approx([low, high]), "five patients, ten records"
+
+
 def test_each_run_has_a_threshold_of_its_own() -> None:
     saved("one", SCORES, LABELS)
     saved("one", VALIDATED, KNOWN, file="validation_predictions")

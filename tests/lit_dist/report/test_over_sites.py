@@ -8,6 +8,7 @@ from scipy import stats
 from lit_dist.report.intervals import all_predictions
 from lit_dist.report.over_sites import at_each_site, over_sites
 from lit_dist.tasks.classification import Classification
+from lit_dist.tasks.ordinal import OrdinalGrades
 from saved_runs import GOOD, LABELS, POOR, TASK, results, saved
 
 
@@ -49,7 +50,7 @@ def test_a_site_where_the_measure_is_undefined_does_not_count() -> None:
     saved("one", GOOD | {"d2": 0.85}, LABELS, sites)
     row = over_sites(all_predictions(Path(), results(("one", "central", 0)), TASK), TASK).iloc[0]
     assert (row["sites"], row["mean"], row["worst_site"], row["worst"]) == (2, 0.5, "t", 0.0)
-    assert not row.isna().any()
+    assert row.index[row.isna()].tolist() == ["worst_low", "worst_high"], "no resample of one pair differs"
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
@@ -62,6 +63,37 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     ).iloc[0]
     assert row["pooled"] == pytest.approx(0.5)
     assert row["pooled_high"] - row["pooled_low"] > 0.3
+
+
+def test_the_mean_of_few_sites_varies_as_means_of_so_many_do() -> None:
+    scores, labels, sites = many(4, 500, 0.4)
+    skill = {"s0": 0.5, "s1": 0.6, "s2": 0.7, "s3": 0.8}
+    chance = np.random.default_rng(0)
+    scores = {name: 0.8 if (chance.random() < skill[sites[name]]) == labels[name] else 0.2 for name in scores}
+    saved("one", scores, labels, sites)
+    row = over_sites(all_predictions(Path(), results(("one", "central", 0)), OfAccuracy(2)), OfAccuracy(2)).iloc[0]
+    right = pd.Series({name: (scores[name] > 0.5) == labels[name] for name in scores}).groupby(sites).mean()
+    assert row["mean_high"] - row["mean_low"] == pytest.approx(2 * 1.96 * right.std() / np.sqrt(4), rel=0.1)
+
+
+def test_a_site_of_one_patient_has_no_interval() -> None:
+    sites = {image: "s" if image[0] == "a" else "t" for image in LABELS}
+    saved("one", GOOD, LABELS, sites)
+    found = all_predictions(Path(), results(("one", "central", 0)), OfAccuracy(2))
+    alone = at_each_site(found, OfAccuracy(2)).set_index("site").loc["s"]
+    assert (alone["patients"], alone["value"]) == (1, 1.0)
+    assert np.isnan([alone["low"], alone["high"]]).all()
+
+
+def test_a_seed_without_a_value_at_a_site_leaves_the_others_theirs() -> None:
+    labels = {"a1": 1, "b1": 1, "c1": 0, "d1": 1}
+    sites = {"a1": "s", "b1": "s", "c1": "t", "d1": "t"}
+    saved("one", dict.fromkeys(labels, 0.9), labels, sites)  # at s nothing but one grade, in both seeds' truth
+    saved("two", {"a1": 0.1, "b1": 0.9, "c1": 0.1, "d1": 0.9}, labels, sites)
+    task = OrdinalGrades(2)
+    found = all_predictions(Path(), results(("one", "central", 0), ("two", "central", 1)), task)
+    assert at_each_site(found, task).set_index("site")["value"].to_dict() == {"s": 0.0, "t": 0.5}
+    assert over_sites(found, task).iloc[0]["sites"] == 2
 
 
 def test_sites_that_are_held_out_in_turn_are_judged_by_models_of_their_own() -> None:
