@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def title(name: str, task: Task) -> str:
     return FIGURES[name][0].format(*(task.measures[measure].title for measure in task.main), "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Drawn:
     """A figure.
 
@@ -67,6 +67,14 @@ class Drawn:
     wide: Figure
     narrow: Figure
     caption: str
+
+    @cached_property
+    def svg(self) -> dict[str, bytes]:
+        """Both widths as SVG without ground; their text is text."""
+        return {
+            width: _saved(figure, "svg", transparent=True)
+            for width, figure in (("wide", self.wide), ("narrow", self.narrow))
+        }
 
 
 def draw(name: str, tables: Tables) -> Drawn | None:
@@ -86,15 +94,19 @@ def _draw(name: str, tables: Tables, width: float) -> tuple[Figure, str] | None:
             axes.patch.set_alpha(0)
         for _ in range(2):  # the second time with the ticks of the first one's sizes
             figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, and not for each file again
+        figure.set_layout_engine(None)  # laid out once; a file is then drawn once, with "none" twice
     return figure, caption
 
 
-def as_svg(figure: Figure) -> dict[str, bytes]:
-    """The figure as SVG without ground, for a light and for a dark one; its text is text."""
+def for_dark(svg: bytes) -> bytes:
+    """An SVG without ground in the colours for a dark one."""
     dark = {light.encode(): colour.encode() for light, colour in on_dark().items()}
-    light = _saved(figure, "svg", transparent=True)
-    return {"light": light, "dark": re.sub(rb"#[0-9a-f]{6}", lambda found: dark.get(found[0], found[0]), light)}
+    return re.sub(rb"#[0-9a-f]{6}", lambda found: dark.get(found[0], found[0]), svg)
+
+
+def _on_white(svg: bytes) -> bytes:
+    """An SVG without ground on a white one."""
+    return re.sub(rb"(<svg\b[^>]*>)", rb'\1\n <rect width="100%" height="100%" fill="#ffffff"/>', svg, count=1)
 
 
 def _saved(figure: Figure, suffix: str, **options: Any) -> bytes:
@@ -123,5 +135,11 @@ def write_figures(tables: Tables, folder: Path) -> dict[str, Drawn]:
                 path.unlink(missing_ok=True)  # of an earlier plan
                 continue
             with replacing(path) as file:
-                file.write(_saved(drawn.narrow if width else drawn.wide, suffix, facecolor="white"))
+                file.write(_file(drawn, "narrow" if width else "wide", suffix))
     return figures
+
+
+def _file(drawn: Drawn, width: str, suffix: str) -> bytes:
+    if suffix == "svg":
+        return _on_white(drawn.svg[width])
+    return _saved(drawn.wide if width == "wide" else drawn.narrow, suffix, facecolor="white")

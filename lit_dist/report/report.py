@@ -13,7 +13,7 @@ import pandas as pd
 from lit_dist.provenance.run_settings import versions
 from lit_dist.report.checklists import filled, plain, section
 from lit_dist.report.contents import with_contents
-from lit_dist.report.figures import Drawn, as_svg, title, write_figures
+from lit_dist.report.figures import Drawn, for_dark, title, write_figures
 from lit_dist.report.html_table import table
 from lit_dist.report.intervals import shown_intervals
 from lit_dist.report.latex_tables import write_latex
@@ -118,8 +118,8 @@ def _figure(name: str, title: str, drawn: Drawn) -> str:
     """A figure for four readers: on a light or a dark ground, at a desk or on a phone."""
     sources = {
         (width, ground): "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-        for width, figure in (("wide", drawn.wide), ("narrow", drawn.narrow))
-        for ground, svg in as_svg(figure).items()
+        for width, light in drawn.svg.items()
+        for ground, svg in (("light", light), ("dark", for_dark(light)))
     }
     dark, phone, title = "(prefers-color-scheme: dark)", "(max-width: 40rem)", html.escape(title)
     return (

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lit_dist.report.figures import as_svg, draw
+from lit_dist.report.figures import draw
 from lit_dist.report.results import columns
 from lit_dist.report.tables import Tables
 from lit_dist.tasks.classification import Classification
@@ -47,7 +47,7 @@ def test_names_are_drawn_as_they_are_written(tmp_path: Path) -> None:
         Tables(tmp_path, results, *(pd.DataFrame() for _ in range(4)), Classification(2)),
     )
     assert drawn is not None
-    svg = as_svg(drawn.wide)["light"].decode()
+    svg = drawn.svg["wide"].decode()
     assert all(html.escape(name, quote=False) in svg for name in names)
 
 
