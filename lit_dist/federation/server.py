@@ -33,9 +33,11 @@ from lit_dist.federation.remote_data import RemoteData
 from lit_dist.federation.remote_evaluation import remote_evaluation
 from lit_dist.federation.roster import Roster
 from lit_dist.federation.round_visits import Due, RoundVisits
+from lit_dist.federation.run_watch import planned_visits
 from lit_dist.federation.travelling_state import SCALE, join, split, unchained
 from lit_dist.federation.validate_answer import check_losses, check_validated, refused
 from lit_dist.federation.validate_update import Asked, check_update, due_visit
+from lit_dist.federation.visit_log import VisitLog
 from lit_dist.federation.wire import Tree
 from lit_dist.models.monitored import refuse_unpooled
 from lit_dist.models.site_reports import reported_task
@@ -102,6 +104,8 @@ class Server:
                 raise InputError(f"the run was begun with --weights {weights}: resume with the same")
             self._scale = _scale_of(state or {})
             pause = partial_fit(self.trainer, self.module, data, state)
+            total = planned_visits(self.transfer, self.roster.sites, self.trainer.max_epochs)
+            self._said = VisitLog(self.trainer, self.roster.sites, total, self.transfer.visits_ended)
             while pause is not None:
                 if not self._kept:
                     self._keep(pause.state)
@@ -139,7 +143,7 @@ class Server:
         # Of a visit that was repeated, the line is the one on record.
         account["head"] = self._record(entries, transfer_state(pause.state, key)["record"]["head"])
         waiting = waiting_entry(account)
-        self._log([*entries, *([waiting] if waiting else [])], following["global_step"])
+        self._said.add([*entries, *([waiting] if waiting else [])], following["global_step"])
         state = join(following, pause.state, self.transfer)
         self._keep(state)  # before a validation, which may fail
         self._kept = True
@@ -218,15 +222,6 @@ class Server:
                 return partial_fit(self.trainer, self.module, data, pause.state)
         finally:
             self.transfer.left_out = data.left_out = ()
-
-    def _log(self, entries: Sequence[Entry], step: int) -> None:
-        """Say what the visits were, to the console and to the loggers, which count steps from 0."""
-        for entry in entries:
-            rank_zero_info(f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} records")
-            place = {"visit": entry.visit, "cycle": entry.cycle, "site": self.roster.sites.index(entry.site)}
-            values = {name: float(value) for name, value in {**entry.metrics, **place}.items() if value is not None}
-            for logger in self.trainer.loggers:
-                logger.log_metrics(values, step - 1)
 
     def _keep(self, state: Tree) -> None:
         folder = run_folder(self.trainer)
