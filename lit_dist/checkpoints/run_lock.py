@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from lit_dist.checkpoints.run_files import check_run, check_trainer_folders
-from lit_dist.checkpoints.run_folder import run_folder
+from lit_dist.checkpoints.run_folder import SETTINGS, SIGNATURE, SPLITS, run_folder
 from lit_dist.utils.atomic_write import not_written
 from lit_dist.utils.errors import InputError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # imported where it is used: checking a run needs no trainer
 
 LOCK = "lock"
 _HOLDER = "lock.json"  # a file of its own: taking a lock may empty the lock's file
+_BEFORE_THE_FIRST_STEP = {LOCK, _HOLDER, SETTINGS, SPLITS, SIGNATURE}
 _ENDING = 30.0  # seconds in which the loaders' workers end after a process that was killed
 _TICK = 0.1
 
@@ -93,9 +94,16 @@ def hold_new(trainer: "Trainer", stack: ExitStack, patience: float = 0.0) -> Non
     stack.enter_context(held(folder, patience))
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that nothing was written into."""
+def remove_unbegun(folder: Path, failed: type[BaseException] | None, *_: object) -> None:
+    """Remove the folder of a run that failed before its first step, or that nothing was written into.
+
+    As ``ExitStack.push`` takes it, after the folder; it must not be held any more.
+    """
     with suppress(OSError):
+        files = list(folder.iterdir())
+        if failed and {file.name for file in files} <= _BEFORE_THE_FIRST_STEP:
+            for file in files:
+                file.unlink()
         folder.rmdir()
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lit_dist.callbacks import PredictionWriter, RunCheckpoint, SiteEvaluation
 from lit_dist.callbacks.heuristics.find_transfer import find_transfer
 from lit_dist.checkpoints.run_folder import SETTINGS, run_folder
-from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
+from lit_dist.checkpoints.run_lock import hold_new, remove_unbegun
 from lit_dist.federation.class_list import ClassList
 from lit_dist.federation.client import Parts, SiteClient
 from lit_dist.federation.device_processes import DeviceProcesses, in_device_processes
@@ -177,7 +177,7 @@ class FederatedRun:
             self.resumption.begin(held, _PATIENCE)  # of the job before, the process may still be ending
         self._goes_on = self.resumption is not None and self.resumption.run is not None
         if not self._goes_on and (claimed := claim_version(settings)) is not None:
-            held.callback(remove_if_empty, claimed)
+            held.push(partial(remove_unbegun, claimed))
         checkpoint = settings.get("ckpt_path")
         self.checkpoint = Path(checkpoint) if checkpoint else None
         with _said("the run's settings"):

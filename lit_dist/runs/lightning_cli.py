@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +30,7 @@ from lit_dist.callbacks.heuristics.weight_transfer import WeightTransfer
 from lit_dist.checkpoints.baton import read_checkpoint
 from lit_dist.checkpoints.run_files import check_run, check_trainer_folders
 from lit_dist.checkpoints.run_folder import LEDGER, run_folder
-from lit_dist.checkpoints.run_lock import hold_new, remove_if_empty
+from lit_dist.checkpoints.run_lock import hold_new, remove_unbegun
 from lit_dist.datamodules.images.augmentation import Augmenter
 from lit_dist.datamodules.images.datamodule import ImageDataModule
 from lit_dist.datamodules.partition import Partition
@@ -118,7 +119,7 @@ class SiteCLI(LightningCLI):
         writes = rank_zero_only.rank == 0 and not settings.trainer.fast_dev_run  # type: ignore[attr-defined]
         folder = claim_version(settings) if writes else None
         if folder is not None:
-            self._held.callback(remove_if_empty, folder)
+            self._held.push(partial(remove_unbegun, folder))
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -85,6 +85,18 @@ def test_a_test_and_a_prediction_between_do_not_hide_the_run(capsys: pytest.Capt
     assert (RUN / "metrics.csv").read_bytes() == rows
 
 
+def test_a_fit_that_failed_before_its_first_step_leaves_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*FIT, "--model.num_classes=5"])
+    assert "set num_classes=2" in capsys.readouterr().err
+    assert not RUN.exists()
+    main([*FIT, "--trainer.max_epochs=2"])
+    files = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file() and path.name != "lock"}
+    with pytest.raises(SystemExit):
+        main([*FIT, "--model.num_classes=5", "--resume"])
+    assert {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file() and path.name != "lock"} == files
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
