@@ -22,6 +22,7 @@ from lit_dist.datamodules.images.folder_layouts import (
     read_val,
     shared_folders,
     sorted_classes,
+    with_patients,
 )
 from lit_dist.datamodules.images.image_index import ImageFile, ImageIndex
 from lit_dist.datamodules.images.image_table import read_image_table
@@ -65,8 +66,9 @@ class ImageNetDataModule(CentreSquares):
         patient_column: The table's column with the patients; without it, each image is one.
         site_column: The table's column with the institutions; without it, sites are simulated.
         folders: What the folders in ``train`` or ``root`` are: ``"class"``, the classes; ``"site/class"``, real sites
-            with the classes in them; or ``"class/site"``. By default they are the classes, unless several have folders
-            of the same names, which may be either and is refused.
+            with the classes in them; or ``"class/site"``; each with ``"/patient"`` behind it where those have a
+            folder a patient. By default they are the classes, unless several have folders of the same names, which may
+            be either and is refused.
         **kwargs: Further arguments of ``CachedDataModule`` and ``ImageDataModule``.
 
     Raises:
@@ -97,6 +99,7 @@ class ImageNetDataModule(CentreSquares):
         if folders is not None:
             check_choice(get_args(Folders), folders=folders)
         self.folders = folders
+        self._of_patients = bool(folders and folders.endswith("/patient"))
         self.labels = _labels(self.root, labels)
         self.images = self.root
         if self.labels is not None:
@@ -123,13 +126,13 @@ class ImageNetDataModule(CentreSquares):
         """The names of the classes' folders."""
         folder = self.root / self.train
         outer = class_folders(folder)
-        if self.folders != "site/class":
+        if not (self.folders or "").startswith("site/class"):
             return outer
         index = ImageIndex(self.root, SUFFIXES, self.cache_dir)
         inner = {name for site in outer for name in index.own_folders(os.path.join(self.train, site))}
         index.save()
         if len(inner) < 2:
-            raise InputError(f"the folders in {folder} hold {len(inner)} folders; folders=site/class needs two")
+            raise InputError(f"the folders in {folder} hold {len(inner)} folders; folders={self.folders} needs two")
         return sorted(inner)
 
     def _check_folders(self, index: ImageIndex) -> None:
@@ -169,7 +172,8 @@ class ImageNetDataModule(CentreSquares):
             self.say_patients("patient" in table)
         else:
             self._check_folders(index)
-            self.say_patients(False, "use a table with --data.patient_column")
+            advice = f"give each a folder (--data.folders {self.folders or 'class'}/patient), or use a table"
+            self.say_patients(self._of_patients, f"{advice} with --data.patient_column")
             table = self._some(self._read(index, self.train))
             if self.train and os.path.isdir(self.root / "val"):
                 tests = self._read(index, "val")
@@ -179,9 +183,12 @@ class ImageNetDataModule(CentreSquares):
         return self._with_files(table)
 
     def _read(self, index: ImageIndex, folder: str) -> pd.DataFrame:
-        if self.folders in ("site/class", "class/site"):
-            return read_site_folders(index, folder, self.chosen, self.folders)
-        return read_val(index, self.chosen) if folder == "val" else read_folders(index, folder, self.chosen)
+        order = self.folders or "class"
+        if "site" in order:
+            table = read_site_folders(index, folder, self.chosen, order)
+        else:
+            table = read_val(index, self.chosen) if folder == "val" else read_folders(index, folder, self.chosen)
+        return with_patients(table, index.root, folder, order) if self._of_patients else table
 
     def _some(self, table: pd.DataFrame) -> pd.DataFrame:
         """As many images of each class as are asked for; which of a class does not depend on the other classes."""

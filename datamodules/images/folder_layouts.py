@@ -22,7 +22,7 @@ from lit_dist.datamodules.label_table import read_lines
 from lit_dist.utils.errors import InputError
 
 ANNOTATIONS = "val_annotations.txt"
-Folders = Literal["class", "site/class", "class/site"]
+Folders = Literal["class", "site/class", "class/site", "class/patient", "site/class/patient", "class/site/patient"]
 Chosen = Mapping[str, Sequence[str]]
 Row = tuple[str, str, str, bool]
 
@@ -64,7 +64,7 @@ def read_site_folders(index: ImageIndex, folder: str, chosen: Chosen, order: Fol
         index: Of the collection's root.
         folder: Where the outer folders are, relative to the root.
         chosen: The folders that each class is made of.
-        order: ``"site/class"`` or ``"class/site"``.
+        order: What the folders are, the outer ones first.
 
     Raises:
         InputError: If an image lies beside the inner folders, or a class has none.
@@ -77,7 +77,7 @@ def read_site_folders(index: ImageIndex, folder: str, chosen: Chosen, order: Fol
         if stray:
             raise InputError(f"{index.root / place} holds {stray[0]}, beside the folders that folders={order} needs")
         for inner in index.own_folders(place):
-            site, part = (outer, inner) if order == "site/class" else (inner, outer)
+            site, part = (outer, inner) if order.startswith("site") else (inner, outer)
             if part in class_of:
                 rows += [(image, class_of[part], site) for image in index.files_or_none(f"{place}/{inner}")]
     table = pd.DataFrame(rows, columns=["image", "class", "site"])
@@ -85,6 +85,27 @@ def read_site_folders(index: ImageIndex, folder: str, chosen: Chosen, order: Fol
     if empty:
         raise InputError(f"{index.root / folder} has no image of the class {empty[0]!r} at any site")
     return table.assign(origin="", there=True).sort_values("site", kind="stable", ignore_index=True)
+
+
+def with_patients(table: pd.DataFrame, root: Path, folder: str, order: Folders) -> pd.DataFrame:
+    """Images with the patients whose folders they lie in; the same name at two sites is two patients.
+
+    Args:
+        table: The images of a part of the collection, by their paths from its root.
+        root: The collection's root.
+        folder: Where the outer folders are, relative to the root.
+        order: The folders, of which the last are the patients.
+
+    Raises:
+        InputError: If an image lies beside the patients' folders.
+    """
+    levels = order.count("/")
+    parts = [image.removeprefix(f"{folder}/" if folder else "").split("/") for image in table["image"]]
+    beside = next((image for image, part in zip(table["image"], parts, strict=True) if len(part) < levels + 2), None)
+    if beside is not None:
+        raise InputError(f"{root / beside} lies beside the folders of patients that folders={order} needs")
+    patients = pd.Series([part[levels] for part in parts], table.index)
+    return table.assign(patient=table["site"] + "/" + patients if "site" in table else patients)
 
 
 def read_folders(index: ImageIndex, folder: str, chosen: Chosen) -> pd.DataFrame:

@@ -63,6 +63,36 @@ def test_sites_and_classes_are_read_from_folders(pattern: str, folders: str, tmp
     assert len(table) == 60
 
 
+@pytest.mark.parametrize("outer", ["", "train/"])
+@pytest.mark.parametrize(
+    ("pattern", "folders", "of"),
+    [
+        ("{label}", "class/patient", {""}),  # the sites are simulated
+        ("{site}/{label}", "site/class/patient", {"mgh/", "ucsf/"}),
+        ("{label}/{site}", "class/site/patient", {"mgh/", "ucsf/"}),
+    ],
+)
+def test_patients_may_have_a_folder_each(
+    outer: str, pattern: str, folders: str, of: set[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "tree"
+    names = [f"p{number}" for number in range(8)]
+    for patient in names:
+        write_tree(root, f"{outer}{pattern}/{patient}/left", images=2)
+        write_tree(root, f"{outer}{pattern}/{patient}/right", images=1)
+    for number, path in enumerate(sorted(root.rglob("*.JPEG"))):
+        draw(path, COLOURS["cat"], number)  # no two alike
+    with caplog.at_level("INFO"):
+        table = make(root, folders=folders, sites=2).table
+    assert "one patient" not in caplog.text
+    assert set(table["patient"]) == {site + name for site in of for name in names}
+    assert table.groupby("patient")["split"].nunique().max() == 1
+    assert table.groupby("patient")["label"].nunique().min() == 3  # a patient may have images of several classes
+    draw(root / f"{outer}{pattern.format(label='cat', site='mgh')}/0.JPEG", COLOURS["cat"], 1000)
+    with pytest.raises(InputError, match=rf"0.JPEG lies beside the folders of patients that folders={folders} needs"):
+        _ = make(root, folders=folders, sites=2).table
+
+
 def test_the_folders_may_be_said_to_be_classes(tmp_path: Path) -> None:
     data = make(write_tree(tmp_path / "tree", "{label}/{site}"), folders="class", sites=2)
     assert data.class_names == list(COLOURS)
