@@ -1,8 +1,10 @@
 """The notebooks run from their first cell to the last, with little to train."""
 
 import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,14 @@ def run(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a notebook sets for its process ends with it."""
+    lightning = logging.getLogger("lightning.pytorch")
+    level = lightning.level
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    yield
+    lightning.setLevel(level)
 
 
 def test_every_notebook_is_tried_and_shows_what_it_has_found() -> None:
