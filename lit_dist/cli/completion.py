@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shlex
 from collections.abc import Mapping, Set
 
 from lit_dist.cli.overview import COMMANDS, LIGHTNINGS
@@ -76,7 +77,8 @@ def _bash(options: Mapping[str, Set[str]], zsh: bool) -> str:
 
 def _fish(options: Mapping[str, Set[str]]) -> str:
     lines = [
-        f"complete -c lit-dist -n __fish_use_subcommand -f -a {command} -d '{COMMANDS[command]}'" for command in options
+        f"complete -c lit-dist -n __fish_use_subcommand -f -a {command} -d {shlex.quote(COMMANDS[command])}"
+        for command in options
     ]
     for command, names in options.items():
         lines += [

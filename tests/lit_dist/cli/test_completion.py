@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def test_zsh_and_fish_are_given_the_same(scripts: dict[str, str]) -> None:
     assert scripts["zsh"].startswith("autoload")
     assert "'__fish_seen_subcommand_from fit' -l trainer.max_epochs\n" in scripts["fish"]
     assert scripts["fish"].count(" -a ") == len(COMMANDS)
+
+
+def test_each_line_for_fish_is_whole(scripts: dict[str, str]) -> None:
+    lines = [shlex.split(line) for line in scripts["fish"].splitlines()]  # a quote that is left open raises
+    said = {line[line.index("-a") + 1]: line[-1] for line in lines if "-a" in line}
+    assert said == COMMANDS
 
 
 def test_another_shell_is_refused() -> None:
