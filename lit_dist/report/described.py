@@ -1,6 +1,7 @@
 """Classes and their settings in words, as a paper names them: ``Adam (lr 0.001)``."""
 
-from collections.abc import Container, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from lit_dist.utils.signatures import imported, parameters
@@ -47,7 +48,12 @@ def name_of(path: str) -> str:
 
 
 def value_of(value: Any) -> str:
-    """A setting's value in words; of a path to a file the last part."""
+    """A setting's value in words; of a path from the root, a home or a folder above, the last part.
+
+    Example:
+        >>> value_of("/home/me/weights.pt"), value_of("FEV1/FVC")
+        ('weights.pt', 'FEV1/FVC')
+    """
     if isinstance(value, Mapping):
         if "class_path" in value:
             return described(value)
@@ -59,10 +65,23 @@ def value_of(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g}"
-    text = str(value).replace("\\", "/").rstrip("/").rpartition("/")[2] if isinstance(value, str) else str(value)
+    text = str(value)
+    if re.match(r"(/|~|\.\.|[A-Za-z]:[\\/]|\\\\)", text):
+        text = re.split(r"[\\/]", text.rstrip("\\/"))[-1]
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _same(value: Any, default: Any) -> bool:
     """Whether a value of a configuration, where a tuple is a list, is the default."""
     return value is None or value == (list(default) if isinstance(default, tuple) else default)
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Several things as a sentence lists them."""
+    *others, last = parts
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def counted(number: int, unit: str, plural: str = "s") -> str:
+    """A number of things, such as ``1 epoch``."""
+    return f"{number} {unit}{'' if number == 1 else plural}"

@@ -1,16 +1,14 @@
 """The methods of a study in words that a paper can take: all of them read from its settings and its runs."""
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lit_dist.checkpoints.run_folder import LEDGER
-from lit_dist.provenance.ledger import iter_entries
 from lit_dist.report.data_methods import data_methods
-from lit_dist.report.described import described, name_of, value_of
+from lit_dist.report.described import counted, described, listed
 from lit_dist.report.intervals import DRAWS, FEWER_DRAWS
 from lit_dist.report.tables import Tables
+from lit_dist.report.training_methods import training_methods
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.continued import METHODS
 from lit_dist.study.environment import read_environment
@@ -37,11 +35,6 @@ _STATES = {
     "local": "with a state of the optimizer that stays at each site",
 }
 _ROUTINE = ("ModelCheckpoint", "SiteEvaluation", "RunProgress")
-_TRAINER = {
-    "accumulate_grad_batches": "gradients were accumulated over {} batches",
-    "gradient_clip_val": "gradients were clipped at {}",
-    "precision": "the precision was set to {}",
-}
 
 
 def methods(runs: Sequence[Run], settings: StudySettings, tables: Tables) -> dict[str, str]:
@@ -50,7 +43,7 @@ def methods(runs: Sequence[Run], settings: StudySettings, tables: Tables) -> dic
     return {
         "Data": data_methods(settings, done, tables),
         "Heuristics": " ".join(_heuristics(done, settings, tables)),
-        "Training": " ".join(_training(settings, tables)),
+        "Training": " ".join(training_methods(settings, tables)),
         "Evaluation": " ".join(_evaluation(settings, tables)),
         "Software and hardware": _environment(tables.study, done),
     }
@@ -74,7 +67,7 @@ def _heuristics(runs: Sequence[Run], settings: StudySettings, tables: Tables) ->
         told = [_way(run, settings), _callbacks(heuristic, shared)]
         yield f"{label}: {_joined(*(reversed(told) if run.kind == OWN else told))}{took}."
     if shared:
-        yield f"All runs had {_and(map(_told, shared))}, unless said otherwise."
+        yield f"All runs had {listed(map(_told, shared))}, unless said otherwise."
 
 
 def _way(run: Run, settings: StudySettings) -> str:
@@ -83,15 +76,15 @@ def _way(run: Run, settings: StudySettings) -> str:
         return "one model was trained on the pooled training records of all sites"
     if run.kind == "single":
         as_long = "for as many optimizer steps as models of all sites"
-        length = as_long if study.single_budget == "steps" else f"for {_count(study.passes, 'pass', 'es')} over them"
+        length = as_long if study.single_budget == "steps" else f"for {counted(study.passes, 'pass', 'es')} over them"
         return f"one model a site was trained on that site's records alone, {length}"
     if run.kind == "ensemble":
         return "the predictions of the single-institution models of a seed were averaged"
     order = f"in {run.order} order" if run.order else ""
     state = _STATES.get(run.optimizer_state or "", "")
     if run.kind == "single_weight_transfer":
-        ended = f"until {study.monitor} had not improved in {_count(study.patience, 'validation')}"
-        most = f"for at most {_count(study.passes, 'epoch')} there"
+        ended = f"until {study.monitor} had not improved in {counted(study.patience, 'validation')}"
+        most = f"for at most {counted(study.passes, 'epoch')} there"
         return _joined("one model visited each site once", order, ended, most, state)
     return _joined(
         "" if run.kind == OWN else "one model travelled from site to site in cycles", order, _length(run), state
@@ -101,7 +94,7 @@ def _way(run: Run, settings: StudySettings) -> str:
 def _length(run: Run) -> str:
     for value, unit in ((run.every_n_epochs, "epoch"), (run.every_n_steps, "step")):
         if value:
-            return f"with visits of {_count(value, unit)}"
+            return f"with visits of {counted(value, unit)}"
     return ""
 
 
@@ -109,9 +102,9 @@ def _callbacks(heuristic: Heuristic, shared: Sequence[Any]) -> str:
     """The callbacks of a heuristic that others do not have, and those that it lacks."""
     kept = heuristic.beside(shared)
     lacks = [_told(each) for each in shared if each not in kept]
-    own = _and(map(_told, heuristic.callbacks)) if heuristic.callbacks else ""
+    own = listed(map(_told, heuristic.callbacks)) if heuristic.callbacks else ""
     return (
-        ("" if heuristic.kind == OWN or not own else "with ") + own + (f" in place of {_and(lacks)}" if lacks else "")
+        ("" if heuristic.kind == OWN or not own else "with ") + own + (f" in place of {listed(lacks)}" if lacks else "")
     )
 
 
@@ -121,50 +114,6 @@ def _told(callback: Any) -> str:
     return described(callback, without=_SAID, always=[name for name, value in given.items() if value is not None])
 
 
-def _training(settings: StudySettings, tables: Tables) -> Iterable[str]:
-    study, model = settings.study, settings.model
-    own = ("optimizer", "lr_scheduler", "lr_scheduler_interval", "lr_scheduler_frequency", "weights")
-    yield f"The network was {described(model, without=own, always=('backbone', 'hidden', 'dropout'))}."
-    yield from _optimization(settings, tables)
-    batch = (settings.data.get("init_args") or {}).get("batch_size")
-    size = f", in batches of {batch}" if batch else ""
-    yield f"A run of all sites had as many optimizer steps as {_count(study.passes, 'pass', 'es')} take{size}."
-    trainer = settings.trainer
-    told = [text.format(value_of(trainer[name])) for name, text in _TRAINER.items() if trainer.get(name) is not None]
-    if told:
-        yield f"{_and(told).capitalize()}."
-    direction = "lowest" if study.mode == "min" else "highest"
-    yield f"Of each run the model with the {direction} {study.monitor} over all sites was tested."
-    drawn = "initial weights, shuffling and all other chance of a run were drawn"
-    yield f"From {_count(len(study.seeds), 'seed')} ({', '.join(map(str, study.seeds))}) {drawn}."
-
-
-def _optimization(settings: StudySettings, tables: Tables) -> Iterable[str]:
-    """How the network began, and what moved it; of a module of one's own as far as its runs tell."""
-    module, given = name_of(settings.model["class_path"]), settings.model.get("init_args") or {}
-    first = f"the weights {value_of(given['weights'])}" if given.get("weights") else "random weights"
-    ours = "weights" in given or settings.model["class_path"].startswith("lit_dist.")
-    yield f"It began with {first if ours else f'the weights that {module} gives itself'}."
-    if optimizer := given.get("optimizer"):
-        schedule = given.get("lr_scheduler")
-        followed = {name.rpartition(".")[2] for name in settings.study.lengths} | {"last_epoch"}
-        falls = f"with the schedule {described(schedule, without=followed)}" if schedule else "without a schedule"
-        yield f"The optimizer was {described(optimizer, always=('lr', 'weight_decay', 'momentum'))}, {falls}."
-    else:
-        rates = next(filter(None, (_rates(tables.fit(run)) for run in tables.results["run"])), [])
-        known = f" The first visit began with the learning rate {_and(rates)}." if rates else ""
-        yield f"Optimizer and schedule were those that {module} configures itself.{known}"
-    lengths = [f"{name.rpartition('.')[2]} (in {unit})" for name, unit in settings.study.lengths.items()]
-    if lengths:
-        yield f"{_and(lengths)} followed the length of each run."
-
-
-def _rates(fit: Path) -> list[str]:
-    """The learning rates that a transfer's first visit began with; empty where that is not known."""
-    entries = iter_entries(fit / LEDGER) if (fit / LEDGER).exists() else iter(())
-    return [f"{rate:g}" for entry in islice(entries, 1) for rate in entry.learning_rates_start]
-
-
 def _evaluation(settings: StudySettings, tables: Tables) -> Iterable[str]:
     task, results = tables.task, tables.results
     title = task.measures[task.primary].title
@@ -172,7 +121,7 @@ def _evaluation(settings: StudySettings, tables: Tables) -> Iterable[str]:
     where = "all sites' test records"
     if settings.study.leave_one_site_out:
         where = "the records of each site in turn, which took no part in training"
-    also = f", beside it {_and(others)}" if others else ""
+    also = f", beside it {listed(others)}" if others else ""
     yield f"The primary measure was the {title} on {where}{also}."
     several = results["seed"].nunique() > 1
     drawn = "seeds and over patients" if several else "patients"
@@ -184,7 +133,7 @@ def _evaluation(settings: StudySettings, tables: Tables) -> Iterable[str]:
         student = " and Student's t with Satterthwaite's degrees of freedom" if several else ""
         yield (
             f"Heuristics were compared on the same test records by a paired bootstrap over {drawn} ({DRAWS} resamples)"
-            f"{student}, p adjusted for {_count(pairs, 'pair')} by Holm's method."
+            f"{student}, p adjusted for {counted(pairs, 'pair')} by Holm's method."
         )
     if len(tables.points):
         yield f"Sensitivity and specificity are at thresholds that each run chose {tables.wanted}."
@@ -208,7 +157,7 @@ def _environment(study: Path, runs: Sequence[Run]) -> str:
     for each in known:
         for name, value in each["versions"].items():
             programs.setdefault(name, {})[str(value)] = None
-    threads = _and(programs.pop("threads", ["1"]))
+    threads = listed(programs.pop("threads", ["1"]))
     names = {"python": "Python", "torch": "PyTorch", "lightning": "Lightning"}
     told = [f"{names.get(name, name)} {' and '.join(values)}" for name, values in programs.items()]
     machines = dict.fromkeys(_machine(each) for each in known)
@@ -216,7 +165,7 @@ def _environment(study: Path, runs: Sequence[Run]) -> str:
         f" Of {len(found) - len(known)} of {len(found)} runs this was not recorded." if len(known) < len(found) else ""
     )
     of = f"{threads} {'thread' if threads == '1' else 'threads'} of the processor"
-    return f"Runs were done with {_and(told)}, on {_and(machines)}, with {of}.{missing}"
+    return f"Runs were done with {listed(told)}, on {listed(machines)}, with {of}.{missing}"
 
 
 def _machine(found: dict[str, Any]) -> str:
@@ -233,12 +182,3 @@ def _is_routine(callback: Any) -> bool:
 
 def _joined(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
-
-
-def _and(parts: Iterable[str]) -> str:
-    *others, last = parts
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def _count(number: int, unit: str, plural: str = "s") -> str:
-    return f"{number} {unit}{'' if number == 1 else plural}"

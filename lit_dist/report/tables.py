@@ -109,8 +109,9 @@ def make_tables(
         return None
     found = all_predictions(study, results, task)
     main = resample(found, task)
-    others = resample(found, task, [name for name in summarised(task) if name not in main], FEWER_DRAWS)
-    summary = with_both(summarise(results, task), results, main | others)
+    shown = main | resample(found, task, [name for name in task.main if name not in main])
+    others = resample(found, task, [name for name in summarised(task) if name not in shown], FEWER_DRAWS)
+    summary = with_both(summarise(results, task), results, shown | others)
     labels = main_heuristics(results, summary, task)
     wanted = wanted or ReportSettings()
     return Tables(

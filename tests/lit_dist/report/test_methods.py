@@ -19,6 +19,7 @@ WHICH = ("heuristic", "kind", "site", "every_n_epochs", "every_n_steps", "order"
 def words(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str, **changes: Any) -> str:
     """The methods of a study whose runs are finished, but have left no files."""
     monkeypatch.chdir(folder)
+    Path("t.csv").write_text("height,FEV1/FVC\n" + "".join(f"{n},{n / 40}\n" for n in range(40)))
     study = settings(*options, **changes)
     runs = make_plan(study)
     rows = [{"run": run.name, **{name: getattr(run, name) for name in WHICH}, "n": 12, "steps": 16} for run in runs]
@@ -32,6 +33,15 @@ RING = {"class_path": "FederatedAveraging", "init_args": {"every_n_epochs": 1, "
 OWN = {"name": "mine & more", "callbacks": RING}
 FED_PROX = {"class_path": "FedProx", "init_args": {"mu": 0.3}}
 NEAR = {"name": "near", "heuristic": "cyclical_weight_transfer", "callbacks": [FED_PROX]}
+
+
+STEP = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=3"]
+CLIP = ["--trainer.gradient_clip_val=2", "--trainer.gradient_clip_algorithm=value"]
+TABULAR = {"class_path": "TabularPredictor", "init_args": {"task": "regression", "numeric": 1, "categorical": 1}}
+TABLE = {
+    "class_path": "TabularDataModule",
+    "init_args": {"root": "", "table": "t.csv", "target": "FEV1/FVC", "task": "regression", "sites": 2},
+}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +59,17 @@ NEAR = {"name": "near", "heuristic": "cyclical_weight_transfer", "callbacks": [F
         (["--trainer.gradient_clip_val=0.5"], {}, "clipped at 0.5"),
         (["--trainer.accumulate_grad_batches=2"], {}, "accumulated over 2 batches"),
         (["--monitor=val_auroc", "--mode=max"], {}, "highest val_auroc"),
+        ([], {}, "a single-institution model was chosen by its own site's validation records."),
+        ([], {}, "single transfer at most as many"),
+        ([], {}, "The optimizer was Adam (lr 0.001), without a schedule."),
+        ([*STEP, "--model.lr_scheduler_interval=step"], {}, "StepLR (step_size 3) that advanced after each step"),
+        ([*STEP, "--model.lr_scheduler_frequency=4"], {}, "that advanced after each 4 epochs"),
+        (CLIP, {}, "Gradients were clipped at 2. Further settings: Trainer (gradient_clip_algorithm value)."),
+        (["--trainer.limit_val_batches=3"], {}, "Trainer (limit_val_batches 3)"),
+        (["--trainer.check_val_every_n_epoch=2"], {}, "Trainer (check_val_every_n_epoch 2)"),
+        ([], {"model": TABULAR, "data": TABLE}, "gaps filled with the mean, of the training records of all sites in"),
+        ([], {"model": TABULAR, "data": TABLE}, "categories became indicators"),
+        ([], {"model": TABULAR, "data": TABLE}, "target FEV1/FVC, "),
         (["--optimizer_states=[carry]"], {}, "travelling along"),
         (["--patience=9"], {}, "9 validations"),
         ([], {"heuristics": ["central", OWN]}, "mine & more: FederatedAveraging (weighting images, ring 2"),
