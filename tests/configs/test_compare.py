@@ -101,8 +101,8 @@ OWN_OPTIONS = {
 }
 
 
-LIKE_OTHERS = ("compare_unlike.yaml", "compare_density.yaml")
-"""Studies that differ from one beside them in a partition, or a collection that others have, too."""
+LIKE_OTHERS = ("compare_unlike.yaml", "compare_density.yaml", "compare_methods.yaml")
+"""Studies that differ from one beside them in a partition or their heuristics, or whose collection others have, too."""
 
 
 @pytest.mark.slow

@@ -33,10 +33,17 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The names of a page's headings, as GitHub makes them."""
+    """The names of a page's headings, as GitHub makes them, and those that the reference's entries have on the site."""
     titles = [after for each, after in pairwise(tokens(page)) if each.type == "heading_open"]
     texts = ["".join(part.content for part in title.children or ()) for title in titles]
-    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
+    entries = {each.content.removeprefix("::: ") for each in tokens(page) if each.content.startswith("::: ")}
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts} | entries
+
+
+def sections(page: Path) -> dict[str, str]:
+    """The text below each of a page's headings of the second rank, in their order."""
+    _, *parts = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {title: text for title, _, text in (part.partition("\n") for part in parts)}
 
 
 def code(page: Path, language: str) -> Iterator[str]:
