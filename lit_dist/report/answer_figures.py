@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lit_dist.report.drawing import cut, folded, legend, narrow, set_height, shown
+from lit_dist.report.drawing import cut, folded, legend, narrow, set_height
 from lit_dist.report.main_heuristics import best_of
 from lit_dist.report.summary import baseline
 from lit_dist.report.tables import Tables
@@ -36,7 +36,7 @@ def _curves(axes: Axes, tables: Tables, curve: str, across: str, up: str) -> str
         here.plot(own["x"], own["y"], linewidth=1.3, label=folded(label), **look.line)
         here.fill_between(own["x"], own["low"], own["high"], color=look.colour, alpha=0.2, linewidth=0)
         if alone:
-            here.set_title(f"{cut(label, 30)}\n{area} {own['area'].iloc[0]:.3f}", fontsize=7)
+            here.set_title(f"{_titled(label, here)}\n{area} {own['area'].iloc[0]:.3f}", fontsize=7)
             _operating_point(here, tables, label, str(own["question"].iloc[0]), curve)
 
     def guess(here: Axes, own: pd.DataFrame) -> None:
@@ -73,7 +73,7 @@ def calibration(axes: Axes, tables: Tables) -> str | None:
         if alone:
             known = tables.calibration[tables.calibration["label"] == label].iloc[0]
             error = f"error {known['calibration_error']:.3f} (by chance {known['by_chance']:.3f})"
-            here.set_title(f"{cut(label, 30)}\n{error}", fontsize=7)
+            here.set_title(f"{_titled(label, here)}\n{error}", fontsize=7)
 
     def guess(here: Axes, own: pd.DataFrame) -> None:
         here.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
@@ -119,7 +119,7 @@ def _in_panels(
             for label in few:
                 if len(part := own[own["label"] == label]):
                     line(here, part, label, False)
-            here.set_title(cut(question, 30), fontsize=7)
+            here.set_title(_titled(question, here), fontsize=7)
         legend(panels[0])
         left = len(questions) - len(panels)
         more = f"; {left} more are in the table" if left > 0 else ""
@@ -141,6 +141,11 @@ def grid(axes: Axes, number: int) -> list[Axes]:
     axes.remove()
     spec = inside.subgridspec(rows, columns)
     return [figure.add_subplot(spec[place // columns, place % columns]) for place in range(number)]
+
+
+def _titled(label: str, here: Axes) -> str:
+    """A label that is no wider than its panel."""
+    return cut(label, 22 if narrow(here) else 28)
 
 
 def _name_axes(panels: list[Axes], across: str, up: str) -> None:
@@ -176,7 +181,7 @@ def confusion(axes: Axes, tables: Tables) -> str | None:
         names = [cut(name, 9) for name in classes]
         here.set_xticks(range(len(names)), names, rotation=45 if small or max(map(len, names)) > 4 else 0)
         here.set_yticks(range(len(names)), names)
-        here.set_title(shown(cut(label, 30)), fontsize=7)
+        here.set_title(_titled(label, here), fontsize=7)
     _name_axes(panels, "predicted", "true")
     counted = "" if small else " and the numbers of records"
     return (

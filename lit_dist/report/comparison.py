@@ -37,13 +37,14 @@ def heuristics(axes: Axes, tables: Tables, place: int = 0) -> str | None:
 
 def _name_rows(axes: Axes, labels: list[str]) -> None:
     """Name rows from the top down: at their left, or above them where the figure is narrow."""
-    names = [folded(label, 50 if narrow(axes) else 30) for label in labels]
+    names = [folded(label, 42 if narrow(axes) else 30) for label in labels]
     lines = sum(name.count("\n") + 1 for name in names)
     if narrow(axes):
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         for place, name in enumerate(names):
-            axes.text(0, place - 0.2, name, va="bottom", transform=axes.get_yaxis_transform())
+            text = axes.text(0, place - 0.2, name, va="bottom", transform=axes.get_yaxis_transform())
+            text.set_in_layout(False)  # a wide name would leave no room for the values
         set_height(axes, 0.8 + 0.12 * lines + 0.2 * len(names))
         axes.set_ylim(len(names) - 0.6, -1)
     else:

@@ -26,8 +26,16 @@ def folded(label: str, width: int = 30) -> str:
 
 
 def cut(label: str, width: int = 18) -> str:
-    """A label as ``shown``, its end left out where it is long."""
-    return shown(label if len(label) <= width else f"{label[: width - 1]}…")
+    """A label as ``shown``, its middle left out where it is long: names of one kind often begin alike.
+
+    Example:
+        >>> cut("University Hospital Bern")
+        'University …l Bern'
+    """
+    if len(label) > width:
+        end = width // 3
+        label = f"{label[: width - 1 - end]}…{label[-end:]}"
+    return shown(label)
 
 
 def narrow(axes: Axes) -> bool:
@@ -78,11 +86,11 @@ def heat(axes: Axes, values: pd.DataFrame, across: str, title: str, **colours: A
     numbers = values.to_numpy(float)
     image = axes.imshow(numbers, **{"aspect": "auto", "cmap": "cividis", "interpolation": "nearest", **colours})
     bar: Any = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=25)
-    bar.set_label(folded(title, 24))
+    bar.set_label(folded(title, 18))
     bar.outline.set_linewidth(0.5)
     names = [cut(str(each), 12) for each in values.columns]
     longest = max(map(len, names))
-    upright = longest > 3 and len(names) > (4 if narrow(axes) else 9)
+    upright = longest > 3 and longest * len(names) > (24 if narrow(axes) else 80)
     most = (40 if upright else 20 if longest < 3 else 12) // (2 if narrow(axes) else 1)
     step = -(-len(names) // most)
     axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0)

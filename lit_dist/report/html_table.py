@@ -1,9 +1,13 @@
 """Tables of a report, as HTML."""
 
 import html
+import re
 from typing import Any
 
 import pandas as pd
+
+_NAMES = re.compile(r"<(t[dh])>(?=[^<]*[^\W\d_]{3})((?:[^<]|<br>){24,})</")
+"""Cells that hold a long name, or a sentence, and no numbers."""
 
 
 def escaped(value: Any) -> str:
@@ -33,7 +37,8 @@ def p_value(value: float) -> str:
 
 def table(rows: pd.DataFrame) -> str:
     """A table whose cells are HTML, which scrolls by itself where it is wide."""
-    return f'<div class="table" tabindex="0">{rows.to_html(index=False, border=0, escape=False)}</div>'
+    cells = _NAMES.sub(r'<\1 class="name">\2</', rows.to_html(index=False, border=0, escape=False))
+    return f'<div class="table" tabindex="0">{cells}</div>'
 
 
 def folded(title: str, content: str) -> str:

@@ -1,4 +1,4 @@
-"""The main tables of a study for a paper: LaTeX with the package booktabs, in ``tables/``."""
+"""The main tables of a study for a paper: LaTeX with the packages booktabs and graphicx, in ``tables/``."""
 
 import html
 import re
@@ -17,18 +17,20 @@ _SPECIAL = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "`": r"\textasciigrave{}", "\N{NO-BREAK SPACE}": "~"},
 }
+_NOT_IN_T1 = "ĦħĸĿŀŉŦŧſ"
 _HEAD = """\
-% Needs \\usepackage{{booktabs}}{unicode}
+% Needs \\usepackage{{booktabs,graphicx}}{letters}
 \\begin{{table}}
   \\centering
   \\caption{{{caption}}}
   \\label{{tab:{label}}}
+  \\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%
   \\begin{{tabular}}{{{columns}}}
     \\toprule
 """
 _TAIL = """\
     \\bottomrule
-  \\end{tabular}
+  \\end{tabular}}
 \\end{table}
 """
 
@@ -56,10 +58,15 @@ def latex_table(rows: pd.DataFrame, caption: str, label: str) -> str:
     cells = [[str(name) for name in rows], *rows.astype(str).to_numpy().tolist()]
     lines = ["    " + " & ".join(map(_cell, line)) + r" \\" for line in cells]
     body = "\n".join([lines[0], r"    \midrule", *lines[1:]]) + "\n"
-    beyond = any(ord(each) > 0x17F for each in body)
-    unicode = ", and LuaLaTeX or XeLaTeX with a font that has all letters" if beyond else ""
     columns = "l" + "r" * (len(rows.columns) - 1)
-    return _HEAD.format(unicode=unicode, caption=latex_text(caption), label=label, columns=columns) + body + _TAIL
+    return _HEAD.format(letters=_needed(body), caption=latex_text(caption), label=label, columns=columns) + body + _TAIL
+
+
+def _needed(text: str) -> str:
+    """What LaTeX needs for the letters of a text, beside packages for tables."""
+    if any(ord(each) > 0x17F or each in _NOT_IN_T1 for each in text):
+        return ", and LuaLaTeX or XeLaTeX with a font that has all letters"
+    return "" if text.isascii() else " and \\usepackage[T1]{fontenc}"
 
 
 def _cell(cell: str) -> str:

@@ -18,6 +18,9 @@ _MOST = 3
 _FEW = 4
 """Of more runs, their range is drawn instead of a line for each."""
 
+_NAMED_WIDE = 4
+"""Up to how many sites have their names in the usual size."""
+
 _STEEP = 20
 """From which ratio of its ends on the loss is drawn on a logarithmic scale."""
 
@@ -42,7 +45,7 @@ def curves(axes: Axes, tables: Tables) -> str | None:
     if not lines:
         return None
     sites = in_order({site for visits in paths.values() for site, _, _ in visits})
-    height = max(0.4, 0.09 * min(len(sites), 40)) if sites else 0.0
+    height = max(0.4, (0.13 if len(sites) <= _NAMED_WIDE else 0.09) * min(len(sites), 40)) if sites else 0.0
     set_height(axes, 2.7 + height)
     upper, *lower = panels(axes, [2.2, height] if sites else [1])
     for label, each in lines.items():
@@ -96,7 +99,8 @@ def _draw(axes: Axes, label: str, look: Look, losses: list[pd.Series]) -> None:
         for each in losses:
             axes.plot(each.index, each, linewidth=0.5, alpha=0.4, **look.line)
     # NaN where a seed is not there yet, or ended before
-    axes.plot(steps, np.mean(values, axis=0), linewidth=1.5, label=label, **look.line)
+    mark = "." if max(map(len, losses)) < 2 else ""  # one validation makes no line
+    axes.plot(steps, np.mean(values, axis=0), linewidth=1.5, label=label, marker=mark, **look.line)
 
 
 def _scale(axes: Axes, losses: list[pd.Series]) -> None:
@@ -114,5 +118,5 @@ def _draw_visits(axes: Axes, paths: list[tuple[Look, Visits]], sites: list[str])
             axes.broken_barh(spans, (row - 0.4 + number * lane, lane), facecolors=look.colour, linewidth=0)
     every = -(-len(sites) // 40)
     axes.set_yticks(range(0, len(sites), every), [cut(site) for site in sites[::every]])
-    axes.tick_params(axis="y", labelsize=5 if len(sites) > 4 else 7, length=0)
+    axes.tick_params(axis="y", labelsize=5 if len(sites) > _NAMED_WIDE else 7, length=0)
     axes.set_ylim(len(sites) - 0.5, -0.5)

@@ -1,4 +1,7 @@
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -46,6 +49,23 @@ def test_a_line_of_a_table_has_its_cells_whatever_they_hold(label: str) -> None:
 
 
 def test_letters_beyond_latin_ask_for_a_program_that_has_them() -> None:
-    plain, greek = (latex_table(pd.DataFrame({"site": [name]}), "", "x") for name in ("Köln", "Ελλάδα"))
-    assert "LuaLaTeX" not in plain
+    names = ("Bern", "Łódź, Þórshöfn", "Ħamrun", "Ελλάδα")
+    plain, latin, maltese, greek = (latex_table(pd.DataFrame({"site": [name]}), "", "x") for name in names)
+    assert "fontenc" not in plain
+    assert r"\usepackage[T1]{fontenc}" in latin
+    assert "LuaLaTeX" not in plain + latin
+    assert "LuaLaTeX" in maltese
     assert "LuaLaTeX" in greek
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")
+@pytest.mark.parametrize("name", ["cyclical, every epoch", "Łódź " * 16, r"a_b & 50% #1 {x} ~ ^ \ $"])
+def test_a_wide_table_fits_on_its_page(name: str) -> None:
+    rows = pd.DataFrame([[escaped(name)] * 2 + ["0.1 to 0.2"] * 6], columns=list("abcdefgh"))
+    written = latex_table(rows, "50 % of it", "x")
+    needs = re.findall(r"\\usepackage\S+", written.splitlines()[0])
+    page = [r"\documentclass{article}", *needs, r"\begin{document}", written, r"\end{document}"]
+    Path("t.tex").write_text("\n".join(page))
+    told = subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], capture_output=True, check=False).stdout
+    assert b"\n! " not in told
+    assert b"Overfull" not in told
