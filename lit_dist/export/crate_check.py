@@ -1,33 +1,37 @@
 """Whether a study that others have packed holds what its tables say."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
+from lit_dist.checkpoints.run_folder import LEDGER
+from lit_dist.export.compared_tables import compare, near, read_text
 from lit_dist.export.crate_files import METADATA, check_files, opened, read_entities
-from lit_dist.export.predicted_records import check_records
+from lit_dist.export.packed_ledger import check_length
+from lit_dist.export.packed_plan import check_plan
+from lit_dist.export.packed_records import PackedRecords, StudyRecords, read_records
+from lit_dist.export.packed_schedule import is_ours
+from lit_dist.export.packed_tables import check_described, sites_in_order
+from lit_dist.export.predicted_records import check_records, labelled
+from lit_dist.provenance.ledger import iter_lines
 from lit_dist.provenance.run_settings import versions
 from lit_dist.provenance.verify import verify
 from lit_dist.report.tables import make_tables
-from lit_dist.study.continued import DETAILS, HELD_OUT, OVER_SITES, TABLES, TASK
-from lit_dist.study.execute import FIT, PREDICTIONS, judged, read_predictions, read_result, travels
+from lit_dist.study.continued import DETAILS, FLOW, HELD_OUT, OVER_SITES, TABLE_1, TABLES, TASK
+from lit_dist.study.execute import FIT, PREDICTIONS, VALIDATION, judged, read_predictions, read_result, travels
 from lit_dist.study.plan import Run, read_run
-from lit_dist.study.report_settings import ReportSettings
 from lit_dist.study.run_names import has_settings
-from lit_dist.study.settings import SETTINGS
+from lit_dist.study.settings import SETTINGS, StudySettings, read_study
 from lit_dist.tasks.named import task_described
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import file_sha256
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.yaml_text import read_yaml
 
-_RELATIVE, _ABSOLUTE = 1e-4, 5e-4
-"""How far a number may be from the one that is computed again: processors round differently, and a report shows three
-digits."""
+_NOTED = "Visits that were"
+"""What an audit says of visits that were left out, or made with other settings than those before."""
 _DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
@@ -57,13 +61,17 @@ def _check(path: Path) -> Iterator[str]:
         results = _read(crate / "results.csv")
         runs = _runs(crate, results)
         yield f"The settings of the {len(runs)} runs are those that their names have the hash of."
-        yield _check_ledgers(crate, runs)
-        yield _check_splits(crate, runs)
         task = task_described(read_yaml(crate / TASK))
+        settings = read_study(crate / SETTINGS)
+        records = read_records(crate, runs, settings.data["init_args"].get("external") or [])
+        make_data = _maker(crate, records, task)
+        yield from check_plan(crate, runs, settings, None if records.unknown else make_data)
+        yield from _check_records(crate, records, make_data(settings.data), task)
+        yield from _check_ledgers(crate, runs, make_data)
         if task is None:
             yield "What is predicted is a task of the authors' own code, so that the tables are not computed again."
         else:
-            yield from _check_tables(crate, runs, str(results["collection"].iloc[0]), task)
+            yield from _check_tables(crate, runs, settings, make_data, task)
         made, here = _version(entities), versions()["lit_dist"]
         if made != here:
             yield f"It was made by lit_dist {made}; this is {here}."
@@ -96,87 +104,101 @@ def _runs(crate: Path, results: pd.DataFrame) -> list[Run]:
     return runs
 
 
-def _check_ledgers(crate: Path, runs: list[Run]) -> str:
-    visits = ledgers = 0
+def _maker(crate: Path, records: StudyRecords, task: Task | None) -> Callable[..., PackedRecords]:
+    """What gives the records of a study for the settings of its data, and changes of them."""
+    table = records.table if task is None else labelled(records.table, task)
+    sites = sites_in_order(crate, set(table["site"]))
+    return lambda settings, **changes: PackedRecords(table, sites, task, {**settings["init_args"], **changes})
+
+
+def _check_records(crate: Path, records: StudyRecords, data: PackedRecords, task: Task | None) -> Iterator[str]:
+    """Compare Table 1 and the flow of records with the splits."""
+    table = records.table
+    patients = table["patient"].nunique()
+    yield f"Splits: {len(table)} records of {patients} patients; all runs have the same, and none of them is in two."
+    if records.unknown:
+        sites = ", ".join(records.unknown)
+        yield f"Only runs that hold out {sites} are here, so that {TABLE_1} and {FLOW} are not compared."
+        return
+    check_described(crate, data, labels=task is not None)
+    yield f"They give {TABLE_1} and {FLOW}."
+
+
+def _check_ledgers(crate: Path, runs: list[Run], make_data: Callable[..., PackedRecords]) -> Iterator[str]:
+    visits, ledgers, unlike = 0, 0, list[str]()
+    owners: dict[str, Run] = {}  # of fits' ids, and of the weights that a ledger ends with
     for run in runs:
-        folder = crate / "runs" / run.name / FIT
+        path = crate / "runs" / run.name / FIT / LEDGER
         found = read_result(crate, run.name)
-        if not run.members:
-            if (folder / LEDGER).is_file():
-                verify(folder)
+        if run.members:
+            again = {"visits": None, "transfers": len(run.members), "steps": 0}
+        else:
+            if path.is_file():
+                yield from (f"{run.name}: {line}" for line in verify(path.parent).splitlines() if _NOTED in line)
             elif found.get("visits") is not None:
-                raise InputError(f"{folder} has no ledger of the {found['visits']} visits that the run has made")
-            again = travels(folder / LEDGER)
-            if {name: found.get(name) for name in again} != again:
-                raise InputError(f"{folder / LEDGER} has {again}, and the result of the run says otherwise")
+                raise InputError(f"{path.parent} has no ledger of the {found['visits']} visits that the run has made")
+            again = travels(path)
+        if {name: found.get(name) for name in again} != again:
+            raise InputError(f"{path} has {again}, and the result of the run says otherwise")
+        lines = list(iter_lines(path)) if path.is_file() else []
+        for name in {line.run for line in lines}:
+            if (other := owners.setdefault(name, run)) != run:
+                raise InputError(f"{path} has visits of the run {name}, which the ledger of {other.name} has, too")
+        if lines and (other := owners.setdefault(lines[-1].sha256_out, run)).seed != run.seed:
+            yield f"{run.name} has ended with the same weights, to the last bit, as {other.name}."
+        if not run.members:
+            if not check_length(path, run, make_data(run.config["data"]), found.get("steps")):
+                unlike.append(run.name)
             visits, ledgers = visits + (again["visits"] or 0), ledgers + bool(again["visits"])
-    return f"{ledgers} ledgers: {visits} visits; every chain is whole, and has what the results say was sent."
+    if unlike:
+        yield f"Images and steps do not follow from settings and splits alone of {', '.join(unlike)}."
+    yield f"{ledgers} ledgers: {visits} visits; every chain is whole, and has what the results say was sent."
 
 
-def _check_splits(crate: Path, runs: list[Run]) -> str:
-    """See that no patient is in two splits of a run."""
-    records = patients = 0
-    for path in (crate / "runs" / run.name / FIT / SPLITS for run in runs if not run.members):
-        table = _read(path) if path.is_file() else pd.DataFrame()
-        if not {"patient", "site", "split", "image"} <= set(table):
-            raise InputError(f"{path} is missing, or has not the columns of a run's splits")
-        places = table.groupby("patient")["split"].nunique()
-        if (places > 1).any():
-            raise InputError(f"{path}: {places.idxmax()!r} is in more than one split")
-        records, patients = max(records, len(table)), max(patients, len(places))
-    return f"Splits: {records} records of {patients} patients; none of them is in two splits of a run."
+def _check_predictions(crate: Path, run: Run, data: PackedRecords, task: Task) -> None:
+    """See that a run has predicted its own test and validation records, and judge the first again."""
+    path = crate / "runs" / run.name / FIT / PREDICTIONS
+    check_records(read_predictions(task, path), path, data.table, "test")
+    validated = path.with_name(VALIDATION)
+    if validated.is_file() and is_ours(run.config["data"]["class_path"]):
+        own = data.table[data.table["site"].isin(data.validated)]
+        check_records(read_predictions(task, validated), validated, own, "val")
+    found = read_result(crate, run.name)
+    for name, value in judged(task, read_predictions(task, path, run.held_out)).items():
+        if not near(found.get(name), value):
+            raise InputError(f"{path} gives {name} {value:.4g}, but the result of the run has {found.get(name)}")
 
 
-def _check_tables(crate: Path, runs: list[Run], collection: str, task: Task) -> Iterator[str]:
+def _check_tables(
+    crate: Path, runs: list[Run], settings: StudySettings, make_data: Callable[..., PackedRecords], task: Task
+) -> Iterator[str]:
     """Judge the predictions again, and compare the results and each table."""
     for run in runs:
-        path = crate / "runs" / run.name / FIT / PREDICTIONS
-        table = read_predictions(task, path, run.held_out)
-        splits = crate / "runs" / (run.members[0] if run.members else run.name) / FIT / SPLITS
-        if run.held_out is None and splits.is_file():
-            check_records(table, path, splits, task)
-        found = read_result(crate, run.name)
-        for name, value in judged(task, table).items():
-            if not _near(found.get(name), value):
-                raise InputError(f"{path} gives {name} {value:.4g}, but the result of the run has {found.get(name)}")
-    wanted = ReportSettings(**(read_yaml(crate / SETTINGS).get("report") or {}))
-    tables = make_tables(crate, runs, collection, task, wanted)
+        _check_predictions(crate, run, make_data(run.config["data"]), task)
+    tables = make_tables(crate, runs, settings.study.collection, task, settings.study.report)
     assert tables is not None
     names = []
     for name, again in tables.files():
-        _compare(crate / name, again)
+        compare(crate / name, read_text(crate / name), again, "the predictions")
         names.append(name)
     for name in (*(f"{each}.csv" for each in TABLES), OVER_SITES, HELD_OUT, *DETAILS.values()):
         if name not in names and (crate / name).exists():
             raise InputError(f"{crate / name} cannot be computed again from what the crate has of predictions")
+    for same in _copies(crate, runs):
+        yield f"To the last digit, the same predictions are those of {', '.join(same)}."
+    lacking = [run.name for run in runs if not (crate / "runs" / run.name / FIT / VALIDATION).is_file()]
+    if lacking and len(lacking) < len(runs):
+        yield f"There are no predictions of validation records of {', '.join(lacking)}."
     yield f"The predictions give the results of all runs, and the tables {', '.join(names)}."
 
 
-def _compare(path: Path, again: pd.DataFrame) -> None:
-    stated = _read(path)
-    if len(stated) != len(again):
-        raise InputError(f"{path} has {len(stated)} rows, and the predictions give {len(again)}")
-    if more := set(stated) - set(again):
-        raise InputError(f"{path} has the column {min(map(str, more))}, which does not follow from the predictions")
-    for column in again.columns:
-        if column not in stated:
-            raise InputError(f"{path} has no column {column}, which the predictions give")
-        same = [_near(*pair) for pair in zip(stated[column], again[column], strict=True)]
-        if not all(same):
-            row = same.index(False)
-            raise InputError(
-                f"{path}, row {row + 1}: {column} is {stated[column].iloc[row]}, and the predictions give"
-                f" {again[column].iloc[row]}"
-            )
-
-
-def _near(stated: Any, again: Any) -> bool:
-    if pd.isna(stated) or pd.isna(again):
-        return bool(pd.isna(stated) and pd.isna(again))
-    try:
-        return bool(np.isclose(float(stated), float(again), rtol=_RELATIVE, atol=_ABSOLUTE))
-    except (TypeError, ValueError):
-        return str(stated) == str(again)
+def _copies(crate: Path, runs: list[Run]) -> list[list[str]]:
+    """The runs of unlike seeds that have predicted the same to the last digit, as no two runs are likely to."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        sha256 = file_sha256(crate / "runs" / run.name / FIT / PREDICTIONS)
+        found.setdefault((run.heuristic, sha256), []).append(run)
+    return [[run.name for run in same] for same in found.values() if len({run.seed for run in same}) > 1]
 
 
 def _version(entities: dict[str, dict[str, Any]]) -> str:

@@ -12,8 +12,9 @@ import safetensors.torch
 
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
+from lit_dist.export.compared_tables import read_text
 from lit_dist.export.model_card import as_markdown
-from lit_dist.export.predicted_records import check_records
+from lit_dist.export.predicted_records import check_records, labelled
 from lit_dist.export.programs import Exported, exported, save
 from lit_dist.export.trained_study_run import load_study_run
 from lit_dist.provenance.ledger import iter_entries
@@ -135,7 +136,7 @@ def _test(run: Path, path: Path, task: Task) -> list[dict[str, Any]]:
         return []
     table = read_predictions(task, path)
     if (run / SPLITS).exists():
-        check_records(table, path, run / SPLITS, task)
+        check_records(table, path, labelled(read_text(run / SPLITS), task), "test")
     parts = [("all sites", table), *table.groupby("site", sort=False)]
     return [{"site": str(site), **_judged(task, rows)} for site, rows in parts]
 

@@ -1,4 +1,4 @@
-"""Whether predictions are those of a run's test records."""
+"""Whether predictions are those of a run's records."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,20 +8,41 @@ import pandas as pd
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
+_CALLED = {"test": "test", "val": "validation"}
 
-def check_records(predicted: pd.DataFrame, path: Path, splits: Path, task: Task) -> None:
-    """Raise ``InputError`` unless predictions are of the run's test records, each once, and with their labels."""
-    table = pd.read_csv(splits, dtype=str, keep_default_na=False)
-    table = table[table["split"] == "test"]
-    known = {(own.site, own.image): task.parse_label(str(own.label)) for own in table.itertuples()}
-    found = [((own.site, own.image), own.label) for own in predicted.itertuples()]
-    wrong = [name for name, label in found if name not in known or known[name] != label]
-    for names, what in ((wrong, "which is no test record of the run, or has another label there"),
+
+def labelled(splits: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """The records of a run's splits, read as text, with labels as the task has them."""
+    return splits.assign(label=[task.parse_label(text) for text in splits["label"]])
+
+
+def check_records(predicted: pd.DataFrame, path: Path, table: pd.DataFrame, split: str) -> None:
+    """See that predictions are of the records of a split, each once, and with their patients and labels.
+
+    Args:
+        predicted: The predictions.
+        path: Their file.
+        table: The records of the run's splits that it may have predicted.
+        split: The split.
+
+    Raises:
+        InputError: If they are not.
+    """
+    own = table[table["split"] == split]
+    known = {(site, image): rest for site, image, *rest in _rows(own)}
+    found = [((site, image), rest) for site, image, *rest in _rows(predicted)]
+    which = _CALLED[split]
+    wrong = [name for name, rest in found if known.get(name) != rest]
+    for names, what in ((wrong, f"which is no {which} record of the run, or has another patient or label there"),
                         ([name for name, often in Counter(name for name, _ in found).items() if often > 1], "twice"),
                         ([*known.keys() - {name for name, _ in found}], "which is not there")):  # fmt: skip
         if names:
             site, image = sorted(names)[0]
             raise InputError(
-                f"{path} does not hold predictions of the test records in {splits}: {image!r} of {site!r}, {what}"
-                f" ({len(names)} such records)"
+                f"{path} does not hold predictions of the {which} records of its run's splits: {image!r} of {site!r},"
+                f" {what} ({len(names)} such records)"
             )
+
+
+def _rows(table: pd.DataFrame) -> "zip[tuple[object, ...]]":
+    return zip(*(table[column].tolist() for column in ("site", "image", "patient", "label")), strict=True)

@@ -55,6 +55,13 @@ class Heuristic:
         kind = {} if self.kind == OWN else {"heuristic": self.kind}
         return {"name": self.name, **kind, "callbacks": self.callbacks}
 
+    @classmethod
+    def of_plain(cls, given: Any) -> "Heuristic":
+        """What ``plain`` has made that form of."""
+        if isinstance(given, str):
+            return cls(given, given, [])
+        return cls(given["name"], given.get("heuristic", OWN), given["callbacks"])
+
     def beside(self, shared: Any) -> list[Any]:
         """The callbacks of all runs that it has, too: one of its own takes the place of one that it is a kind of."""
         own = {base.__name__ for each in self.callbacks for base in imported(each["class_path"]).__mro__}

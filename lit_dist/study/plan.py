@@ -1,13 +1,15 @@
 """The plan of a study: which runs there are, each with its settings."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from lightning.pytorch.callbacks import Callback
 
 from lit_dist.callbacks import WeightTransfer
 from lit_dist.models.monitored import check_mode
@@ -112,15 +114,24 @@ def make_plan(settings: StudySettings) -> list[Run]:
         InputError: If the data has no sites.
     """
     check_mode(study_task(settings), "the study", settings.study.monitor, settings.study.mode)
+    return plan_of(settings, _data, make_callbacks)
+
+
+def plan_of(settings: StudySettings, make_data: Callable[..., Any], make: Callable[..., list[Callback]]) -> list[Run]:
+    """The plan, by what gives the datamodule for its settings and changes of them, and the callbacks for theirs.
+
+    Raises:
+        InputError: If the data has no sites.
+    """
     if not settings.study.leave_one_site_out:
-        return _runs(settings)
-    sites = getattr(_data(settings.data), "training_sites", ())
+        return _runs(settings, make_data, make)
+    sites = getattr(make_data(settings.data), "training_sites", ())
     if len(sites) < 3:
         raise InputError(
             f"leave_one_site_out needs a datamodule of lit_dist with three sites or more, not {len(sites)}"
         )
     without = [(site, _hold_out(settings, site)) for site in sites]
-    return [replace(run, held_out=site) for site, rest in without for run in _runs(rest)]
+    return [replace(run, held_out=site) for site, rest in without for run in _runs(rest, make_data, make)]
 
 
 def _hold_out(settings: StudySettings, site: str) -> StudySettings:
@@ -129,16 +140,16 @@ def _hold_out(settings: StudySettings, site: str) -> StudySettings:
     return replace(settings, data={**settings.data, "init_args": arguments})
 
 
-def _runs(settings: StudySettings) -> list[Run]:
-    sites = _train_loaders(settings.data)
+def _runs(settings: StudySettings, make_data: Callable[..., Any], make: Callable[..., list[Callback]]) -> list[Run]:
+    sites = _train_loaders(make_data(settings.data))
     if not isinstance(sites, Mapping) or len(sites) < 2:
         raise InputError("a study needs a datamodule with one training loader a site, and two sites at least")
     batches = {site: len(loader) for site, loader in sites.items()}
     central = any(each.kind == "central" for each in settings.heuristics)
-    pooled = len(_train_loaders(settings.data, centralized=True)) if central else 0
+    pooled = len(_train_loaders(make_data(settings.data, centralized=True))) if central else 0
     runs: list[Run] = []
     for seed in settings.study.seeds:
-        planner = _Planner(settings, batches, pooled, seed)
+        planner = _Planner(settings, batches, pooled, seed, make)
         for heuristic in settings.heuristics:
             for run in planner.runs(heuristic):
                 if run not in runs:
@@ -162,9 +173,8 @@ def _data(settings: dict[str, Any], **changes: Any) -> Any:
     return data
 
 
-def _train_loaders(settings: dict[str, Any], **changes: Any) -> Any:
+def _train_loaders(data: Any) -> Any:
     """What the fit will draw from: it alone knows how many batches so many images give."""
-    data = _data(settings, **changes)
     data.setup("fit")
     return data.train_dataloader()
 
@@ -172,11 +182,19 @@ def _train_loaders(settings: dict[str, Any], **changes: Any) -> Any:
 class _Planner:
     """Makes the runs of one seed."""
 
-    def __init__(self, settings: StudySettings, sites: dict[str, int], pooled: int, seed: int) -> None:
+    def __init__(
+        self,
+        settings: StudySettings,
+        sites: dict[str, int],
+        pooled: int,
+        seed: int,
+        make: Callable[..., list[Callback]],
+    ) -> None:
         self.shared = settings
         self.settings = settings.study
         self.sites = sites
         self.seed = seed
+        self._make = make
         self.steps_a_pass = {site: self._steps(batches) for site, batches in sites.items()}
         self._pooled = self._steps(pooled)
         wandb = self.settings.wandb
@@ -268,7 +286,7 @@ class _Planner:
 
     def _own(self, heuristic: Heuristic) -> Iterator[Run]:
         """The run of callbacks that have a transfer of their own, for as many steps as all others."""
-        made = make_callbacks(heuristic.callbacks, repr(heuristic.name))
+        made = self._make(heuristic.callbacks, repr(heuristic.name))
         transfer = next(each for each in made if isinstance(each, WeightTransfer))
         transfer.seed = self.seed if transfer.seed is None else transfer.seed
         epochs, steps = self._epochs(transfer, heuristic.name)

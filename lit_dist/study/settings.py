@@ -24,6 +24,7 @@ from lit_dist.study.plain_settings import plain_settings
 from lit_dist.study.report_settings import ReportSettings
 from lit_dist.utils.child_processes import most_processes
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.yaml_text import read_yaml
 from lit_dist.visits.seeding import check_seed
 
 SETTINGS = "study.yaml"
@@ -163,8 +164,7 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
         InputError: If one is not a study's, or is the study's own to set.
     """
     plain = plain_settings(given)
-    if "external" in plain["data"]["init_args"] and plain["data"]["init_args"]["external"] is None:
-        del plain["data"]["init_args"]["external"]  # runs of studies that did not know it keep their names
+    data = _as_in_runs(plain["data"])
     own = {item.name: plain[item.name] for item in fields(Settings)}
     study = Settings(**{**own, "report": ReportSettings(**(plain["report"] or {}))})
     default = plain_settings(parser.get_defaults())["trainer"]
@@ -181,7 +181,32 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
                 " on one of them"
             )
     heuristics = read_heuristics(study.heuristics, trainer.get("callbacks"))
-    return StudySettings(study, heuristics, plain["model"], plain["data"], trainer)
+    return StudySettings(study, heuristics, plain["model"], data, trainer)
+
+
+def read_study(path: Path) -> StudySettings:
+    """Read the settings that a study's folder has, without importing any class that they name.
+
+    Raises:
+        InputError: If they are damaged, or not those of a study.
+    """
+    given = read_yaml(path)
+    try:
+        own = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
+        report = ReportSettings(**(given.get("report") or {}))
+        study = Settings(**{**own, "jobs": 1, "report": report})  # another machine may have fewer processors
+        heuristics = [Heuristic.of_plain(each) for each in study.heuristics]
+        return StudySettings(study, heuristics, given["model"], _as_in_runs(given["data"]), given["trainer"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path} does not have the settings of a study, as lit-dist compare writes them") from None
+
+
+def _as_in_runs(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the data, without one that the runs of earlier studies did not know: these keep their names."""
+    given = {name: value for name, value in data["init_args"].items() if (name, value) != ("external", None)}
+    return {**data, "init_args": given}
 
 
 def with_lists(words: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lying_crate import edit, edit_table, hashed, replaced, with_table
 from rocrate.rocrate import ROCrate
 
 from lit_dist.cli.main import main
@@ -19,7 +21,6 @@ from lit_dist.export.crate_files import METADATA
 from lit_dist.export.study_crate import pack
 from lit_dist.report.shown_maps import Case, Maps, maps_section
 from lit_dist.study.run_names import _hash
-from lit_dist.utils.atomic_write import file_sha256
 from lit_dist.utils.errors import InputError
 from small_study import written
 
@@ -93,31 +94,6 @@ def test_its_metadata_are_those_of_a_process_run_crate(packed: Path) -> None:
     assert {"results.csv", "report.html"} <= {each.id for each in action["result"]}
 
 
-def edit(crate: Path, place: str, change: Callable[[str], str]) -> None:
-    [path] = crate.glob(place)
-    path.write_text(change(path.read_text()))
-
-
-def hashed(crate: Path) -> None:
-    """What a liar does: the metadata have the hashes of what there is."""
-    graph = json.loads((crate / METADATA).read_text())
-    files = {path.relative_to(crate).as_posix(): path for path in crate.rglob("*") if path.is_file()}
-    known = [each for each in graph["@graph"] if each["@type"] != "File" or each["@id"] in files]
-    for each in known:
-        if each["@type"] == "File":
-            each["sha256"] = file_sha256(files[each["@id"]])
-    new = files.keys() - {each["@id"] for each in known} - {METADATA}
-    known += [{"@id": name, "@type": "File", "sha256": file_sha256(files[name])} for name in new]
-    (crate / METADATA).write_text(json.dumps({**graph, "@graph": known}))
-
-
-def edit_table(crate: Path, place: str, change: Callable[[pd.DataFrame], Any]) -> None:
-    for path in crate.glob(place):
-        table = pd.read_csv(path)
-        changed = change(table)
-        (table if changed is None else changed).to_csv(path, index=False)
-
-
 def surely_right(table: pd.DataFrame) -> None:
     table["probability_1"] = table["label"] * 0.9 + 0.05
     table["probability_0"] = 1 - table["probability_1"]
@@ -135,14 +111,6 @@ def without_one(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(index=0)
 
 
-def replaced(place: str, old: str, new: str) -> Callable[[Path], None]:
-    return lambda crate: edit(crate, place, lambda text: text.replace(old, new))
-
-
-def with_table(place: str, change: Callable[[pd.DataFrame], Any]) -> Callable[[Path], None]:
-    return lambda crate: edit_table(crate, place, change)
-
-
 def first_line(text: str) -> str:
     return text.splitlines()[0] + "\n"
 
@@ -154,7 +122,7 @@ LIES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a mean": (with_table("summary.csv", a_higher_value), "summary.csv, row 1: mean is"),
     "no pairs": (with_table("pairs.csv", without_one), "pairs.csv has"),
     "a run left out": (with_table("results.csv", without_one), "do not have the same runs"),
-    "splits": (with_table(f"{RUN}/splits.csv", in_two_splits), "more than one split"),
+    "splits": (with_table(f"{RUN}/splits.csv", in_two_splits), "splits.csv: patient .* is in more than one site"),
     "a visit": (replaced(LEDGER, '"site-2"', '"site-1"'), "ledger.jsonl, line"),
     "fewer visits": (lambda crate: edit(crate, LEDGER, first_line), "the result of the run says otherwise"),
     "no ledger": (lambda crate: next(crate.glob(LEDGER)).unlink(), "has no ledger of the 2 visits"),
@@ -162,7 +130,8 @@ LIES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "members": (replaced("runs/ens*/plan.json", '"single-', '"../single-'), "not in the crate"),
     "no task": (lambda crate: (crate / "task.json").write_text('{"task": 3}'), "describes no task"),
     "task taken away": (lambda crate: (crate / "task.json").unlink(), "there is no .*task.json"),
-    "another task": (lambda crate: (crate / "task.json").write_text('{"task": "survival"}'), "is not a study as"),
+    "another task": (lambda crate: (crate / "task.json").write_text('{"task": "survival"}'), "has the column healthy"),
+    "odd people": (with_table("table_1.csv", lambda table: table.assign(sex_F="x")), "is not a study as"),
     "a column more": (with_table("results.csv", lambda table: table.assign(auroc_external=0.99)), "auroc_external"),
     "points without their records": (
         lambda crate: [path.unlink() for path in crate.glob("runs/*/fit/validation_predictions.csv")],
@@ -201,11 +170,17 @@ def test_no_class_that_a_crate_names_is_imported(crate: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     [folder] = crate.glob("runs/cyc*")
     plan = json.loads((folder / "plan.json").read_text())
-    plan["config"]["model"]["class_path"] = plan["config"]["data"]["class_path"] = "evil_module.Evil"
+    plan["config"]["data"]["class_path"] = "evil_module.Evil"
+    plan["config"]["trainer"]["callbacks"].append({"class_path": "evil_module.Evil", "init_args": {}})
     settings = {**plan["config"], "seed": plan["config"]["seed_everything"]}
     del settings["seed_everything"]
     plan["name"] = f"{folder.name.rpartition('-')[0]}-{_hash(settings)}"
     (folder / "plan.json").write_text(json.dumps(plan))
+    edit(
+        crate,
+        "study.yaml",
+        lambda text: re.sub(r"class_path: lit_dist\.datamodules\.\S+", "class_path: evil_module.Evil", text),
+    )
     for path in crate.glob("*.csv"):
         path.write_text(path.read_text().replace(folder.name, plan["name"]))
     folder.rename(folder.with_name(plan["name"]))
