@@ -76,8 +76,14 @@ def filled(page: str, kinds: Collection[str], elsewhere: bool, earlier: Path) ->
 
 def _written(path: Path) -> dict[tuple[str, str], str]:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        text = path.read_text(encoding="utf-8-sig")
+        separator = (
+            ";" if text.startswith("checklist;") else ","
+        )  # which a spreadsheet writes where the comma is decimal
+        table = pd.read_csv(StringIO(text), sep=separator, dtype=str, keep_default_na=False)
         return dict(zip(zip(table["checklist"], table["number"], strict=True), table["written"], strict=True))
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not in UTF-8: save it as CSV UTF-8, or move it away") from None
     except (ValueError, KeyError):  # a text that is no table, or has other columns
         raise InputError(
             f"{path} has not the columns checklist, number and written, so that what you have written there would be"

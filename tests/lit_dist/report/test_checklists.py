@@ -79,6 +79,11 @@ def test_what_the_authors_have_written_is_kept_and_shown(tmp_path: Path) -> None
     again = filled(PAGE, [], False, path)
     assert list(again["written"]) == list(before["written"])
     assert section(again).count("Approved by &lt;the board&gt;, NA.") == 2
+    before.to_csv(path, index=False, sep=";", encoding="utf-8-sig")
+    assert list(filled(PAGE, [], False, path)["written"]) == list(before["written"]), "as a spreadsheet saves it"
+    path.write_bytes("checklist,number,written\nCLAIM,1,Ä\n".encode("latin-1"))
+    with pytest.raises(InputError, match="not in UTF-8"):
+        filled(PAGE, [], False, path)
     path.write_text("mine\n1\n")
     with pytest.raises(InputError, match="would be lost: mend it"):
         filled(PAGE, [], False, path)
