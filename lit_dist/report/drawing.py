@@ -90,13 +90,13 @@ def heat(axes: Axes, values: pd.DataFrame, across: str, title: str, **colours: A
     bar.outline.set_linewidth(0.5)
     names = [cut(str(each), 12) for each in values.columns]
     longest = max(map(len, names))
-    upright = longest > 3 and longest * len(names) > (24 if narrow(axes) else 80)
-    most = (40 if upright else 20 if longest < 3 else 12) // (2 if narrow(axes) else 1)
+    upright = longest > 3 and longest * len(names) > (18 if narrow(axes) else 80)
+    most = (40 if upright else 20 if longest < 3 else 12) // ((3 if upright else 2) if narrow(axes) else 1)
     step = -(-len(names) // most)
     axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0)
     step = -(-len(values) // 40)
-    name = folded if len(values) <= 12 else cut
-    axes.set_yticks(range(0, len(values), step), [name(str(each), 24) for each in values.index[::step]])
+    name, width = (folded, 24) if len(values) <= 12 and not narrow(axes) else (cut, 14 if narrow(axes) else 24)
+    axes.set_yticks(range(0, len(values), step), [name(str(each), width) for each in values.index[::step]])
     for axis, number in ((axes.yaxis, len(values)), (axes.xaxis, len(names))):
         axis.set_tick_params(labelsize=6 if number > 12 else None)
     axes.set_xlabel(across)

@@ -55,8 +55,10 @@ def test_names_beneath_a_heat_map_do_not_overlap(sites: int, width: float) -> No
     figure = Figure(figsize=(width, 3), layout="constrained")
     axes = figure.add_subplot()
     names = [f"University Hospital {n}" for n in range(sites)]
-    heat(axes, pd.DataFrame(np.zeros((3, sites)), list("abc"), names), "tested at", "accuracy")
+    rows = [f"{name} of a town with a long name" for name in ("First", "Second", "Third")]
+    heat(axes, pd.DataFrame(np.zeros((3, sites)), rows, names), "tested at", "accuracy")
     figure.draw_without_rendering()
+    assert axes.get_position().width > 0.3
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert not any(left.x1 > right.x0 for left, right in pairwise(boxes))
 
