@@ -45,6 +45,8 @@ def check_described(crate: Path, records: PackedRecords, labels: bool) -> None:
     compare(path, stated[_of(stated, again, people, labels)], again, "the splits", exact=True)
     path, stated, again = crate / FLOW, read_text(crate / FLOW), flow(records)
     lost = stated["step"].str.startswith(_LOST)
+    if (less := stated.loc[lost & ~stated["records"].str.fullmatch("[1-9][0-9]*"), "step"]).any():
+        raise InputError(f"{path}, row {less.index[0] + 1}: {less.iloc[0]!r} has no number of records from 1")
     found = int(again["records"].iloc[0]) + int(stated.loc[lost, "records"].astype(int).sum())
     again["records"] = [found, *again["records"].iloc[1:]]
     compare(path, stated[~lost], again, "the splits and what was left out", exact=True)

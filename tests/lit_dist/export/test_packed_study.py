@@ -203,6 +203,12 @@ LIES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a site in Table 1": (with_table("table_1.csv", without_one), "table_1.csv does not have a row of each site"),
     "a count in the flow": (with_table("flow.csv", set_cell(2, "records", 1)), "flow.csv, row 3: records is 1, and"),
     "found in the flow": (with_table("flow.csv", set_cell(0, "records", 999)), "flow.csv, row 1: records is 999"),
+    "less than nothing left out": (
+        with_table(
+            "flow.csv", lambda table: pd.concat([table, pd.DataFrame([{"step": "left out: x", "records": -1}])])
+        ),
+        "flow.csv, row 6: 'left out: x' has no number",
+    ),
     "a validation record": (
         with_table(CYCLICAL + VALIDATION, without_one),
         "validation_predictions.csv .* which is not there",
