@@ -173,6 +173,11 @@ def parsed(parser: LightningArgumentParser, given: jsonargparse.Namespace) -> St
     for name in RESERVED:
         if name in trainer:
             raise InputError(f"trainer.{name} is set by the study itself; passes says how long each run is")
+    for name in ("fast_dev_run", "overfit_batches"):
+        if trainer.get(name):
+            raise InputError(
+                f"trainer.{name} is for trying a module, and gives no results; passes=1 makes a short study"
+            )
     for name in ("devices", "num_nodes"):
         if trainer.get(name, 1) not in (1, "1", "auto"):
             raise InputError(

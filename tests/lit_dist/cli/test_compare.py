@@ -405,16 +405,17 @@ _ASK = """<script>addEventListener("load", () => {
 });</script></html>"""
 
 
+def chromium(page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    assert CHROMIUM is not None
+    always = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent / 'profile'}"]
+    return subprocess.run([CHROMIUM, *always, *flags, page.as_uri()], capture_output=True, text=True, timeout=120)
+
+
 def in_browser(page: Path, width: int, dark: bool) -> Any:
     asking = page.with_name("asking.html")
     asking.write_text(page.read_text().replace("</html>", _ASK))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1000", "--virtual-time-budget=5000"]
-    flags += ["--force-dark-mode"] if dark else []
-    assert CHROMIUM is not None
-    profile = f"--user-data-dir={page.parent / 'profile'}"
-    done = subprocess.run(
-        [CHROMIUM, *flags, profile, "--dump-dom", asking.as_uri()], capture_output=True, text=True, timeout=120
-    )
+    flags = [f"--window-size={width},1000", "--virtual-time-budget=5000", "--dump-dom"]
+    done = chromium(asking, *flags, *(["--force-dark-mode"] if dark else []))
     found = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr
     return json.loads(found[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
@@ -434,6 +435,20 @@ def test_a_browser_draws_the_report(width: int, dark: bool, study: Path) -> None
         for row in rows:
             shown = dict(zip(heading, row, strict=True))
             assert shown[metric] == f"{summary.loc[row[0], metric.lower()]:.3f}"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_what_is_folded_is_printed_too(study: Path) -> None:
+    def sheets(text: str) -> int:
+        page = study / "printed.html"
+        page.write_text(text)
+        done = chromium(page, f"--print-to-pdf={study / 'printed.pdf'}")
+        assert done.returncode == 0, done.stderr
+        return len(re.findall(rb"/Type /Page\b", (study / "printed.pdf").read_bytes()))
+
+    text = (study / "report.html").read_text()
+    unfolded = sheets(text.replace("<details>", "<details open>"))
+    assert sheets(text) == unfolded > sheets(re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL))
 
 
 def test_the_report_needs_nothing_else(study: Path) -> None:

@@ -30,6 +30,8 @@ def test_a_study_is_read_with_its_defaults_and_options() -> None:
         ({"seeds": [1, 1]}, "none twice"),
         ({"trainer": {"max_epochs": 3}}, r"trainer\.max_epochs is set by the study itself"),
         ({"trainer": {"logger": False}}, r"trainer\.logger is set by the study itself"),
+        ({"trainer": {"fast_dev_run": True}}, r"trainer\.fast_dev_run is for trying .* passes=1"),
+        ({"trainer": {"overfit_batches": 2}}, r"trainer\.overfit_batches is for trying"),
         ({"trainer": {"devices": 2}}, r"trainer\.devices=2 would make several processes of a run"),
         ({"trainer": {"devices": "0,1"}}, r"leave it out; with several GPUs, jobs=2 trains two runs at once"),
         ({"trainer": {"num_nodes": 2}}, r"trainer\.num_nodes=2 would make several processes of a run"),
