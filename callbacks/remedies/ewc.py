@@ -9,6 +9,8 @@ from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
 from lit_dist.callbacks.remedies.anchored import Anchored
+from lit_dist.models.site_reports import reported_task
+from lit_dist.tasks.classification import Classification
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.outside_loops import modes_kept, on_device
 from lit_dist.utils.setting_checks import check_count, check_number
@@ -41,7 +43,8 @@ class EWC(Anchored):
         seed: The seed of that sample, and of the labels that are drawn.
 
     Raises:
-        InputError: If a setting is out of range; in a visit's end, if ``forward`` gives no logits.
+        InputError: If a setting is out of range; as a run begins, if lit_dist's own module predicts anything but one
+            class a record; in a visit's end, if ``forward`` gives no logits.
     """
 
     def __init__(self, weight: float = 100.0, decay: float = 0.9, images: int = 64, seed: int = 0) -> None:
@@ -56,6 +59,11 @@ class EWC(Anchored):
 
     @override
     def begin_run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        task = reported_task(pl_module)
+        if task is not None and not isinstance(task, Classification):
+            raise InputError(
+                f"EWC draws a class of each record by what is predicted; the task here is {task.name}: leave it out"
+            )
         local = local_names(trainer, pl_module)
         self.travelling = {"fisher": {name: each for name, each in _zeros(pl_module).items() if name not in local}}
 

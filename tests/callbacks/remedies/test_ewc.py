@@ -1,5 +1,6 @@
 """EWC, beside the Fisher information of torch.func and a module that adds the term to its loss itself."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lit_dist import InputError
 from lit_dist.callbacks import EWC, CyclicalWeightTransfer
 from lit_dist.checkpoints.baton import fingerprint
+from lit_dist.models.tabular_predictor import TabularPredictor
 from lit_dist.visits.seeding import derive
 from lit_dist.visits.site_loader import SiteLoader
 from small import trainer
@@ -135,6 +137,20 @@ def test_mistakes_are_told() -> None:
         fitted(Flat(), EWC())
     with pytest.raises(InputError, match=r"EWC needs logits.* which fails \(TypeError"):
         fitted(TwoInputs(), EWC())
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+@pytest.mark.parametrize(("task", "number", "told"), [("multilabel", 2, True), ("ordinal", 3, False)])
+def test_a_task_whose_outputs_are_no_classes_is_refused(task: Any, number: int, told: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, 2, generator=generator)
+    findings = torch.randint(2, (20, 2), generator=generator).float()
+    targets = findings if task == "multilabel" else torch.arange(20) % 3
+    loaders = {site: DataLoader(TensorDataset(inputs, targets), batch_size=5) for site in "ab"}
+    with pytest.raises(InputError, match="the task here is multilabel: leave it out") if told else nullcontext():
+        trainer(CyclicalWeightTransfer(every_n_epochs=1), EWC(images=2), max_epochs=2).fit(
+            TabularPredictor(task, num_classes=number, numeric=2), SiteLoader(loaders)
+        )
 
 
 class Flat(Points):
