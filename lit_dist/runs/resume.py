@@ -151,10 +151,7 @@ def claim_version(settings: Any) -> Path | None:
 
 def _make(folder: Path) -> None:
     check_folder(folder.parent)
-    try:
-        folder.mkdir(parents=True)
-    except ValueError as error:  # a zero byte in its name
-        raise InputError(f"the logger's folder {str(folder)!r} cannot be made: {error}") from None
+    folder.mkdir(parents=True)
 
 
 def _loggers(settings: Any) -> Iterator[tuple[str, Any]]:
@@ -183,7 +180,10 @@ def _newest_run(settings: Any) -> Path | None:
 
 def _runs(arguments: Any) -> Path:
     """The folder of a logger's runs; a program may give fewer arguments than the command line's parser."""
-    return Path(arguments.get("save_dir") or ".") / (arguments.get("name", "lightning_logs") or "")
+    folder = Path(arguments.get("save_dir") or ".") / (arguments.get("name", "lightning_logs") or "")
+    if "\0" in str(folder):
+        raise InputError(f"the logger's folder {str(folder)!r} cannot be made: its name has a zero byte")
+    return folder
 
 
 def _numbered(runs: Path) -> dict[int, Path]:

@@ -68,7 +68,7 @@ def plain_loss(module: ImageClassifier, site: str, split: str) -> float:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.Trainer, ImageClassifier]:
-    best = ModelCheckpoint(monitor="val_loss", save_last=True)
+    best = ModelCheckpoint(monitor="val_loss", save_last=True, save_top_k=-1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
         return fitted(cyclical(), SiteStatistics(images=10), SiteEvaluation(metric="accuracy"), best)
@@ -91,7 +91,7 @@ def test_a_site_evaluation_sees_what_a_validation_does(run: tuple[pl.Trainer, Im
 def test_the_weights_of_a_run_and_of_its_checkpoints_are_what_they_are_without(
     run: tuple[pl.Trainer, ImageClassifier],
 ) -> None:
-    last = ModelCheckpoint(monitor="val_loss", save_last=True)
+    last = ModelCheckpoint(monitor="val_loss", save_last=True, save_top_k=-1)
     _, without = fitted(cyclical(), last)
     assert fingerprint(without.state_dict()) == fingerprint(run[1].state_dict())
     checkpoints: Any = run[0].checkpoint_callbacks

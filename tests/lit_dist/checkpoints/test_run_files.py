@@ -16,7 +16,6 @@ from lit_dist import InputError
 from lit_dist.checkpoints.run_files import FILES, check_run, check_trainer_folders
 from lit_dist.checkpoints.run_folder import checkpoints_of
 from lit_dist.checkpoints.run_lock import held
-from lit_dist.federation.flare.local import LocalSystem
 from lit_dist.provenance.ledger import Ledger
 
 FIT = [
@@ -136,6 +135,9 @@ def test_no_command_waits_for_a_pipe_that_settings_name(
 
 
 def test_a_federation_on_this_machine_looks_at_its_folder_first() -> None:
+    pytest.importorskip("nvflare")
+    from lit_dist.federation.flare.local import LocalSystem
+
     system = LocalSystem(Path(), {"mgh": {}})
     for name in ("server.log", "mgh.log", "project.yml"):
         OBSTACLES["a pipe"](Path(name))

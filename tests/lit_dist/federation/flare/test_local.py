@@ -4,11 +4,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
 from lit_dist import InputError
+
+pytest.importorskip("nvflare")
+import psutil
+
 from lit_dist.federation.flare.local import LocalSystem
 
 
