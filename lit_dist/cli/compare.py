@@ -15,7 +15,8 @@ from lit_dist.models.metrics import shown
 from lit_dist.runs.lightning_cli import SiteParser
 from lit_dist.study.continued import TASK, check_files, check_same
 from lit_dist.study.plain_settings import plain_settings
-from lit_dist.study.plan import Run, make_plan, study_data, words_of
+from lit_dist.study.plan import make_plan, study_data
+from lit_dist.study.run import Run, words_of
 from lit_dist.study.settings import (
     MOST_MAPS,
     NOT_OF_STUDY,

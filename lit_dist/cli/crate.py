@@ -23,7 +23,7 @@ def main(args: list[str]) -> None:
         "--licence", type=str, default="", help="The terms for others, such as CC-BY-4.0, or their address."
     )
     options = parser.parse_args(args)
-    from lit_dist.export.study_crate import pack, shows_images  # heavy, and not needed for the help
+    from lit_dist.crate.pack import pack, shows_images  # heavy, and not needed for the help
 
     study = Path(options.study)
     output = Path(options.output) if options.output else study.with_name(f"{study.resolve().name}.crate.zip")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lit_dist.export.crate_files import is_crate
+from lit_dist.crate.files import is_crate
 from lit_dist.provenance.verify import verify
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.plain_errors import PlainParser
@@ -28,7 +28,7 @@ def main(args: list[str]) -> None:
     if is_crate(run):
         if options.replay is not None:
             raise InputError("--replay takes a run's folder: a crate has neither images nor checkpoints")
-        from lit_dist.export.crate_check import check_crate  # heavy, and not needed for a run
+        from lit_dist.crate.check import check_crate  # heavy, and not needed for a run
 
         for line in check_crate(run):
             print(line)

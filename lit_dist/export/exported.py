@@ -12,14 +12,13 @@ import safetensors.torch
 
 from lit_dist.checkpoints.baton import fingerprint
 from lit_dist.checkpoints.run_folder import LEDGER, SPLITS
-from lit_dist.export.compared_tables import read_text
 from lit_dist.export.model_card import as_markdown
-from lit_dist.export.predicted_records import check_records, labelled
 from lit_dist.export.programs import Exported, exported, save
 from lit_dist.export.trained_study_run import load_study_run
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
 from lit_dist.report.bootstrap import patients_drawn, percentiles
+from lit_dist.report.predicted_records import check_records, labelled, read_text
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.runs.site_layers import site_layers
 from lit_dist.runs.trained import TrainedRun

@@ -22,7 +22,7 @@ from lit_dist.runs.site_layers import site_layers
 from lit_dist.runs.trained import TrainedRun
 from lit_dist.study.execute import FIT, PREDICTIONS, read_predictions
 from lit_dist.study.heuristics import OWN
-from lit_dist.study.plan import run_path
+from lit_dist.study.run import run_path
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.multilabel import MultiLabel
 from lit_dist.tasks.task import Task, called

@@ -5,7 +5,7 @@ from pathlib import Path
 from lit_dist.checkpoints.run_folder import CHECKPOINTS, SETTINGS
 from lit_dist.runs.trained import TrainedRun, load_run
 from lit_dist.study.execute import FIT, ensemble_settings
-from lit_dist.study.plan import PLAN, read_run, run_path
+from lit_dist.study.run import PLAN, read_run, run_path
 from lit_dist.utils.errors import InputError
 
 _SHOWN = 6

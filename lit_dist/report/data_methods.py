@@ -11,7 +11,7 @@ from lit_dist.report.described import described, name_of, value_of
 from lit_dist.report.looks import in_order
 from lit_dist.report.tables import Tables
 from lit_dist.runs.lightning_cli import own_parts
-from lit_dist.study.plan import Run
+from lit_dist.study.run import Run
 from lit_dist.study.settings import StudySettings
 from lit_dist.utils.signatures import parameters
 

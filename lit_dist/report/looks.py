@@ -12,7 +12,7 @@ import pandas as pd
 
 from lit_dist.report.summary import groups
 from lit_dist.study.heuristics import OWN
-from lit_dist.study.plan import read_run, run_path
+from lit_dist.study.run import read_run, run_path
 from lit_dist.utils.errors import InputError
 
 INK = ("#1f2328", "#e6edf3")

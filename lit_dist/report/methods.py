@@ -13,7 +13,7 @@ from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.continued import METHODS
 from lit_dist.study.environment import read_environment
 from lit_dist.study.heuristics import OWN, Heuristic
-from lit_dist.study.plan import Run, run_path
+from lit_dist.study.run import Run, run_path
 from lit_dist.study.settings import StudySettings
 from lit_dist.utils.atomic_write import replacing
 

@@ -28,7 +28,7 @@ from lit_dist.report.shown_summary import over_sites_rows, summary_rows
 from lit_dist.report.summary import what_it_does_not_say
 from lit_dist.report.tables import Tables
 from lit_dist.study.continued import CHECKLISTS, REPORT
-from lit_dist.study.plan import Run
+from lit_dist.study.run import Run
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.utils.atomic_write import replacing
 

@@ -23,7 +23,7 @@ from lit_dist.study.execute import (
     scored,
 )
 from lit_dist.study.heuristics import KINDS, LABELS
-from lit_dist.study.plan import Run, run_path
+from lit_dist.study.run import Run, run_path
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 

@@ -15,7 +15,7 @@ from lit_dist.report.looks import in_order
 from lit_dist.report.tables import Tables
 from lit_dist.study.execute import PREDICTIONS, read_predictions, scored
 from lit_dist.study.heuristics import OWN
-from lit_dist.study.plan import read_run, run_path
+from lit_dist.study.run import read_run, run_path
 from lit_dist.utils.errors import InputError
 
 

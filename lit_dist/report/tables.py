@@ -20,8 +20,8 @@ from lit_dist.report.results import by_site, collect
 from lit_dist.report.summary import groups, summarise, summarised
 from lit_dist.study.continued import DETAILS, HELD_OUT, OVER_SITES, TABLES
 from lit_dist.study.execute import FIT
-from lit_dist.study.plan import Run, run_path
 from lit_dist.study.report_settings import ReportSettings
+from lit_dist.study.run import Run, run_path
 from lit_dist.tasks.task import Task
 
 

@@ -9,8 +9,8 @@ import yaml
 from lit_dist.runs.changed_settings import changed_settings
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.study.execute import FIT_SETTINGS, RESULT
-from lit_dist.study.plan import PLAN, Run, run_path
 from lit_dist.study.progress import FILE
+from lit_dist.study.run import PLAN, Run, run_path
 from lit_dist.study.run_names import NO_MATTER
 from lit_dist.study.settings import SETTINGS
 from lit_dist.utils.atomic_write import check_file, check_folder, check_kind

@@ -23,7 +23,7 @@ from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.visit_account import find_account
 from lit_dist.runs.lightning_cli import build, fit
 from lit_dist.study.environment import write_environment
-from lit_dist.study.plan import Run, read_run, run_path
+from lit_dist.study.run import Run, read_run, run_path
 from lit_dist.tasks.found import task_of_data
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import replacing

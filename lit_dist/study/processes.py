@@ -20,8 +20,8 @@ from lit_dist.checkpoints.run_files import check_run
 from lit_dist.checkpoints.run_lock import BusyError, held
 from lit_dist.study.continued import LOG
 from lit_dist.study.execute import FIT, execute, read_result, result_path
-from lit_dist.study.plan import Run, run_path
 from lit_dist.study.progress import steps_done
+from lit_dist.study.run import Run, run_path
 from lit_dist.utils.child_processes import end_with_the_parent, prepared
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.progress import Progressing, progressing

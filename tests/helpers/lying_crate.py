@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lit_dist.export.crate_files import METADATA
+from lit_dist.crate.files import METADATA
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import AnyLine, iter_lines
 from lit_dist.provenance.line import FIRST

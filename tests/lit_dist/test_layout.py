@@ -15,7 +15,7 @@ FOLDERS = {"lit_dist": "lit_dist", "callbacks": "lit_dist.callbacks", "datamodul
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
-    "rocrate": "lit_dist/export/study_crate.py",
+    "rocrate": "lit_dist/crate/pack.py",
     "matplotlib": "lit_dist/report/",
     "captum": "lit_dist/export/grad_cam.py",
     "pydicom": "datamodules/mammography/dicom.py",

@@ -16,9 +16,9 @@ from lying_crate import edit, edit_table, hashed, replaced, with_table
 from rocrate.rocrate import ROCrate
 
 from lit_dist.cli.main import main
-from lit_dist.export.crate_check import check_crate
-from lit_dist.export.crate_files import METADATA
-from lit_dist.export.study_crate import pack
+from lit_dist.crate.check import check_crate
+from lit_dist.crate.files import METADATA
+from lit_dist.crate.pack import pack
 from lit_dist.report.shown_maps import Case, Maps, maps_section
 from lit_dist.study.run_names import _hash
 from lit_dist.utils.errors import InputError

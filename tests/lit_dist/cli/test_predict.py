@@ -12,7 +12,7 @@ from PIL import Image
 from fake_mammograms import draw_film, write_dicom, write_mini_mias, write_pgm, write_png
 from lit_dist.cli.main import main
 from lit_dist.datamodules import PhantomDataModule
-from lit_dist.study.plan import Run
+from lit_dist.study.run import Run
 
 pytestmark = pytest.mark.slow
 

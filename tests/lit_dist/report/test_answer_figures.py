@@ -12,7 +12,7 @@ from lit_dist.report.figures import draw
 from lit_dist.report.shown_answers import answers_section
 from lit_dist.report.tables import Tables, make_tables
 from lit_dist.study.execute import RESULT, judged, read_predictions
-from lit_dist.study.plan import Run
+from lit_dist.study.run import Run
 from lit_dist.tasks.multilabel import MultiLabel
 from lit_dist.tasks.named import named_task
 from lit_dist.tasks.regression import Regression

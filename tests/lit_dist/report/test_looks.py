@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lit_dist.report.looks import INK, Look, looks, on_dark
 from lit_dist.report.results import columns
 from lit_dist.study.heuristics import KINDS
-from lit_dist.study.plan import Run
+from lit_dist.study.run import Run
 from lit_dist.tasks.classification import Classification
 
 # Machado, Oliveira and Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009

@@ -7,7 +7,7 @@ import yaml
 from lit_dist import InputError
 from lit_dist.callbacks import CyclicalWeightTransfer, FederatedAveraging
 from lit_dist.study.execute import FIT_SETTINGS, execute, travels
-from lit_dist.study.plan import Run, run_path
+from lit_dist.study.run import Run, run_path
 from small import fit
 
 

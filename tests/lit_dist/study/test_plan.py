@@ -1,12 +1,11 @@
 import re
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lit_dist import InputError
-from lit_dist.study.plan import Run, make_plan, read_run, run_path
+from lit_dist.study.plan import make_plan
+from lit_dist.study.run import Run
 from small_study import SMALL, settings
 
 
@@ -244,20 +243,3 @@ def test_data_without_sites_is_refused() -> None:
     data = {**SMALL["data"], "init_args": {**SMALL["data"]["init_args"], "centralized": True}}
     with pytest.raises(InputError, match="one training loader a site, and two sites at least"):
         plan(data=data)
-
-
-def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    for run in plan(heuristics=["ensemble", own()], wandb={"project": "x"}):
-        run.write(tmp_path)
-        assert read_run(run_path(tmp_path, run.name)) == run
-    changed = replace(run, wandb=None)
-    changed.write(tmp_path)
-    assert read_run(run_path(tmp_path, run.name)) == changed
-
-
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"name": "x"}', '{"members": 3}'])
-def test_a_folder_without_a_plan_is_refused(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(InputError, match="has no plan of a run"):
-        read_run(tmp_path)

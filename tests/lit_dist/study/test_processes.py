@@ -5,8 +5,8 @@ import pytest
 
 from lit_dist.checkpoints.run_lock import held
 from lit_dist.study.execute import result_path
-from lit_dist.study.plan import Run, run_path
 from lit_dist.study.processes import Workers
+from lit_dist.study.run import Run, run_path
 
 
 def test_a_run_that_another_process_has_is_said_to_be_waited_for_once(

@@ -12,9 +12,9 @@ from lit_dist.callbacks import (
     SingleWeightTransfer,
     WeightTransfer,
 )
+from lit_dist.crate.records import PackedRecords
 from lit_dist.datamodules.base import Loader
-from lit_dist.export.packed_records import PackedRecords
-from lit_dist.study.plan import Run
+from lit_dist.study.run import Run
 from lit_dist.utils.signatures import imported
 from lit_dist.visits.epoch_plan import EpochPlan
 from lit_dist.visits.itinerary import Itinerary, Visit

@@ -16,12 +16,12 @@ from typing import Any
 import pandas as pd
 
 from lit_dist.checkpoints.run_folder import LEDGER, SIGNATURE, SPLITS
-from lit_dist.export.crate_check import check_crate
+from lit_dist.crate.check import check_crate
 from lit_dist.provenance.run_settings import versions
 from lit_dist.study.continued import OF_STUDY, REPORT, TASK
 from lit_dist.study.environment import ENVIRONMENT
 from lit_dist.study.execute import FIT, PREDICTIONS, RESULT, VALIDATION
-from lit_dist.study.plan import PLAN
+from lit_dist.study.run import PLAN
 from lit_dist.study.settings import SETTINGS
 from lit_dist.utils.atomic_write import check_folder, check_kind, file_sha256, replacing
 from lit_dist.utils.errors import InputError

@@ -12,7 +12,7 @@ from lit_dist.checkpoints.run_folder import SPLITS
 from lit_dist.datamodules.base import Loader, SiteDataModule
 from lit_dist.datamodules.splits import COLUMNS, check_splits
 from lit_dist.study.execute import FIT
-from lit_dist.study.plan import Run, run_path
+from lit_dist.study.run import Run, run_path
 from lit_dist.tasks.classification import Classification
 from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from lit_dist.export.packed_records import PackedRecords
-from lit_dist.export.packed_schedule import PlannedVisit, Schedule, counts_follow, is_ours, may_stop, schedule_of
+from lit_dist.crate.records import PackedRecords
+from lit_dist.crate.schedule import PlannedVisit, Schedule, counts_follow, is_ours, may_stop, schedule_of
 from lit_dist.provenance.entry import Entry
 from lit_dist.provenance.ledger import AnyLine, iter_lines
 from lit_dist.provenance.line import MERGED
 from lit_dist.provenance.merge import Merge
 from lit_dist.study.heuristics import OWN
-from lit_dist.study.plan import Run
+from lit_dist.study.run import Run
 from lit_dist.utils.errors import InputError
 
 _TRAVELS = ("single_weight_transfer", "cyclical_weight_transfer", OWN)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from lit_dist.crate.compared_tables import compare
+from lit_dist.crate.records import PackedRecords
 from lit_dist.datamodules.splits import SPLITS
 from lit_dist.datamodules.table_1 import ALL, characteristics, flow
-from lit_dist.export.compared_tables import compare, read_text
-from lit_dist.export.packed_records import PackedRecords
+from lit_dist.report.predicted_records import read_text
 from lit_dist.study.continued import FLOW, TABLE_1
 from lit_dist.utils.errors import InputError
 

@@ -7,21 +7,21 @@ from typing import Any
 import pandas as pd
 
 from lit_dist.checkpoints.run_folder import LEDGER
-from lit_dist.export.compared_tables import compare, near, read_text
-from lit_dist.export.crate_files import METADATA, check_files, opened, read_entities
-from lit_dist.export.packed_ledger import check_length
-from lit_dist.export.packed_plan import check_plan
-from lit_dist.export.packed_records import PackedRecords, StudyRecords, read_records
-from lit_dist.export.packed_schedule import is_ours
-from lit_dist.export.packed_tables import check_described, sites_in_order
-from lit_dist.export.predicted_records import check_records, labelled
+from lit_dist.crate.check_ledger import check_length
+from lit_dist.crate.check_plan import check_plan
+from lit_dist.crate.check_tables import check_described, sites_in_order
+from lit_dist.crate.compared_tables import compare, near
+from lit_dist.crate.files import METADATA, check_files, opened, read_entities
+from lit_dist.crate.records import PackedRecords, StudyRecords, read_records
+from lit_dist.crate.schedule import is_ours
 from lit_dist.provenance.ledger import iter_lines
 from lit_dist.provenance.run_settings import versions
 from lit_dist.provenance.verify import verify
+from lit_dist.report.predicted_records import check_records, labelled, read_text
 from lit_dist.report.tables import make_tables
 from lit_dist.study.continued import DETAILS, FLOW, HELD_OUT, OVER_SITES, TABLE_1, TABLES, TASK
 from lit_dist.study.execute import FIT, PREDICTIONS, VALIDATION, judged, read_predictions, read_result, travels
-from lit_dist.study.plan import Run, read_run
+from lit_dist.study.run import Run, read_run
 from lit_dist.study.run_names import has_settings
 from lit_dist.study.settings import SETTINGS, StudySettings, read_study
 from lit_dist.tasks.named import task_described
@@ -58,6 +58,9 @@ def _check(path: Path) -> Iterator[str]:
     with opened(path) as crate:
         entities = read_entities(crate)
         yield f"{path}: {check_files(crate, entities)} files are as they were packed."
+        made, here = _version(entities), versions()["lit_dist"]
+        if made != here:
+            yield f"It was made by lit_dist {made}; this is {here}, which may compute tables otherwise."
         results = _read(crate / "results.csv")
         runs = _runs(crate, results)
         yield f"The settings of the {len(runs)} runs are those that their names have the hash of."
@@ -72,9 +75,6 @@ def _check(path: Path) -> Iterator[str]:
             yield "What is predicted is a task of the authors' own code, so that the tables are not computed again."
         else:
             yield from _check_tables(crate, runs, settings, make_data, task)
-        made, here = _version(entities), versions()["lit_dist"]
-        if made != here:
-            yield f"It was made by lit_dist {made}; this is {here}."
         yield (
             "Whether the runs were trained as their ledgers say, only training again can show; whoever made the crate"
             f" could have made all of it up. Its fingerprint: {file_sha256(crate / METADATA)}"

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from lying_crate import (
 )
 
 from lit_dist.cli.main import main
-from lit_dist.export.crate_check import check_crate
-from lit_dist.export.study_crate import pack
+from lit_dist.crate.check import check_crate
+from lit_dist.crate.pack import pack
 from lit_dist.provenance.entry import Outcome
 from lit_dist.provenance.ledger import AnyLine, iter_lines
 from lit_dist.provenance.merge import Merge
@@ -66,6 +67,18 @@ def test_runs_that_were_left_out_are_named(crate: Path) -> None:
     [said] = [line for line in check_crate(crate) if line.startswith("study.yaml plans")]
     assert "plans 8 runs; missing here: central-seed_1-" in said
     assert said.count("seed_1") == 4
+
+
+def test_a_crate_of_another_version_is_told_before_its_tables_are_compared(crate: Path) -> None:
+    with_table("summary.csv", set_cell(0, "mean", 0.123))(crate)
+    hashed(crate)
+    replaced("ro-crate-metadata.json", f'"softwareVersion": "{version("lit_dist")}"', '"softwareVersion": "0.1.9"')(
+        crate
+    )
+    said: list[str] = []
+    with pytest.raises(InputError, match=r"summary.csv, row 1: mean is 0.123"):
+        said.extend(check_crate(crate))
+    assert f"It was made by lit_dist 0.1.9; this is {version('lit_dist')}, which may compute tables otherwise." in said
 
 
 CYCLICAL, MEAN, SINGLE, CENTRAL = "runs/cyc*/", "runs/mean*/", "runs/single*/", "runs/central*/"

@@ -2,28 +2,16 @@
 
 from io import StringIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pandas as pd
 
+from lit_dist.report.predicted_records import read_text
 from lit_dist.utils.errors import InputError
 
 _RELATIVE, _ABSOLUTE = 1e-4, 5e-4
 """How far a number may be from the one that is computed again: processors round differently, and a report shows three
 digits."""
-
-
-def read_text(table: Path | IO[str]) -> pd.DataFrame:
-    """Read a table as text, so that no name is taken for a number, nor for none.
-
-    Raises:
-        InputError: If it is missing, or no table.
-    """
-    try:
-        return pd.read_csv(table, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{table} is missing, or no table: {error}") from None
 
 
 def compare(path: Path, stated: pd.DataFrame, again: pd.DataFrame, source: str, exact: bool = False) -> None:

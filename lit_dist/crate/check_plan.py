@@ -8,11 +8,12 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from lit_dist.export.packed_records import PackedRecords
-from lit_dist.export.packed_schedule import is_ours, transfer_of
+from lit_dist.crate.records import PackedRecords
+from lit_dist.crate.schedule import is_ours, transfer_of
 from lit_dist.runs.changed_settings import changed_settings
 from lit_dist.study.heuristics import OWN, Heuristic
-from lit_dist.study.plan import PLAN, Run, plan_of, run_path
+from lit_dist.study.plan import plan_of
+from lit_dist.study.run import PLAN, Run, run_path
 from lit_dist.study.settings import SETTINGS, StudySettings
 from lit_dist.utils.errors import InputError
 from lit_dist.utils.signatures import imported
