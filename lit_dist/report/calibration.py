@@ -79,7 +79,7 @@ def _brier(found: Predictions, task: Task, question: str) -> dict[str, float]:
 
     once = values(torch.ones(1, len(found.targets), dtype=torch.float64))
     drawn = np.concatenate([values(often) for often in patients_drawn(found.patients, FEWER_DRAWS)], axis=1)
-    low, high = interval_of_both(drawn)
+    low, high = interval_of_both(drawn, (0.0, 1.0))
     return {"brier": float(once.mean()), "brier_low": low, "brier_high": high}
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lit_dist.report.bootstrap import compare_over_seeds, patients_drawn, percentiles, seeds_drawn
+from lit_dist.report.bootstrap import compare_over_seeds, patients_drawn, seeds_drawn, widened
 from lit_dist.report.results import Predictions, predictions
 from lit_dist.report.summary import baseline, groups
 from lit_dist.tasks.task import Task
@@ -39,14 +39,14 @@ class Resampled:
         values: The value of each seed, by heuristic, (seeds,).
         drawn: The same in each resample of patients, (seeds, resamples).
         seeds: How often each resample draws a heuristic's seeds, (seeds, resamples).
-        most: The greatest difference that there can be.
+        within: The least and the greatest value that there can be.
     """
 
     n: int
     values: dict[str, _Values]
     drawn: dict[str, _Values]
     seeds: dict[str, _Values]
-    most: float = np.inf
+    within: tuple[float, float] = (-np.inf, np.inf)
 
     def value(self, label: str) -> float:
         """The mean over the seeds."""
@@ -63,15 +63,24 @@ class Resampled:
 
     def compared(self, one: str, other: str) -> dict[str, float]:
         """The difference of two means over the seeds, with its interval and ``p`` over patients and seeds."""
-        of_seeds = {label: weighted(self.values[label][:, None], self.seeds[label]) for label in (one, other)}
+        of_seeds = {label: self._of_seeds(label) for label in (one, other)}
         return compare_over_seeds(
             self.value(one),
             self.value(other),
             self.of_both(one) - self.of_both(other),
             of_seeds[one] - of_seeds[other],
             min(len(self.values[one]), len(self.values[other])),
-            self.most,
+            self.within[1] - self.within[0],
         )
+
+    def interval(self, label: str) -> tuple[float, float]:
+        """The 95 % interval over patients and seeds of the mean over the seeds."""
+        seeds = len(self.values[label])
+        return widened(self.of_both(label), float(np.nanvar(self._of_seeds(label))), seeds, self.within)
+
+    def _of_seeds(self, label: str) -> _Values:
+        """The mean over the drawn seeds of the same patients, (resamples,)."""
+        return weighted(self.values[label][:, None], self.seeds[label])
 
 
 def weighted(values: _Values, weights: _Values) -> _Values:
@@ -82,14 +91,17 @@ def weighted(values: _Values, weights: _Values) -> _Values:
     return found
 
 
-def interval_of_both(drawn: _Values) -> tuple[float, float]:
+def interval_of_both(drawn: _Values, within: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float]:
     """The 95 % interval over seeds and patients of a mean over the seeds.
 
     Args:
         drawn: The value of each seed in each resample of patients, (seeds, resamples).
+        within: The least and the greatest value that there can be.
     """
     seeds, draws = drawn.shape
-    return percentiles(weighted(drawn, seeds_drawn(seeds, draws, np.random.default_rng(1)).T))
+    often = seeds_drawn(seeds, draws, np.random.default_rng(1)).T
+    each = weighted(drawn.T, np.ones_like(drawn.T))[:, None]
+    return widened(weighted(drawn, often), float(np.nanvar(weighted(each, often))), seeds, within)
 
 
 def resample(
@@ -134,7 +146,7 @@ def resample(
             values[name],
             {label: np.concatenate(some, 1) for label, some in by_label.items()},
             seeds,
-            task.measures[name].high - task.measures[name].low,
+            (task.measures[name].low, task.measures[name].high),
         )
         for name, by_label in drawn.items()
     }
@@ -175,7 +187,7 @@ def with_both(summary: pd.DataFrame, results: pd.DataFrame, resampled: Mapping[s
 def _ends(found: Resampled | None, label: str, against: str | None) -> dict[str, float]:
     if found is None:
         return {}
-    ends: dict[str, Any] = dict(zip(("both_low", "both_high"), percentiles(found.of_both(label)), strict=True))
+    ends: dict[str, Any] = dict(zip(("both_low", "both_high"), found.interval(label), strict=True))
     if against is not None and label != against:
         between = found.compared(label, against)
         ends |= {f"both_difference_{end}": between[end] for end in ("low", "high")}

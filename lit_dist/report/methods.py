@@ -125,9 +125,10 @@ def _evaluation(settings: StudySettings, tables: Tables) -> Iterable[str]:
     yield f"The primary measure was the {title} on {where}{also}."
     several = results["seed"].nunique() > 1
     drawn = "seeds and over patients" if several else "patients"
+    ends = "percentiles, widened by Student's t where few seeds vary" if several else "percentiles"
     yield (
         f"Values are {'means over seeds' if several else 'of one seed'}; their 95 % intervals are of a bootstrap over"
-        f" {drawn} with all their records ({DRAWS} resamples, percentiles)."
+        f" {drawn} with all their records ({DRAWS} resamples, {ends})."
     )
     if pairs := int((tables.pairs["metric"] == task.primary).sum()) if len(tables.pairs) else 0:
         student = " and Student's t with Satterthwaite's degrees of freedom" if several else ""

@@ -121,7 +121,7 @@ def _rates(found: Predictions, task: Task, question: str, cut: _Cuts) -> dict[st
     for rate, (part, rest) in RATES.items():
         own, several = (_ratio(each[part], each[part] + each[rest]) for each in (counts, resampled))
         value = weighted(own, np.ones_like(own)).item()
-        low, high = interval_of_both(several)
+        low, high = interval_of_both(several, (0.0, 1.0))
         if low == high:  # all that count are right, or none is: no resample can differ
             size = max(round(float((people[part] + people[rest]).mean())), 1)
             low, high = stats.binomtest(round(value * size), size).proportion_ci(method="exact")

@@ -45,6 +45,7 @@ def at_each_site(found: Mapping[str, Predictions], task: Task, draws: int = FEWE
         patients and seeds; NaN where the measure is not defined there, or no resample differs.
     """
     rows = []
+    within = task.measures[task.primary].low, task.measures[task.primary].high
     for label, each in found.items():
         site_of = each.table["site"].to_numpy()
         for site in each.table["site"].unique():
@@ -52,7 +53,7 @@ def at_each_site(found: Mapping[str, Predictions], task: Task, draws: int = FEWE
             people = np.unique(each.patients[own], return_inverse=True)[1]
             once = each.values(task, task.primary, torch.ones(1, len(own), dtype=torch.float64), own)
             drawn = [each.values(task, task.primary, often, own) for often in patients_drawn(people, draws)]
-            low, high = _wide(interval_of_both(np.concatenate(drawn, axis=1)))
+            low, high = _wide(interval_of_both(np.concatenate(drawn, axis=1), within))
             named = {"label": label, "metric": task.primary, "site": site, "n": len(own), "patients": people.max() + 1}
             rows.append({**named, "value": _over_seeds(once), "low": low, "high": high})
     return pd.DataFrame(rows, columns=["label", "metric", "site", "n", "patients", "value", "low", "high"])

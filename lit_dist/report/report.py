@@ -35,9 +35,9 @@ from lit_dist.utils.atomic_write import replacing
 _READING = (
     "Mean over seeds; of single-institution models the mean over sites. Difference: from central with the same seeds."
     " The 95 % intervals are of a bootstrap over seeds and over patients with all their records (10 000 resamples;"
-    " percentiles; in each, all seeds but one are drawn): they hold the chance of training and that of the test, but"
-    " not that of the split. Of a difference, both heuristics have the same patients and the same seeds; of several"
-    " seeds, its interval is Student's, of the resamples' variance."
+    " percentiles, wider by Student's t where few seeds vary; in each, all seeds but one are drawn): they hold the"
+    " chance of training and that of the test, but not that of the split. Of a difference, both heuristics have the"
+    " same patients and the same seeds; of several seeds, its interval is Student's, of the resamples' variance."
 )
 _FEW_SEEDS = {
     1: " With one seed they know nothing of the chance of training.",
