@@ -41,7 +41,7 @@ def test_transfers_cost_little_beside_plain_lightning(monkeypatch: pytest.Monkey
     plain, ours = (measure(BENCHMARKS / "programs" / f"{name}.py") for name in ("plain_lightning", "by_lit_dist"))
     assert ours["sha256"] == plain["sha256"]
     assert ours["cpu"] < 2 * plain["cpu"]
-    assert ours["owned"] < 1.2 * plain["owned"]
+    assert ours["owned"] < 1.4 * plain["owned"]  # that of the plain one alone varies by a fifth
 
 
 # -- the harness -------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     [
         (lambda rows: rows.iloc[:-2], r"which is not there \(2 such records\)"),
         (lambda rows: pd.concat([rows, rows.iloc[:1]]), "twice"),
-        (lambda rows: rows.assign(label=1 - rows["label"]), r"has another label there \(12 such records\)"),
+        (lambda rows: rows.assign(label=1 - rows["label"]), r"has another patient or label there \(12 such records\)"),
         (lambda rows: rows.assign(image="x" + rows["image"]), "no test record of the run"),
         (lambda rows: rows.assign(probability_1=np.nan), "is damaged, or no table of predictions"),
         (lambda rows: rows[["site"]], "is damaged, or no table of predictions of a classification of 2 classes"),
