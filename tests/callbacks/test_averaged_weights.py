@@ -45,6 +45,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallModule, lis
     return fit(folder), held(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hook", "step"), [("on_validation_batch_end", 4), ("on_validation_batch_end", 8), ("on_train_batch_start", 8)]
 )

@@ -49,6 +49,7 @@ def test_the_run_ends_at_the_step_and_says_where(interval: dict[str, int], value
     audit(read_entries(Path("ledger.jsonl")))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_nothing_good_is_overwritten_and_the_run_resumes_from_it(tmp_path: Path) -> None:
     def callbacks() -> list[Callback]:
@@ -92,6 +93,7 @@ def test_a_skipped_visit_changes_nothing(interval: dict[str, int], policy: Any) 
     assert "training_step" not in vars(module), "training continues"
 
 
+@pytest.mark.slow
 @SKIPPED
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used")
 def test_a_run_resumed_in_a_skipped_visit_equals_the_unbroken_one(tmp_path: Path) -> None:

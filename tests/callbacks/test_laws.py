@@ -50,6 +50,7 @@ class Noise(Callback):
 # -- law 1 -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transfer", INTERVALS)
 def test_weights_do_not_depend_on_workers_validation_or_what_else_draws(transfer: dict[str, int]) -> None:
     expected = final(transfer=transfer)
@@ -169,6 +170,7 @@ class Watched(Dataset[list[torch.Tensor]]):
         return [self.rows[index]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("transfer", INTERVALS)
 def test_only_the_active_site_is_read(transfer: dict[str, int], workers: int, tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_a_fit_resumes_exactly_from_a_checkpoint_of_any_hook(settings: str, tmp_
         assert again.trace == whole.trace[traced:], path.stem
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_resumed_from_a_validation_within_an_epoch_resumes_again_in_that_epoch(tmp_path: Path) -> None:
     first, second = Everywhere(tmp_path / "first"), Everywhere(tmp_path / "second")
     whole = run(tmp_path / "unbroken", "validation within", first)
@@ -297,6 +298,7 @@ def alone(folder: Path, settings: str, *callbacks: Callback, path: Path | None =
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ALONE)
 def test_a_fit_without_a_transfer_is_resumed_from_any_hook(settings: str, tmp_path: Path) -> None:
     everywhere = Everywhere(tmp_path)
@@ -361,6 +363,7 @@ def test_the_source_of_a_fits_loader_is_left_as_it_was(how: str, tmp_path: Path)
 # -- logs --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transfer", [{"every_n_epochs": 1}, {"every_n_steps": 2}])
 def test_a_csv_log_has_each_row_once(transfer: dict[str, int], tmp_path: Path) -> None:
     def fit(version: str, path: Path | None = None, rows: int = 0) -> str:

@@ -370,6 +370,7 @@ def test_a_metric_that_the_task_does_not_have_is_refused_before_the_fit() -> Non
 # -- resuming ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", ["visit", "cycle"])
 @pytest.mark.parametrize("settings", [{"every_n_epochs": 1}, {"every_n_steps": 2}])
 def test_a_run_that_is_resumed_has_each_row_once(settings: dict[str, Any], every: Any, tmp_path: Path) -> None:

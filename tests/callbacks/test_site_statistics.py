@@ -74,6 +74,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.Trainer, ImageClas
         return fitted(cyclical(), SiteStatistics(images=10), SiteEvaluation(metric="accuracy"), best)
 
 
+@pytest.mark.slow
 def test_each_site_is_validated_with_its_own_statistics(run: tuple[pl.Trainer, ImageClassifier]) -> None:
     for site in ("site-1", "site-2", "site-3"):
         found = run[0].callback_metrics[f"val_loss/{site}"].item()
@@ -114,6 +115,7 @@ def test_all_heuristics_are_tested_by_site(run: tuple[pl.Trainer, ImageClassifie
     torch.testing.assert_close(averaged, probabilities)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one() -> None:
     def callbacks() -> list[Callback]:
         return [cyclical(), SiteStatistics(images=8), EMAWeightAveraging(), RunCheckpoint(every_n_steps=4)]

@@ -102,6 +102,7 @@ def test_the_matrix_has_the_values_of_the_validation_and_the_run_does_not_notice
     assert [line.sha256_out for line in entries(Path("without"))] == [line.sha256_out for line in entries(folder)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", PROJECTS)
 def test_an_interrupted_run_equals_an_unbroken_one(name: str, way: str, simulated: Any) -> None:
@@ -117,6 +118,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(name: str, way: str, simulate
         assert (again / "site_matrix.csv").read_text() == (folder / "site_matrix.csv").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_federation_equals_the_simulation(name: str, way: str, simulated: Any) -> None:

@@ -69,6 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.Trainer, ImageClas
         return *fitted(seen, VisitAveraging(), SiteStatistics(images=8), best), seen
 
 
+@pytest.mark.slow
 def test_the_mean_of_a_cycle_is_what_a_validation_judges(run: tuple[pl.Trainer, ImageClassifier, Seen]) -> None:
     made, _, seen = run
     wanted = mean(seen.seen, memory=3)
@@ -97,6 +98,7 @@ def test_a_checkpoint_holds_both(run: tuple[pl.Trainer, ImageClassifier, Seen]) 
     assert plain["test_loss"] != wanted
 
 
+@pytest.mark.slow
 def test_a_longer_memory_and_a_resumed_run() -> None:
     seen = Seen()
     made, _ = fitted(seen, VisitAveraging(cycles=2), RunCheckpoint())

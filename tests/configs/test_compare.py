@@ -40,6 +40,7 @@ def test_each_study_can_be_read_and_tells_its_own_command_and_folder(path: Path)
     assert f"The study is left in {study_folder(None, settings)}" in head
 
 
+@pytest.mark.slow
 def test_no_two_studies_share_a_folder() -> None:
     collections = [read(path).study.collection for path in STUDIES]
     assert len(set(collections)) == len(collections) >= 7

@@ -158,6 +158,7 @@ def test_ten_classes_of_tiny_imagenet(tmp_path: Path) -> None:
     assert few.train_dataloader()["site-1"].dataset[0][0].shape == (3, 64, 64)  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_photograph_of_each_of_a_thousand_classes_joined_into_two(tmp_path: Path) -> None:
     """Through the command line, as the configuration says; 398 of ImageNet's classes are animals."""
     root = real_folder("imagenet_sample1000_256")

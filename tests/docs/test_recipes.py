@@ -10,6 +10,7 @@ from lightning.pytorch import seed_everything
 from pages import ROOT, code
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's advice on loaders and loggers
 def test_the_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -56,6 +56,7 @@ def test_a_plain_loop_ends_with_the_same_weights_as_any_number_of_workers() -> N
     assert {reference_loop.run_lit_dist(workers) for workers in (1, 2)} == {hashes[0]}
 
 
+@pytest.mark.slow
 def test_a_new_remedy_sees_every_visit() -> None:
     assert re.match(r"mean of 6 visits, [\d.]+ from", run("new_remedy.py").splitlines()[-1])
     assert len({line["bytes"] for line in ledger("new_remedy")}) == 1
@@ -90,6 +91,7 @@ def test_a_study_compares_callbacks_of_ones_own(monkeypatch: pytest.MonkeyPatch)
     assert again == {walk / "result.json"}
 
 
+@pytest.mark.slow
 def test_a_new_heuristic_walks() -> None:
     run("new_heuristic.py")
     lines = ledger("new_heuristic")
@@ -110,6 +112,7 @@ def test_the_walk_of_a_new_heuristic_is_the_seeds(monkeypatch: pytest.MonkeyPatc
     assert walk(1) == walk(1) != walk(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "metric", "sites"),
     [

@@ -69,6 +69,7 @@ def test_the_study_of_phantoms() -> None:
     assert list(found["visits"]["site"]) == list(found["data"].sites)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's advice on loaders
 def test_segmentation() -> None:
     found = run("segmentation")
@@ -76,6 +77,7 @@ def test_segmentation() -> None:
     assert values["mgh alone"] > 0.8, "it learns what it sees"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's advice on loaders
 @pytest.mark.skipif(not (DATA / "brain_abide20").is_dir(), reason="ABIDE is not there")
 def test_the_twenty_hospitals() -> None:

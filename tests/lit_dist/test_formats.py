@@ -162,6 +162,7 @@ def test_a_run_resumes_and_ends_as_if_unbroken(name: str) -> None:
         verify(run)
 
 
+@pytest.mark.slow
 def test_a_study_is_planned_alike_and_resumed() -> None:
     runs = {path: path.read_bytes() for path in Path("study/runs").glob("*/plan.json")}
     main(["compare", "--config", "study/study.yaml", "--output", "study", "--print-commands"])
@@ -174,6 +175,7 @@ def test_a_study_is_planned_alike_and_resumed() -> None:
     assert ends_with(entries[-1].sha256_out, "study")
 
 
+@pytest.mark.slow
 def test_a_federation_resumes_with_what_its_machines_keep() -> None:
     settings = yaml.safe_load(Path("federation/server/config.yaml").read_text())
     federated = federate(Path("federation"), settings, resume=True)

@@ -74,6 +74,7 @@ def found() -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_what_is_not_used_is_not_imported(step: str, found: Any) -> None:
     modules = set(found["steps"][step])

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import importlib.machinery, importlib.metadata, sys
 
@@ -49,6 +51,7 @@ print(sorted(absent & set(sys.modules)), trainer.global_step)
 """
 
 
+@pytest.mark.slow
 def test_callbacks_work_without_the_packages_of_the_rest(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)

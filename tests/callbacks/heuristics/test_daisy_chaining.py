@@ -67,6 +67,7 @@ def test_models_that_change_places_equal_a_plain_loop_bit_for_bit() -> None:
     assert "12 visits and 2 merges" in verify(".")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [{"every_n_epochs": 1}, {"every_n_steps": 3, "optimizer_state": "local"}])
 def test_averaged_after_every_visit_it_is_federated_averaging(length: dict[str, Any]) -> None:
     found = []
@@ -77,6 +78,7 @@ def test_averaged_after_every_visit_it_is_federated_averaging(length: dict[str, 
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_steps", [False, True])
 def test_a_run_that_is_ended_within_a_chain_resumes_as_if_it_had_not(by_steps: bool) -> None:
     length: dict[str, Any] = {"every_n_steps": 2} if by_steps else {"every_n_epochs": 1}

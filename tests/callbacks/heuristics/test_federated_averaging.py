@@ -117,6 +117,7 @@ def test_cycles_come_first_or_rounds_do() -> None:
     assert [line["sha256_in"] for line in lines[5:]] == averaged_first[4:8]
 
 
+@pytest.mark.slow
 def test_rings_are_merged_by_what_each_has_trained_on_and_end_the_same_when_killed() -> None:
     def ring(folder: str, killed_at: int | None = None) -> list[dict[str, Any]]:
         Path(folder).mkdir(exist_ok=True)
@@ -196,6 +197,7 @@ def run(folder: str, case: str, killed_at: int | None = None) -> tuple[str, list
     return fingerprint(module.state_dict())[0], lines, callbacks[1].state_dict()["travelling"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_run_that_is_killed_between_any_two_visits_ends_the_same(case: str) -> None:
     whole = run("whole", case)

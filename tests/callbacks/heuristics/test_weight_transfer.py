@@ -153,6 +153,7 @@ def test_the_number_of_steps_is_known_beforehand(order: list[str], settings: dic
     assert estimates[0] == run.global_step if whole_cycles else 0 <= estimates[0] - run.global_step < run.max_epochs
 
 
+@pytest.mark.slow
 def test_tuners_leave_the_run_as_it_is(tmp_path: Path) -> None:
     module, data = SmallModule(), SmallData([12, 12, 12])
     run = trainer(CyclicalWeightTransfer(every_n_epochs=1), max_epochs=3)

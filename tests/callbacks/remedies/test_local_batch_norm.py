@@ -193,6 +193,7 @@ class KillAt(Callback):
             raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [CyclicalWeightTransfer, FederatedAveraging])
 def test_a_run_that_is_killed_within_a_visit_ends_the_same_and_its_best_checkpoint_has_what_sites_kept(
     kind: type[WeightTransfer],

@@ -62,6 +62,7 @@ def test_a_batch_is_augmented_on_its_way_to_the_network_and_only_in_training() -
     assert torch.equal(data.on_after_batch_transfer([images, labels], 0)[0], data.normalise(images))
 
 
+@pytest.mark.slow
 def test_a_fit_sees_the_same_images_with_any_number_of_workers() -> None:
     def weights(augmentation: Augmentation, workers: int = 0) -> str:
         torch.manual_seed(0)

@@ -84,6 +84,7 @@ def test_what_shows_no_breast_is_refused(film: np.ndarray) -> None:
         prepare_breast(film.astype(np.uint16))
 
 
+@pytest.mark.slow
 def test_real_films_of_mini_mias_are_seen_from_the_side_that_their_list_says() -> None:
     """Two films show a breast as wide as the film, so that nothing tells where the chest is."""
     wrong = []
@@ -94,6 +95,7 @@ def test_real_films_of_mini_mias_are_seen_from_the_side_that_their_list_says() -
     assert wrong == ["mdb151", "mdb152"]
 
 
+@pytest.mark.slow
 def test_real_films_of_ddsm_are_outlined_as_their_published_masks_are() -> None:
     folder = real_folder("mammo_ddsm66")
     overlaps = []

@@ -57,6 +57,7 @@ def test_the_second_process_is_told_who_holds_the_run_until_that_is_killed(holde
         pass
 
 
+@pytest.mark.slow
 def test_a_process_that_the_holder_started_belongs_to_the_run() -> None:
     with held(FOLDER):
         done = subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, text=True, timeout=100)

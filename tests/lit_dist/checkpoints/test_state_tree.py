@@ -215,6 +215,7 @@ def branches(leaf: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 trees = st.recursive(scalars | tensors, branches, max_leaves=20)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, database=None, derandomize=True)
 @given(st.dictionaries(st.text(max_size=3), trees, max_size=4))
 def test_any_tree_comes_back(tree: dict[str, Any]) -> None:
@@ -340,6 +341,7 @@ KINDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=500, database=None, derandomize=True)
 @given(st.sampled_from(KINDS) | json_values, json_values, st.none() | json_values)
 def test_any_text_is_decoded_or_refused_with_a_value_error(kind: Any, of: Any, versions: Any) -> None:

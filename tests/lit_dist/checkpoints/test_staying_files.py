@@ -60,6 +60,7 @@ def bytes_of_the_last_visits(sites: int, monkeypatch: pytest.MonkeyPatch) -> int
     return sum(sizes)
 
 
+@pytest.mark.slow
 def test_a_visits_checkpoint_is_as_large_with_many_sites_as_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = (bytes_of_the_last_visits(sites, monkeypatch) for sites in (4, 40))
     names = 3 * 36 * 2 * 120  # of three visits, 36 more sites and two files each
@@ -118,6 +119,7 @@ def make() -> list[Callback]:
     return [CyclicalWeightTransfer(**LOCAL), Scaffold()]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_a_run_resumes_from_any_checkpoint_moved_with_its_folder_or_made_elsewhere() -> None:
     whole = ModelCheckpoint("whole", save_top_k=-1, every_n_epochs=1)
@@ -130,6 +132,7 @@ def test_a_run_resumes_from_any_checkpoint_moved_with_its_folder_or_made_elsewhe
     assert len(own) == 3, "a run that begins with another's state has files of its own"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_back_before_its_newest_checkpoints_loses_nothing() -> None:
     expected = hashed(fit(*make(), RunCheckpoint(keep=100), max_epochs=9))
     older = sorted(STEPS.glob("step_*"))[2]

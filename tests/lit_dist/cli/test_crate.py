@@ -24,6 +24,8 @@ from lit_dist.study.run_names import _hash
 from lit_dist.utils.errors import InputError
 from small_study import written
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:

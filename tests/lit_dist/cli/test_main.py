@@ -82,6 +82,7 @@ def test_the_usage_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -
     assert "{fit," not in capsys.readouterr().out.partition("[-c CONFIG]")[0]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
     main(FIT)
     shown = capsys.readouterr().out
@@ -117,6 +118,7 @@ def test_a_run_leaves_its_record_and_its_best_model_is_tested_and_predicts(capsy
     assert (merged["site_x"] == merged["site_y"]).all()
 
 
+@pytest.mark.slow
 def test_options_reach_sites_backbone_and_the_callback() -> None:
     main([*FIT, "--data.sites=['mgh', 'ucsf']", "--model.backbone=shufflenet_v2_x0_5", "--data.batch_size=8",
           "--model.backbone_kwargs={}", "--data.num_workers=1", "--trainer.callbacks+=EarlyStopping",
@@ -149,6 +151,7 @@ def test_partition_augmentation_and_schedule_are_set_by_class_and_option() -> No
     assert sizes.max() > sizes.min() + 4
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_weights_twice() -> None:
     hashes, one_cycle = [], [*FIT, "--data.sites=2", "--trainer.max_epochs=2"]
     for _ in range(2):
@@ -166,6 +169,7 @@ COMMANDS = {"compare": "compare", "ensemble": "test"}
 """The commands of configurations that are not for a fit."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -197,6 +201,7 @@ def test_a_fast_run_leaves_nothing() -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--data.sites=2", *SMALL]
     tables, paths = [], []
@@ -235,6 +240,7 @@ def test_models_of_single_sites_are_tested_and_predict_as_an_ensemble(capsys: py
     assert tested["test_accuracy/site-2"].item() == pytest.approx(right[found["site"] == "site-2"].mean())
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_not_fitted_and_needs_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     config = ["--config", "configs/phantom/ensemble.yaml", *SMALL]
     assert_one_message(["test", *config], "an ensemble needs members: give checkpoints=", capsys)
@@ -276,6 +282,7 @@ def test_cyclical_and_central_train_on_the_same_real_photographs_for_the_same_st
     assert (cyclical / "checkpoints" / "best.ckpt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_a_model_that_nothing_has_trained_is_judged_with_a_warning(command: str, tmp_path: Path) -> None:
     words = [command, "--config", "configs/phantom/cyclical.yaml", *SMALL, *SLIM]
@@ -294,6 +301,7 @@ def test_a_missing_configuration_is_named(capsys: pytest.CaptureFixture[str]) ->
     assert "nowhere.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_settings_may_be_long_json() -> None:
     model = {"class_path": "ImageClassifier", "init_args": {"backbone": "slim_resnet18", "num_classes": 2}}
     main(["fit", "--config", "configs/phantom/cyclical.yaml", "--model", json.dumps(model, indent=40), *SMALL,

@@ -36,6 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> None:
     main.main()
 
 
+@pytest.mark.slow
 def test_it_builds_the_cache_and_shows_each_site(
     classes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

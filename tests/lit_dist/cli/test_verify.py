@@ -105,6 +105,7 @@ def contents(folder: Path) -> dict[str, str]:
 # -- the ledger --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_whole_run_passes(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs("reset")
     capsys.readouterr()
@@ -270,6 +271,7 @@ def test_a_checkpoint_of_another_kind_is_refused(content: dict[str, Any], copy: 
 # -- replay ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reset", *(pytest.param(name, marks=pytest.mark.slow) for name in [*TRANSFERS][1:])])
 def test_each_visit_repeats(name: str, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs(name)
@@ -284,6 +286,7 @@ def test_each_visit_repeats(name: str, runs: Runs, capsys: pytest.CaptureFixture
     assert {path.name for path in Path().iterdir()} <= {"cache"}  # which the phantoms are kept in
 
 
+@pytest.mark.slow
 def test_a_visit_repeats_with_what_travelled_and_what_had_stayed(runs: Runs) -> None:
     run = runs("scaffold", {"class_path": "scaffold.Scaffold"})
     last = read_entries(run / "ledger.jsonl")[-1]

@@ -34,6 +34,9 @@ from small_study import written
 AVERAGING = {"class_path": "FederatedAveraging", "init_args": {"every_n_epochs": 1}}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")

@@ -73,6 +73,7 @@ def test_an_attribute_that_a_visit_changes_is_refused_by_name() -> None:
         run(Counts)
 
 
+@pytest.mark.slow
 def test_what_only_watches_remembers_nothing_or_lives_at_the_server_is_taken() -> None:
     run(Watches)
     epochs, simulated = run(Epochs), Epochs()
@@ -81,6 +82,7 @@ def test_what_only_watches_remembers_nothing_or_lives_at_the_server_is_taken() -
     assert epochs.steps == simulated.steps == 1
 
 
+@pytest.mark.slow
 def test_one_that_remembers_nothing_gives_the_weights_of_the_simulation() -> None:
     run(Scales)
     simulated = simulate(make, Scales(), max_epochs=1)

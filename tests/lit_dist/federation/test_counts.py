@@ -152,6 +152,7 @@ def limited(**limits: int) -> InProcess:
     return parties
 
 
+@pytest.mark.slow
 def test_replays_of_a_visit_are_refused_also_after_an_interruption_and_a_restart() -> None:
     parties = limited(max_visits=2, max_epochs=6)
 

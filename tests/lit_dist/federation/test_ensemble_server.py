@@ -76,6 +76,7 @@ def fit_alone(settings: dict[str, Any], site: str) -> Path:
     return Path("runs", site, "version_0", "checkpoints", "best.ckpt")
 
 
+@pytest.mark.slow
 def test_models_and_table_are_those_of_fits_and_of_a_test_of_their_ensemble() -> None:
     settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "callbacks": [BEST, STOP]}}
     alone = {site: fit_alone(settings, site) for site in SITES}
@@ -111,6 +112,7 @@ def weights(path: Path) -> str:
     return fingerprint(read_checkpoint(path)["state_dict"])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
 def test_a_fit_that_is_killed_resumes_and_gives_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
     unbroken = federate(SETTINGS, sites(SETTINGS))
@@ -139,12 +141,14 @@ def test_a_fit_that_is_killed_resumes_and_gives_the_same_model(monkeypatch: pyte
     assert (folder / "cross_site.csv").read_text() == (unbroken / "cross_site.csv").read_text()
 
 
+@pytest.mark.slow
 def test_only_metrics_that_the_site_lets_out_are_in_the_table() -> None:
     settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
     folder = federate(settings, sites(settings, metrics=["test_loss"]))
     assert [*pd.read_csv(folder / "cross_site.csv")] == ["model", "sha256", "split", "site", "images", "loss"]
 
 
+@pytest.mark.slow
 def test_no_image_name_or_path_crosses_the_wire_and_each_site_reads_its_own_test_images_only() -> None:
     settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}}
     parties = sites(settings)
@@ -197,6 +201,7 @@ LIES: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
 def test_lies_of_a_member_are_refused_by_its_name_and_honest_ones_resume() -> None:
     settings = copy.deepcopy({**SETTINGS, "trainer": {**SETTINGS["trainer"], "max_epochs": 1}})
@@ -229,6 +234,7 @@ def test_lies_of_a_member_are_refused_by_its_name_and_honest_ones_resume() -> No
         told("", None)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning")
 def test_a_site_that_has_removed_its_part_of_a_run_trains_it_again_but_under_no_other_settings_or_weights() -> None:
     def fit(shift: float = 0.0, **arguments: Any) -> Any:
@@ -249,6 +255,7 @@ def test_a_site_that_has_removed_its_part_of_a_run_trains_it_again_but_under_no_
     assert fit() == trained
 
 
+@pytest.mark.slow
 def test_a_site_may_have_a_logger_of_its_own_while_the_model_travels() -> None:
     transfer = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1}}
     settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "callbacks": [transfer]}}

@@ -36,6 +36,7 @@ def server(data: dict[str, FrozenEncoder]) -> tuple[Server, InProcess]:
     return Server(Roster(parties, SITES), trainer(Path("server"), cycle()), module()), parties
 
 
+@pytest.mark.slow
 def test_simulated_equals_federated() -> None:
     trainer(Path("simulated"), cycle()).fit(module(), encoder(sites=2, batch_size=8))
     made, _ = server({site: encoder(sites=2, batch_size=8, only_site=site) for site in SITES})

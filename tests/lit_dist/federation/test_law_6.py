@@ -103,6 +103,7 @@ def losses(entries: list[Entry]) -> list[dict[str, Any]]:
     return [{name: value for name, value in entry.metrics.items() if "val_loss" in name} for entry in entries]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(map(marked, CASES)))
 def test_each_visit_equals_that_of_the_simulation(case: str, simulated: Callable[[str], list[Entry]]) -> None:
     make, settings = CASES[case]
@@ -126,6 +127,7 @@ def scaling(make: Callable[[], WeightTransfer], **settings: Any) -> InProcess:
     return InProcess({site: engine(make, **scaled(), **settings).parties[site] for site in SITES})
 
 
+@pytest.mark.slow
 def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     make, settings = CASES["steps"]
     simulated = simulate(make, **scaled(), **settings)
@@ -140,6 +142,7 @@ def test_sites_scale_their_gradients_where_the_server_cannot() -> None:
     assert facts(federated()) == facts(simulated)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_made_longer_resumes_with_the_scale_of_the_gradients() -> None:
     make, settings = CASES["steps"]
     simulated = simulate(make, **scaled(), **settings)
@@ -150,6 +153,7 @@ def test_a_run_that_is_made_longer_resumes_with_the_scale_of_the_gradients() -> 
     assert facts(federated()) == facts(simulated)
 
 
+@pytest.mark.slow
 def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(
     monkeypatch: pytest.MonkeyPatch, simulated: Callable[[str], list[Entry]]
 ) -> None:
@@ -160,6 +164,7 @@ def test_law_6_broken_by_a_site_that_keeps_its_dropout_is_noticed(
     assert facts(federated()) != facts(unbroken)
 
 
+@pytest.mark.slow
 def test_early_stopping_and_the_best_model_are_those_of_the_simulation() -> None:
     def callbacks(folder: str) -> list[Any]:
         best = ModelCheckpoint(
@@ -223,6 +228,7 @@ def longer(case: str) -> Any:
     return pytest.param(case, marks=pytest.mark.long if case == "local" else pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["reset", *(longer(case) for case in list(LONGER)[1:])])
 def test_a_run_that_ended_within_a_visit_is_made_longer_as_the_simulation_is(case: str) -> None:
     make, checkpointing = LONGER[case], {"enable_checkpointing": True}
@@ -241,6 +247,7 @@ def test_a_run_that_ended_within_a_visit_is_made_longer_as_the_simulation_is(cas
     assert simulated[-1].sha256_out == simulate(make, max_epochs=7)[-1].sha256_out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visit", [0, 1])
 def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_the_visit(
     visit: int, monkeypatch: pytest.MonkeyPatch, simulated: Callable[[str], list[Entry]]
@@ -262,6 +269,7 @@ def test_a_server_that_is_killed_between_the_ledgers_line_and_the_state_repeats_
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.slow
 def test_a_visit_outlasts_a_validation_that_fails() -> None:
     make, settings = CASES["epochs"]
     settings = {**settings, "enable_checkpointing": True}
@@ -282,6 +290,7 @@ def test_a_visit_outlasts_a_validation_that_fails() -> None:
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", ["visit", "cycle"])
 def test_site_evaluation_gives_the_matrix_of_the_simulation(every: Any) -> None:
     make, settings = CASES["epochs"]
@@ -304,6 +313,7 @@ def test_site_evaluation_is_refused_where_it_could_not_look_after_each_visit() -
         server(engine(make, **settings), make, SiteEvaluation(split="test"), **settings).run()
 
 
+@pytest.mark.slow
 def test_no_image_name_or_path_crosses_the_wire() -> None:
     make, settings = CASES["steps"]
     parties = engine(make, **settings)

@@ -17,6 +17,7 @@ def make() -> CyclicalWeightTransfer:
     return CyclicalWeightTransfer(every_n_epochs=1, validation="cycle")
 
 
+@pytest.mark.slow
 def test_a_partial_fit_reads_nothing_again_of_what_the_run_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[str] = Counter()
 

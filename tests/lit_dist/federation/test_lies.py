@@ -191,6 +191,7 @@ WAITING: dict[str, tuple[Callable[[Tree], Any], str]] = {
 """Lies about a visit that has ended, and whose line waits for a validation: its answer is the site's second one."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "number", "lie", "message"),
     [("reset", 0, lie, message) for lie, message in LIES.values()]

@@ -48,6 +48,7 @@ def limited(limits: Limits, **kwargs: Any) -> InProcess:
     return parties
 
 
+@pytest.mark.slow
 def test_a_server_that_continues_is_refused() -> None:
     parties = limited(Limits(max_epochs=4), max_epochs=4)
     with pytest.raises(InputError, match=r"'site-2' refuses: its site\.yaml allows max_epochs: 4, and the run is"):
@@ -65,6 +66,7 @@ def test_a_visit_of_more_steps_than_the_epochs_allow_is_refused_before_the_run_b
         server(parties, long, max_epochs=1).run()
 
 
+@pytest.mark.slow
 def test_a_run_of_too_many_visits_is_refused_before_it_begins() -> None:
     with pytest.raises(InputError, match=r"refuses: .* allows max_visits: 1, and the run would make 2"):
         server(limited(Limits(max_visits=1)), make).run()
@@ -72,6 +74,7 @@ def test_a_run_of_too_many_visits_is_refused_before_it_begins() -> None:
     assert len(federated()) == 6
 
 
+@pytest.mark.slow
 def test_a_visit_too_many_is_refused() -> None:
     parties = limited(Limits(max_visits=1), max_epochs=3)
     with pytest.raises(InputError, match="allows max_visits: 1, and the run would make 2"):

@@ -43,6 +43,7 @@ def own() -> Own:
     return Own()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [{"every_n_epochs": 1, "validation": "cycle"}, {"every_n_steps": 2}], ids=str)
 def test_what_a_module_does_in_its_hooks_is_the_same_wherever_it_is_trained(
     length: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -65,6 +66,7 @@ def test_what_a_module_does_in_its_hooks_is_the_same_wherever_it_is_trained(
     assert int(run.module.get_buffer("steps")) == sum(entry.steps for entry in simulated)
 
 
+@pytest.mark.slow
 def test_sites_judge_with_their_own_statistics_as_a_simulation_does() -> None:
     def make() -> SingleWeightTransfer:
         return SingleWeightTransfer("val_loss/{site}", patience=1, max_epochs_per_site=3)

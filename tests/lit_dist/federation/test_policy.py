@@ -126,6 +126,7 @@ def begun(command: str, resume: bool = False) -> str:
     return str(Path(made.trainer.log_dir or "").name)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists:UserWarning")
 def test_a_job_resumes_with_the_run_of_its_own_command_only() -> None:
     assert begun("first") == "version_0"
@@ -185,6 +186,7 @@ def test_what_would_exhaust_a_site_or_change_its_own_is_refused(change: dict[str
         site(settings)
 
 
+@pytest.mark.slow
 def test_a_network_of_too_many_layers_is_refused_before_they_are_made() -> None:
     with pytest.raises(Refusal, match="layers"):
         make_limited(lambda: torch.nn.Sequential(*(torch.nn.Identity() for _ in range(10**5))), 10)

@@ -56,6 +56,7 @@ def test_that_training_has_diverged_is_said() -> None:
         server(parties, make).run()
 
 
+@pytest.mark.slow
 def test_an_answer_has_nothing_that_nobody_reads() -> None:
     parties = engine(make, max_epochs=1)
     server(parties, make, max_epochs=1).run()

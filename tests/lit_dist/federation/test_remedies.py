@@ -42,6 +42,7 @@ REMEDIES: dict[str, list[Callable[[], Callback]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("EWC", marks=pytest.mark.long), "LocalBatchNorm", "all"])
 def test_simulated_equals_resumed_equals_federated(name: str) -> None:
     def make() -> CyclicalWeightTransfer:
@@ -69,6 +70,7 @@ def test_simulated_equals_resumed_equals_federated(name: str) -> None:
     assert simulated[0].bytes > fingerprint(module().state_dict())[1] + beside
 
 
+@pytest.mark.slow
 def test_what_acts_at_the_end_of_a_visit_is_refused_where_a_server_ends_it() -> None:
     def make() -> SingleWeightTransfer:
         return SingleWeightTransfer(patience=1, max_epochs_per_site=1)
@@ -108,6 +110,7 @@ def test_a_site_does_not_give_its_layers_away_whatever_the_server_asks() -> None
             server(parties, make, LocalBatchNorm()).run()
 
 
+@pytest.mark.slow
 def test_averaging_leaves_batch_normalisation_at_the_sites_and_a_checkpoint_goes_with_it() -> None:
     def make() -> FederatedAveraging:
         return FederatedAveraging(every_n_epochs=1)

@@ -51,6 +51,7 @@ def skipping(
     server(parties, make, RunCheckpoint(), **given).run(checkpoint)
 
 
+@pytest.mark.slow
 def test_by_default_a_silent_site_ends_the_run_which_can_be_resumed() -> None:
     parties = engine(make)
     without(parties, "site-2", 0)
@@ -61,6 +62,7 @@ def test_by_default_a_silent_site_ends_the_run_which_can_be_resumed() -> None:
     assert [outcome for _, _, outcome in outcomes()] == ["trained"] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"every_n_epochs": 1, "validation": "cycle"}, {"every_n_steps": 3}])
 def test_by_policy_its_visit_is_left_out_with_a_line_and_warnings(settings: dict[str, Any]) -> None:
     def transfer() -> WeightTransfer:
@@ -87,6 +89,7 @@ def test_by_policy_its_visit_is_left_out_with_a_line_and_warnings(settings: dict
     assert "Visits that were left out: visit 1 at 'site-2' (absent)." in verify("server")
 
 
+@pytest.mark.slow
 @SAID
 def test_what_is_left_of_a_visit_is_left_out_where_the_site_dies_in_it() -> None:
     def transfer() -> WeightTransfer:
@@ -101,6 +104,7 @@ def test_what_is_left_of_a_visit_is_left_out_where_the_site_dies_in_it() -> None
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.slow
 @SAID
 @pytest.mark.parametrize("there", [0, 1])
 @pytest.mark.parametrize("optimizer_state", ["reset", "local"])
@@ -120,6 +124,7 @@ def test_a_visit_that_was_left_out_and_cut_short_is_made_where_the_run_is_made_l
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.slow
 @SAID
 def test_a_visit_that_was_left_out_takes_nothing_of_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def transfer() -> WeightTransfer:
@@ -143,6 +148,7 @@ def test_a_visit_that_was_left_out_takes_nothing_of_an_earlier_one(monkeypatch: 
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.slow
 @SAID
 def test_what_stayed_of_a_visit_that_was_left_out_in_part_is_needed() -> None:
     def transfer() -> WeightTransfer:
@@ -158,6 +164,7 @@ def test_what_stayed_of_a_visit_that_was_left_out_in_part_is_needed() -> None:
         skipping(parties, transfer, 6, newest_checkpoint("server"))
 
 
+@pytest.mark.slow
 @SAID
 def test_a_plateau_is_not_waited_for_where_nobody_trains() -> None:
     def transfer() -> WeightTransfer:
@@ -171,6 +178,7 @@ def test_a_plateau_is_not_waited_for_where_nobody_trains() -> None:
     assert run.trainer.current_epoch == parties.asked.count("train")  # one epoch each time, also where nobody answered
 
 
+@pytest.mark.slow
 @SAID
 def test_a_run_continues_without_a_site_that_was_there_when_it_began() -> None:
     parties = engine(make)
@@ -199,6 +207,7 @@ def test_a_run_needs_all_its_sites_to_begin_and_one_to_continue(
         server(parties, make, absent="skip").run()
 
 
+@pytest.mark.slow
 @SAID
 @pytest.mark.parametrize("kept", [[], [RunCheckpoint]], ids=["asks again", "continues after it"])
 def test_a_server_that_is_killed_after_a_visit_that_was_left_out_resumes(
@@ -228,6 +237,7 @@ def test_a_server_that_is_killed_after_a_visit_that_was_left_out_resumes(
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.slow
 @SAID
 def test_an_answer_that_comes_too_late_leaves_nothing_behind() -> None:
     def transfer() -> WeightTransfer:

@@ -72,6 +72,7 @@ def lines(folder: str) -> list[tuple[Any, ...]]:
     return [told(line) for line in iter_lines(Path(folder) / "ledger.jsonl")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["epochs", *(pytest.param(case, marks=pytest.mark.slow) for case in list(CASES)[1:])])
 def test_each_visit_and_merge_equals_that_of_the_simulation(case: str) -> None:
     make, settings = CASES[case]
@@ -85,6 +86,7 @@ def test_each_visit_and_merge_equals_that_of_the_simulation(case: str) -> None:
     assert " and 2 merges" in verify("server")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_its_rounds_ends_the_same() -> None:
     make, settings = CASES["epochs"]
     simulate(make, Travels(), **settings)
@@ -100,6 +102,7 @@ def test_a_server_that_is_killed_in_its_rounds_ends_the_same() -> None:
     assert "chain is whole" in verify("server")
 
 
+@pytest.mark.slow
 def test_the_visits_of_a_round_are_asked_for_together_and_no_answer_is_lost() -> None:
     make, settings = CASES["epochs"]
     parties = engine(make, **settings)
@@ -118,6 +121,7 @@ def test_the_visits_of_a_round_are_asked_for_together_and_no_answer_is_lost() ->
     assert lines("server") == lines("simulated")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "epochs", "remedies", "order"),
     [
@@ -184,6 +188,7 @@ def test_an_engine_that_can_is_asked_by_several_threads_at_once() -> None:
         Roster(AtOnce(), SITES).ask_each("train", contents, received.__setitem__)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(in the middle of a cycle|ended within a round)")
 @pytest.mark.parametrize(("passes", "ends"), [(1, (4, 6)), pytest.param(2, (3, 9, 12), marks=pytest.mark.long)])
 def test_a_run_that_ends_within_a_round_or_a_visit_is_made_longer(passes: int, ends: tuple[int, ...]) -> None:
@@ -199,6 +204,7 @@ def test_a_run_that_ends_within_a_round_or_a_visit_is_made_longer(passes: int, e
     assert " and 2 merges" in verify("server")
 
 
+@pytest.mark.slow
 def test_the_best_model_is_a_mean() -> None:
     def best(folder: str) -> Callback:
         return ModelCheckpoint(dirpath=f"{folder}/best", monitor="val_loss", enable_version_counter=False)
@@ -214,6 +220,7 @@ def test_the_best_model_is_a_mean() -> None:
     assert hashes < merged
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(gave no answer|is left out|lacks the records|returned `None`)")
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_site_that_is_absent_is_left_out_of_the_mean_as_in_a_simulation(place: int) -> None:
@@ -258,6 +265,7 @@ def lie(parties: InProcess, change: Callable[[wire.Tree], None]) -> None:
     parties.change = changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", SITES)
 def test_honest_sites_resume_after_a_lie(place: str) -> None:
     make, settings = CASES["epochs"]
@@ -271,6 +279,7 @@ def test_honest_sites_resume_after_a_lie(place: str) -> None:
     assert lines("server") == lines("simulated")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -329,6 +338,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[InProcess, wire.Tre
     return parties, next(tree for tree in trees if "left_out" in tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "more"), [("epochs", 1), ("steps", 10**6)])
 def test_a_site_that_says_more_images_than_it_has_greeted_with_is_refused(case: str, more: int) -> None:
     make, settings = CASES[case]
@@ -350,6 +360,7 @@ def test_a_site_that_says_more_images_than_it_has_greeted_with_is_refused(case: 
         server(parties, make, **settings).run()
 
 
+@pytest.mark.slow
 def test_a_loss_of_nan_after_a_merge_names_it_and_whose_weights_it_is_made_of() -> None:
     make, settings = CASES["epochs"]
     parties = engine(make, **settings)
@@ -359,6 +370,7 @@ def test_a_loss_of_nan_after_a_merge_names_it_and_whose_weights_it_is_made_of() 
         server(parties, make, **settings).run()
 
 
+@pytest.mark.slow
 def test_a_validation_of_more_images_than_before_is_refused() -> None:
     make, settings = CASES["epochs"]
     parties = engine(make, **settings)

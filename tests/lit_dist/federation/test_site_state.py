@@ -39,6 +39,7 @@ def interrupted(visits: int) -> InProcess:
     return parties
 
 
+@pytest.mark.slow
 def test_a_run_resumes_though_another_was_made_at_the_same_sites() -> None:
     server(engine(make), make).run()
     unbroken = [entry.sha256_out for entry in federated()]
@@ -54,6 +55,7 @@ def test_a_run_resumes_though_another_was_made_at_the_same_sites() -> None:
     assert len(list(Path("site-1/stays").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_run_does_not_resume_at_a_site_that_has_lost_what_stayed() -> None:
     interrupted(4)
     rmtree("site-2/stays")

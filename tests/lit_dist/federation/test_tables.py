@@ -67,6 +67,7 @@ def estimation(folder: str) -> Estimation:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [cycle, lambda: FederatedAveraging(every_n_epochs=1)], ids=["cyclical", "averaging"])
 def test_simulated_equals_federated(make: Make) -> None:
     trainer(Path("simulated"), make()).fit(module(), data())
@@ -88,6 +89,7 @@ def test_simulated_equals_federated(make: Make) -> None:
     assert "1 estimation(s)" in verify("simulated")
 
 
+@pytest.mark.slow
 def test_nothing_but_sums_leaves_a_site() -> None:
     parties = engine()
     server(parties).run()
@@ -103,6 +105,7 @@ def test_nothing_but_sums_leaves_a_site() -> None:
         assert not ((sums["histogram"] > 0) & (sums["histogram"] < 3)).any()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_does_not_ask_again() -> None:
     parties = engine()
     server(parties).run()
@@ -119,6 +122,7 @@ def test_a_run_that_is_killed_does_not_ask_again() -> None:
     assert estimation("server").sites == SITES
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:site 'b' gave no answer to 'estimate'")
 def test_a_site_that_is_absent_is_left_out_and_said() -> None:
     parties = engine()
@@ -201,6 +205,7 @@ def test_sums_are_counted_at_the_site_and_the_same_ones_once(monkeypatch: pytest
         site(**limits).estimate({})
 
 
+@pytest.mark.slow
 def test_a_ledger_whose_first_visit_does_not_begin_with_what_was_estimated_is_refused() -> None:
     server(engine()).run()
     path = Path("server/ledger.jsonl")

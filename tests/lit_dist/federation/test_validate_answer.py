@@ -134,6 +134,7 @@ def test_a_visit_that_is_left_out_takes_no_memory_however_long() -> None:
     assert len(next(iter(loader))) == 0
 
 
+@pytest.mark.slow
 def test_batch_sizes_are_the_sites_own_but_that_they_differ_is_said() -> None:
     parties = engine(make, max_epochs=1)
     parties.parties["site-2"].data.batch_size = 4
@@ -152,6 +153,7 @@ def test_sites_with_other_settings_or_programs_are_shown_in_a_table() -> None:
         compare({"a": same, "b": {**same, "torch": "2.10"}})
 
 
+@pytest.mark.slow
 def test_no_metric_leaves_a_site_that_it_does_not_let_out() -> None:
     parties = engine(make, max_epochs=1)
     quiet = parties.parties["site-2"]
@@ -165,6 +167,7 @@ def test_no_metric_leaves_a_site_that_it_does_not_let_out() -> None:
     assert not {"val_loss/site-2", "val_accuracy"} & metrics["site-3"].keys()
 
 
+@pytest.mark.slow
 def test_loggers_get_the_visits() -> None:
     parties = engine(make, max_epochs=1)
     logger = CSVLogger("server", name="", version="")

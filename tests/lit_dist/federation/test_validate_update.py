@@ -22,6 +22,7 @@ def of_another_visit(answer: wire.Message) -> wire.Message:
     return wire.pack(tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replayed", [False, True])
 def test_the_rest_of_a_visit_that_was_cut_short_is_checked_as_well(replayed: bool) -> None:
     def transfer() -> CyclicalWeightTransfer:
@@ -44,6 +45,7 @@ def test_the_rest_of_a_visit_that_was_cut_short_is_checked_as_well(replayed: boo
             run.run(newest_checkpoint("server") if epochs > 3 else None)
 
 
+@pytest.mark.slow
 def test_a_replayed_answer_is_refused() -> None:
     parties = engine(make, max_epochs=2)
     first: list[wire.Message] = []

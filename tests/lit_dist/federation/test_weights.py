@@ -52,6 +52,7 @@ def test_a_site_that_says_it_has_more_images_gains_nothing_where_weights_are_equ
     assert rows[-1]["loss"] == 1.5
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_the_weights_that_it_began_with() -> None:
     parties = engine(make, max_epochs=1)
     roster = Roster(parties, SITES, weights="equal")

@@ -199,6 +199,7 @@ def test_channels_last_is_another_layout_of_the_same_weights(model: ImageClassif
     assert not {"channels_last", "compiled"} & set(other.hparams)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 @pytest.mark.skipif(not hasattr(torch.compiler, "set_default_backend"), reason="torch cannot be told how to compile")
 def test_a_compiled_network_is_compiled_for_each_shape(model: ImageClassifier) -> None:

@@ -240,6 +240,7 @@ def test_the_loss_of_a_confident_binary_member_is_its_cross_entropy(logit: float
 # -- members from files ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_checkpoints_of_trained_classifiers_predict_as_the_classifiers() -> None:
     models, paths = [], [Path("site_1.ckpt"), Path("site_2.ckpt")]
     for path, site, backbone in zip(paths, ("site-1", "site-2"), BACKBONES[1:], strict=True):

@@ -271,6 +271,7 @@ def _traced() -> Iterator[None]:
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_traced")
 def test_a_long_ledger_takes_less_memory_than_its_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"

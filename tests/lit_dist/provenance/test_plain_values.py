@@ -110,6 +110,7 @@ def test_of_what_is_trained_only_the_shape_counts() -> None:
     assert plain_json(one, trained) == plain_json(other, trained)
 
 
+@pytest.mark.slow
 def test_too_many_objects_are_refused() -> None:
     held: Any = Thing(1)
     for _ in range(20):

@@ -235,6 +235,7 @@ DIFFERENT: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_each_of_these_settings_has_a_hash_of_its_own() -> None:
     by_hash = {settings(): "none of them"}
     for what, changed in DIFFERENT.items():

@@ -53,6 +53,7 @@ def predictions_of(task: Task, chance: np.random.Generator, records: int) -> pd.
 KINDS = {"a": "central", "b": "cyclical_weight_transfer", "c": "ensemble"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes", "panels"), [("classification", 2, 3), ("ordinal", 4, 3), ("multilabel", 12, 9)]
 )
@@ -79,6 +80,7 @@ def test_the_cross_lies_where_the_table_says() -> None:
     assert crosses[0].get_xydata()[0].tolist() == pytest.approx([1 - row["specificity"], row["sensitivity"]])
 
 
+@pytest.mark.slow
 def test_what_is_missing_of_an_old_study_is_said() -> None:
     tables = tables_of(named_task("classification", 2), KINDS, validated=False)
     text = answers_section(tables)

@@ -10,6 +10,7 @@ from lit_dist.report.pairs import compare_pairs, resolution
 from saved_runs import GOOD, LABELS, POOR, TASK, results, saved
 
 
+@pytest.mark.slow
 def test_each_pair_is_compared_once_by_a_plain_loop_over_patients() -> None:
     saved("one", GOOD, LABELS)
     saved("two", POOR, LABELS)

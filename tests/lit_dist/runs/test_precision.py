@@ -23,6 +23,7 @@ def run(precision: Any, epochs: int, folder: Path) -> Any:
     return made, data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16-true", torch.bfloat16), ("64-true", torch.float64)])
 def test_a_network_of_another_precision_trains_resumes_and_is_tested(
     precision: str, dtype: torch.dtype, tmp_path: Path

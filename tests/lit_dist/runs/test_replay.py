@@ -31,6 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return averaged(tmp_path_factory.mktemp("averaged"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*the visit is skipped", "ignore:`training_step` returned `None`")
 def test_a_merge_is_repeated_with_the_last_visit_that_was_trained(tmp_path: Path) -> None:
     spoiled = "--trainer.callbacks.on_divergence=skip --trainer.callbacks+=spoil.Spoil --trainer.callbacks.visit=5"
@@ -42,6 +43,7 @@ def test_a_merge_is_repeated_with_the_last_visit_that_was_trained(tmp_path: Path
         replay(run, 5)
 
 
+@pytest.mark.slow
 def test_visits_and_merges_are_repeated(run: Path) -> None:
     assert "merged again" not in replay(run, 0)
     for visit, cycle in ((2, 0), (5, 1)):

@@ -40,6 +40,7 @@ def weights(run: Path = RUN) -> str:
     return fingerprint(read_checkpoint(path)["state_dict"])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [[], ["--model.channels_last=true", "--trainer.precision=bf16-mixed"]])
 def test_a_run_resumes_in_its_own_folder_and_equals_the_unbroken_one(
     settings: list[str], caplog: pytest.LogCaptureFixture
@@ -67,6 +68,7 @@ def test_a_run_resumes_in_its_own_folder_and_equals_the_unbroken_one(
     assert weights() == expected
 
 
+@pytest.mark.slow
 def test_a_test_and_a_prediction_between_do_not_hide_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     main([*FIT, "--trainer.max_epochs=2"])
     best = ["--config", str(RUN / "config.yaml"), "--ckpt_path", str(RUN / "checkpoints" / "best.ckpt")]
@@ -85,6 +87,7 @@ def test_a_test_and_a_prediction_between_do_not_hide_the_run(capsys: pytest.Capt
     assert (RUN / "metrics.csv").read_bytes() == rows
 
 
+@pytest.mark.slow
 def test_a_fit_that_failed_before_its_first_step_leaves_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*FIT, "--model.num_classes=5"])
@@ -167,6 +170,7 @@ DAMAGED: list[tuple[str, bytes | None, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -217,6 +221,7 @@ def test_a_damaged_matrix_is_said_and_left_as_it_is(
     assert (RUN / "site_matrix.csv").read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_visits")
 def test_rows_that_are_gone_are_said_and_the_run_resumes() -> None:
     for name in ("metrics.csv", "config.yaml", "site_matrix.csv"):
@@ -256,6 +261,7 @@ def test_a_command_that_fails_leaves_no_folder() -> None:
     assert not list(Path("runs").rglob("version_*"))
 
 
+@pytest.mark.slow
 def test_a_run_without_loggers_is_found_in_its_folder() -> None:
     options = ["--trainer.logger=false", "--trainer.default_root_dir=here"]
     main([*FIT, *options, "--trainer.max_epochs=4"])

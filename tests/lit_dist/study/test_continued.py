@@ -43,6 +43,7 @@ CHANGES: list[tuple[dict[str, Any], list[str], str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_and_nothing_is_changed(
     planned: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +53,7 @@ def test_other_settings_are_refused_and_nothing_is_changed(
         assert contents() == planned
 
 
+@pytest.mark.slow
 def test_a_heuristic_keeps_its_meaning_under_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     def mine(mu: float, name: str = "mine") -> dict[str, Any]:
         transfer = {"class_path": "CyclicalWeightTransfer", "init_args": {"every_n_epochs": 1}}

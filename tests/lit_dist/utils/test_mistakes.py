@@ -176,6 +176,7 @@ def of_a_worker(end: Any) -> str:
     return str(mistake(raised(lambda: list(torch.utils.data.DataLoader(Images(end), num_workers=1)))))
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_killed_speaks_of_memory() -> None:
     said = of_a_worker(lambda: os.kill(os.getpid(), 9))
     assert all(word in said for word in ("memory", "num_workers", "batch_size"))

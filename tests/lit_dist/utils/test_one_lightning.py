@@ -83,6 +83,7 @@ for make in (
 """
 
 
+@pytest.mark.slow
 def test_a_project_of_the_other_package_is_told_what_to_import() -> None:
     done = subprocess.run([sys.executable, "-c", PROJECT], capture_output=True, text=True, timeout=200)
     said = [line for line in done.stdout.splitlines() if line.startswith("0 the Trainer is one of pytorch_lightning;")]

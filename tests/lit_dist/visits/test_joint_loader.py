@@ -57,6 +57,7 @@ def test_the_loader_that_decides_the_length_is_counted() -> None:
     assert orders[:4] != orders[4:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"every_n_epochs": None, "every_n_steps": 3}])
 def test_an_interrupted_run_equals_an_unbroken_one(settings: dict[str, Any]) -> None:
     whole = fit("whole", **settings)

@@ -21,6 +21,7 @@ from lit_dist.visits.seeding import (
 )
 
 
+@pytest.mark.slow
 def test_seeds_are_the_same_in_another_process() -> None:
     code = "from lit_dist.visits.seeding import derive; print(derive(3, 'pass', 5))"
     environment = {"PYTHONHASHSEED": "7", "PATH": ""}

@@ -58,6 +58,7 @@ def test_events_reach_all_callbacks_in_their_order() -> None:
     assert sum("cycle" in note for note in notes) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:Checkpoint directory .* exists")
 def test_a_fit_that_resumes_from_any_checkpoint_has_the_same_state() -> None:
     given: dict[str, Any] = {"every_n_steps": 2, "optimizer_state": "carry"}
@@ -98,6 +99,7 @@ LENGTHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LENGTHS)
 def test_state_that_travels_and_state_that_stays_are_those_of_the_simulation(case: str) -> None:
     given, settings = LENGTHS[case]
