@@ -99,20 +99,20 @@ def compare_over_seeds(
     if seeds < 2 or not len(drawn) or _constant(drawn):
         return compare(first, second, drawn)
     difference, variance = first - second, drawn.var()
-    freedom, error = _freedom(variance, float(np.nanvar(of_seeds)), seeds), np.sqrt(variance)
+    freedom, error = _freedom(variance, of_seeds, seeds), np.sqrt(variance)
     low, high = difference + error * stats.t.ppf([0.025, 0.975], freedom)
     p = 2 * stats.t.sf(abs(difference) / error, freedom)
     return {"difference": difference, "low": max(float(low), -most), "high": min(float(high), most), "p": float(p)}
 
 
-def widened(drawn: _Values, of_training: float, seeds: int, within: tuple[float, float]) -> tuple[float, float]:
+def widened(drawn: _Values, of_seeds: _Values, seeds: int, within: tuple[float, float]) -> tuple[float, float]:
     """The 95 % interval of a mean over several seeds: percentiles, as much wider as Student's t is than the normal.
 
     Resamples of few seeds never leave the seeds' range, which holds the true mean of three in three of four studies.
 
     Args:
         drawn: The mean in resamples of patients and seeds, (resamples,).
-        of_training: The variance of the mean by its seeds alone.
+        of_seeds: The mean in resamples of seeds alone, (resamples,).
         seeds: The number of seeds; with one, these are ``percentiles``.
         within: The least and the greatest value that there can be.
     """
@@ -120,17 +120,19 @@ def widened(drawn: _Values, of_training: float, seeds: int, within: tuple[float,
     if seeds < 2 or not high > low:
         return low, high
     centre, variance = float(np.nanmean(drawn)), float(np.nanvar(drawn))
-    wider = stats.t.ppf(0.975, _freedom(variance, of_training, seeds)) / stats.norm.ppf(0.975)
+    wider = stats.t.ppf(0.975, _freedom(variance, of_seeds, seeds)) / stats.norm.ppf(0.975)
     ends = centre - wider * (centre - low), centre + wider * (high - centre)
     return max(float(ends[0]), within[0]), min(float(ends[1]), within[1])
 
 
-def _freedom(variance: float, of_training: float, seeds: int) -> float:
+def _freedom(variance: float, of_seeds: _Values, seeds: int) -> float:
     """The degrees of freedom of a variance of which a part is that of few seeds.
 
     Source: Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 1946.
     """
-    return float((seeds - 1) * max(variance / max(of_training, 1e-12 * variance), 1.0) ** 2)
+    known = of_seeds[~np.isnan(of_seeds)]
+    of_training = max(known.var() if len(known) else 0.0, 1e-12 * variance)
+    return float((seeds - 1) * max(variance / of_training, 1.0) ** 2)
 
 
 def _constant(drawn: _Values) -> bool:

@@ -76,7 +76,7 @@ class Resampled:
     def interval(self, label: str) -> tuple[float, float]:
         """The 95 % interval over patients and seeds of the mean over the seeds."""
         seeds = len(self.values[label])
-        return widened(self.of_both(label), float(np.nanvar(self._of_seeds(label))), seeds, self.within)
+        return widened(self.of_both(label), self._of_seeds(label), seeds, self.within)
 
     def _of_seeds(self, label: str) -> _Values:
         """The mean over the drawn seeds of the same patients, (resamples,)."""
@@ -101,7 +101,7 @@ def interval_of_both(drawn: _Values, within: tuple[float, float] = (-np.inf, np.
     seeds, draws = drawn.shape
     often = seeds_drawn(seeds, draws, np.random.default_rng(1)).T
     each = weighted(drawn.T, np.ones_like(drawn.T))[:, None]
-    return widened(weighted(drawn, often), float(np.nanvar(weighted(each, often))), seeds, within)
+    return widened(weighted(drawn, often), weighted(each, often), seeds, within)
 
 
 def resample(

@@ -74,6 +74,16 @@ def test_the_interval_of_seeds_that_vary_alone_is_students() -> None:
     assert interval_of_both(np.repeat(values[:, None], 100, axis=1), (0.6, 0.8))[1] == 0.8
 
 
+def test_a_measure_that_is_defined_in_no_resample_has_no_interval() -> None:
+    assert np.isnan(interval_of_both(np.full((3, 50), np.nan))).all()
+    rows = [("one", "central", 0), ("two", "central", 1)]
+    for run, _, _ in rows:
+        saved(run, dict.fromkeys(LABELS, 0.9), dict.fromkeys(LABELS, 1))  # all are of one class
+    table = results(*rows)
+    found = resample(all_predictions(Path(), table, TASK), TASK, ["auroc"], draws=50)["auroc"]
+    assert np.isnan(found.interval("central")).all()
+
+
 def test_a_difference_is_one_of_the_same_patients_and_the_same_seeds() -> None:
     kinds = ("central", "cyclical_weight_transfer")
     runs = [(f"{kind}{seed}", kind, seed) for kind in kinds for seed in (0, 1, 2)]
