@@ -99,7 +99,6 @@ class ImageNetDataModule(CentreSquares):
         if folders is not None:
             check_choice(get_args(Folders), folders=folders)
         self.folders = folders
-        self._of_patients = bool(folders and folders.endswith("/patient"))
         self.labels = _labels(self.root, labels)
         self.images = self.root
         if self.labels is not None:
@@ -172,9 +171,9 @@ class ImageNetDataModule(CentreSquares):
             self.say_patients("patient" in table)
         else:
             self._check_folders(index)
-            advice = f"give each a folder (--data.folders {self.folders or 'class'}/patient), or use a table"
-            self.say_patients(self._of_patients, f"{advice} with --data.patient_column")
             table = self._some(self._read(index, self.train))
+            advice = f"give each a folder (--data.folders {self.folders or 'class'}/patient), or use a table"
+            self.say_patients("patient" in table, f"{advice} with --data.patient_column")
             if self.train and os.path.isdir(self.root / "val"):
                 tests = self._read(index, "val")
                 table = pd.concat([table.assign(held_out=False), tests.assign(held_out=True)], ignore_index=True)
@@ -188,7 +187,7 @@ class ImageNetDataModule(CentreSquares):
             table = read_site_folders(index, folder, self.chosen, order)
         else:
             table = read_val(index, self.chosen) if folder == "val" else read_folders(index, folder, self.chosen)
-        return with_patients(table, index.root, folder, order) if self._of_patients else table
+        return with_patients(table, index.root, folder, order) if order.endswith("/patient") else table
 
     def _some(self, table: pd.DataFrame) -> pd.DataFrame:
         """As many images of each class as are asked for; which of a class does not depend on the other classes."""

@@ -17,7 +17,7 @@ from lit_dist.crate.schedule import is_ours
 from lit_dist.provenance.ledger import iter_lines
 from lit_dist.provenance.run_settings import versions
 from lit_dist.provenance.verify import verify
-from lit_dist.report.predicted_records import check_records, labelled, read_text
+from lit_dist.report.predicted_records import check_records, labelled
 from lit_dist.report.tables import make_tables
 from lit_dist.study.continued import DETAILS, FLOW, HELD_OUT, OVER_SITES, TABLE_1, TABLES, TASK
 from lit_dist.study.execute import FIT, PREDICTIONS, VALIDATION, judged, read_predictions, read_result, travels
@@ -28,6 +28,7 @@ from lit_dist.tasks.named import task_described
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import file_sha256
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.text_table import read_text_table
 from lit_dist.utils.yaml_text import read_yaml
 
 _NOTED = "Visits that were"
@@ -61,7 +62,7 @@ def _check(path: Path) -> Iterator[str]:
         made, here = _version(entities), versions()["lit_dist"]
         if made != here:
             yield f"It was made by lit_dist {made}; this is {here}, which may compute tables otherwise."
-        results = _read(crate / "results.csv")
+        results = read_text_table(crate / "results.csv")
         runs = _runs(crate, results)
         yield f"The settings of the {len(runs)} runs are those that their names have the hash of."
         task = task_described(read_yaml(crate / TASK))
@@ -79,13 +80,6 @@ def _check(path: Path) -> Iterator[str]:
             "Whether the runs were trained as their ledgers say, only training again can show; whoever made the crate"
             f" could have made all of it up. Its fingerprint: {file_sha256(crate / METADATA)}"
         )
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is missing, or no table: {error}") from None
 
 
 def _runs(crate: Path, results: pd.DataFrame) -> list[Run]:
@@ -179,7 +173,7 @@ def _check_tables(
     assert tables is not None
     names = []
     for name, again in tables.files():
-        compare(crate / name, read_text(crate / name), again, "the predictions")
+        compare(crate / name, read_text_table(crate / name), again, "the predictions")
         names.append(name)
     for name in (*(f"{each}.csv" for each in TABLES), OVER_SITES, HELD_OUT, *DETAILS.values()):
         if name not in names and (crate / name).exists():

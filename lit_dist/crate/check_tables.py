@@ -8,9 +8,9 @@ from lit_dist.crate.compared_tables import compare
 from lit_dist.crate.records import PackedRecords
 from lit_dist.datamodules.splits import SPLITS
 from lit_dist.datamodules.table_1 import ALL, characteristics, flow
-from lit_dist.report.predicted_records import read_text
 from lit_dist.study.continued import FLOW, TABLE_1
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.text_table import read_text_table
 
 _LOST = "left out: "
 
@@ -21,7 +21,7 @@ def sites_in_order(crate: Path, known: set[str]) -> list[str]:
     Raises:
         InputError: If there is no Table 1, or it is one of other sites.
     """
-    table = read_text(crate / TABLE_1)
+    table = read_text_table(crate / TABLE_1)
     sites = table["site"].tolist() if "site" in table else []
     if sorted(sites[:-1]) != sorted(known) or sites[-1:] != [ALL]:
         raise InputError(f"{crate / TABLE_1} does not have a row of each site of the splits, and then one of {ALL}")
@@ -39,12 +39,12 @@ def check_described(crate: Path, records: PackedRecords, labels: bool) -> None:
     Raises:
         InputError: If they are not.
     """
-    path, stated, again = crate / TABLE_1, read_text(crate / TABLE_1), characteristics(records)
+    path, stated, again = crate / TABLE_1, read_text_table(crate / TABLE_1), characteristics(records)
     again = again if labels else again[["site", "records", "patients", *_counts()]]
     people = [name for name in map(str, stated) if name in ("age_mean", "age_sd") or name.startswith("sex_")]
     _check_sexes(path, stated, [name for name in people if name.startswith("sex_") and name not in again])
     compare(path, stated[_of(stated, again, people, labels)], again, "the splits", exact=True)
-    path, stated, again = crate / FLOW, read_text(crate / FLOW), flow(records)
+    path, stated, again = crate / FLOW, read_text_table(crate / FLOW), flow(records)
     lost = stated["step"].str.startswith(_LOST)
     if (less := stated.loc[lost & ~stated["records"].str.fullmatch("[1-9][0-9]*"), "step"]).any():
         raise InputError(f"{path}, row {less.index[0] + 1}: {less.iloc[0]!r} has no number of records from 1")

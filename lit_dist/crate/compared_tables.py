@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lit_dist.report.predicted_records import read_text
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.text_table import read_text_table
 
 _RELATIVE, _ABSOLUTE = 1e-4, 5e-4
 """How far a number may be from the one that is computed again: processors round differently, and a report shows three
@@ -27,7 +27,7 @@ def compare(path: Path, stated: pd.DataFrame, again: pd.DataFrame, source: str, 
     Raises:
         InputError: If it has others.
     """
-    again = read_text(StringIO(again.to_csv(index=False)))
+    again = read_text_table(StringIO(again.to_csv(index=False)))
     if len(stated) != len(again):
         raise InputError(f"{path} has {len(stated)} rows, and {source} give {len(again)}")
     if more := set(stated) - set(again):

@@ -18,7 +18,7 @@ from lit_dist.export.trained_study_run import load_study_run
 from lit_dist.provenance.ledger import iter_entries
 from lit_dist.provenance.run_settings import versions
 from lit_dist.report.bootstrap import patients_drawn, percentiles
-from lit_dist.report.predicted_records import check_records, labelled, read_text
+from lit_dist.report.predicted_records import check_records, labelled
 from lit_dist.runs.make_trainer import as_list
 from lit_dist.runs.site_layers import site_layers
 from lit_dist.runs.trained import TrainedRun
@@ -27,6 +27,7 @@ from lit_dist.tasks.found import task_of
 from lit_dist.tasks.task import Task
 from lit_dist.utils.atomic_write import file_sha256, replacing
 from lit_dist.utils.errors import InputError
+from lit_dist.utils.text_table import read_text_table
 
 WEIGHTS, PROGRAM, CARD = "model.safetensors", "model.pt2", "card"
 DRAWS = 1000
@@ -113,7 +114,7 @@ def _records(run: Path, task: Task) -> list[dict[str, Any]]:
     path = run / SPLITS
     if not path.exists():
         return []
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_text_table(path)
     rows = []
     for site, own in table.groupby("site", sort=False):
         counts = own["split"].value_counts()
@@ -135,7 +136,7 @@ def _test(run: Path, path: Path, task: Task) -> list[dict[str, Any]]:
         return []
     table = read_predictions(task, path)
     if (run / SPLITS).exists():
-        check_records(table, path, labelled(read_text(run / SPLITS), task), "test")
+        check_records(table, path, labelled(read_text_table(run / SPLITS), task), "test")
     parts = [("all sites", table), *table.groupby("site", sort=False)]
     return [{"site": str(site), **_judged(task, rows)} for site, rows in parts]
 

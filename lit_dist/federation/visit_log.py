@@ -27,14 +27,10 @@ class VisitLog:
     def add(self, entries: Sequence[Entry], step: int) -> None:
         """Tell of visits that ended at an optimizer step; loggers count steps from 0."""
         for entry in entries:
-            rank_zero_info(
-                f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} records"
-                + (f"; {self._so_far(entry.visit + 1, self._left)}" if self._left else "")
-            )
+            ended, left = entry.visit + 1, self._left
+            so_far = f"; {ended} of {left.total} visits, {left.words(ended)}" if left else ""
+            rank_zero_info(f"Visit {entry.visit} at {entry.site}: {entry.steps} steps, {entry.images} records{so_far}")
             place = {"visit": entry.visit, "cycle": entry.cycle, "site": self.sites.index(entry.site)}
             values = {name: float(value) for name, value in {**entry.metrics, **place}.items() if value is not None}
             for logger in self.loggers:
                 logger.log_metrics(values, step - 1)
-
-    def _so_far(self, ended: int, left: TimeLeft) -> str:
-        return f"{ended} of {left.total} visits, {left.words(ended)}"

@@ -77,9 +77,8 @@ def filled(page: str, kinds: Collection[str], elsewhere: bool, earlier: Path) ->
 def _written(path: Path) -> dict[tuple[str, str], str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        separator = (
-            ";" if text.startswith("checklist;") else ","
-        )  # which a spreadsheet writes where the comma is decimal
+        # A spreadsheet writes semicolons where the comma is decimal.
+        separator = ";" if text.startswith("checklist;") else ","
         table = pd.read_csv(StringIO(text), sep=separator, dtype=str, keep_default_na=False)
         return dict(zip(zip(table["checklist"], table["number"], strict=True), table["written"], strict=True))
     except UnicodeDecodeError:

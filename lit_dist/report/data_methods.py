@@ -14,6 +14,7 @@ from lit_dist.runs.lightning_cli import own_parts
 from lit_dist.study.run import Run
 from lit_dist.study.settings import StudySettings
 from lit_dist.utils.signatures import parameters
+from lit_dist.utils.text_table import read_text_table
 
 _TOLD_APART = {
     *("augmentation", "batch_size", "cache", "centralized", "external", "num_workers", "only_site", "partition"),
@@ -55,7 +56,7 @@ def _splits(runs: Sequence[Run], tables: Tables) -> pd.DataFrame | None:
     for run in runs:
         path = tables.fit(run.name) / SPLITS
         if path.exists():
-            return pd.read_csv(path, dtype=str, keep_default_na=False)
+            return read_text_table(path)
     return None
 
 

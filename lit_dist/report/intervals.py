@@ -134,6 +134,8 @@ def resample(
             values[name] = {label: each.values(task, name, once)[:, 0] for label, each in found.items()}
         except NotImplementedError:
             continue
+    if not values:
+        return {}  # nothing is to be drawn
     drawn: dict[str, dict[str, list[_Values]]] = {name: {label: [] for label in found} for name in values}
     for often in patients_drawn(first.patients, draws):
         for name, by_label in drawn.items():

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import IO
 
 import pandas as pd
 
@@ -10,18 +9,6 @@ from lit_dist.tasks.task import Task
 from lit_dist.utils.errors import InputError
 
 _CALLED = {"test": "test", "val": "validation"}
-
-
-def read_text(table: Path | IO[str]) -> pd.DataFrame:
-    """Read a table as text, so that no name is taken for a number, nor for none.
-
-    Raises:
-        InputError: If it is missing, or no table.
-    """
-    try:
-        return pd.read_csv(table, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{table} is missing, or no table: {error}") from None
 
 
 def labelled(splits: pd.DataFrame, task: Task) -> pd.DataFrame:

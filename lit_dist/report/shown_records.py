@@ -6,6 +6,7 @@ import pandas as pd
 
 from lit_dist.report.html_table import escaped, table
 from lit_dist.study.continued import FLOW, TABLE_1
+from lit_dist.utils.text_table import read_text_table
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -19,8 +20,8 @@ def records_section(study: Path, held_out: bool = False) -> str:
     """
     if not (study / TABLE_1).is_file() or not (study / FLOW).is_file():
         return ""
-    described = pd.read_csv(study / TABLE_1, dtype=str, keep_default_na=False)
-    steps = pd.read_csv(study / FLOW, dtype=str, keep_default_na=False)
+    described = read_text_table(study / TABLE_1)
+    steps = read_text_table(study / FLOW)
     return (
         f"<h2>Table 1: the records</h2>\n{table(_by_site(described))}\n<h3>From the records found to those used</h3>\n"
         f"{table(_flow(steps))}\n<p>Records (patients) of each part; age and sex are those of patients, each counted"

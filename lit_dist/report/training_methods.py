@@ -72,7 +72,7 @@ def _optimization(settings: StudySettings, tables: Tables) -> Iterable[str]:
     ours = "weights" in given or settings.model["class_path"].startswith("lit_dist.")
     yield f"It began with {first if ours else f'the weights that {module} gives itself'}."
     if optimizer := given.get("optimizer"):
-        if optimizer == _DEFAULT_OPTIMIZER or (optimizer or {}) == {"class_path": _DEFAULT_OPTIMIZER}:
+        if optimizer == _DEFAULT_OPTIMIZER or optimizer == {"class_path": _DEFAULT_OPTIMIZER}:
             optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
         schedule = given.get("lr_scheduler")
         followed = {name.rpartition(".")[2] for name in settings.study.lengths} | {"last_epoch"}
